@@ -1,0 +1,3 @@
+"""wamkit: world action models as one library."""
+
+__version__ = "0.1.0"

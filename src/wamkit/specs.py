@@ -1,0 +1,119 @@
+"""Conventions as data: what an observation and an action are, compared before the first step.
+
+A dataset, an environment and a design each carry an :class:`ObservationSpec` and an :class:`ActionSpec`.
+:func:`require_same` raises with both sides printed when two of them disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from wamkit.errors import SpecError
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """One camera.
+
+    Attributes:
+        height: rows, pixels.
+        width: columns, pixels.
+        channels: 3 (RGB).
+        low: smallest stored value (0 for uint8 images).
+        high: largest stored value (255 for uint8 images).
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    low: int = 0
+    high: int = 255
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """What a robot sees.
+
+    Attributes:
+        cameras: camera name -> :class:`CameraSpec`. The name is the last part of the dataset key
+            ``observation.images.<name>``.
+        state: the names of the entries of ``observation.state``, in order, with units in the name's suffix
+            where one applies (``eef_x_m``, ``gripper_open``).
+        rate_hz: control ticks per second.
+    """
+
+    cameras: dict[str, CameraSpec]
+    state: tuple[str, ...]
+    rate_hz: float
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What a robot does in one control tick.
+
+    Attributes:
+        names: the names of the entries, in order; their number is the action width A.
+        low: smallest admissible value per entry.
+        high: largest admissible value per entry.
+        rate_hz: control ticks per second.
+        mode: ``delta`` (change per tick) or ``absolute``.
+        frame: the frame that translations and rotations are written in.
+        rotation: form of the rotation entries.
+        gripper: which sign closes the gripper.
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    rate_hz: float
+    mode: Literal["delta", "absolute"] = "delta"
+    frame: str = "world"
+    rotation: Literal["none", "euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "joint"] = "none"
+    gripper: Literal["none", "positive_closes", "negative_closes"] = "none"
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.low) == len(self.high):
+            raise SpecError(
+                f"ActionSpec: names, low and high must have one entry per action dimension, "
+                f"got {len(self.names)}, {len(self.low)} and {len(self.high)}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Number of action dimensions A."""
+        return len(self.names)
+
+
+Spec = ObservationSpec | ActionSpec
+
+
+def differences(ours: Spec, theirs: Spec) -> list[str]:
+    """List the fields on which two specs disagree, one readable line each."""
+    if type(ours) is not type(theirs):
+        return [f"kind: {type(ours).__name__} against {type(theirs).__name__}"]
+    rows = []
+    for field in dataclasses.fields(ours):
+        mine, other = getattr(ours, field.name), getattr(theirs, field.name)
+        if mine != other:
+            rows.append(f"{field.name}: {mine!r} against {other!r}")
+    return rows
+
+
+def require_same(ours: Spec, theirs: Spec, our_name: str, their_name: str) -> None:
+    """Raise :class:`SpecError` when two specs disagree, with both sides printed.
+
+    Args:
+        ours: spec of the thing that is about to run.
+        theirs: spec of the thing it is to be connected with.
+        our_name: what to call the first in the message, e.g. ``design 'joint'``.
+        their_name: what to call the second, e.g. ``environment 'drawer-open-v3'``.
+    """
+    rows = differences(ours, theirs)
+    if rows:
+        listing = "\n  ".join(rows)
+        raise SpecError(
+            f"{our_name} and {their_name} do not agree ({our_name} first):\n  {listing}\n"
+            f"Use a dataset and an environment with the same conventions, or retrain."
+        )

@@ -1,0 +1,149 @@
+"""The values that travel between parts. Small, frozen, with shapes.
+
+Letters: B batch, T observed steps, F future steps, H action horizon, A action width, S state width,
+N tokens, D features, C channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A window of what the robot saw.
+
+    Attributes:
+        images: camera -> (B, T, 3, height, width), uint8.
+        state: (B, T, S), float32, in the units of the observation spec.
+        task: B instructions in plain language.
+        pad: (B, T), bool, True where a step lies outside the episode (its content repeats the nearest step).
+        extras: further per-step ground truth of a dataset, name -> (B, T, ...) (depth, poses, contacts).
+    """
+
+    images: Mapping[str, Tensor]
+    state: Tensor
+    task: tuple[str, ...]
+    pad: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of windows B."""
+        return self.state.shape[0]
+
+    def steps(self, index: slice) -> Observation:
+        """The same windows, cut to the time steps in ``index``."""
+        return Observation(
+            images={k: v[:, index] for k, v in self.images.items()},
+            state=self.state[:, index],
+            task=self.task,
+            pad=self.pad[:, index],
+            extras={k: v[:, index] for k, v in self.extras.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of demonstrations, for training.
+
+    Attributes:
+        observation: the observed window, T steps, the last one is "now".
+        action: (B, P + H, A), float32, raw units: P executed actions before "now", then the H that follow.
+        action_pad: (B, P + H), bool, True where the action lies outside the episode.
+        past: P.
+        future: the observed future, F steps, or None when no part asks for one.
+        goal: the last observation of the episode, 1 step, or None when no part asks for one.
+        index: (B,) int64, the dataset frame each window was cut at.
+    """
+
+    observation: Observation
+    action: Tensor
+    action_pad: Tensor
+    past: int = 0
+    future: Observation | None = None
+    goal: Observation | None = None
+    index: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """Which steps a design needs around "now", in control ticks.
+
+    Attributes:
+        observation: offsets of the observed steps, ascending, the last one 0, e.g. ``(-8, 0)``.
+        past_actions: P, executed actions before "now".
+        horizon: H, actions from "now" on.
+        future: offsets of the future observations, ascending, all positive, e.g. ``(8, 16)``.
+        goal: whether the last observation of the episode is needed.
+    """
+
+    observation: tuple[int, ...] = (0,)
+    past_actions: int = 0
+    horizon: int = 16
+    future: tuple[int, ...] = ()
+    goal: bool = False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one call may spend. Given at call time; None means "as the design was configured".
+
+    Attributes:
+        nfe: stream name -> function evaluations (denoising steps) for that stream. Zero skips a stream that
+            the action does not need.
+        future: whether predicted futures are generated at all.
+        candidates: action candidates that a planner considers.
+        iterations: refinement rounds of a planner.
+        horizon: how many of the H predicted actions are needed (autoregressive designs stop early).
+    """
+
+    nfe: Mapping[str, int] = field(default_factory=dict)
+    future: bool | None = None
+    candidates: int | None = None
+    iterations: int | None = None
+    horizon: int | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a design returns for one call: p(s, a | c) sampled.
+
+    Attributes:
+        action: (B, H, A), float32, in the units of the action spec.
+        future: stream name -> predicted values in that stream's substrate, (B, F, N, D) or token ids.
+        cost: (B,) or None, the planner's cost of the chosen candidate.
+        nfe: stream name -> function evaluations spent on it.
+        stage_ms: stage name -> milliseconds (preprocess, encode, future, action, plan).
+    """
+
+    action: Tensor
+    future: Mapping[str, Tensor] = field(default_factory=dict)
+    cost: Tensor | None = None
+    nfe: Mapping[str, int] = field(default_factory=dict)
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+def map_tensors(value: Any, fn: Any) -> Any:
+    """Apply ``fn`` to every tensor inside nested dataclasses, mappings, tuples and lists."""
+    if isinstance(value, Tensor):
+        return fn(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = {f.name: map_tensors(getattr(value, f.name), fn) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changes)
+    if isinstance(value, Mapping):
+        return {k: map_tensors(v, fn) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(map_tensors(v, fn) for v in value)
+    return value
+
+
+def to_device(value: Any, device: torch.device | str) -> Any:
+    """Move every tensor inside ``value`` to ``device``."""
+    return map_tensors(value, lambda t: t.to(device))
