@@ -1,0 +1,6 @@
+"""Action representations: action chunk <-> action stream."""
+
+from wamkit.actions.bins import Bins, BinsConfig
+from wamkit.actions.chunk import Chunk, ChunkConfig
+
+__all__ = ["Bins", "BinsConfig", "Chunk", "ChunkConfig"]

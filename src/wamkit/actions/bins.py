@@ -1,0 +1,72 @@
+"""Binned action tokens (`ar.discrete-tokens`): RT-1, RT-2, OpenVLA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError
+from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec
+from wamkit.streams import StreamSpec
+from wamkit.transforms import statistic
+
+
+@ActionConfig.register_subclass("bins")
+@dataclass(frozen=True)
+class BinsConfig(ActionConfig):
+    """Equal-width bins between the 1 % and the 99 % quantile of each dimension.
+
+    Attributes:
+        bins: number of bins per dimension.
+        ticks_per_token: control ticks that share one code: the mean action over them is coded and held.
+    """
+
+    bins: int = 256
+    ticks_per_token: int = 1
+
+    def build(self, data: DataSpec, horizon: int) -> Bins:
+        """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
+        if horizon % self.ticks_per_token:
+            raise ConfigError(
+                f"action bins: ticks_per_token {self.ticks_per_token} does not divide the horizon {horizon}"
+            )
+        return Bins(self, data, horizon)
+
+
+@final
+class Bins(ActionRepresentation):
+    """(B, H, A) physical <-> (B, H / ticks_per_token, A) ids: every dimension of an action is one token."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, config: BinsConfig, data: DataSpec, horizon: int) -> None:
+        super().__init__()
+        self.config = config
+        self.horizon = horizon
+        self.width = data.action.width
+        low = torch.from_numpy(statistic(data.stats, "action", "q01").copy())
+        high = torch.from_numpy(statistic(data.stats, "action", "q99").copy())
+        high = torch.where(high - low < 1e-6, low + 1e-6, high)
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+
+    def spec(self, name: str) -> StreamSpec:
+        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        p = self.config.ticks_per_token
+        return StreamSpec(name, "action", self.horizon // p, self.width, 1, vocabulary=self.config.bins)
+
+    def encode(self, action: Tensor) -> Tensor:
+        """(B, H, A) -> (B, T, A) int64 ids; values outside the quantiles fall into the outer bins."""
+        mean = action.unflatten(1, (-1, self.config.ticks_per_token)).mean(dim=2)
+        unit = (mean - self.low) / (self.high - self.low)
+        return (unit * self.config.bins).floor().long().clamp(0, self.config.bins - 1)
+
+    def decode(self, values: Tensor) -> Tensor:
+        """(B, T, A) ids -> bin centres (B, H, A)."""
+        unit = (values.float() + 0.5) / self.config.bins
+        action = self.low + unit * (self.high - self.low)
+        return action.repeat_interleave(self.config.ticks_per_token, dim=1)

@@ -1,0 +1,68 @@
+"""Continuous action chunks (`ar.continuous-chunk`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError
+from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec
+from wamkit.streams import StreamSpec
+from wamkit.transforms import Mode, Normalizer
+
+
+@ActionConfig.register_subclass("chunk")
+@dataclass(frozen=True)
+class ChunkConfig(ActionConfig):
+    """Normalised continuous actions.
+
+    Attributes:
+        normalization: how actions are normalised.
+        ticks_per_token: control ticks that share one token; must divide the horizon.
+    """
+
+    normalization: Mode = "mean_std"
+    ticks_per_token: int = 1
+
+    def build(self, data: DataSpec, horizon: int) -> Chunk:
+        """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
+        if horizon % self.ticks_per_token:
+            raise ConfigError(
+                f"action chunk: ticks_per_token {self.ticks_per_token} does not divide the horizon {horizon}"
+            )
+        return Chunk(self, data, horizon)
+
+
+@final
+class Chunk(ActionRepresentation):
+    """(B, H, A) physical <-> (B, H / ticks_per_token, 1, ticks_per_token * A) normalised."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, config: ChunkConfig, data: DataSpec, horizon: int) -> None:
+        super().__init__()
+        self.config = config
+        self.horizon = horizon
+        self.width = data.action.width
+        self.normalize = Normalizer(data.stats, "action", config.normalization)
+        self.register_buffer("low", torch.tensor(data.action.low), persistent=False)
+        self.register_buffer("high", torch.tensor(data.action.high), persistent=False)
+
+    def spec(self, name: str) -> StreamSpec:
+        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        p = self.config.ticks_per_token
+        return StreamSpec(name, "action", self.horizon // p, 1, p * self.width)
+
+    def encode(self, action: Tensor) -> Tensor:
+        """(B, H, A) -> (B, T, 1, D). H may be any multiple of ``ticks_per_token``."""
+        p = self.config.ticks_per_token
+        return self.normalize(action).unflatten(1, (-1, p)).flatten(2)[:, :, None]
+
+    def decode(self, values: Tensor) -> Tensor:
+        """(B, T, 1, D) -> (B, H, A), clipped to the action limits."""
+        action = values.squeeze(2).unflatten(2, (self.config.ticks_per_token, self.width)).flatten(1, 2)
+        return self.normalize.inverse(action).clamp(self.low, self.high)

@@ -1,0 +1,57 @@
+"""Keys and values that were computed once and are read many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Per-layer keys and values of N tokens.
+
+    Attributes:
+        keys: per layer (B, heads, N, d).
+        values: per layer (B, heads, N, d).
+        pad: (B, N) bool, True for tokens that must not be read.
+        times: (B, N) int64, block index of each token; -1 for tokens outside time (the context).
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    pad: Tensor
+    times: Tensor
+
+    @property
+    def length(self) -> int:
+        """Number of cached tokens N."""
+        return self.pad.shape[1]
+
+    def append(self, other: Cache) -> Cache:
+        """The tokens of this cache followed by those of ``other``."""
+        return Cache(
+            keys=tuple(torch.cat((a, b), dim=2) for a, b in zip(self.keys, other.keys, strict=True)),
+            values=tuple(torch.cat((a, b), dim=2) for a, b in zip(self.values, other.values, strict=True)),
+            pad=torch.cat((self.pad, other.pad), dim=1),
+            times=torch.cat((self.times, other.times), dim=1),
+        )
+
+    def repeat(self, copies: int) -> Cache:
+        """Every row ``copies`` times in a row: (B, ...) -> (B * copies, ...)."""
+        return Cache(
+            keys=tuple(k.repeat_interleave(copies, dim=0) for k in self.keys),
+            values=tuple(v.repeat_interleave(copies, dim=0) for v in self.values),
+            pad=self.pad.repeat_interleave(copies, dim=0),
+            times=self.times.repeat_interleave(copies, dim=0),
+        )
+
+    def last(self, count: int) -> Cache:
+        """The newest ``count`` tokens: what a bounded memory keeps."""
+        return Cache(
+            keys=tuple(k[:, :, -count:] for k in self.keys),
+            values=tuple(v[:, :, -count:] for v in self.values),
+            pad=self.pad[:, -count:],
+            times=self.times[:, -count:],
+        )

@@ -1,0 +1,67 @@
+"""Instruction -> tokens, from bytes, without a vocabulary file (`oe.text-vlm`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+
+@EncoderConfig.register_subclass("instruction")
+@dataclass(frozen=True)
+class InstructionConfig(EncoderConfig):
+    """Byte embeddings, two convolutions, attention pooling.
+
+    Attributes:
+        tokens: tokens that the pooled instruction becomes.
+        length: longest instruction, bytes; the rest is cut.
+        hidden: features per byte.
+    """
+
+    tokens: int = 1
+    length: int = 96
+    hidden: int = 64
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionEncoder:
+        """Build the encoder."""
+        return InstructionEncoder(self, width)
+
+
+@final
+class InstructionEncoder(Encoder):
+    """Every distinct instruction of a batch is encoded once and copied to its rows."""
+
+    def __init__(self, config: InstructionConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        h = config.hidden
+        self.embed = nn.Embedding(257, h, padding_idx=256)
+        self.mix = nn.Sequential(
+            nn.Conv1d(h, h, 5, padding=2), nn.GELU(), nn.Conv1d(h, h, 5, padding=2), nn.GELU()
+        )
+        self.score = nn.Linear(h, config.tokens)
+        self.project = nn.Sequential(nn.LayerNorm(h), nn.Linear(h, width))
+        self.kind = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`. N = ``tokens``."""
+        distinct = sorted(set(observation.task))
+        row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
+        tokens = self.encode(distinct)[row]
+        return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """Texts -> (number of texts, tokens, width)."""
+        ids = torch.full((len(texts), self.config.length), 256, dtype=torch.long)
+        for i, text in enumerate(texts):
+            raw = list(text.encode()[: self.config.length]) or [32]
+            ids[i, : len(raw)] = torch.tensor(raw)
+        ids = ids.to(self.kind.device)
+        x = self.mix(self.embed(ids).transpose(1, 2)).transpose(1, 2)  # (U, L, h)
+        weights = self.score(x).masked_fill((ids == 256)[..., None], float("-inf")).softmax(dim=1)
+        return self.project(weights.transpose(1, 2) @ x) + self.kind

@@ -1,0 +1,60 @@
+"""Proprioception -> tokens (`oe.body-sensors`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.transforms import Mode, Normalizer
+from wamkit.types import Observation, WindowSpec
+
+
+@EncoderConfig.register_subclass("state")
+@dataclass(frozen=True)
+class StateConfig(EncoderConfig):
+    """One token per observed step.
+
+    Attributes:
+        normalization: how the state is normalised.
+        dropout: probability that a training row sees no state at all. Guards against the shortcut of reading
+            the phase of the task from the arm instead of from the images.
+        noise: standard deviation of noise added to the normalised state in training.
+    """
+
+    normalization: Mode = "mean_std"
+    dropout: float = 0.0
+    noise: float = 0.0
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> StateEncoder:
+        """Build the encoder."""
+        return StateEncoder(self, data, window, width)
+
+
+@final
+class StateEncoder(Encoder):
+    """Normalises ``observation.state`` and embeds every step."""
+
+    def __init__(self, config: StateConfig, data: DataSpec, window: WindowSpec, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.normalize = Normalizer(data.stats, "observation.state", config.normalization)
+        self.embed = nn.Sequential(
+            nn.Linear(len(data.observation.state), width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.missing = nn.Parameter(torch.randn(width) * 0.02)
+        self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`. N = observed steps."""
+        state = self.normalize(observation.state)
+        if self.training and self.config.noise:
+            state = state + self.config.noise * torch.randn_like(state)
+        tokens = self.embed(state)
+        if self.training and self.config.dropout:
+            gone = torch.rand(tokens.shape[0], 1, 1, device=tokens.device) < self.config.dropout
+            tokens = torch.where(gone, self.missing.expand_as(tokens), tokens)
+        return tokens + self.time[-tokens.shape[1] :], observation.pad

@@ -1,0 +1,290 @@
+"""The contract on one page: what each kind of part must do.
+
+A part is a class here made concrete, built by its frozen config (a draccus choice). Parts know streams and
+tensors; they never know another part's class or a design's name. Every class below is abstract; every class
+that implements one is final.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import draccus
+import numpy as np
+from torch import Tensor, nn
+
+from wamkit.specs import ActionSpec, ObservationSpec
+from wamkit.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.cache import Cache
+from wamkit.types import Batch, Budget, Observation, WindowSpec
+
+Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
+Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a design is built for.
+
+    Attributes:
+        observation: cameras, state and rate.
+        action: the embodiment's action.
+        stats: feature key -> statistic name (mean, std, min, max, q01, ...) -> values.
+    """
+
+    observation: ObservationSpec
+    action: ActionSpec
+    stats: Mapping[str, Mapping[str, np.ndarray]]
+
+
+class Windows(Protocol):
+    """A dataset as parts see it when they fit a codec or a teacher."""
+
+    num_frames: int
+
+    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
+        """The windows cut at the global frame ids ``index``."""
+
+
+class Encoder(nn.Module, ABC):
+    """Observation -> context tokens."""
+
+    @abstractmethod
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, N, D) and their padding (B, N) bool, True where a token must not be read."""
+
+
+class Substrate(nn.Module, ABC):
+    """Future observation <-> the values of a future stream s."""
+
+    category: ClassVar[Category]
+    variant: ClassVar[str]
+    decodable: bool = False
+
+    @abstractmethod
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """Shape of a stream of this substrate over ``steps`` time steps."""
+
+    @abstractmethod
+    def encode(self, observation: Observation) -> Tensor:
+        """(B, T) observations -> values (B, T, N, D) or ids (B, T, N). No gradient flows into a target."""
+
+    def decode(self, values: Tensor) -> dict[str, Tensor]:
+        """Values -> camera -> (B, T, 3, height, width) uint8. Only where ``decodable``."""
+        raise NotImplementedError(f"{type(self).__name__} has no decoder; check `decodable` first")
+
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Fit a codec or train a teacher once, before the design is trained. Frozen afterwards."""
+
+
+class ActionRepresentation(nn.Module, ABC):
+    """Action chunk in physical units <-> the values of the action stream a."""
+
+    @abstractmethod
+    def spec(self, name: str) -> StreamSpec:
+        """Shape of the action stream."""
+
+    @abstractmethod
+    def encode(self, action: Tensor) -> Tensor:
+        """(B, H, A) in the units of the action spec -> (B, T, N, D) or ids (B, T, N)."""
+
+    @abstractmethod
+    def decode(self, values: Tensor) -> Tensor:
+        """Inverse of :meth:`encode`, clipped to the limits of the action spec: (B, H, A)."""
+
+
+class Trunk(nn.Module, ABC):
+    """Tokens -> tokens, with a cache of the keys and values that were computed before."""
+
+    width: int
+
+    @abstractmethod
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        cache: Cache | None = None,
+        attend: Tensor | None = None,
+        pad: Tensor | None = None,
+        times: Tensor | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """Run the network over new tokens.
+
+        Args:
+            tokens: (B, N, D) new tokens. They all see the cache.
+            cache: keys and values of earlier tokens, never recomputed.
+            attend: (N, N) or (B, N, N) bool among the new tokens, True where row may read column; None = all.
+            pad: (B, N) bool, True for new tokens that nobody may read.
+            times: (B, N) int64 block index of each new token, for the relative time bias; None = no bias.
+
+        Returns:
+            hidden (B, N, D) and the cache of the new tokens alone.
+        """
+
+
+@dataclass(frozen=True)
+class FactorLoss:
+    """Losses of one factor.
+
+    Attributes:
+        terms: stream name -> scalar loss.
+        inferred: stream name -> the estimator's own value of it, for factors that read a prediction.
+    """
+
+    terms: dict[str, Tensor]
+    inferred: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A sample of one factor: values per stream, and function evaluations spent per stream."""
+
+    values: dict[str, Tensor]
+    nfe: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a factor is conditioned on in one call.
+
+    Attributes:
+        context: cache of the context tokens c in the estimator's trunk, encoded once per call.
+        given: stream name -> values that this factor (or the caller) conditions on.
+        carry: the estimator's carried state, a pytree of tensors with leading dimension B.
+        rows: B.
+    """
+
+    context: Cache
+    given: Mapping[str, Tensor]
+    carry: Any
+    rows: int
+
+
+class Estimator(nn.Module, ABC):
+    """The density of one or more factors: ``p(outputs | given, c)``."""
+
+    family: ClassVar[Family]
+    processes: int = 1  # generative processes with a clock of their own that share this estimator's trunk
+    past: int = 0  # blocks of real past that training needs and that inference carries
+
+    @abstractmethod
+    def loss(
+        self,
+        outputs: Sequence[str],
+        call: Call,
+        targets: Mapping[str, Target],
+        past: Past | None,
+    ) -> FactorLoss:
+        """Training loss of ``p(outputs | call.given, c)``."""
+
+    @abstractmethod
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """Sample ``p(outputs | call.given, c)``. Streams that are neither wanted nor given are left out."""
+
+    def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
+        """Raise :class:`BudgetError` when this estimator cannot honour ``budget``."""
+
+    def skippable(self, outputs: Sequence[str], stream: str) -> bool:
+        """Whether the other outputs can be generated without ``stream``."""
+        return False
+
+    def initial_carry(self, batch_size: int) -> Any:
+        """State carried between calls, at the start of an episode. An empty tuple when there is none."""
+        return ()
+
+    def observe(self, carry: Any, context: Cache, past: Past) -> Any:
+        """Take in one real block (K = 1), replacing whatever was imagined for it. Returns the new carry."""
+        return carry
+
+
+class Planner(ABC):
+    """Search for an action through a world model."""
+
+    @abstractmethod
+    def plan(
+        self,
+        propose: Callable[[int], Tensor],
+        evaluate: Callable[[Tensor], Tensor],
+        budget: Budget,
+        noise: RowNoise,
+    ) -> PlanResult:
+        """Find a cheap action.
+
+        Args:
+            propose: n -> (B, n, T, N, D) action candidates.
+            evaluate: (B, n, T, N, D) -> costs (B, n).
+            budget: ``candidates`` and ``iterations`` override the configuration.
+            noise: per-row noise.
+        """
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The chosen action values (B, T, N, D), their cost (B,) and the number of candidates evaluated per row."""
+
+    action: Tensor
+    cost: Tensor
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class EncoderConfig(draccus.ChoiceRegistry):
+    """Base of all encoder configs."""
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> Encoder:
+        """Build the encoder for ``width`` features per token."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SubstrateConfig(draccus.ChoiceRegistry):
+    """Base of all substrate configs."""
+
+    def build(self, data: DataSpec) -> Substrate:
+        """Build the substrate."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ActionConfig(draccus.ChoiceRegistry):
+    """Base of all action representation configs."""
+
+    def build(self, data: DataSpec, horizon: int) -> ActionRepresentation:
+        """Build the representation of chunks of ``horizon`` ticks."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrunkConfig(draccus.ChoiceRegistry):
+    """Base of all trunk configs."""
+
+    def build(self) -> Trunk:
+        """Build the trunk."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EstimatorConfig(draccus.ChoiceRegistry):
+    """Base of all estimator configs.
+
+    Attributes:
+        trunk: name of the trunk it runs on. Two estimators on one trunk are the hybrid family.
+    """
+
+    trunk: str = "main"
+
+    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk) -> Estimator:
+        """Build the estimator; raises :class:`ConfigError` when the streams do not fit it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PlannerConfig(draccus.ChoiceRegistry):
+    """Base of all planner configs."""
+
+    def build(self) -> Planner:
+        """Build the planner."""
+        raise NotImplementedError

@@ -1,0 +1,121 @@
+"""Streams: the variables of the distribution ``p(s, a | c)``.
+
+Continuous values are (B, T, N, D): T time steps of N tokens with D features. Discrete values are token ids,
+(B, T, N) int64, with a vocabulary size in the spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError
+
+Role = Literal["future", "action", "goal", "state"]
+
+SYMBOLS: Mapping[str, str] = {"future": "s", "action": "a", "goal": "g", "state": "z"}
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """Shape and meaning of one stream.
+
+    Attributes:
+        name: the stream's name in the design.
+        role: ``future`` (s), ``action`` (a), ``goal`` (g) or ``state`` (z, a latent that no data shows).
+        steps: T, time steps.
+        tokens: N, tokens per step.
+        features: D, features per token; 1 for discrete tokens.
+        vocabulary: number of token ids, or None for continuous values.
+    """
+
+    name: str
+    role: Role
+    steps: int
+    tokens: int
+    features: int
+    vocabulary: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole stream, T times N."""
+        return self.steps * self.tokens
+
+    def require(self, *, discrete: bool, reader: str) -> None:
+        """Raise :class:`ConfigError` unless the stream is discrete (or continuous), as ``reader`` needs."""
+        if (self.vocabulary is not None) != discrete:
+            have = "continuous values" if self.vocabulary is None else f"{self.vocabulary} token ids"
+            need = "token ids" if discrete else "continuous values"
+            raise ConfigError(
+                f"stream {self.name!r} carries {have}, but {reader} needs {need}. Choose a "
+                f"{'discrete' if discrete else 'continuous'} representation for {self.name!r} or another estimator."
+            )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a stream should have been.
+
+    Attributes:
+        values: (B, T, N, D) float or (B, T, N) int64.
+        pad: (B, T), bool, True where the step lies outside the episode and must not be learned from.
+    """
+
+    values: Tensor
+    pad: Tensor
+
+
+@dataclass(frozen=True)
+class Past:
+    """What really happened, in blocks of one model step each, oldest first, the last block is "now".
+
+    Attributes:
+        values: observed stream -> (B, K, N, D), its value at the end of each block (the observation).
+        action: (B, K, T, N, D), the executed action block that led to each observation.
+        pad: (B, K), bool, True where the observation lies before the episode.
+        action_pad: (B, K), bool, True where no action led to the observation (the first of an episode).
+    """
+
+    values: Mapping[str, Tensor]
+    action: Tensor
+    pad: Tensor
+    action_pad: Tensor
+
+
+def masked_mean(error: Tensor, pad: Tensor) -> Tensor:
+    """Mean of ``error`` (B, T, ...) over the steps that are not padded; pad is (B, T) bool. Scalar."""
+    keep = (~pad).to(error.dtype).reshape(*pad.shape, *[1] * (error.dim() - 2))
+    per_step = error.numel() / pad.numel()
+    return (error * keep).sum() / (keep.sum() * per_step).clamp(min=1.0)
+
+
+class RowNoise:
+    """Noise in which every row has a generator of its own.
+
+    A sample then depends on its row's seed only, not on what else is in the batch.
+    """
+
+    def __init__(self, seeds: tuple[int, ...], device: torch.device | str = "cpu", copies: int = 1) -> None:
+        self.generators = [torch.Generator().manual_seed(int(s) & 0x7FFFFFFFFFFFFFFF) for s in seeds]
+        self.device = torch.device(device)
+        self.copies = copies
+
+    def expand(self, copies: int) -> RowNoise:
+        """The same generators, drawing ``copies`` rows each."""
+        other = RowNoise((), self.device, self.copies * copies)
+        other.generators = self.generators
+        return other
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal noise, (B * copies, *shape)."""
+        rows = [torch.randn(self.copies, *shape, generator=g) for g in self.generators]
+        return torch.cat(rows).to(self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform noise in [0, 1), (B * copies, *shape)."""
+        rows = [torch.rand(self.copies, *shape, generator=g) for g in self.generators]
+        return torch.cat(rows).to(self.device)

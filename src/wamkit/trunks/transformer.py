@@ -1,0 +1,143 @@
+"""A pre-norm transformer whose new tokens read cached keys and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.errors import ConfigError
+from wamkit.protocols import Trunk, TrunkConfig
+from wamkit.cache import Cache
+
+NO_TIME = -1
+
+
+@TrunkConfig.register_subclass("transformer")
+@dataclass(frozen=True)
+class TransformerConfig(TrunkConfig):
+    """Sizes of a :class:`Transformer`.
+
+    Attributes:
+        width: features per token.
+        depth: layers.
+        heads: attention heads.
+        expansion: hidden width of the feed-forward layer over ``width``.
+        time_range: largest block distance that the relative time bias tells apart (0: no bias).
+    """
+
+    width: int = 128
+    depth: int = 3
+    heads: int = 4
+    expansion: float = 4.0
+    time_range: int = 0
+
+    def build(self) -> Transformer:
+        """Build the trunk; raises :class:`ConfigError` when ``width`` is not a multiple of ``heads``."""
+        if self.width % self.heads:
+            raise ConfigError(f"transformer: width {self.width} is not a multiple of heads {self.heads}")
+        return Transformer(self)
+
+
+class Block(nn.Module):
+    """Self-attention over cached and new tokens, then a feed-forward layer."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        hidden = int(config.width * config.expansion)
+        self.heads = config.heads
+        self.norm_attention = nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.norm_mlp = nn.LayerNorm(config.width)
+        self.mlp = nn.Sequential(nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width))
+
+    def forward(
+        self, x: Tensor, past: tuple[Tensor, Tensor] | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, N, D) -> hidden (B, N, D) and the new keys and values (B, heads, N, d)."""
+        b, n, d = x.shape
+        qkv = self.qkv(self.norm_attention(x)).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
+        keys, values = k, v
+        if past is not None:
+            keys, values = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+        attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        x = x + self.out(attended.transpose(1, 2).reshape(b, n, d))
+        return x + self.mlp(self.norm_mlp(x)), k, v
+
+
+@final
+class Transformer(Trunk):
+    """Decoder-style transformer. Context tokens are run once; stream tokens then read their cache."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.time_bias = (
+            nn.Parameter(torch.zeros(config.heads, 2 * config.time_range + 1)) if config.time_range else None
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        cache: Cache | None = None,
+        attend: Tensor | None = None,
+        pad: Tensor | None = None,
+        times: Tensor | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """See :meth:`wamkit.protocols.Trunk.forward`."""
+        b, n, _ = tokens.shape
+        new_pad = torch.zeros(b, n, dtype=torch.bool, device=tokens.device) if pad is None else pad
+        new_times = torch.full((b, n), NO_TIME, device=tokens.device) if times is None else times
+        mask = self._mask(n, cache, attend, pad, new_times)
+        keys, values = [], []
+        hidden = tokens
+        for i, block in enumerate(self.blocks):
+            past = None if cache is None else (cache.keys[i], cache.values[i])
+            hidden, k, v = block(hidden, past, mask)
+            keys.append(k)
+            values.append(v)
+        return self.norm(hidden), Cache(tuple(keys), tuple(values), new_pad, new_times)
+
+    def _mask(
+        self, n: int, cache: Cache | None, attend: Tensor | None, pad: Tensor | None, times: Tensor
+    ) -> Tensor | None:
+        """Additive or boolean mask (B, heads or 1, N, M + N), or None when everything may be read."""
+        biased = self.time_bias is not None
+        cached_pad = cache is not None and bool(cache.pad.any())
+        if attend is None and pad is None and not cached_pad and not biased:
+            return None
+        device = times.device
+        b = times.shape[0]
+        fresh = torch.ones(1, n, n, dtype=torch.bool, device=device) if attend is None else attend
+        fresh = fresh.view(-1, n, n).expand(b, n, n)
+        if pad is not None:
+            # A padded token still reads itself, so that no row of the softmax is empty.
+            own = torch.eye(n, dtype=torch.bool, device=device)
+            fresh = fresh & (~pad[:, None, :] | own)
+        allowed = fresh
+        all_times = times
+        if cache is not None:
+            allowed = torch.cat((~cache.pad[:, None, :].expand(b, n, cache.length), fresh), dim=2)
+            all_times = torch.cat((cache.times, times), dim=1)
+        mask = allowed[:, None]
+        if not biased:
+            return mask
+        return self._bias(times, all_times).masked_fill(~mask, float("-inf"))
+
+    def _bias(self, query: Tensor, key: Tensor) -> Tensor:
+        """Relative time bias (B, heads, N, M); tokens outside time get none."""
+        assert self.time_bias is not None
+        reach = self.config.time_range
+        distance = (query[:, :, None] - key[:, None, :]).clamp(-reach, reach) + reach
+        timed = (query[:, :, None] != NO_TIME) & (key[:, None, :] != NO_TIME)
+        bias = self.time_bias[:, distance].transpose(0, 1)  # (B, heads, N, M)
+        return bias * timed[:, None]
