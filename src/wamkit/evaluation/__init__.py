@@ -1,0 +1,1 @@
+"""Closed-loop evaluation: roll out, count honestly, report."""

@@ -1,0 +1,80 @@
+"""What a number was measured on: versions, device, threads, memory, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "numpy", "mujoco", "metaworld", "gymnasium", "wamkit")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result, plus the commit where there is one.
+
+    A package that is not installed is left out.
+    """
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit = git_commit(Path(__file__).parent)
+    return found if commit is None else {**found, "commit": commit}
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit checked out at ``folder`` (``+changes`` when tracked files differ), or None outside git."""
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+        changed = subprocess.run(
+            ["git", "-C", str(folder), "diff", "--quiet", "HEAD"], capture_output=True, timeout=10
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    if head.returncode != 0:
+        return None
+    return head.stdout.strip() + ("+changes" if changed.returncode == 1 else "")
+
+
+def device_names(device: torch.device) -> dict[str, str]:
+    """The processor's name, the number of its cores that may be used, and the GPU's name when one is used."""
+    names = {"policy": str(device), "cpu": _cpu_name(), "cores": str(len(os.sched_getaffinity(0)))}
+    if device.type == "cuda":
+        names["gpu"] = torch.cuda.get_device_name(device)
+    return names
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mb(device: torch.device) -> dict[str, float]:
+    """Peak memory in MB: of this process since it started, of its largest finished child, and on the GPU."""
+    # Linux counts ru_maxrss in KiB.
+    peak = {
+        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "largest_worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6,
+    }
+    if device.type == "cuda":
+        peak["gpu"] = torch.cuda.max_memory_allocated(device) / 1e6
+    return peak
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has finished its work, so that a clock measures the work and not its launch."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

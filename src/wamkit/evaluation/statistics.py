@@ -1,0 +1,142 @@
+"""Small-sample statistics for reports: a rate never travels without its n and its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wamkit.errors import DataError
+
+# Two-sided 95 % quantile of the standard normal distribution.
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A proportion.
+
+    Attributes:
+        n: trials.
+        successes: how many succeeded.
+        rate: successes / n, or None when n is 0.
+        low: lower end of the 95 % interval (0 when n is 0).
+        high: upper end of the 95 % interval (1 when n is 0).
+    """
+
+    n: int
+    successes: int
+    rate: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class MeanRate:
+    """The unweighted mean of several tasks' rates.
+
+    Attributes:
+        tasks: how many tasks enter (those with n > 0).
+        n: trials over all of them.
+        rate: mean of the tasks' rates, or None when no task has a trial.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+    """
+
+    tasks: int
+    n: int
+    rate: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Percentiles of a sample. All None when n is 0.
+
+    Attributes:
+        n: sample size.
+        mean: arithmetic mean.
+        p50: median.
+        p95: 95th percentile (linear interpolation).
+        min: smallest value.
+        max: largest value.
+    """
+
+    n: int
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    min: float | None
+    max: float | None
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson score interval of a binomial proportion (Wilson 1927), without continuity correction.
+
+    Raises:
+        DataError: not ``0 <= successes <= n``.
+    """
+    if not 0 <= successes <= n:
+        raise DataError(f"wilson: needs 0 <= successes <= n, got successes={successes}, n={n}.")
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = successes / n, z * z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    # At the ends the closed form is exactly 0 or 1; rounding must not leave 1e-17.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def rate_of(successes: int, n: int) -> Rate:
+    """The rate with its Wilson 95 % interval."""
+    low, high = wilson(successes, n)
+    return Rate(n=n, successes=successes, rate=successes / n if n else None, low=low, high=high)
+
+
+def mean_rate(rates: Sequence[Rate]) -> MeanRate:
+    """Unweighted mean over tasks, with the interval recovered from the tasks' Wilson intervals.
+
+    Method of variance estimates recovery (Zou and Donner 2008): the distances from each rate to its limits
+    add in squares. Tasks without a trial are left out, and ``tasks`` says how many entered.
+    """
+    known = [(r.rate, r.low, r.high) for r in rates if r.rate is not None]
+    n = sum(r.n for r in rates)
+    if not known:
+        return MeanRate(tasks=0, n=n, rate=None, low=0.0, high=1.0)
+    count = len(known)
+    mean = sum(rate for rate, _, _ in known) / count
+    down = math.sqrt(sum((rate - low) ** 2 for rate, low, _ in known)) / count
+    up = math.sqrt(sum((high - rate) ** 2 for rate, _, high in known)) / count
+    return MeanRate(tasks=count, n=n, rate=mean, low=max(0.0, mean - down), high=min(1.0, mean + up))
+
+
+def percentile(values: Sequence[float], q: float) -> float:
+    """The q-th percentile, 0 <= q <= 100, linear between the two nearest order statistics.
+
+    Raises:
+        DataError: no values, or q out of range.
+    """
+    if not values or not 0 <= q <= 100:
+        raise DataError(f"percentile: needs at least one value and 0 <= q <= 100, got {len(values)}, q={q}.")
+    ordered = sorted(values)
+    position = (len(ordered) - 1) * q / 100
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Size, mean, median, 95th percentile and extremes of a sample."""
+    if not values:
+        return Summary(n=0, mean=None, p50=None, p95=None, min=None, max=None)
+    return Summary(
+        n=len(values),
+        mean=math.fsum(values) / len(values),
+        p50=percentile(values, 50),
+        p95=percentile(values, 95),
+        min=min(values),
+        max=max(values),
+    )

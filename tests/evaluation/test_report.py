@@ -1,0 +1,94 @@
+"""report.json: what goes in comes out, and what was edited does not pass."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reports import small_report
+from scipy.stats import binomtest
+
+from wamkit.errors import DataError
+from wamkit.evaluation.filmstrip import psnr
+from wamkit.evaluation.report import Report, pictures_path, score
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    report = small_report(errors=2, strips=True)
+    report.save(tmp_path / "report.json")
+    loaded = Report.load(tmp_path / "report.json")
+    assert loaded == report
+    for ours, theirs in zip(report.filmstrips, loaded.filmstrips, strict=True):
+        np.testing.assert_array_equal(ours.imagined, theirs.imagined)
+        np.testing.assert_array_equal(ours.real, theirs.real)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.filmstrips.npz", "report.json"]
+
+
+def test_errors_are_never_failures_and_are_in_the_headline() -> None:
+    report = small_report(successes=3, errors=2)
+    score_open = report.tasks["open"]
+    assert (score_open.n, score_open.successes) == (3, 2)
+    assert score_open.statuses == {"success": 2, "failure": 1, "timeout": 0, "error": 2}
+    truth = binomtest(2, 3).proportion_ci(method="wilson")
+    assert score_open.wilson_95 == pytest.approx((truth.low, truth.high))
+    assert report.mean_over_tasks.rate == pytest.approx((3 / 5 + 2 / 3) / 2)
+    assert report.overall.rate == pytest.approx(5 / 8)
+    assert "2 of 10 episodes ended in an ERROR" in report.headline()
+    assert "ERROR" not in small_report().headline()
+
+
+def test_only_errors_gives_no_rate() -> None:
+    broken = [dataclasses.replace(e, status="error") for e in small_report().episodes]
+    tasks, overall, mean = score(broken)
+    assert overall.n == 0
+    assert overall.rate is None
+    assert mean.rate is None
+    assert tasks["push"].wilson_95 == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda r: r["tasks"]["push"].update(successes=5), "tasks"),
+        (lambda r: r["overall"].update(rate=0.99), "overall"),
+        (lambda r: r["episodes"][3].update(status="success"), "tasks"),
+        (lambda r: r["episodes"][3].update(status="crashed"), "crashed"),
+        (lambda r: r["config"].update(episodes=50), "config_hash"),
+        (lambda r: r.update(headline="100 %"), "headline"),
+        (lambda r: r.update(surprise=1), "surprise"),
+        (lambda r: r.pop("wall_s"), "wall_s"),
+        (lambda r: r.update(wall_s="long"), "wall_s"),
+        (lambda r: r.update(format="other"), "format"),
+    ],
+)
+def test_an_edited_report_is_refused(tmp_path: Path, edit, message: str) -> None:
+    path = tmp_path / "report.json"
+    small_report().save(path)
+    raw = json.loads(path.read_text())
+    edit(raw)
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match=message) as caught:
+        Report.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_or_broken_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    with pytest.raises(DataError, match="not a readable report"):
+        Report.load(path)
+    small_report(strips=True).save(path)
+    pictures_path(path).write_bytes(b"PK broken")
+    with pytest.raises(DataError, match=r"report\.filmstrips\.npz"):
+        Report.load(path)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(DataError, match="not a readable report"):
+        Report.load(path)
+
+
+def test_psnr_closed_form() -> None:
+    black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 51, np.uint8)
+    assert psnr(grey, black) == pytest.approx(20 * np.log10(255 / 51))
+    assert psnr(grey, grey) is None
+    with pytest.raises(DataError, match="shape"):
+        psnr(grey, grey[:2])
