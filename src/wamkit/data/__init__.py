@@ -1,0 +1,9 @@
+"""Episodes on disk (LeRobotDataset v3.0) and windows of them as batches."""
+
+from wamkit.data.dataset import Dataset
+from wamkit.data.episode import Episode
+from wamkit.data.loader import Batches
+from wamkit.data.stats import FeatureStats
+from wamkit.data.writer import DatasetWriter
+
+__all__ = ["Batches", "Dataset", "DatasetWriter", "Episode", "FeatureStats"]

@@ -1,0 +1,175 @@
+"""Open a LeRobotDataset v3.0 folder and cut windows out of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wamkit.data import catalog, check, layout, tables
+from wamkit.data.catalog import EpisodeRow
+from wamkit.data.frames import FrameStore
+from wamkit.data.stats import FeatureStats
+from wamkit.errors import DataError, did_you_mean
+from wamkit.specs import ActionSpec, ObservationSpec
+from wamkit.types import Batch, Observation, WindowSpec
+
+GB = 1024**3
+
+
+class Dataset:
+    """A LeRobotDataset v3.0 on disk, checked before the first window is cut.
+
+    The constructor reads ``meta/`` and all tables and looks at every video container, so that a broken
+    dataset fails here, with file, episode and field, and not after an hour of training. Frames are decoded
+    when the first window asks for them.
+
+    Args:
+        root: the dataset folder.
+        extras: names of extras to load and to put into observations. For a dataset written elsewhere, any
+            further numeric feature by its key.
+        image_memory_gb: most memory for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
+
+    Attributes:
+        root: the dataset folder.
+        observation_spec: as stored by wamkit, or inferred (:func:`wamkit.data.layout.infer_specs`).
+        action_spec: likewise.
+        fps: frames per second, Hz.
+        tasks: instructions by task index.
+        episodes: per-episode metadata.
+        stats: feature key -> statistics (``action``, ``observation.state``, ``observation.images.<camera>``).
+        state: (N, S), float32.
+        action: (N, A), float32.
+        extras: name -> (N, ...).
+
+    Raises:
+        DataError: the dataset cannot be used.
+    """
+
+    def __init__(self, root: Path | str, *, extras: Sequence[str] = (), image_memory_gb: float = 4.0) -> None:
+        self.root = Path(root)
+        info = catalog.read_info(self.root)
+        self.info: Mapping[str, Any] = info
+        self.fps = float(info["fps"])
+        features = info["features"]
+        keys = layout.camera_keys(features)
+        self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
+        self.tasks = tables.read_tasks(self.root / layout.TASKS)
+        vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
+        wanted = {name: self._extra_key(name) for name in extras}
+        self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, [*vectors, *keys.values()])
+        self.observation_spec, self.action_spec = self._specs()
+        check.specs_match_features(self.observation_spec, self.action_spec, info, self.root)
+        columns = check.read_frames(self.episodes, features, [*vectors, *wanted.values()], self.fps)
+        self.action: np.ndarray = columns[layout.ACTION_KEY]
+        self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
+        self.extras = {name: columns[key] for name, key in wanted.items()}
+        self._task_index = columns["task_index"]
+        check.values(self.episodes, self.state, self.action, self.observation_spec, self.action_spec)
+        check.tasks_known(self.episodes, self._task_index, self.tasks)
+        cameras = self.observation_spec.cameras
+        check.videos(self.episodes, cameras, keys, self.fps)
+        limit = int(image_memory_gb * GB)
+        self.frames = FrameStore(self.episodes, cameras, keys, self.fps, limit, str(self.root))
+        starts = np.array([e.start for e in self.episodes])
+        lengths = np.array([len(e) for e in self.episodes])
+        self._first = np.repeat(starts, lengths)
+        self._last = np.repeat(starts + lengths - 1, lengths)
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames N over all episodes."""
+        return len(self.action)
+
+    @property
+    def num_episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.episodes)
+
+    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
+        """Cut one window per entry of ``index``.
+
+        Steps outside the episode repeat its nearest step and are marked in the pad masks; no window reaches
+        into another episode.
+
+        Args:
+            index: (B,), global frame numbers of the windows' "now".
+            spec: which steps to take.
+
+        Raises:
+            DataError: a frame number is out of range.
+        """
+        now = np.asarray(index, dtype=np.int64)
+        if now.ndim != 1 or (len(now) and (now.min() < 0 or now.max() >= self.num_frames)):
+            raise DataError(
+                f"{self.root}: window positions must be one axis of frame numbers in [0, {self.num_frames}), "
+                f"got shape {now.shape} from {now.min(initial=0)} to {now.max(initial=0)}"
+            )
+        acts, act_pad = self._steps(now, np.arange(-spec.past_actions, spec.horizon))
+        goal = None
+        if spec.goal:
+            last = self._last[now][:, None]
+            goal = self._observe(last, np.zeros_like(last, dtype=bool))
+        return Batch(
+            observation=self._observe(*self._steps(now, np.array(spec.observation))),
+            action=torch.from_numpy(self.action[acts]),
+            action_pad=torch.from_numpy(act_pad),
+            past=spec.past_actions,
+            future=self._observe(*self._steps(now, np.array(spec.future))) if spec.future else None,
+            goal=goal,
+            index=torch.from_numpy(now),
+        )
+
+    def fingerprint(self) -> str:
+        """Hash over the paths and bytes of all files of the dataset, for reports. Computed once."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for path in sorted(
+            p for folder in ("meta", "data", "videos") for p in (self.root / folder).rglob("*")
+        ):
+            if path.is_file():
+                digest.update(path.relative_to(self.root).as_posix().encode())
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    def _steps(self, now: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames (B, T) at ``offsets`` (T,) from ``now`` (B,), clamped, and where that changed them."""
+        wished = now[:, None] + offsets.astype(np.int64)
+        steps = np.clip(wished, self._first[now][:, None], self._last[now][:, None])
+        return steps, steps != wished
+
+    def _observe(self, steps: np.ndarray, pad: np.ndarray) -> Observation:
+        """The observation at frame numbers ``steps`` (B, T)."""
+        cameras = self.observation_spec.cameras
+        return Observation(
+            images={name: torch.from_numpy(self.frames.take(name, steps)) for name in cameras},
+            state=torch.from_numpy(self.state[steps]),
+            task=tuple(self.tasks[i] for i in self._task_index[steps[:, -1]]),
+            pad=torch.from_numpy(pad),
+            extras={name: torch.from_numpy(values[steps]) for name, values in self.extras.items()},
+        )
+
+    def _specs(self) -> tuple[ObservationSpec, ActionSpec]:
+        if layout.SPEC_KEY in self.info:
+            return layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
+        limits = self.stats[layout.ACTION_KEY]
+        return layout.infer_specs(self.info["features"], self.fps, limits.min.tolist(), limits.max.tolist())
+
+    def _extra_key(self, name: str) -> str:
+        features = self.info["features"]
+        for key in (layout.EXTRA_PREFIX + name, name):
+            if key in features and features[key]["dtype"] not in ("video", "image", "string"):
+                return key
+        known = {
+            key.removeprefix(layout.EXTRA_PREFIX) for key in features if key.startswith(layout.EXTRA_PREFIX)
+        }
+        raise DataError(f"{self.root}: no extra {name!r}. {did_you_mean(name, known)}")

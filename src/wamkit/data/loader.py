@@ -1,0 +1,131 @@
+"""Training batches that can be resumed at any step, prepared in the background."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from wamkit.errors import DataError
+from wamkit.types import Batch, WindowSpec
+
+
+class WindowSource(Protocol):
+    """What :class:`Batches` needs of a dataset."""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that a window can be cut at."""
+        ...
+
+    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
+        """Cut windows at the frames ``index`` (B,)."""
+        ...
+
+
+def positions(num_frames: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Frame numbers (B,) of the batch at ``step``: a pure function of its arguments.
+
+    Epoch e visits every frame once, in the order that the generator seeded with (seed, e) gives; batches are
+    cut from the endless row of epochs, so that a batch may span two of them.
+    """
+    first = step * batch_size
+    wanted = np.arange(first, first + batch_size)
+    out = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(wanted // num_frames):
+        order = _order(num_frames, seed, int(epoch))
+        mine = wanted // num_frames == epoch
+        out[mine] = order[wanted[mine] % num_frames]
+    return out
+
+
+@lru_cache(maxsize=2)
+def _order(num_frames: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(num_frames)
+
+
+class Batches:
+    """Endless iterator over batches; the batch at step k depends on (dataset, seed, k) alone.
+
+    A background thread prepares up to ``prefetch`` batches ahead. Use as a context manager, or call
+    :meth:`close`.
+
+    Args:
+        dataset: where windows come from.
+        window: which steps every window has.
+        batch_size: number of windows B.
+        seed: of the order of frames.
+        start_step: step of the first batch, for resuming.
+        prefetch: number of batches prepared ahead.
+
+    Attributes:
+        step: step of the batch that comes next.
+        wait_seconds: time that the consumer has waited for batches, seconds.
+
+    Raises:
+        DataError: whatever cutting a window raises, in the thread that asks for the batch.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowSource,
+        window: WindowSpec,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        prefetch: int = 2,
+    ) -> None:
+        if batch_size < 1 or start_step < 0 or prefetch < 1 or seed < 0:
+            raise DataError(
+                f"batches need batch_size >= 1, start_step >= 0, prefetch >= 1 and seed >= 0, "
+                f"got {batch_size}, {start_step}, {prefetch} and {seed}"
+            )
+        self._dataset, self._window = dataset, window
+        self._batch_size, self._seed = batch_size, seed
+        self.step = start_step
+        self.wait_seconds = 0.0
+        self._prefetch = prefetch
+        # One thread: batches are cut in order, and one is enough when frames lie in memory.
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self._pending: deque[Future[Batch]] = deque()
+        self._fill()
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Batch:
+        if not self._pending:
+            raise StopIteration
+        begin = time.perf_counter()
+        batch = self._pending.popleft().result()
+        self.wait_seconds += time.perf_counter() - begin
+        self.step += 1
+        self._fill()
+        return batch
+
+    def close(self) -> None:
+        """Stop the background thread. Iteration ends afterwards."""
+        self._pending.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fill(self) -> None:
+        while len(self._pending) < self._prefetch:
+            step = self.step + len(self._pending)
+            self._pending.append(self._pool.submit(self._cut, step))
+
+    def _cut(self, step: int) -> Batch:
+        index = positions(self._dataset.num_frames, self._batch_size, self._seed, step)
+        return self._dataset.windows(index, self._window)

@@ -1,0 +1,159 @@
+"""Exact statistics of a feature: moments, range and five quantiles.
+
+The names and shapes are those of LeRobotDataset v3.0: vectors have one value per entry, (D,); images one per
+channel, (3, 1, 1), on pixels scaled to 0..1. LeRobot samples frames and estimates quantiles with histograms
+that it averages over episodes; here every value counts and quantiles are exact (linear interpolation, as
+``numpy.quantile``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wamkit.errors import DataError
+
+QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+
+
+@dataclass(frozen=True)
+class FeatureStats:
+    """Statistics of one feature over all frames.
+
+    Attributes:
+        mean: mean; (D,) for vectors, (3, 1, 1) for images, (1, ..., 1) for extras with two or more axes.
+        std: population standard deviation, same shape.
+        min: smallest value, same shape.
+        max: largest value, same shape.
+        q01: quantile 0.01, same shape; ``q10``, ``q50``, ``q90`` and ``q99`` likewise.
+        q10: see ``q01``.
+        q50: see ``q01``.
+        q90: see ``q01``.
+        q99: see ``q01``.
+        count: number of frames.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    min: np.ndarray
+    max: np.ndarray
+    q01: np.ndarray
+    q10: np.ndarray
+    q50: np.ndarray
+    q90: np.ndarray
+    q99: np.ndarray
+    count: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The form stored in ``meta/stats.json``: nested lists, ``count`` as a list of one."""
+        arrays = {
+            f.name: getattr(self, f.name).tolist() for f in dataclasses.fields(self) if f.name != "count"
+        }
+        return {**arrays, "count": [self.count]}
+
+
+STATISTICS = tuple(f.name for f in dataclasses.fields(FeatureStats))
+
+
+def stats_from_json(values: Mapping[str, Any], place: str) -> FeatureStats:
+    """Read one feature of ``meta/stats.json``.
+
+    Args:
+        values: statistic name -> nested lists.
+        place: file and feature, for the message.
+
+    Raises:
+        DataError: a statistic is missing or not finite.
+    """
+    missing = [name for name in STATISTICS if name not in values]
+    if missing:
+        raise DataError(
+            f"{place}: statistic {missing[0]!r} is missing (all missing: {', '.join(missing)}). A statistic "
+            f"is never guessed; recompute the file with wamkit.data.rebuild_stats(root)."
+        )
+    arrays = {k: np.atleast_1d(np.asarray(values[k], dtype=np.float64)) for k in STATISTICS if k != "count"}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(
+                f"{place}: statistic {name!r} is not finite: {array.ravel().tolist()}. "
+                f"Recompute the file with wamkit.data.rebuild_stats(root)."
+            )
+    return FeatureStats(**arrays, count=int(np.ravel(values["count"])[0]))
+
+
+def vector_stats(values: np.ndarray) -> FeatureStats:
+    """Statistics of a tabular feature.
+
+    Args:
+        values: (T,) or (T, D) gives one value per entry; (T, ...) with more axes gives one value for all
+            entries together, of shape (1, ..., 1), because per-pixel statistics would be as large as a frame.
+    """
+    count = len(values)
+    flat = np.asarray(values, dtype=np.float64).reshape(count, -1)
+    shape: tuple[int, ...] = (flat.shape[1],)
+    if values.ndim > 2:
+        flat, shape = flat.reshape(-1, 1), (1,) * (values.ndim - 1)
+    quantiles = np.quantile(flat, list(QUANTILES.values()), axis=0)
+    return FeatureStats(
+        mean=flat.mean(axis=0).reshape(shape),
+        std=flat.std(axis=0).reshape(shape),
+        min=flat.min(axis=0).reshape(shape),
+        max=flat.max(axis=0).reshape(shape),
+        count=count,
+        **{name: q.reshape(shape) for name, q in zip(QUANTILES, quantiles, strict=True)},
+    )
+
+
+class PixelCounts:
+    """Counts of the 256 levels per channel: all that exact image statistics need, in constant memory."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((3, 256), dtype=np.int64)
+        self.frames = 0
+
+    def add(self, images: np.ndarray) -> None:
+        """Count the pixels of ``images`` (T, H, W, 3), uint8."""
+        for channel in range(3):
+            self.counts[channel] += np.bincount(images[..., channel].ravel(), minlength=256)
+        self.frames += len(images)
+
+    def merge(self, other: PixelCounts) -> None:
+        """Add the counts of ``other``."""
+        self.counts += other.counts
+        self.frames += other.frames
+
+    def stats(self) -> FeatureStats:
+        """Statistics of every pixel counted so far, scaled to 0..1, shape (3, 1, 1)."""
+        levels = np.arange(256) / 255.0
+        total = self.counts.sum(axis=1)
+        mean = self.counts @ levels / total
+        variance = (self.counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total
+        ends = np.cumsum(self.counts, axis=1)
+        present = [np.flatnonzero(row) for row in self.counts]
+        quantiles = {name: _count_quantile(ends, total, q) for name, q in QUANTILES.items()}
+        return FeatureStats(
+            mean=mean.reshape(3, 1, 1),
+            std=np.sqrt(variance).reshape(3, 1, 1),
+            min=np.array([row[0] / 255.0 for row in present]).reshape(3, 1, 1),
+            max=np.array([row[-1] / 255.0 for row in present]).reshape(3, 1, 1),
+            count=self.frames,
+            **quantiles,
+        )
+
+
+def _count_quantile(ends: np.ndarray, total: np.ndarray, q: float) -> np.ndarray:
+    """Linearly interpolated quantile of counted levels; ``ends`` (3, 256) are cumulative counts."""
+    out = np.empty((3, 1, 1))
+    for channel in range(3):
+        position = q * (total[channel] - 1)
+        below = int(np.floor(position))
+        # The k-th smallest pixel (from 0) has the first level whose cumulative count exceeds k.
+        low, high = np.searchsorted(
+            ends[channel], [below, min(below + 1, int(total[channel]) - 1)], side="right"
+        )
+        out[channel] = (low + (high - low) * (position - below)) / 255.0
+    return out

@@ -1,0 +1,181 @@
+"""Encode and decode camera streams: h264 in mp4, several episodes one after another in one file.
+
+Every episode starts with a key frame and frame k of a file is shown at exactly k / fps: there are no
+B-frames, so that no edit list shifts the first frame.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+
+from wamkit.errors import DataError
+
+CODEC = "libx264"
+PIXEL_FORMAT = "yuv420p"
+CRF = 14
+
+
+def frame_rate(rate_hz: float) -> Fraction:
+    """The rate as the exact fraction that a container stores."""
+    return Fraction(rate_hz).limit_denominator(1001)
+
+
+def encode(images: np.ndarray, rate: Fraction, gop: int, crf: int = CRF) -> bytes:
+    """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory.
+
+    Args:
+        images: the frames; H and W even.
+        rate: frames per second.
+        gop: largest distance of two key frames.
+        crf: constant rate factor of x264; smaller is more faithful.
+    """
+    options = {"crf": str(crf), "g": str(gop), "bf": "0", "threads": "1", "preset": "medium"}
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as output:
+        stream = cast(av.VideoStream, output.add_stream(CODEC, rate=rate, options=options))
+        stream.height, stream.width = images.shape[1:3]
+        stream.pix_fmt = PIXEL_FORMAT
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return buffer.getvalue()
+
+
+class VideoAppender:
+    """One mp4 file that grows by whole encoded episodes, without encoding anything twice."""
+
+    def __init__(self, path: Path, rate: Fraction) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._output = av.open(str(path), "w")
+        self._stream: av.VideoStream | None = None
+        self._rate = rate
+        self.frames = 0
+        self.size = 0
+
+    def append(self, clip: bytes, frames: int) -> None:
+        """Append a clip of ``frames`` frames that :func:`encode` made with the same settings."""
+        with av.open(io.BytesIO(clip), "r") as source:
+            origin = source.streams.video[0]
+            tick = _tick(origin)
+            if self._stream is None:
+                self._stream = self._output.add_stream_from_template(origin)
+                self._stream.time_base = tick
+            shift = round(Fraction(self.frames) / self._rate / tick)
+            for packet in source.demux(origin):
+                if packet.dts is None or packet.pts is None:  # the flushing packet at the end
+                    continue
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = self._stream
+                self._output.mux(packet)
+        self.frames += frames
+        self.size += len(clip)
+
+    def close(self) -> None:
+        """Write the index; before that the file cannot be read."""
+        self._output.close()
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a container says about its stream, without decoding.
+
+    Attributes:
+        height: rows, pixels.
+        width: columns, pixels.
+        end_s: time at which the last frame that can be read ends, seconds.
+    """
+
+    height: int
+    width: int
+    end_s: float
+
+
+def probe(path: Path, rate: float) -> VideoFacts:
+    """Read size and end of a video from its container. Only the packets after the last key frame are read.
+
+    Raises:
+        DataError: the file is missing, cut off, or holds no video.
+    """
+    try:
+        with av.open(str(path), "r") as source:
+            if not source.streams.video:
+                raise DataError(f"{path}: holds no video stream")
+            stream = source.streams.video[0]
+            if stream.duration:
+                source.seek(stream.duration + (stream.start_time or 0), stream=stream, backward=True)
+            # A file cut in its data keeps its promised duration in the header; the packets tell the truth.
+            shown = [p.pts for p in source.demux(stream) if p.pts is not None and p.size > 0]
+            end = float(max(shown) * _tick(stream)) + 1.0 / rate if shown else 0.0
+            return VideoFacts(stream.height, stream.width, end)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: the video file is missing. Copy the dataset again.") from error
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read as a video, probably cut off ({error}). Copy it again."
+        ) from error
+
+
+def decode(
+    path: Path, start_s: float, frames: int, rate: float, place: str, to: Callable[[int, np.ndarray], None]
+) -> None:
+    """Decode ``frames`` frames, the k-th shown at ``start_s + k / rate``, and hand each to ``to(k, image)``.
+
+    Args:
+        path: the video file, any codec that FFmpeg decodes.
+        start_s: time of the first frame, seconds.
+        frames: number of frames.
+        rate: frames per second.
+        place: dataset and episodes, for messages.
+        to: receives the frame number and the image (H, W, 3), uint8.
+
+    Raises:
+        DataError: a frame is missing, stands at another time, or cannot be decoded.
+    """
+    wanted = 0
+    try:
+        with av.open(str(path), "r") as source:
+            stream = source.streams.video[0]
+            tolerance = 1e-4 + 0.5 * float(_tick(stream))
+            for seconds, frame in _frames_from(source, stream, start_s - tolerance):
+                due = start_s + wanted / rate
+                if abs(seconds - due) > tolerance:
+                    raise DataError(
+                        f"{place}, {path}: frame {wanted} is due at {due:.6f} s, the next one stands at "
+                        f" {seconds:.6f} s. The video and the table were not recorded together."
+                    )
+                to(wanted, frame.to_ndarray(format="rgb24"))
+                wanted += 1
+                if wanted == frames:
+                    return
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{place}, {path}: frame {wanted} cannot be decoded ({error})") from error
+    raise DataError(f"{place}, {path}: the video ends after {wanted} of {frames} frames")
+
+
+def _frames_from(
+    source: av.container.InputContainer, stream: av.VideoStream, start_s: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Decoded frames from ``start_s`` on, with their times; starts at the key frame before it."""
+    source.seek(max(0, int(start_s / _tick(stream))), stream=stream, backward=True)
+    for frame in source.decode(stream):
+        if frame.pts is None:
+            raise DataError(f"{source.name}: a frame carries no time stamp")
+        seconds = float(frame.pts * _tick(stream))
+        if seconds >= start_s:
+            yield seconds, frame
+
+
+def _tick(stream: av.VideoStream) -> Fraction:
+    """Seconds per unit of the stream's time stamps."""
+    if stream.time_base is None:
+        raise DataError(f"{stream.container.name}: the video stream has no time base")
+    return stream.time_base

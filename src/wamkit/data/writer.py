@@ -1,0 +1,362 @@
+"""Write episodes as LeRobotDataset v3.0: many episodes a file, files rolled over by size."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from wamkit.data import layout, tables, video
+from wamkit.data.episode import Episode, check_episode
+from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
+from wamkit.errors import DataError, SpecError
+from wamkit.specs import ActionSpec, ObservationSpec
+
+MB = 1024**2
+
+
+@dataclasses.dataclass
+class _Position:
+    """Which chunk and file are being written."""
+
+    chunk: int = 0
+    file: int = 0
+
+    def advance(self, chunks_size: int) -> None:
+        """Go on to the next file, and to the next chunk when this one is full."""
+        self.file += 1
+        if self.file == chunks_size:
+            self.chunk, self.file = self.chunk + 1, 0
+
+    def path(self, root: Path, template: str, **keys: str) -> Path:
+        return root / template.format(chunk_index=self.chunk, file_index=self.file, **keys)
+
+
+class _VideoFiles:
+    """The mp4 files of one camera."""
+
+    def __init__(
+        self, root: Path, key: str, rate: video.Fraction, gop: int, limit_mb: float, chunks: int
+    ) -> None:
+        self._root, self._key, self._rate, self._gop = root, key, rate, gop
+        self._limit, self._chunks = limit_mb * MB, chunks
+        self._position = _Position()
+        self._file: video.VideoAppender | None = None
+
+    def add(self, images: np.ndarray) -> dict[str, Any]:
+        """Append one episode; returns its entries of the episode table."""
+        clip = video.encode(images, self._rate, self._gop)
+        if self._file is not None and self._file.size + len(clip) > self._limit:
+            self.close()
+            self._position.advance(self._chunks)
+        if self._file is None:
+            path = self._position.path(self._root, layout.VIDEO, video_key=self._key)
+            self._file = video.VideoAppender(path, self._rate)
+        start = self._file.frames
+        self._file.append(clip, len(images))
+        return {
+            f"videos/{self._key}/chunk_index": self._position.chunk,
+            f"videos/{self._key}/file_index": self._position.file,
+            f"videos/{self._key}/from_timestamp": float(start / self._rate),
+            f"videos/{self._key}/to_timestamp": float((start + len(images)) / self._rate),
+        }
+
+    def close(self) -> None:
+        """Finish the current file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class _TableFiles:
+    """The parquet files below ``data/`` or ``meta/episodes/``."""
+
+    def __init__(self, root: Path, template: str, limit_mb: float, chunks: int) -> None:
+        self._root, self._template, self._limit, self._chunks = root, template, limit_mb * MB, chunks
+        self._position = _Position()
+        self._file: tables.TableFile | None = None
+
+    def place(self, rows: int) -> tuple[int, int]:
+        """Chunk and file that the next ``rows`` rows go to; rolls over when they would exceed the limit."""
+        if self._file is not None:
+            # LeRobot's rule: what the rows will take is estimated from the rows before them.
+            expected = self._file.size * (1 + rows / self._file.rows)
+            if expected > self._limit:
+                self.close()
+                self._position.advance(self._chunks)
+        return self._position.chunk, self._position.file
+
+    def add(self, table: pa.Table) -> None:
+        """Append ``table`` to the file that :meth:`place` named."""
+        if self._file is None:
+            self._file = tables.TableFile(self._position.path(self._root, self._template), table.schema)
+        self._file.append(table)
+
+    def close(self) -> None:
+        """Finish the current file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class DatasetWriter:
+    """Context manager that records episodes into a new dataset.
+
+    Everything is written to ``<root>.partial``, which becomes ``<root>`` on a clean exit; after an error or a
+    kill nothing lies at ``<root>``. A partial recording left by a killed process is discarded.
+
+    Args:
+        root: folder of the new dataset.
+        observation: cameras (even sizes), state and rate.
+        action: action entries, limits and rate.
+        robot_type: free text for ``info.json``.
+        extras: name -> (shape of one frame, numpy dtype) of ground truth stored beside the observations.
+        data_file_mb: size at which a parquet file is closed and the next one begun, MiB.
+        video_file_mb: the same for mp4 files.
+        gop: largest distance of two key frames; small values make single frames cheap to reach.
+        overwrite: replace a dataset that lies at ``root``.
+        chunks_size: number of files in one ``chunk-XXX`` folder.
+
+    Raises:
+        DataError: ``root`` exists, or an episode does not fit the specs.
+        SpecError: the specs cannot be stored.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        observation: ObservationSpec,
+        action: ActionSpec,
+        *,
+        robot_type: str = "unknown",
+        extras: Mapping[str, tuple[tuple[int, ...], str]] = {},
+        data_file_mb: float = 100,
+        video_file_mb: float = 200,
+        gop: int = 12,
+        overwrite: bool = False,
+        chunks_size: int = 1000,
+    ) -> None:
+        _check_specs(observation, action, extras)
+        self._root = Path(root)
+        self._partial = self._root.with_name(self._root.name + ".partial")
+        self._overwrite = overwrite
+        self._observation, self._action, self._extras = observation, action, dict(extras)
+        self._robot_type, self._chunks_size = robot_type, chunks_size
+        self._limits = {"data_files_size_in_mb": data_file_mb, "video_files_size_in_mb": video_file_mb}
+        self._rate = video.frame_rate(action.rate_hz)
+        self._check_target()
+        self._data = _TableFiles(self._partial, layout.DATA, data_file_mb, chunks_size)
+        self._videos = {
+            name: _VideoFiles(
+                self._partial, layout.IMAGE_PREFIX + name, self._rate, gop, video_file_mb, chunks_size
+            )
+            for name in observation.cameras
+        }
+        self._tasks: dict[str, int] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._frames = 0
+        self._pixels = {name: PixelCounts() for name in observation.cameras}
+
+    def __enter__(self) -> DatasetWriter:
+        if self._partial.exists():
+            shutil.rmtree(self._partial)
+        self._partial.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._close_files()
+            if kind is None:
+                self._finish()
+        finally:
+            if self._partial.exists():
+                shutil.rmtree(self._partial)
+
+    def add(self, episode: Episode) -> None:
+        """Append one episode.
+
+        Raises:
+            DataError: the episode does not fit the specs; the message names episode and field.
+        """
+        index = len(self._rows)
+        check_episode(
+            episode, self._observation, self._action, self._extras, f"{self._root}, episode {index}"
+        )
+        columns = self._columns(episode, index)
+        chunk, file = self._data.place(len(episode))
+        self._data.add(pa.table({name: tables.column(values) for name, values in columns.items()}))
+        row: dict[str, Any] = {
+            "episode_index": index,
+            "tasks": [episode.task],
+            "length": len(episode),
+            "success": episode.success,
+            "data/chunk_index": chunk,
+            "data/file_index": file,
+            "dataset_from_index": self._frames,
+            "dataset_to_index": self._frames + len(episode),
+        }
+        stats = {name: vector_stats(values) for name, values in columns.items()}
+        for name, files in self._videos.items():
+            row.update(files.add(episode.images[name]))
+            counts = PixelCounts()
+            counts.add(episode.images[name])
+            self._pixels[name].merge(counts)
+            stats[layout.IMAGE_PREFIX + name] = counts.stats()
+        row.update(_stats_row(stats))
+        self._rows.append(row)
+        self._frames += len(episode)
+
+    def _columns(self, episode: Episode, index: int) -> dict[str, np.ndarray]:
+        frames = len(episode)
+        ticks = np.arange(frames, dtype=np.int64)
+        task = self._tasks.setdefault(episode.task, len(self._tasks))
+        success = np.zeros(frames, dtype=bool)
+        success[-1] = episode.success
+        columns = {
+            layout.STATE_KEY: episode.state,
+            layout.ACTION_KEY: episode.action,
+            layout.SUCCESS_KEY: success,
+        }
+        # A shape of (1,) is stored as a plain column, as LeRobot does.
+        columns = {k: v[:, 0] if v.shape[1:] == (1,) else v for k, v in columns.items()}
+        for name, values in episode.extras.items():
+            columns[layout.EXTRA_PREFIX + name] = values[:, 0] if values.shape[1:] == (1,) else values
+        columns["timestamp"] = (ticks / float(self._rate)).astype(np.float32)
+        columns["frame_index"] = ticks
+        columns["episode_index"] = np.full(frames, index, dtype=np.int64)
+        columns["index"] = ticks + self._frames
+        columns["task_index"] = np.full(frames, task, dtype=np.int64)
+        return columns
+
+    def _check_target(self) -> None:
+        if not self._root.exists():
+            return
+        if not self._overwrite:
+            raise DataError(
+                f"{self._root} exists. Choose another folder, or pass overwrite=True to replace it."
+            )
+        if not (self._root / layout.INFO).is_file():
+            raise DataError(
+                f"{self._root} exists and is not a dataset (no {layout.INFO}); it is not overwritten."
+            )
+
+    def _close_files(self) -> None:
+        with contextlib.ExitStack() as stack:  # closes all of them even when one fails
+            stack.callback(self._data.close)
+            for files in self._videos.values():
+                stack.callback(files.close)
+
+    def _finish(self) -> None:
+        """Write ``meta/`` and move the dataset to its place."""
+        if not self._rows:
+            raise DataError(f"{self._root}: no episode was added; an empty dataset is not written")
+        self._write_episodes()
+        tables.write_tasks(self._partial / layout.TASKS, list(self._tasks))
+        stats = {name: value.to_json() for name, value in self._stats().items()}
+        (self._partial / layout.STATS).write_text(json.dumps(stats, indent=4), encoding="utf-8")
+        info = json.dumps(self._info(), indent=4, ensure_ascii=False)
+        (self._partial / layout.INFO).write_text(info, encoding="utf-8")
+        self._check_target()
+        replaced = self._root.with_name(self._root.name + ".replaced")
+        if self._root.exists():
+            self._root.rename(replaced)
+        self._partial.rename(self._root)
+        if replaced.exists():
+            shutil.rmtree(replaced)
+
+    def _write_episodes(self) -> None:
+        files = _TableFiles(
+            self._partial, layout.EPISODES, self._limits["data_files_size_in_mb"], self._chunks_size
+        )
+        group = 50  # episodes that are written, and rolled over, together
+        for start in range(0, len(self._rows), group):
+            rows = self._rows[start : start + group]
+            chunk, file = files.place(len(rows))
+            for row in rows:
+                row.update({"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file})
+            files.add(pa.Table.from_pylist(rows))
+        files.close()
+
+    def _stats(self) -> dict[str, FeatureStats]:
+        """Statistics over the whole dataset; columns are read back one by one, so that memory holds one."""
+        out = {layout.IMAGE_PREFIX + name: counts.stats() for name, counts in self._pixels.items()}
+        paths = sorted(self._partial.glob("data/*/*.parquet"))
+        for name, feature in self._features().items():
+            if feature["dtype"] == "video":
+                continue
+            shape = () if feature["shape"] == [1] else tuple(feature["shape"])
+            parts = [tables.to_numpy(tables.read(p, [name]), name, shape, feature["dtype"], p) for p in paths]
+            out[name] = vector_stats(np.concatenate(parts))
+        return out
+
+    def _features(self) -> dict[str, dict[str, Any]]:
+        stream = {
+            "video.codec": "h264",
+            "video.pix_fmt": video.PIXEL_FORMAT,
+            "video.is_depth_map": False,
+            "video.fps": _number(self._rate),
+            "video.channels": 3,
+            "has_audio": False,
+        }
+        return layout.features(self._observation, self._action, self._extras, stream)
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "codebase_version": layout.VERSION,
+            "robot_type": self._robot_type,
+            "total_episodes": len(self._rows),
+            "total_frames": self._frames,
+            "total_tasks": len(self._tasks),
+            "chunks_size": self._chunks_size,
+            **self._limits,
+            "fps": _number(self._rate),
+            "splits": {"train": f"0:{len(self._rows)}"},
+            "data_path": layout.DATA,
+            "video_path": layout.VIDEO if self._observation.cameras else None,
+            "features": self._features(),
+            layout.SPEC_KEY: layout.specs_to_json(self._observation, self._action, self._extras),
+        }
+
+
+def _number(rate: video.Fraction) -> int | float:
+    return rate.numerator if rate.denominator == 1 else float(rate)
+
+
+def _stats_row(stats: Mapping[str, FeatureStats]) -> dict[str, Any]:
+    return {
+        f"stats/{feature}/{name}": tables.nested(getattr(value, name))
+        for feature, value in stats.items()
+        for name in STATISTICS
+    }
+
+
+def _check_specs(
+    observation: ObservationSpec, action: ActionSpec, extras: Mapping[str, tuple[tuple[int, ...], str]]
+) -> None:
+    if observation.rate_hz != action.rate_hz:
+        raise SpecError(
+            f"a dataset has one rate: the observation spec says {observation.rate_hz:g} Hz, "
+            f"the action spec {action.rate_hz:g} Hz"
+        )
+    for name, camera in observation.cameras.items():
+        if camera.height % 2 or camera.width % 2 or camera.channels != 3:
+            raise SpecError(
+                f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}: {video.PIXEL_FORMAT} "
+                f"video needs even rows and columns and 3 channels. Render at an even size."
+            )
+    for name in (*observation.cameras, *extras):
+        # LeRobot refuses "/" in a key and takes every key with "image" in it for a picture.
+        if "/" in name or (name in extras and "image" in name):
+            raise SpecError(
+                f"the name {name!r} cannot be a dataset key: it contains '/' or, in an extra, 'image'"
+            )
