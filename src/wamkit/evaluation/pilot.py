@@ -1,0 +1,203 @@
+"""Who decides what a group of running episodes does next: a policy, or a recording."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from wamkit.controllers import ActionArray, Controller
+from wamkit.errors import WamkitError
+from wamkit.evaluation.episodes import Block, Imagined, Run, Trace, observe, row_seed, to_frames
+from wamkit.evaluation.machine import synchronise
+from wamkit.evaluation.policy import Policy
+from wamkit.evaluation.tree import join_rows, signature, take_row
+from wamkit.types import Budget, Forecast
+
+Result = TypeVar("Result")
+
+
+class Pilot(abc.ABC):
+    """Gives every running episode its next block of actions."""
+
+    @abc.abstractmethod
+    def begin(self, run: Run) -> None:
+        """Called when an episode was reset, before its first decision."""
+
+    @abc.abstractmethod
+    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+        """The next blocks, ``run.order`` -> block. An episode that breaks is failed and left out."""
+
+
+class ReplayPilot(Pilot):
+    """Sends what was sent before: simulators and rendering alone."""
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        self._blocks = {(t.plan.task, t.plan.seed): list(t.blocks) for t in traces}
+
+    def begin(self, run: Run) -> None:
+        """See :meth:`Pilot.begin`. A recording needs no preparation."""
+
+    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+        """See :meth:`Pilot.decide`. An episode that broke in the recording ends there as an error."""
+        blocks = {}
+        for run in runs:
+            left = self._blocks[run.plan.task, run.plan.seed]
+            if left:
+                blocks[run.order] = left.pop(0)
+            else:
+                run.fail("the recording ends here")
+        return blocks
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The traceback of something that raised inside the policy."""
+
+    traceback: str
+
+
+def attempt(action: Callable[[], Result]) -> Result | Failed:
+    """Run policy code; what it raises becomes a value, so that the other episodes go on."""
+    try:
+        return action()
+    except Exception:  # noqa: BLE001 - the boundary to code under test: kept, reported as an error, never a failure
+        return Failed(traceback.format_exc())
+
+
+@dataclass(frozen=True)
+class TimedCall:
+    """One model call: rows, milliseconds with the device synchronised, stages, function evaluations."""
+
+    rows: int
+    ms: float
+    stage_ms: dict[str, float]
+    nfe: dict[str, int]
+
+
+class PolicyPilot(Pilot):
+    """Calls the policy for all episodes of a group at once and feeds its chunks to the controller."""
+
+    def __init__(self, policy: Policy, controller: Controller, budget: Budget, max_ticks: int) -> None:
+        self.policy = policy
+        self.controller = controller
+        self.max_ticks = max_ticks
+        self.calls: list[TimedCall] = []
+        self.notes: list[str] = []
+        self.device = torch.device("cpu")
+        execute = controller.horizon(policy.window.horizon).execute
+        # Designs that generate action by action may stop after the ones that are executed.
+        self.budget = budget if budget.horizon else dataclasses.replace(budget, horizon=execute)
+        policy.check_budget(self.budget)
+        self._low = np.asarray(policy.action_spec.low, np.float32)
+        self._high = np.asarray(policy.action_spec.high, np.float32)
+
+    def begin(self, run: Run) -> None:
+        """See :meth:`Pilot.begin`."""
+        run.controller = self.controller.start()
+        state = attempt(lambda: self.policy.initial_state(1))
+        if isinstance(state, Failed):
+            run.fail(state.traceback)
+        else:
+            run.state = state
+
+    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+        """See :meth:`Pilot.decide`."""
+        alike: dict[Hashable, list[Run]] = {}
+        for run in runs:
+            if self.controller.wants_call(run.controller):
+                alike.setdefault(signature(run.state), []).append(run)
+        for rows in alike.values():
+            self._call(rows)
+        return {run.order: self._block(run) for run in runs if run.status is None}
+
+    def forecast(self, runs: Sequence[Run], budget: Budget) -> tuple[Forecast, list[Any], TimedCall]:
+        """One timed, checked model call for these episodes, without any change to them.
+
+        Returns:
+            the forecast of all rows, the new state of each row, and what the call took.
+        """
+        observation = observe(runs, self.policy.window.observation)
+        state = join_rows([run.state for run in runs])
+        seeds = [row_seed(run.plan.seed, run.calls) for run in runs]
+        synchronise(self.device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            forecast, state = self.policy.forecast(observation, state, budget, seeds)
+        self.device = forecast.action.device
+        synchronise(self.device)
+        ms = (time.perf_counter() - start) * 1000
+        shape, need = tuple(forecast.action.shape), (len(runs), self.policy.action_spec.width)
+        least = self.controller.horizon(self.policy.window.horizon).execute or 1
+        if len(shape) != 3 or (shape[0], shape[2]) != need or shape[1] < least:
+            raise WamkitError(f"forecast.action has shape {shape}, needs ({need[0]}, >= {least}, {need[1]})")
+        states = [take_row(state, row, len(runs)) for row in range(len(runs))]
+        return forecast, states, TimedCall(len(runs), ms, dict(forecast.stage_ms), dict(forecast.nfe))
+
+    def _call(self, runs: Sequence[Run]) -> None:
+        result = attempt(lambda: self.forecast(runs, self.budget))
+        if isinstance(result, Failed):
+            if len(runs) == 1:
+                runs[0].fail(result.traceback)
+                return
+            # The states are untouched, so each row can be tried alone: only the guilty episode is lost.
+            for run in runs:
+                self._call([run])
+            return
+        forecast, states, timed = result
+        self.calls.append(timed)
+        actions = forecast.action.detach().cpu().numpy().astype(np.float32)
+        for row, run in enumerate(runs):
+            if run.plan.filmed:
+                self._film(run, forecast, row, len(runs))
+            run.calls += 1
+            run.state = states[row]
+            if np.isfinite(actions[row]).all():
+                run.controller = self.controller.receive(run.controller, actions[row])
+            else:
+                run.fail(f"the policy's actions are not finite at tick {run.tick}, call {run.calls}")
+
+    def _block(self, run: Run) -> Block:
+        """Drain the controller until it wants a call or the episode's ticks run out."""
+        actions: list[ActionArray] = []
+        while run.tick + len(actions) < self.max_ticks and not self.controller.wants_call(run.controller):
+            action, run.controller = self.controller.next(run.controller)
+            actions.append(action)
+        raw = np.stack(actions)
+        clipped = np.clip(raw, self._low, self._high)
+        run.clipped += int((clipped != raw).sum())
+        run.entries += raw.size
+        window = self.policy.window
+        look = set(self.controller.look(run.tick, len(actions), window.observation, self.max_ticks))
+        filmed = {film.tick + offset - run.tick for film in run.imagined for offset in window.future}
+        look |= {p for p in filmed if 1 <= p <= len(actions)}
+        run.forget(run.tick + min(window.observation))
+        block = Block(actions=clipped, look=tuple(sorted(look)))
+        run.blocks.append(block)
+        return block
+
+    def _film(self, run: Run, forecast: Forecast, row: int, rows: int) -> None:
+        """Decode the future of one row; when the run skips it, imagine it for the picture only."""
+
+        def decode() -> Imagined | None:
+            decoded, acted = self.policy.decode_future(take_row(forecast, row, rows)), True
+            if decoded is None and self.budget.future is False:
+                budget = dataclasses.replace(self.budget, future=True)
+                decoded, acted = self.policy.decode_future(self.forecast([run], budget)[0]), False
+            if decoded is None:
+                return None
+            return Imagined(run.tick, {name: to_frames(video[0]) for name, video in decoded.items()}, acted)
+
+        result = attempt(decode)
+        if isinstance(result, Failed):
+            last = result.traceback.strip().splitlines()[-1]
+            self.notes.append(f"no picture of {run.plan.task} seed {run.plan.seed} tick {run.tick}: {last}")
+        elif result is not None:
+            run.imagined.append(result)

@@ -1,0 +1,96 @@
+"""What the runner asks of a policy and of the simulators. Nothing else is assumed about either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from wamkit.specs import ActionSpec, ObservationSpec
+from wamkit.types import Budget, Forecast, Observation, WindowSpec
+
+
+class Policy(Protocol):
+    """A design as the runner sees it."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a report."""
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What it was trained to see."""
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What its actions mean."""
+
+    @property
+    def window(self) -> WindowSpec:
+        """Which steps around "now" it reads and predicts."""
+
+    def initial_state(self, batch_size: int) -> Any:
+        """State at the start of an episode: nested dataclasses, mappings and tuples of tensors (B, ...)."""
+
+    def forecast(
+        self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]
+    ) -> tuple[Forecast, Any]:
+        """One call for B rows. ``state`` is left as it is; row i draws its noise from ``seeds[i]`` alone."""
+
+    def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
+        """Camera -> (B, F, 3, H, W) uint8 at the offsets ``window.future``, or None where nothing decodes."""
+
+    def describe(self) -> dict[str, Any]:
+        """Tuple, formula, whether it is a WAM, parameter counts: plain JSON values."""
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise :class:`wamkit.errors.BudgetError` when the budget cannot be honoured."""
+
+
+class SimulatorStep(Protocol):
+    """What one simulator answers to a reset or to a block of actions.
+
+    ``observations[i]`` is what was seen at ``ticks[i]``, counted from the episode's start (0 after a reset).
+    """
+
+    @property
+    def observations(self) -> tuple[Mapping[str, Any], ...]:
+        """Each with ``images`` camera -> (H, W, 3) uint8, ``state`` (S,) float32 and ``task`` str."""
+
+    @property
+    def ticks(self) -> tuple[int, ...]:
+        """The tick of each observation."""
+
+    @property
+    def executed(self) -> int:
+        """Actions of the block that were executed."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is solved."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+
+    @property
+    def error(self) -> str | None:
+        """What broke, or None."""
+
+
+class Simulators(Protocol):
+    """Simulators in slots, spread over worker processes."""
+
+    def reset_async(self, slot: int, seed: int, instruction: str | None = None, config: Any = None) -> None:
+        """Start an episode in ``slot``."""
+
+    def step_async(self, slot: int, actions: np.ndarray, look: tuple[int, ...]) -> None:
+        """Execute (K, A) actions; render after those positions (1-based) that ``look`` names."""
+
+    def wait(self, slots: Sequence[int]) -> Mapping[int, SimulatorStep]:
+        """Wait for the answers of these slots."""
+
+    def close(self) -> None:
+        """End the worker processes."""
