@@ -1,0 +1,83 @@
+"""How long one call takes for one robot, measured apart from the crowd of a batched evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wamkit.controllers import Controller, feasible
+from wamkit.evaluation.episodes import Run
+from wamkit.evaluation.pilot import Failed, PolicyPilot, TimedCall, attempt
+from wamkit.evaluation.report import Deadline, Latency
+from wamkit.evaluation.statistics import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Calls for a single robot: the cold first one, then the warm ones."""
+
+    first: TimedCall | None
+    warm: tuple[TimedCall, ...]
+
+    @property
+    def samples_ms(self) -> tuple[float, ...]:
+        """Milliseconds of the warm calls."""
+        return tuple(call.ms for call in self.warm)
+
+    def latency(self) -> Latency:
+        """The figure for the report."""
+        s = summarise(self.samples_ms)
+        first = None if self.first is None else self.first.ms
+        return Latency(n=s.n, batch=1, p50=s.p50, p95=s.p95, max=s.max, first=first)
+
+    def stages(self) -> dict[str, Summary]:
+        """Stage -> milliseconds over the warm calls."""
+        return summarise_by_key([call.stage_ms for call in self.warm])
+
+
+def probe(pilot: PolicyPilot, runs: Sequence[Run], calls: int, per_episode: int) -> Probe:
+    """Call the policy for one robot, ``calls`` times after a cold call, on a real first observation.
+
+    The state is carried from call to call and starts again after ``per_episode`` calls, so that caches grow as
+    they do in an episode. The episode itself is not changed. Calls that raise end the probe: the episodes will
+    show the same error.
+
+    Args:
+        pilot: holds policy and budget.
+        runs: episodes that were just reset; the first one is used.
+        calls: warm calls; 0 skips the probe.
+        per_episode: the most calls an episode makes.
+    """
+    timed: list[TimedCall] = []
+    if calls and runs:
+        run = dataclasses.replace(runs[0])
+        for i in range(calls + 1):
+            if run.calls >= max(per_episode, 1):
+                run = dataclasses.replace(runs[0])
+            result = attempt(lambda row=run: pilot.forecast([row], pilot.budget))  # type: ignore[misc]
+            if isinstance(result, Failed):
+                pilot.notes.append(f"latency probe ended at call {i}: {result.traceback.splitlines()[-1]}")
+                break
+            _, states, call = result
+            run.state, run.calls = states[0], run.calls + 1
+            timed.append(call)
+    return Probe(first=timed[0] if timed else None, warm=tuple(timed[1:]))
+
+
+def judge(samples_ms: Sequence[float], controller: Controller, rate_hz: float) -> Deadline:
+    """Compare calls with the controller's deadline: ``N_fwd(K) / K < 1 / f`` (survey equations 34 and 35)."""
+    allowed = controller.deadline_s(rate_hz)
+    p95, n = summarise(samples_ms).p95, len(samples_ms)
+    if allowed is None:
+        return Deadline(control_hz=rate_hz, allowed_ms=None, n=n, misses=0, met=None if p95 is None else True)
+    execute = round(allowed * rate_hz)
+    misses = sum(not feasible(ms / 1000, execute, rate_hz) for ms in samples_ms)
+    met = None if p95 is None else feasible(p95 / 1000, execute, rate_hz)
+    return Deadline(control_hz=rate_hz, allowed_ms=allowed * 1000, n=n, misses=misses, met=met)
+
+
+def summarise_by_key(rows: Sequence[dict[str, float]]) -> dict[str, Summary]:
+    """Summaries per key, keys in order of appearance."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return {key: summarise([row[key] for row in rows if key in row]) for key in keys}
