@@ -1,0 +1,28 @@
+"""Simulators behind one Gymnasium contract, and workers that run many of them.
+
+Importing this package imports no simulator; :meth:`EnvConfig.build` does.
+"""
+
+from wamkit.envs.base import (
+    EVALUATION_SEEDS_FROM,
+    EnvConfig,
+    Outcome,
+    SimulatedEnv,
+    episode_seed,
+    instructions,
+    list_tasks,
+)
+from wamkit.envs.cameras import CameraPose
+from wamkit.envs.metaworld import MetaWorldConfig
+
+__all__ = [
+    "EVALUATION_SEEDS_FROM",
+    "CameraPose",
+    "EnvConfig",
+    "MetaWorldConfig",
+    "Outcome",
+    "SimulatedEnv",
+    "episode_seed",
+    "instructions",
+    "list_tasks",
+]

@@ -1,0 +1,49 @@
+"""Where a simulated camera stands and looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wamkit.errors import ConfigError
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class CameraPose:
+    """A pinhole camera that stands at ``position`` and looks at ``target``.
+
+    Attributes:
+        position: metres, in the frame of ``body``.
+        target: the point in the middle of the picture, metres, in the frame of ``body``.
+        up: direction that points up in the picture, in the frame of ``body``; need not be normalised.
+        fovy_deg: vertical field of view, degrees.
+        body: name of the MuJoCo body that carries the camera, ``world`` for a camera that stands still.
+    """
+
+    position: Vector
+    target: Vector
+    up: Vector = (0.0, 0.0, 1.0)
+    fovy_deg: float = 45.0
+    body: str = "world"
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.fovy_deg <= 170.0:
+            raise ConfigError(f"CameraPose.fovy_deg = {self.fovy_deg}: choose between 1 and 170 degrees.")
+        forward = np.subtract(self.target, self.position)
+        if np.linalg.norm(np.cross(forward, self.up)) < 1e-9:
+            raise ConfigError(
+                f"CameraPose: from position {self.position} to target {self.target} with up {self.up} gives no "
+                f"orientation. Position and target must differ and `up` must not lie along the viewing direction."
+            )
+
+    def rotation(self) -> NDArray[np.float64]:
+        """Camera axes in the frame of ``body``, (3, 3): columns right, up, backward (MuJoCo looks along -z)."""
+        forward = np.subtract(self.target, self.position).astype(np.float64)
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, self.up)
+        right /= np.linalg.norm(right)
+        return np.stack([right, np.cross(right, forward), -forward], axis=1)

@@ -1,0 +1,153 @@
+"""What MuJoCo knows exactly about a scene: depth, segmentation, poses, contacts.
+
+=============  ==================  ========  ==================================================================
+record         arrays              dtype     content
+=============  ==================  ========  ==================================================================
+depth          depth.<camera>      float32   (H, W), metres along the viewing direction
+segmentation   segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
+object_pose    object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres and
+                                             quaternion w, x, y, z, world frame; zeros where there is none
+gripper_pose   gripper_pose        float32   (7,), of the hand body, written the same way
+contact        contact             uint8     (2,), 1 where the left, the right finger touches a task body
+contact_force  contact_force       float32   (2, 3), newton, world frame: total force of the task bodies on the
+                                             left, on the right finger
+=============  ==================  ========  ==================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wamkit.envs.base import ExtrasSpec
+from wamkit.envs.rendering import SceneRenderer, import_mujoco
+from wamkit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import mujoco
+
+OBJECTS = 2
+PER_CAMERA = {"depth": "float32", "segmentation": "uint8"}
+PER_SCENE: ExtrasSpec = {
+    "object_pose": ((OBJECTS, 7), "float32"),
+    "gripper_pose": ((7,), "float32"),
+    "contact": ((2,), "uint8"),
+    "contact_force": ((2, 3), "float32"),
+}
+RECORDABLE = (*PER_CAMERA, *PER_SCENE)
+
+
+class SegmentClass(IntEnum):
+    """Classes of the segmentation; the same in every task."""
+
+    BACKGROUND = 0
+    SCENE = 1
+    ARM = 2
+    GRIPPER = 3
+    OBJECT = 4
+
+
+def extras_spec(record: Sequence[str], cameras: Sequence[str], size: tuple[int, int]) -> ExtrasSpec:
+    """Names, shapes and dtypes of what ``record`` asks for.
+
+    Raises:
+        ConfigError: an unknown kind of ground truth.
+    """
+    spec: ExtrasSpec = {}
+    for kind in record:
+        if kind in PER_CAMERA:
+            spec.update({f"{kind}.{camera}": (size, PER_CAMERA[kind]) for camera in cameras})
+        elif kind in PER_SCENE:
+            spec[kind] = PER_SCENE[kind]
+        else:
+            raise ConfigError(f"record: {kind!r} is unknown. {did_you_mean(kind, RECORDABLE)}")
+    return spec
+
+
+class GroundTruth:
+    """Reads ground truth of one MetaWorld model.
+
+    Args:
+        model: a MetaWorld model (bodies ``base``, ``hand``, ``leftclaw`` and ``rightclaw`` are the robot).
+        renderer: renders depth and segmentation.
+        spec: what to read, from :func:`extras_spec`.
+    """
+
+    def __init__(self, model: mujoco.MjModel, renderer: SceneRenderer, spec: ExtrasSpec) -> None:
+        self._mujoco = import_mujoco()
+        self._model, self._renderer, self._spec = model, renderer, spec
+        self._body_class = _body_classes(model)
+        joints = model.body_jntnum > 0
+        self._objects = np.flatnonzero(joints & (self._body_class == SegmentClass.OBJECT))[:OBJECTS]
+        self._finger = np.full(model.nbody, -1)
+        for index, claw in enumerate(("leftclaw", "rightclaw")):
+            self._finger[_subtree(model, claw)] = index
+
+    def read(self, data: mujoco.MjData) -> dict[str, NDArray[Any]]:
+        """Everything the spec names, for the present state. ``data`` must be forwarded."""
+        forces, touching = self._fingers(data)
+        poses = np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
+        objects = np.zeros((OBJECTS, 7), np.float32)
+        objects[: len(self._objects)] = poses[self._objects]
+        values: dict[str, NDArray[Any]] = {
+            "object_pose": objects,
+            "gripper_pose": poses[self._model.body("hand").id],
+            "contact": touching,
+            "contact_force": forces,
+        }
+        for name in self._spec:
+            kind, _, camera = name.partition(".")
+            if kind == "depth":
+                values[name] = self._renderer.depth(data, camera)
+            elif kind == "segmentation":
+                values[name] = self._segmentation(data, camera)
+        return {name: values[name] for name in self._spec}
+
+    def _segmentation(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
+        geoms = self._renderer.geoms(data, camera)
+        classes = self._body_class[self._model.geom_bodyid[geoms]]
+        return np.where(geoms < 0, np.uint8(SegmentClass.BACKGROUND), classes)
+
+    def _fingers(self, data: mujoco.MjData) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Total force of the task bodies on each finger (2, 3) and whether they touch (2,)."""
+        forces, touching = np.zeros((2, 3)), np.zeros(2, np.uint8)
+        wrench = np.zeros(6)
+        for index in range(data.ncon):
+            contact = data.contact[index]
+            bodies = self._model.geom_bodyid[list(contact.geom)]
+            fingers, classes = self._finger[bodies], self._body_class[bodies]
+            for side in (0, 1):
+                if fingers[side] < 0 or classes[1 - side] != SegmentClass.OBJECT:
+                    continue
+                self._mujoco.mj_contactForce(self._model, data, index, wrench)
+                # The wrench acts on the second geom, in the contact frame, whose rows are its axes.
+                world = np.asarray(contact.frame).reshape(3, 3).T @ wrench[:3]
+                forces[fingers[side]] += world if side == 1 else -world
+                touching[fingers[side]] = 1
+        return forces.astype(np.float32), touching
+
+
+def _subtree(model: mujoco.MjModel, root: str) -> list[int]:
+    """Ids of ``root`` and of everything attached to it."""
+    inside = {model.body(root).id}
+    for body in range(model.nbody):  # parents come before their children
+        if model.body_parentid[body] in inside and body != 0:
+            inside.add(body)
+    return sorted(inside)
+
+
+def _body_classes(model: mujoco.MjModel) -> NDArray[np.uint8]:
+    """Class of every body, (nbody,) uint8."""
+    classes = np.full(model.nbody, SegmentClass.OBJECT, np.uint8)
+    classes[0] = SegmentClass.SCENE
+    for name in ("tablelink", "RetainingWall"):
+        if any(model.body(i).name == name for i in range(model.nbody)):
+            classes[_subtree(model, name)] = SegmentClass.SCENE
+    classes[_subtree(model, "base")] = SegmentClass.ARM
+    classes[_subtree(model, "hand")] = SegmentClass.GRIPPER
+    classes[model.body("mocap").id] = SegmentClass.ARM
+    return classes

@@ -1,0 +1,247 @@
+"""MetaWorld 3.1.1 (Yu et al. 2019, arXiv:1910.10897): 50 tasks of one Sawyer arm in MuJoCo.
+
+State: hand position in metres (world frame) and gripper opening (0 closed, 1 open). Action: three hand
+displacements and a gripper effort, all in [-1, 1]. In every physics tick of the package (12.5 ms) a
+displacement of 1 moves the point that the hand is pulled towards by 1 cm, so that a control tick of
+``action_repeat`` physics ticks commands at most ``action_repeat`` centimetres per axis. Effort 1 closes the
+gripper, -1 opens it.
+
+Goal markers are MuJoCo sites that no real camera would see. All sites are hidden, except in the tasks whose
+goal varies from episode to episode and is nothing but a marker (:data:`GOAL_MARKERS`): without it nobody
+could tell where to go.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wamkit.envs.base import EnvConfig, Expert, SimulatedEnv, instructions
+from wamkit.envs.cameras import CameraPose
+from wamkit.envs.ground_truth import GroundTruth, extras_spec
+from wamkit.envs.rendering import SceneRenderer, import_mujoco
+from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
+from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
+
+PHYSICS_RATE_HZ = 80.0  # 5 MuJoCo steps of 2.5 ms per step of the package
+DISPLACEMENT_M = 0.01  # per physics tick, at action 1
+
+SCENE_POSE = CameraPose(position=(0.70, 0.15, 0.62), target=(-0.01, 0.66, 0.13), fovy_deg=46.0)
+GRIPPER_POSE = CameraPose(
+    position=(-0.06, -0.14, 0.06), target=(0.06, 0.05, 0.0), up=(-1.0, 0.0, 0.0), fovy_deg=84.0, body="hand"
+)
+
+GOAL_MARKERS: dict[str, tuple[str, ...]] = {
+    "coffee-pull-v3": ("mug_goal",),
+    "hand-insert-v3": ("goal",),
+    "pick-out-of-hole-v3": ("goal",),
+    "pick-place-v3": ("goal",),
+    "pick-place-wall-v3": ("goal",),
+    "plate-slide-back-v3": ("goal",),
+    "plate-slide-back-side-v3": ("goal",),
+    "push-v3": ("goal",),
+    "push-back-v3": ("goal",),
+    "push-wall-v3": ("goal",),
+    "reach-v3": ("goal",),
+    "reach-wall-v3": ("goal",),
+    "stick-pull-v3": ("goal",),
+    "stick-push-v3": ("goal",),
+}
+
+
+@EnvConfig.register_subclass("metaworld")
+@dataclass(frozen=True)
+class MetaWorldConfig(EnvConfig):
+    """One MetaWorld task.
+
+    Attributes:
+        task: name with version, e.g. ``drawer-open-v3``; see :func:`wamkit.envs.list_tasks`.
+        image_size: height and width of the square pictures, pixels.
+        action_repeat: physics ticks per control tick. 2 gives 40 Hz, as in TD-MPC2 (arXiv:2310.16828).
+        max_ticks: control ticks before the episode is out of time.
+        cameras: which of ``scene`` and ``gripper`` are rendered.
+        record: kinds of ground truth to read; see :mod:`wamkit.envs.ground_truth`.
+        scene_pose: where the scene camera stands, world frame.
+        gripper_pose: where the gripper camera sits, in the frame of the hand (x points out of the fingers).
+    """
+
+    task: str = "drawer-open-v3"
+    image_size: int = 64
+    action_repeat: int = 2
+    max_ticks: int = 150
+    cameras: tuple[str, ...] = ("scene", "gripper")
+    record: tuple[str, ...] = ()
+    scene_pose: CameraPose = SCENE_POSE
+    gripper_pose: CameraPose = GRIPPER_POSE
+
+    def __post_init__(self) -> None:
+        instructions(self.task)  # raises with a hint when there is no such task
+        if self.image_size < 8 or self.action_repeat < 1:
+            raise ConfigError(
+                f"MetaWorldConfig: image_size = {self.image_size} (at least 8) and "
+                f"action_repeat = {self.action_repeat} (at least 1) cannot be built."
+            )
+        for name in self.cameras:
+            if name not in ("scene", "gripper"):
+                raise ConfigError(f"camera {name!r}: {did_you_mean(name, ('scene', 'gripper'))}")
+        extras_spec(self.record, self.cameras, (self.image_size, self.image_size))
+
+    def build(self) -> SimulatedEnv:
+        """Construct the environment (about 0.2 s)."""
+        return MetaWorldEnv(self)
+
+    def observation_spec(self) -> ObservationSpec:
+        """The spec of the environment, without building it."""
+        return ObservationSpec(
+            cameras={name: CameraSpec(self.image_size, self.image_size) for name in self.cameras},
+            state=("hand_x_m", "hand_y_m", "hand_z_m", "gripper_open"),
+            rate_hz=PHYSICS_RATE_HZ / self.action_repeat,
+        )
+
+    def action_spec(self) -> ActionSpec:
+        """The spec of an action, without building the environment."""
+        return ActionSpec(
+            names=("hand_dx", "hand_dy", "hand_dz", "gripper_effort"),
+            low=(-1.0,) * 4,
+            high=(1.0,) * 4,
+            rate_hz=PHYSICS_RATE_HZ / self.action_repeat,
+            mode="delta",
+            frame="world",
+            rotation="none",
+            gripper="positive_closes",
+        )
+
+
+class MetaWorldEnv(SimulatedEnv):
+    """One MetaWorld task behind :class:`SimulatedEnv`. Build it with :meth:`MetaWorldConfig.build`."""
+
+    def __init__(self, config: MetaWorldConfig) -> None:
+        size = (config.image_size, config.image_size)
+        extras = extras_spec(config.record, config.cameras, size)
+        super().__init__(
+            task_name=config.task,
+            instruction=instructions(config.task)[0],
+            observation_spec=config.observation_spec(),
+            action_spec=config.action_spec(),
+            max_ticks=config.max_ticks,
+            extras_spec=extras,
+        )
+        self._config = config
+        self._mujoco = import_mujoco()
+        self._sim = _construct(config.task)
+        if round(1.0 / self._sim.dt, 6) != PHYSICS_RATE_HZ or self._sim.action_scale != DISPLACEMENT_M:
+            raise ConfigError(f"{config.task}: this MetaWorld has another rate or scale; install 3.1.1.")
+        poses = {"scene": config.scene_pose, "gripper": config.gripper_pose}
+        self._renderer = SceneRenderer(
+            self._sim.model,
+            {name: poses[name] for name in config.cameras},
+            size,
+            GOAL_MARKERS.get(config.task, ()),
+        )
+        self._truth = GroundTruth(self._sim.model, self._renderer, extras)
+        self._privileged: NDArray[np.float64] = np.zeros(39)
+        self._fresh_model = _small_arrays(self._sim.model)
+        self._fresh_fields = _plain_fields(self._sim)
+
+    def _reset_simulation(self, seed: int) -> None:
+        self._restore()
+        self._sim.seed(seed)
+        self._sim.reset()
+        # Several tasks move bodies after their last forward pass; without this one the first picture and the
+        # first state would show them where they were before.
+        self._mujoco.mj_forward(self._sim.model, self._sim.data)
+        self._sim._prev_obs = self._sim._get_curr_obs_combined_no_goal()
+        self._privileged = self._sim._get_obs()
+
+    def _restore(self) -> None:
+        """Put model, data and fields back as they were after construction, so that no episode leaves a trace."""
+        for name, value in self._fresh_model.items():
+            getattr(self._sim.model, name)[...] = value
+        for name in vars(self._sim).keys() - self._fresh_fields.keys() - _SHARED:
+            delattr(self._sim, name)
+        vars(self._sim).update({name: _private(value) for name, value in self._fresh_fields.items()})
+        self._mujoco.mj_resetData(self._sim.model, self._sim.data)
+
+    def _advance_simulation(self, action: NDArray[np.float32]) -> tuple[float, bool]:
+        reward, success = 0.0, False
+        for _ in range(self._config.action_repeat):
+            self._privileged, gained, _, _, info = self._sim.step(action)
+            reward += float(gained)
+            success = success or bool(info["success"])
+        if self._sim.data.warning.number[self._mujoco.mjtWarning.mjWARN_BADQACC.value]:
+            raise RuntimeError(f"{self.task_name}, tick {self.tick}: the physics became unstable.")
+        return reward, success
+
+    def _images(self) -> dict[str, NDArray[np.uint8]]:
+        return {name: self._renderer.rgb(self._sim.data, name) for name in self._config.cameras}
+
+    def _state(self) -> NDArray[np.float32]:
+        return self._privileged[:4].astype(np.float32)
+
+    def _extras(self) -> dict[str, NDArray[Any]]:
+        return self._truth.read(self._sim.data)
+
+    def expert(self) -> Expert:
+        """MetaWorld's scripted policy, clipped to the action limits. It reads poses, not pictures."""
+        from metaworld.policies import ENV_POLICY_MAP
+
+        policy = ENV_POLICY_MAP[self.task_name]()
+
+        def act() -> NDArray[np.float32]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the package warns whenever its own policies saturate
+                raw = policy.get_action(self._privileged)
+            return np.clip(raw, self.action_spec.low, self.action_spec.high).astype(np.float32)
+
+        return act
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._renderer.close()
+
+
+# Fields of the package's environment that are not copied back: shared by reference, never changed.
+_SHARED = {"model", "data", "mujoco_renderer", "_np_random", "_np_random_seed"}
+
+
+def _construct(task: str) -> Any:
+    """The package's environment, unfrozen, seedable and fully observable (its expert reads the goal)."""
+    try:
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+    except ImportError as error:
+        raise MissingExtraError("MetaWorld is not installed: pip install 'wamkit[metaworld]'.") from error
+    sim = ALL_V3_ENVIRONMENTS[task]()
+    sim._freeze_rand_vec = False
+    sim.seeded_rand_vec = True
+    sim._set_task_called = True
+    sim._partially_observable = False
+    vars(sim).pop("sawyer_observation_space", None)  # cached for partial observability
+    sim.max_path_length = np.iinfo(np.int32).max  # the time limit is ours
+    return sim
+
+
+def _small_arrays(model: Any) -> dict[str, NDArray[Any]]:
+    """Copies of the model's parameters, without its meshes and textures."""
+    skipped = ("mesh_", "tex_", "hfield_", "skin_", "cam_", "bvh_")
+    names = [n for n in dir(model) if not n.startswith(("_", *skipped))]
+    return {
+        n: v.copy()
+        for n in names
+        if isinstance(v := getattr(model, n), np.ndarray) and np.issubdtype(v.dtype, np.floating)
+    }
+
+
+def _plain_fields(sim: Any) -> dict[str, Any]:
+    return {n: _private(v) for n, v in vars(sim).items() if n not in _SHARED}
+
+
+def _private(value: Any) -> Any:
+    """A copy, except of arrays that are windows into MuJoCo's memory: those must stay windows."""
+    if isinstance(value, np.ndarray) and not value.flags.owndata:
+        return value
+    return copy.deepcopy(value)

@@ -1,0 +1,241 @@
+"""Small pictures of a MuJoCo model, fast, without touching its physics.
+
+At 64 to 128 pixels a software renderer spends its time on vertices, shadows and multi-sampling, not on
+pixels. Three things make it quick and leave the picture alone: no shadows, reflections or multi-sampling;
+meshes drawn with few triangles (:func:`cluster_faces`); and one GL context per model for its whole life.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wamkit.envs.cameras import CameraPose
+from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
+
+if TYPE_CHECKING:
+    import mujoco
+
+CELL_M = 0.012  # edge of the clustering grid; below one pixel of a 64 px scene picture (about 0.02 m)
+DRAWN_GROUP, HIDDEN_GROUP = 0, 5
+
+
+def import_mujoco() -> Any:
+    """Import ``mujoco`` with a head-less GL backend chosen first (``MUJOCO_GL``, by default ``osmesa``).
+
+    Raises:
+        MissingExtraError: MuJoCo is not installed, or it was imported earlier without a head-less backend.
+    """
+    if "mujoco" in sys.modules and "MUJOCO_GL" not in os.environ:
+        raise MissingExtraError(
+            "mujoco was imported before MUJOCO_GL was set, so that it cannot render without a display. "
+            "Set MUJOCO_GL=osmesa (or egl) in the environment before Python starts."
+        )
+    os.environ.setdefault("MUJOCO_GL", "osmesa")
+    try:
+        import mujoco
+    except ImportError as error:
+        raise MissingExtraError(
+            "Simulated environments need MuJoCo: pip install 'wamkit[metaworld]'."
+        ) from error
+    return mujoco
+
+
+def cluster_faces(
+    vertices: NDArray[Any], faces: NDArray[Any], cell: float
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Simplify a triangle mesh by vertex clustering (Rossignac and Borrel 1993), keeping its vertices.
+
+    Every vertex is replaced by the one nearest to the mean of its grid cell; triangles that lose a corner
+    disappear, and of those that become equal one stays.
+
+    Args:
+        vertices: (V, 3), metres.
+        faces: (F, 3), indices into ``vertices``.
+        cell: edge of the grid cells, metres.
+
+    Returns:
+        The new faces (G, 3), indices into the same ``vertices``, and which old face each one comes from (G,).
+    """
+    keys = np.floor((vertices - vertices.min(0)) / cell).astype(np.int64)
+    _, cluster = np.unique(keys, axis=0, return_inverse=True)
+    cluster = cluster.reshape(-1)
+    counts = np.bincount(cluster)
+    means = np.stack([np.bincount(cluster, vertices[:, k]) / counts for k in range(3)], axis=1)
+    distance = np.linalg.norm(vertices - means[cluster], axis=1)
+    order = np.lexsort((distance, cluster))  # first of each cluster: the vertex nearest to its mean
+    _, first = np.unique(cluster[order], return_index=True)
+    representative = order[first][cluster]
+    moved = representative[faces]
+    whole = (moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 0] != moved[:, 2])
+    kept = np.flatnonzero(whole)
+    _, unique = np.unique(np.sort(moved[kept], axis=1), axis=0, return_index=True)
+    kept = kept[np.sort(unique)]
+    return moved[kept].astype(np.int32), kept
+
+
+def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) -> mujoco.MjModel:
+    """A copy of ``model`` for the GL context only: clustered meshes, no multi-sampling, small buffers."""
+    drawn = copy.copy(model)
+    drawn.vis.quality.offsamples = 0
+    drawn.vis.quality.shadowsize = 0
+    drawn.vis.global_.offheight, drawn.vis.global_.offwidth = size
+    for mesh in range(model.nmesh if cell > 0 else 0):
+        start, count = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
+        first, vertices = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+        faces, source = cluster_faces(
+            np.asarray(model.mesh_vert[first : first + vertices], np.float64),
+            model.mesh_face[start : start + count],
+            cell,
+        )
+        if len(faces) == 0:  # smaller than one cell: cheap as it is
+            continue
+        drawn.mesh_face[start : start + len(faces)] = faces
+        drawn.mesh_facenormal[start : start + len(faces)] = model.mesh_facenormal[start + source]
+        if model.nmeshtexcoord:
+            drawn.mesh_facetexcoord[start : start + len(faces)] = model.mesh_facetexcoord[start + source]
+        drawn.mesh_facenum[mesh] = len(faces)
+    return drawn
+
+
+class SceneRenderer:
+    """Renders named cameras of one model.
+
+    The model's own cameras are re-posed (their number is the limit); the physics does not read them.
+
+    Args:
+        model: the model; only its cameras and site groups are changed.
+        cameras: name -> pose.
+        size: (height, width), pixels.
+        visible_sites: names of the sites that are drawn; all others are hidden.
+        cell: edge of the mesh clustering grid in metres, 0 draws the meshes as they are.
+
+    Raises:
+        ConfigError: a body or site that the model does not have, or too many cameras.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        cameras: Mapping[str, CameraPose],
+        size: tuple[int, int],
+        visible_sites: Sequence[str] = (),
+        cell: float = CELL_M,
+    ) -> None:
+        self._mujoco = import_mujoco()
+        self._model = model
+        self._size = size
+        self._place_cameras(cameras)
+        self._show_sites(visible_sites)
+        self._gl: Any = self._mujoco.GLContext(size[1], size[0])
+        self._gl.make_current()
+        self._context: Any = self._mujoco.MjrContext(
+            _drawable_copy(model, cell, size), self._mujoco.mjtFontScale.mjFONTSCALE_50.value
+        )
+        # A context that Python collects at its leisure would free its objects inside whichever context is
+        # current then; this releases it inside its own, when closed or collected.
+        self._release = weakref.finalize(self, _release, self._gl, self._context)
+        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._scene: Any = self._mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 8)
+        for flag in ("SHADOW", "REFLECTION", "HAZE", "CULL_FACE"):
+            self._scene.flags[getattr(self._mujoco.mjtRndFlag, f"mjRND_{flag}")] = flag == "CULL_FACE"
+        self._option: Any = self._mujoco.MjvOption()
+        self._perturb: Any = self._mujoco.MjvPerturb()
+        self._camera: Any = self._mujoco.MjvCamera()
+        self._camera.type = self._mujoco.mjtCamera.mjCAMERA_FIXED
+        self._rect: Any = self._mujoco.MjrRect(0, 0, size[1], size[0])
+
+    def _place_cameras(self, cameras: Mapping[str, CameraPose]) -> None:
+        model = self._model
+        if len(cameras) > model.ncam:
+            raise ConfigError(f"{len(cameras)} cameras asked for, the model has room for {model.ncam}.")
+        bodies = {model.body(i).name: i for i in range(model.nbody)}
+        self._ids: dict[str, int] = {}
+        for index, (name, pose) in enumerate(cameras.items()):
+            if pose.body not in bodies:
+                raise ConfigError(
+                    f"camera {name!r} is carried by an unknown body {pose.body!r}. "
+                    f"{did_you_mean(pose.body, bodies)}"
+                )
+            quaternion = np.zeros(4)
+            self._mujoco.mju_mat2Quat(quaternion, pose.rotation().reshape(-1))
+            model.cam_mode[index] = self._mujoco.mjtCamLight.mjCAMLIGHT_FIXED.value
+            model.cam_bodyid[index] = bodies[pose.body]
+            model.cam_pos[index], model.cam_quat[index] = pose.position, quaternion
+            model.cam_fovy[index] = pose.fovy_deg
+            self._ids[name] = index
+
+    def _show_sites(self, visible: Sequence[str]) -> None:
+        sites = [self._model.site(i).name for i in range(self._model.nsite)]
+        unknown = set(visible) - set(sites)
+        if unknown:
+            name = min(unknown)
+            raise ConfigError(f"the model has no site {name!r}. {did_you_mean(name, sites)}")
+        self._model.site_group[:] = [DRAWN_GROUP if s in visible else HIDDEN_GROUP for s in sites]
+
+    def _draw(self, data: mujoco.MjData, camera: str) -> None:
+        self._gl.make_current()
+        self._camera.fixedcamid = self._ids[camera]
+        self._mujoco.mjv_updateScene(
+            self._model,
+            data,
+            self._option,
+            self._perturb,
+            self._camera,
+            self._mujoco.mjtCatBit.mjCAT_ALL.value,
+            self._scene,
+        )
+        self._mujoco.mjr_render(self._rect, self._scene, self._context)
+
+    def rgb(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
+        """The picture of ``camera``, (height, width, 3) uint8. ``data`` must be forwarded."""
+        self._draw(data, camera)
+        pixels = np.empty((*self._size, 3), np.uint8)
+        self._mujoco.mjr_readPixels(pixels, None, self._rect, self._context)
+        return np.ascontiguousarray(pixels[::-1])
+
+    def depth(self, data: mujoco.MjData, camera: str) -> NDArray[np.float32]:
+        """Distance along the viewing direction, (height, width) float32, metres; the far plane where empty."""
+        self._draw(data, camera)
+        raw = np.empty(self._size, np.float32)
+        self._mujoco.mjr_readPixels(None, raw, self._rect, self._context)
+        extent = self._model.stat.extent
+        near, far = self._model.vis.map.znear * extent, self._model.vis.map.zfar * extent
+        # MuJoCo renders with reversed depth only when the platform offers it; either way the window value
+        # that mjr_readPixels returns is the conventional one (0 near, 1 far).
+        metres = near / (1.0 - raw.astype(np.float64) * (1.0 - near / far))
+        return np.ascontiguousarray(metres[::-1].astype(np.float32))
+
+    def geoms(self, data: mujoco.MjData, camera: str) -> NDArray[np.int32]:
+        """Id of the geom seen at each pixel, (height, width) int32, -1 where there is none (sites, sky)."""
+        flags = self._mujoco.mjtRndFlag
+        self._scene.flags[flags.mjRND_SEGMENT] = self._scene.flags[flags.mjRND_IDCOLOR] = True
+        try:
+            self._draw(data, camera)
+        finally:
+            self._scene.flags[flags.mjRND_SEGMENT] = self._scene.flags[flags.mjRND_IDCOLOR] = False
+        pixels = np.empty((*self._size, 3), np.uint8)
+        self._mujoco.mjr_readPixels(pixels, None, self._rect, self._context)
+        ids = pixels[::-1].astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
+        table = np.full(self._scene.ngeom + 1, -1, np.int32)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            if geom.segid >= 0 and geom.objtype == self._mujoco.mjtObj.mjOBJ_GEOM:
+                table[geom.segid + 1] = geom.objid
+        return np.ascontiguousarray(table[ids])
+
+    def close(self) -> None:
+        """Free the GL context. Safe to call twice."""
+        self._release()
+
+
+def _release(gl: Any, context: Any) -> None:
+    gl.make_current()
+    context.free()
+    gl.free()
