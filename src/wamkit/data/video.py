@@ -15,12 +15,17 @@ from typing import cast
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from wamkit.errors import DataError
 
 CODEC = "libx264"
-PIXEL_FORMAT = "yuv420p"
-CRF = 14
+# Measured on 300 MetaWorld frames of 64x64 pixels (3 tasks, 2 cameras): yuv420p stays near 30 dB PSNR at any
+# bit rate, because one colour for 2x2 pixels is coarse at this size; yuv444p at crf 8 has 40.4 dB on average
+# and 39.7 dB on the worst camera, at 650 bytes a frame.
+PIXEL_FORMATS = ("yuv444p", "yuv420p")
+PIXEL_FORMAT = "yuv444p"
+CRF = 8
 
 
 def frame_rate(rate_hz: float) -> Fraction:
@@ -28,21 +33,31 @@ def frame_rate(rate_hz: float) -> Fraction:
     return Fraction(rate_hz).limit_denominator(1001)
 
 
-def encode(images: np.ndarray, rate: Fraction, gop: int, crf: int = CRF) -> bytes:
-    """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory.
+@dataclass(frozen=True)
+class Coding:
+    """How a stream is encoded.
 
-    Args:
-        images: the frames; H and W even.
+    Attributes:
         rate: frames per second.
         gop: largest distance of two key frames.
         crf: constant rate factor of x264; smaller is more faithful.
+        pixels: pixel format of the stream.
     """
-    options = {"crf": str(crf), "g": str(gop), "bf": "0", "threads": "1", "preset": "medium"}
+
+    rate: Fraction
+    gop: int = 12
+    crf: int = CRF
+    pixels: str = PIXEL_FORMAT
+
+
+def encode(images: np.ndarray, coding: Coding) -> bytes:
+    """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory. H and W are even for yuv420p."""
+    options = {"crf": str(coding.crf), "g": str(coding.gop), "bf": "0", "threads": "1", "preset": "medium"}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
-        stream = cast(av.VideoStream, output.add_stream(CODEC, rate=rate, options=options))
+        stream = cast(av.VideoStream, output.add_stream(CODEC, rate=coding.rate, options=options))
         stream.height, stream.width = images.shape[1:3]
-        stream.pix_fmt = PIXEL_FORMAT
+        stream.pix_fmt = coding.pixels
         for image in images:
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             output.mux(stream.encode(frame))
@@ -141,6 +156,8 @@ def decode(
         DataError: a frame is missing, stands at another time, or cannot be decoded.
     """
     wanted = 0
+    # One converter for all frames: a frame's own to_ndarray() sets one up each time, which is 4 times slower.
+    converter = VideoReformatter()
     try:
         with av.open(str(path), "r") as source:
             stream = source.streams.video[0]
@@ -150,9 +167,9 @@ def decode(
                 if abs(seconds - due) > tolerance:
                     raise DataError(
                         f"{place}, {path}: frame {wanted} is due at {due:.6f} s, the next one stands at "
-                        f" {seconds:.6f} s. The video and the table were not recorded together."
+                        f"{seconds:.6f} s. The video and the table were not recorded together."
                     )
-                to(wanted, frame.to_ndarray(format="rgb24"))
+                to(wanted, converter.reformat(frame, format="rgb24", threads=1).to_ndarray())
                 wanted += 1
                 if wanted == frames:
                     return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,95 +15,10 @@ import pyarrow as pa
 
 from wamkit.data import layout, tables, video
 from wamkit.data.episode import Episode, check_episode
+from wamkit.data.files import TableFiles, VideoFiles
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
-from wamkit.errors import DataError, SpecError
+from wamkit.errors import DataError, SpecError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
-
-MB = 1024**2
-
-
-@dataclasses.dataclass
-class _Position:
-    """Which chunk and file are being written."""
-
-    chunk: int = 0
-    file: int = 0
-
-    def advance(self, chunks_size: int) -> None:
-        """Go on to the next file, and to the next chunk when this one is full."""
-        self.file += 1
-        if self.file == chunks_size:
-            self.chunk, self.file = self.chunk + 1, 0
-
-    def path(self, root: Path, template: str, **keys: str) -> Path:
-        return root / template.format(chunk_index=self.chunk, file_index=self.file, **keys)
-
-
-class _VideoFiles:
-    """The mp4 files of one camera."""
-
-    def __init__(
-        self, root: Path, key: str, rate: video.Fraction, gop: int, limit_mb: float, chunks: int
-    ) -> None:
-        self._root, self._key, self._rate, self._gop = root, key, rate, gop
-        self._limit, self._chunks = limit_mb * MB, chunks
-        self._position = _Position()
-        self._file: video.VideoAppender | None = None
-
-    def add(self, images: np.ndarray) -> dict[str, Any]:
-        """Append one episode; returns its entries of the episode table."""
-        clip = video.encode(images, self._rate, self._gop)
-        if self._file is not None and self._file.size + len(clip) > self._limit:
-            self.close()
-            self._position.advance(self._chunks)
-        if self._file is None:
-            path = self._position.path(self._root, layout.VIDEO, video_key=self._key)
-            self._file = video.VideoAppender(path, self._rate)
-        start = self._file.frames
-        self._file.append(clip, len(images))
-        return {
-            f"videos/{self._key}/chunk_index": self._position.chunk,
-            f"videos/{self._key}/file_index": self._position.file,
-            f"videos/{self._key}/from_timestamp": float(start / self._rate),
-            f"videos/{self._key}/to_timestamp": float((start + len(images)) / self._rate),
-        }
-
-    def close(self) -> None:
-        """Finish the current file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-class _TableFiles:
-    """The parquet files below ``data/`` or ``meta/episodes/``."""
-
-    def __init__(self, root: Path, template: str, limit_mb: float, chunks: int) -> None:
-        self._root, self._template, self._limit, self._chunks = root, template, limit_mb * MB, chunks
-        self._position = _Position()
-        self._file: tables.TableFile | None = None
-
-    def place(self, rows: int) -> tuple[int, int]:
-        """Chunk and file that the next ``rows`` rows go to; rolls over when they would exceed the limit."""
-        if self._file is not None:
-            # LeRobot's rule: what the rows will take is estimated from the rows before them.
-            expected = self._file.size * (1 + rows / self._file.rows)
-            if expected > self._limit:
-                self.close()
-                self._position.advance(self._chunks)
-        return self._position.chunk, self._position.file
-
-    def add(self, table: pa.Table) -> None:
-        """Append ``table`` to the file that :meth:`place` named."""
-        if self._file is None:
-            self._file = tables.TableFile(self._position.path(self._root, self._template), table.schema)
-        self._file.append(table)
-
-    def close(self) -> None:
-        """Finish the current file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class DatasetWriter:
@@ -115,13 +29,15 @@ class DatasetWriter:
 
     Args:
         root: folder of the new dataset.
-        observation: cameras (even sizes), state and rate.
+        observation: cameras, state and rate.
         action: action entries, limits and rate.
         robot_type: free text for ``info.json``.
         extras: name -> (shape of one frame, numpy dtype) of ground truth stored beside the observations.
         data_file_mb: size at which a parquet file is closed and the next one begun, MiB.
         video_file_mb: the same for mp4 files.
         gop: largest distance of two key frames; small values make single frames cheap to reach.
+        crf: constant rate factor of x264; smaller is more faithful and larger on disk.
+        pixel_format: ``yuv444p``, or ``yuv420p`` for players that know nothing else.
         overwrite: replace a dataset that lies at ``root``.
         chunks_size: number of files in one ``chunk-XXX`` folder.
 
@@ -141,22 +57,25 @@ class DatasetWriter:
         data_file_mb: float = 100,
         video_file_mb: float = 200,
         gop: int = 12,
+        crf: int = video.CRF,
+        pixel_format: str = video.PIXEL_FORMAT,
         overwrite: bool = False,
         chunks_size: int = 1000,
     ) -> None:
-        _check_specs(observation, action, extras)
+        _check_specs(observation, action, extras, pixel_format)
         self._root = Path(root)
         self._partial = self._root.with_name(self._root.name + ".partial")
         self._overwrite = overwrite
         self._observation, self._action, self._extras = observation, action, dict(extras)
         self._robot_type, self._chunks_size = robot_type, chunks_size
         self._limits = {"data_files_size_in_mb": data_file_mb, "video_files_size_in_mb": video_file_mb}
-        self._rate = video.frame_rate(action.rate_hz)
+        self._coding = video.Coding(video.frame_rate(action.rate_hz), gop, crf, pixel_format)
+        self._rate = self._coding.rate
         self._check_target()
-        self._data = _TableFiles(self._partial, layout.DATA, data_file_mb, chunks_size)
+        self._data = TableFiles(self._partial, layout.DATA, data_file_mb, chunks_size)
         self._videos = {
-            name: _VideoFiles(
-                self._partial, layout.IMAGE_PREFIX + name, self._rate, gop, video_file_mb, chunks_size
+            name: VideoFiles(
+                self._partial, layout.IMAGE_PREFIX + name, self._coding, video_file_mb, chunks_size
             )
             for name in observation.cameras
         }
@@ -275,7 +194,7 @@ class DatasetWriter:
             shutil.rmtree(replaced)
 
     def _write_episodes(self) -> None:
-        files = _TableFiles(
+        files = TableFiles(
             self._partial, layout.EPISODES, self._limits["data_files_size_in_mb"], self._chunks_size
         )
         group = 50  # episodes that are written, and rolled over, together
@@ -302,7 +221,7 @@ class DatasetWriter:
     def _features(self) -> dict[str, dict[str, Any]]:
         stream = {
             "video.codec": "h264",
-            "video.pix_fmt": video.PIXEL_FORMAT,
+            "video.pix_fmt": self._coding.pixels,
             "video.is_depth_map": False,
             "video.fps": _number(self._rate),
             "video.channels": 3,
@@ -341,19 +260,24 @@ def _stats_row(stats: Mapping[str, FeatureStats]) -> dict[str, Any]:
 
 
 def _check_specs(
-    observation: ObservationSpec, action: ActionSpec, extras: Mapping[str, tuple[tuple[int, ...], str]]
+    observation: ObservationSpec,
+    action: ActionSpec,
+    extras: Mapping[str, tuple[tuple[int, ...], str]],
+    pixel_format: str,
 ) -> None:
     if observation.rate_hz != action.rate_hz:
         raise SpecError(
             f"a dataset has one rate: the observation spec says {observation.rate_hz:g} Hz, "
             f"the action spec {action.rate_hz:g} Hz"
         )
+    if pixel_format not in video.PIXEL_FORMATS:
+        raise SpecError(f"pixel_format {pixel_format!r}. {did_you_mean(pixel_format, video.PIXEL_FORMATS)}")
     for name, camera in observation.cameras.items():
-        if camera.height % 2 or camera.width % 2 or camera.channels != 3:
-            raise SpecError(
-                f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}: {video.PIXEL_FORMAT} "
-                f"video needs even rows and columns and 3 channels. Render at an even size."
-            )
+        size = f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}"
+        if camera.channels != 3:
+            raise SpecError(f"{size}: only RGB cameras are stored as video; put others into extras")
+        if pixel_format == "yuv420p" and (camera.height % 2 or camera.width % 2):
+            raise SpecError(f"{size}: yuv420p needs even rows and columns. Use yuv444p or another size.")
     for name in (*observation.cameras, *extras):
         # LeRobot refuses "/" in a key and takes every key with "image" in it for a picture.
         if "/" in name or (name in extras and "image" in name):
