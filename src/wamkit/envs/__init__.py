@@ -14,6 +14,7 @@ from wamkit.envs.base import (
 )
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.metaworld import MetaWorldConfig
+from wamkit.envs.vector import Step, VectorEnv
 
 __all__ = [
     "EVALUATION_SEEDS_FROM",
@@ -22,6 +23,8 @@ __all__ = [
     "MetaWorldConfig",
     "Outcome",
     "SimulatedEnv",
+    "Step",
+    "VectorEnv",
     "episode_seed",
     "instructions",
     "list_tasks",

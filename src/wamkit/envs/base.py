@@ -237,7 +237,7 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
 
 
 def _observation_space(spec: ObservationSpec, extras: ExtrasSpec) -> spaces.Dict:
-    images = {
+    images: dict[str, spaces.Space[Any]] = {
         name: spaces.Box(cam.low, cam.high, (cam.height, cam.width, cam.channels), np.uint8)
         for name, cam in spec.cameras.items()
     }

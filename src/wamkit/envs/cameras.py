@@ -36,12 +36,13 @@ class CameraPose:
         forward = np.subtract(self.target, self.position)
         if np.linalg.norm(np.cross(forward, self.up)) < 1e-9:
             raise ConfigError(
-                f"CameraPose: from position {self.position} to target {self.target} with up {self.up} gives no "
-                f"orientation. Position and target must differ and `up` must not lie along the viewing direction."
+                f"CameraPose: from position {self.position} to target {self.target} with up {self.up} "
+                f"gives no orientation. Position and target must differ and `up` must not lie along the "
+                f"viewing direction."
             )
 
     def rotation(self) -> NDArray[np.float64]:
-        """Camera axes in the frame of ``body``, (3, 3): columns right, up, backward (MuJoCo looks along -z)."""
+        """Camera axes in the frame of ``body``, (3, 3): columns right, up, backward."""
         forward = np.subtract(self.target, self.position).astype(np.float64)
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, self.up)

@@ -1,17 +1,17 @@
 """What MuJoCo knows exactly about a scene: depth, segmentation, poses, contacts.
 
-=============  ==================  ========  ==================================================================
+=============  ==================  ========  ================================================================
 record         arrays              dtype     content
-=============  ==================  ========  ==================================================================
+=============  ==================  ========  ================================================================
 depth          depth.<camera>      float32   (H, W), metres along the viewing direction
 segmentation   segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
-object_pose    object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres and
-                                             quaternion w, x, y, z, world frame; zeros where there is none
+object_pose    object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres
+                                             and quaternion w, x, y, z, world frame; zeros where there is none
 gripper_pose   gripper_pose        float32   (7,), of the hand body, written the same way
 contact        contact             uint8     (2,), 1 where the left, the right finger touches a task body
-contact_force  contact_force       float32   (2, 3), newton, world frame: total force of the task bodies on the
-                                             left, on the right finger
-=============  ==================  ========  ==================================================================
+contact_force  contact_force       float32   (2, 3), newton, world frame: total force of the task bodies on
+                                             the left, on the right finger
+=============  ==================  ========  ================================================================
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class MetaWorldConfig(EnvConfig):
     task: str = "drawer-open-v3"
     image_size: int = 64
     action_repeat: int = 2
-    max_ticks: int = 150
+    max_ticks: int = 200
     cameras: tuple[str, ...] = ("scene", "gripper")
     record: tuple[str, ...] = ()
     scene_pose: CameraPose = SCENE_POSE
@@ -159,7 +159,7 @@ class MetaWorldEnv(SimulatedEnv):
         self._privileged = self._sim._get_obs()
 
     def _restore(self) -> None:
-        """Put model, data and fields back as they were after construction, so that no episode leaves a trace."""
+        """Put model, data and fields back as constructed, so that no episode leaves a trace."""
         for name, value in self._fresh_model.items():
             getattr(self._sim.model, name)[...] = value
         for name in vars(self._sim).keys() - self._fresh_fields.keys() - _SHARED:
@@ -190,7 +190,8 @@ class MetaWorldEnv(SimulatedEnv):
         """MetaWorld's scripted policy, clipped to the action limits. It reads poses, not pictures."""
         from metaworld.policies import ENV_POLICY_MAP
 
-        policy = ENV_POLICY_MAP[self.task_name]()
+        policies: dict[str, Any] = ENV_POLICY_MAP
+        policy = policies[self.task_name]()
 
         def act() -> NDArray[np.float32]:
             with warnings.catch_warnings():

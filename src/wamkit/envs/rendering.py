@@ -202,7 +202,7 @@ class SceneRenderer:
         return np.ascontiguousarray(pixels[::-1])
 
     def depth(self, data: mujoco.MjData, camera: str) -> NDArray[np.float32]:
-        """Distance along the viewing direction, (height, width) float32, metres; the far plane where empty."""
+        """Distance along the viewing direction, (height, width) float32, metres; the far plane if empty."""
         self._draw(data, camera)
         raw = np.empty(self._size, np.float32)
         self._mujoco.mjr_readPixels(None, raw, self._rect, self._context)

@@ -1,0 +1,243 @@
+"""Many environments at once: slots, spread over worker processes.
+
+A request carries a whole chunk of actions, so that a worker simulates without asking back and renders only
+what somebody will look at. Requests are asynchronous: while the workers simulate, the caller may compute.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_readable
+from types import TracebackType
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wamkit.envs.base import EnvConfig
+from wamkit.envs.worker import Answer, Session, Worker, WorkerLostError
+from wamkit.errors import ConfigError, SpecError, WamkitError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a slot reports after a reset or a chunk of actions.
+
+    Attributes:
+        observations: one per requested tick that was reached, plus the last one if the episode ended.
+        ticks: the episode tick of each observation; 0 is the one after the reset.
+        executed: actions of the chunk that were executed.
+        success: whether the task is solved.
+        done: whether the episode is over, by success or out of time.
+        error: what broke (a traceback or a description), None when nothing did. An error says nothing about
+            the policy: the episode counts as neither success nor failure. The slot needs a reset.
+    """
+
+    observations: tuple[dict[str, Any], ...] = ()
+    ticks: tuple[int, ...] = ()
+    executed: int = 0
+    success: bool = False
+    done: bool = False
+    error: str | None = None
+
+
+@final
+class VectorEnv:
+    """Slots over worker processes.
+
+    Slot i lives in worker ``i % workers``; the slots of one worker take turns. Each slot runs one episode at
+    a time and takes one request at a time. A slot whose simulator raises, or gets an action that is not
+    finite or has the wrong width, reports ``Step.error``; the others go on. When a worker dies or exceeds its
+    time, the slots that lived in it report an error; the worker starts afresh at their next reset.
+
+    Args:
+        configs: one per slot: what ``reset_async`` builds unless it is given another.
+        workers: number of processes.
+        timeout_s: seconds that one request may take, building an environment included.
+
+    Raises:
+        ConfigError: no slot or no worker.
+    """
+
+    def __init__(self, configs: Sequence[EnvConfig], workers: int = 2, timeout_s: float = 120.0) -> None:
+        if not configs or workers < 1:
+            raise ConfigError(
+                f"VectorEnv: {len(configs)} slots over {workers} workers; both need at least 1."
+            )
+        self._configs = tuple(configs)
+        self._timeout_s = timeout_s
+        self._workers: list[Worker | None] = [None] * min(workers, len(configs))
+        self._answered: dict[int, Step] = {}
+        self._pending: set[int] = set()
+        self._lost: dict[int, str] = {}  # slots whose episode went down with its worker
+        self._running: set[int] = set()
+        self._closed = False
+
+    def __enter__(self) -> VectorEnv:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """Process ids of the running workers."""
+        return tuple(worker.pid for worker in self._workers if worker is not None)
+
+    def reset_async(
+        self, slot: int, seed: int, instruction: str | None = None, config: EnvConfig | None = None
+    ) -> None:
+        """Begin the episode that ``seed`` names; the answer holds its first observation.
+
+        Args:
+            slot: which slot.
+            seed: the episode; see :func:`wamkit.envs.episode_seed`.
+            instruction: the task in plain language; None takes the canonical one.
+            config: run this environment in the slot from now on; None keeps the one it has.
+        """
+        self._begin(slot)
+        if config is not None:
+            self._configs = (*self._configs[:slot], config, *self._configs[slot + 1 :])
+        self._lost.pop(slot, None)
+        self._running.add(slot)
+        self._submit(slot, reset_slot, slot, self._configs[slot], seed, instruction)
+
+    def step_async(self, slot: int, actions: NDArray[Any], look: Sequence[int] | None = None) -> None:
+        """Execute a chunk of actions, stopping early when the episode ends.
+
+        Args:
+            slot: which slot.
+            actions: (K, A), in the units of the action spec.
+            look: after which of the K actions to observe, 1 to K ascending; None means after the last.
+        """
+        self._begin(slot)
+        if slot in self._lost or slot not in self._running:
+            reason = self._lost.get(slot, f"slot {slot} has no episode.")
+            self._answered[slot] = Step(error=f"{reason} Reset the slot.")
+            return
+        looks = (len(actions),) if look is None else tuple(look)
+        self._submit(slot, step_slot, slot, np.asarray(actions), looks)
+
+    def wait(self, slots: Iterable[int]) -> dict[int, Step]:
+        """The answers of ``slots``, which must all have a request under way; blocks until they are there."""
+        wanted = list(slots)
+        for slot in wanted:
+            if slot not in self._pending:
+                raise RuntimeError(f"slot {slot} has no request under way; nothing will ever answer.")
+        while any(slot not in self._answered for slot in wanted):
+            self._collect()
+        self._pending.difference_update(wanted)
+        return {slot: self._answered.pop(slot) for slot in wanted}
+
+    def close(self) -> None:
+        """End all workers. Safe to call twice."""
+        self._closed = True
+        for worker in self._workers:
+            if worker is not None:
+                worker.stop()
+        self._workers = [None] * len(self._workers)
+
+    def _begin(self, slot: int) -> None:
+        if self._closed:
+            raise RuntimeError("this VectorEnv is closed.")
+        if not 0 <= slot < len(self._configs):
+            raise ConfigError(f"slot {slot} does not exist: there are {len(self._configs)}.")
+        if slot in self._pending:
+            raise RuntimeError(f"slot {slot} has a request under way; wait for it first.")
+        self._pending.add(slot)
+
+    def _submit(self, slot: int, function: Any, *arguments: Any) -> None:
+        index = slot % len(self._workers)
+        worker = self._workers[index]
+        if worker is None:
+            worker = self._workers[index] = Worker(f"simulator worker {index}", self._timeout_s)
+        try:
+            worker.submit(slot, function, *arguments)
+        except WorkerLostError as error:
+            self._answered[slot] = Step(error=str(error))
+            self._bury(index, str(error))
+
+    def _collect(self) -> None:
+        """Take the answers that are there, or wait for the next one or the next deadline."""
+        asked = {w.connection: i for i, w in enumerate(self._workers) if w is not None and w.pending}
+        alive = [self._workers[i] for i in asked.values()]
+        due = min(worker.deadline for worker in alive if worker is not None)
+        ready = wait_readable(list(asked), timeout=max(0.0, due - time.monotonic()) + 0.01)
+        for connection, index in asked.items():
+            worker = self._workers[index]
+            assert worker is not None
+            try:
+                if connection in ready:
+                    self._take(worker.receive())
+                else:
+                    worker.require_in_time()
+            except WorkerLostError as error:
+                self._bury(index, str(error))
+
+    def _take(self, answer: Answer) -> None:
+        step = Step(error=answer.error) if answer.error is not None else answer.value
+        self._answered[answer.key] = step
+        if step.error is not None:
+            self._running.discard(answer.key)
+
+    def _bury(self, index: int, reason: str) -> None:
+        """Report an error for every slot that the dead worker held."""
+        worker = self._workers[index]
+        assert worker is not None
+        for slot in worker.pending:
+            self._answered[slot] = Step(error=reason)
+        for slot in range(index, len(self._configs), len(self._workers)):
+            if slot in self._running and slot not in worker.pending:
+                self._lost[slot] = f"{reason} The episode of slot {slot} was lost with it."
+            self._running.discard(slot)
+        worker.stop()
+        self._workers[index] = None
+
+
+def reset_slot(session: Session, slot: int, config: EnvConfig, seed: int, instruction: str | None) -> Step:
+    """Worker side of :meth:`VectorEnv.reset_async`."""
+    env = session.assign(slot, config)
+    try:
+        env.restart(seed, instruction)
+        return Step((env.observe(),), (0,))
+    except Exception:
+        session.discard(slot)
+        raise
+
+
+def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[int, ...]) -> Step:
+    """Worker side of :meth:`VectorEnv.step_async`."""
+    env = session.slots[slot][1]
+    observations: list[dict[str, Any]] = []
+    ticks: list[int] = []
+    executed, success, done = 0, False, False
+    try:
+        _check_chunk(actions, look)
+        for action in actions:
+            outcome = env.advance(action)
+            executed += 1
+            success = outcome.success
+            done = success or outcome.out_of_time
+            if executed in look or done:
+                observations.append(env.observe())
+                ticks.append(env.tick)
+            if done:
+                break
+    except WamkitError:  # the caller's mistake: the simulator is sound, only this episode is over
+        return Step(tuple(observations), tuple(ticks), executed, error=traceback.format_exc())
+    except Exception:
+        session.discard(slot)
+        raise
+    return Step(tuple(observations), tuple(ticks), executed, success, done)
+
+
+def _check_chunk(actions: NDArray[Any], look: tuple[int, ...]) -> None:
+    if actions.ndim != 2 or len(actions) == 0:
+        raise SpecError(f"a chunk of actions has shape (K, A) with K at least 1, got {actions.shape}.")
+    if any(not 1 <= tick <= len(actions) for tick in look) or list(look) != sorted(set(look)):
+        raise SpecError(f"look = {look} must ascend between 1 and the {len(actions)} actions of the chunk.")

@@ -1,0 +1,193 @@
+"""A worker process: runs functions on request, one at a time, and keeps its environments between them.
+
+The child is a fresh interpreter, not a fork: no thread or GL state is inherited, ``MUJOCO_GL`` and the thread
+counts are set before anything is imported, and the parent's main module is not run again. When the parent
+dies, the pipe closes and the child ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+from wamkit.envs.base import EnvConfig, SimulatedEnv
+from wamkit.errors import WamkitError
+
+FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; one of 64 px takes about 40 MB
+_BOOT = "import sys; from wamkit.envs.worker import main; main(int(sys.argv[1]))"
+
+
+class Session:
+    """What a worker keeps between two requests: environments in use (by slot) and idle ones (by config)."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[EnvConfig, SimulatedEnv]] = {}
+        self._idle: deque[tuple[EnvConfig, SimulatedEnv]] = deque()
+
+    def take(self, config: EnvConfig) -> SimulatedEnv:
+        """An environment for ``config``: an idle one, or a new one."""
+        for entry in self._idle:
+            if entry[0] == config:
+                self._idle.remove(entry)
+                return entry[1]
+        return config.build()
+
+    def give(self, config: EnvConfig, env: SimulatedEnv) -> None:
+        """Keep ``env`` for later; the one idle for longest is closed when there are too many."""
+        self._idle.append((config, env))
+        if len(self._idle) > FREE_ENVIRONMENTS:
+            self._idle.popleft()[1].close()
+
+    def assign(self, slot: int, config: EnvConfig) -> SimulatedEnv:
+        """Put an environment for ``config`` into ``slot``."""
+        if slot in self.slots:
+            current, env = self.slots[slot]
+            if current == config:
+                return env
+            del self.slots[slot]
+            self.give(current, env)
+        env = self.take(config)
+        self.slots[slot] = (config, env)
+        return env
+
+    def discard(self, slot: int) -> None:
+        """Close the environment of ``slot``, whose state can no longer be trusted."""
+        if slot in self.slots:
+            self.slots.pop(slot)[1].close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request: its key, and either a value or a traceback."""
+
+    key: int
+    value: Any
+    error: str | None
+
+
+class WorkerLostError(WamkitError):
+    """A worker process died or did not answer in time. The message says which."""
+
+
+class Worker:
+    """The parent's handle on one child process.
+
+    Args:
+        name: what to call it in messages.
+        timeout_s: seconds a single request may take.
+    """
+
+    def __init__(self, name: str, timeout_s: float) -> None:
+        self.name = name
+        self.pending: deque[int] = deque()
+        self._timeout_s = timeout_s
+        self._since = time.monotonic()
+        ours, theirs = Pipe()
+        paths = [p for p in sys.path if p]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "MUJOCO_GL": os.environ.get("MUJOCO_GL", "osmesa"),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, str(theirs.fileno())],
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self.connection: Connection[Any, Any] = ours
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic time by which the next answer is due; infinity while nothing is asked."""
+        return self._since + self._timeout_s if self.pending else float("inf")
+
+    def submit(self, key: int, function: Callable[..., Any], *arguments: Any) -> None:
+        """Ask for ``function(session, *arguments)``. Requests are answered in order.
+
+        Raises:
+            WorkerLostError: the child has died.
+        """
+        if not self.pending:
+            self._since = time.monotonic()
+        message = (key, pickle.dumps((function, arguments)))
+        try:
+            self.connection.send(message)
+        except OSError as error:
+            raise WorkerLostError(f"{self.name} {self._epitaph()}") from error
+        self.pending.append(key)
+
+    def receive(self) -> Answer:
+        """The answer that lies in the pipe.
+
+        Raises:
+            WorkerLostError: the child has died.
+        """
+        try:
+            answer: Answer = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerLostError(f"{self.name} {self._epitaph()}") from error
+        self._since = time.monotonic()
+        self.pending.popleft()
+        return answer
+
+    def require_in_time(self) -> None:
+        """Raise :class:`WorkerLostError` when the next answer is overdue."""
+        if time.monotonic() > self.deadline and not self.connection.poll():
+            raise WorkerLostError(
+                f"{self.name} (pid {self.pid}) did not answer within {self._timeout_s:g} s and was killed."
+            )
+
+    def stop(self) -> None:
+        """End the child at once. Safe to call twice."""
+        self.connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _epitaph(self) -> str:
+        try:
+            code = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            return f"(pid {self.pid}) closed its pipe but still runs."
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"(pid {self.pid}) {how}."
+
+
+def main(descriptor: int) -> None:
+    """The child's loop: answer requests until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
+    connection: Connection[Any, Any] = Connection(descriptor)
+    session = Session()
+    while True:
+        try:
+            key, payload = connection.recv()
+            connection.send(_serve(session, key, payload))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _serve(session: Session, key: int, payload: bytes) -> Answer:
+    try:
+        function, arguments = pickle.loads(payload)
+        return Answer(key, function(session, *arguments), None)
+    except Exception:  # noqa: BLE001 (the process boundary: whatever broke is reported, not swallowed)
+        return Answer(key, None, traceback.format_exc())
