@@ -89,11 +89,15 @@ def read_info(root: Path) -> dict[str, Any]:
     missing = [key for key in wanted if key not in info["features"]]
     if missing:
         raise DataError(f"{path}, features: {missing[0]!r} is missing, has {', '.join(info['features'])}")
+    for key in (layout.ACTION_KEY, layout.STATE_KEY):
+        shape = info["features"].get(key, {"shape": [0]})["shape"]
+        if len(shape) != 1:
+            raise DataError(f"{path}, features, {key!r}: shape {shape}; only vectors are read here")
     return dict(info)
 
 
-def read_stats(root: Path, wanted: list[str]) -> dict[str, FeatureStats]:
-    """Read ``meta/stats.json``; every feature in ``wanted`` must be there, complete.
+def read_stats(root: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, FeatureStats]:
+    """Read ``meta/stats.json``; every feature in ``wanted`` must be there, complete and of that shape.
 
     Raises:
         DataError: the file, a feature or a statistic is missing.
@@ -109,7 +113,9 @@ def read_stats(root: Path, wanted: list[str]) -> dict[str, FeatureStats]:
     missing = [key for key in wanted if key not in values]
     if missing:
         raise DataError(f"{path}: no statistics of the feature {missing[0]!r}. {way_out}")
-    return {key: stats_from_json(values[key], f"{path}, feature {key!r}") for key in wanted}
+    return {
+        key: stats_from_json(values[key], f"{path}, feature {key!r}", shape) for key, shape in wanted.items()
+    }
 
 
 def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[EpisodeRow, ...]:

@@ -83,8 +83,6 @@ def _of_file(episodes: Sequence[EpisodeRow], done: int, path: Path) -> list[Epis
 def _column(table: pa.Table, name: str, feature: Mapping[str, Any], path: Path) -> np.ndarray:
     shape = tuple(feature["shape"])
     vector = name in (layout.ACTION_KEY, layout.STATE_KEY)
-    if vector and len(shape) != 1:
-        raise DataError(f"{path}, field {name!r}: shape {list(shape)}; only vectors are read here")
     dtype = "float32" if vector else feature["dtype"]
     return tables.to_numpy(table, name, () if shape == (1,) and not vector else shape, dtype, path)
 

@@ -62,7 +62,9 @@ class Dataset:
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
         vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
         wanted = {name: self._extra_key(name) for name in extras}
-        self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, [*vectors, *keys.values()])
+        shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
+        shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
+        self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, shapes)
         self.observation_spec, self.action_spec = self._specs()
         check.specs_match_features(self.observation_spec, self.action_spec, info, self.root)
         columns = check.read_frames(self.episodes, features, [*vectors, *wanted.values()], self.fps)

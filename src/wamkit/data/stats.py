@@ -59,15 +59,16 @@ class FeatureStats:
 STATISTICS = tuple(f.name for f in dataclasses.fields(FeatureStats))
 
 
-def stats_from_json(values: Mapping[str, Any], place: str) -> FeatureStats:
+def stats_from_json(values: Mapping[str, Any], place: str, shape: tuple[int, ...]) -> FeatureStats:
     """Read one feature of ``meta/stats.json``.
 
     Args:
         values: statistic name -> nested lists.
         place: file and feature, for the message.
+        shape: shape that every statistic must have.
 
     Raises:
-        DataError: a statistic is missing or not finite.
+        DataError: a statistic is missing, not finite or of another shape.
     """
     missing = [name for name in STATISTICS if name not in values]
     if missing:
@@ -77,6 +78,11 @@ def stats_from_json(values: Mapping[str, Any], place: str) -> FeatureStats:
         )
     arrays = {k: np.atleast_1d(np.asarray(values[k], dtype=np.float64)) for k in STATISTICS if k != "count"}
     for name, array in arrays.items():
+        if array.shape != shape:
+            raise DataError(
+                f"{place}: statistic {name!r} has shape {list(array.shape)}, info.json asks for {list(shape)}. The "
+                f"file belongs to another dataset, or info.json was edited."
+            )
         if not np.isfinite(array).all():
             raise DataError(
                 f"{place}: statistic {name!r} is not finite: {array.ravel().tolist()}. "
