@@ -39,8 +39,8 @@ class Probe:
 def probe(pilot: PolicyPilot, runs: Sequence[Run], calls: int, per_episode: int) -> Probe:
     """Call the policy for one robot, ``calls`` times after a cold call, on a real first observation.
 
-    The state is carried from call to call and starts again after ``per_episode`` calls, so that caches grow as
-    they do in an episode. The episode itself is not changed. Calls that raise end the probe: the episodes will
+    The state is carried from call to call and starts again after ``per_episode`` calls, so that caches grow
+    as in an episode. The episode itself is not changed. Calls that raise end the probe: the episodes will
     show the same error.
 
     Args:

@@ -1,0 +1,264 @@
+"""Closed-loop evaluation of a policy in simulators: ``evaluate(policy, config) -> Report``."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast
+
+import draccus
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from wamkit.controllers import Chunked, Controller
+from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed, instructions
+from wamkit.envs.vector import VectorEnv
+from wamkit.errors import ConfigError
+from wamkit.evaluation.assemble import build_report
+from wamkit.evaluation.episodes import PlannedEpisode, Run, Trace
+from wamkit.evaluation.latency import Probe, probe
+from wamkit.evaluation.loop import ClosedLoop, LoopResult
+from wamkit.evaluation.pilot import Pilot, PolicyPilot, ReplayPilot
+from wamkit.evaluation.policy import Policy, Simulators
+from wamkit.evaluation.report import Report
+from wamkit.specs import ActionSpec, ObservationSpec, require_same
+from wamkit.types import Budget
+
+PromptMode = Literal["canonical", "paraphrase"]
+
+
+class TaskEnvConfig(Protocol):
+    """What an evaluation reads from a simulator's config."""
+
+    @property
+    def task(self) -> str:
+        """Task name."""
+
+    @property
+    def max_ticks(self) -> int:
+        """Control ticks before the episode is out of time."""
+
+    def observation_spec(self) -> ObservationSpec:
+        """What the simulator shows."""
+
+    def action_spec(self) -> ActionSpec:
+        """What the simulator's actions mean."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """One evaluation.
+
+    Attributes:
+        tasks: task names.
+        episodes: episodes per task.
+        seed: run seed, 0 to 99; episode seeds follow from it by :func:`wamkit.envs.episode_seed` and are
+            never those of a collection.
+        env: the simulator; its task is replaced by each of ``tasks`` in turn.
+        controller: when the policy is called and what is executed.
+        budget: what a call may spend.
+        prompt_mode: ``canonical`` instructions, or ``paraphrase`` (the other wordings in turn).
+        workers: simulator processes.
+        slots: simulators, spread over the workers; half of them move while the policy decides for the others.
+        threads: torch threads of the policy.
+        films: filmed episodes per task: the decoded future beside what happened.
+        strips_per_film: forecasts shown per filmed episode.
+        latency_calls: single-robot calls timed before the loop starts.
+        timeout_s: seconds after which a silent simulator counts as dead.
+    """
+
+    tasks: tuple[str, ...] = ("drawer-open-v3",)
+    episodes: int = 20
+    seed: int = 0
+    env: EnvConfig = field(default_factory=MetaWorldConfig)
+    controller: Controller = field(default_factory=Chunked)
+    budget: Budget = field(default_factory=Budget)
+    prompt_mode: PromptMode = "canonical"
+    workers: int = 2
+    slots: int = 8
+    threads: int = 1
+    films: int = 1
+    strips_per_film: int = 3
+    latency_calls: int = 20
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "workers", "slots", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"EvaluationConfig: `{name}` must be at least 1, got {getattr(self, name)}."
+                )
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ConfigError(f"EvaluationConfig: `tasks` must name each task once, got {list(self.tasks)}.")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """An evaluation with what is needed to repeat its simulation: the report and one trace per episode."""
+
+    report: Report
+    traces: tuple[Trace, ...]
+
+
+def evaluate(
+    policy: Policy, config: EvaluationConfig, *, dataset: str | None = None, progress: bool = True
+) -> Report:
+    """Run ``config.episodes`` closed-loop episodes of every task and report.
+
+    Args:
+        policy: the design under test.
+        config: what to run.
+        dataset: fingerprint of the training data, for the report.
+        progress: show a progress bar.
+
+    Raises:
+        SpecError: policy and simulator disagree on a convention.
+        BudgetError: the design cannot honour the budget.
+        ConfigError: the controller executes more than the design predicts, or a task is unknown.
+    """
+    return rollout(policy, config, dataset=dataset, progress=progress).report
+
+
+def rollout(
+    policy: Policy, config: EvaluationConfig, *, dataset: str | None = None, progress: bool = True
+) -> Rollout:
+    """:func:`evaluate`, with the traces that :func:`pure_simulation` replays. Same errors."""
+    began = time.perf_counter()
+    pilot = prepare(policy, config)
+    plan = plan_episodes(config)
+    probes: list[Probe] = []
+    with _threads(config.threads), _simulators(config, plan) as simulators:
+
+        def ready(runs: Sequence[Run]) -> None:
+            most = len(config.controller.calls(pilot.max_ticks))
+            probes.append(probe(pilot, runs, config.latency_calls, most))
+
+        result = _run(config, plan, simulators, pilot, f"evaluate {policy.name}", progress, ready)
+    # After the workers have ended: only then does the system tell their peak memory.
+    report = build_report(
+        pilot=pilot,
+        result=result,
+        probe=probes[0],
+        config=draccus.encode(config),
+        prompt_mode=config.prompt_mode,
+        strips_per_episode=config.strips_per_film,
+        wall_s=time.perf_counter() - began,
+        dataset=dataset,
+    )
+    return Rollout(report, tuple(Trace(run.plan, tuple(run.blocks)) for run in result.runs))
+
+
+def pure_simulation(config: EvaluationConfig, traces: Sequence[Trace], *, progress: bool = True) -> float:
+    """Seconds that the simulators need for recorded episodes: same actions and renderings, no policy.
+
+    Comparable with :attr:`Report.rollout_s` of the evaluation that was recorded.
+    """
+    plan = [trace.plan for trace in traces]
+    with _simulators(config, plan) as simulators:
+        return _run(config, plan, simulators, ReplayPilot(traces), "simulate alone", progress).seconds
+
+
+def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
+    """Check policy, simulators, controller and budget against each other before anything is started."""
+    for task in config.tasks:
+        env, where = task_env(config.env, task), f"environment {task!r}"
+        require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
+        require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
+    max_ticks = task_env(config.env, config.tasks[0]).max_ticks
+    return PolicyPilot(policy, config.controller, config.budget, max_ticks)
+
+
+def task_env(env: EnvConfig, task: str) -> TaskEnvConfig:
+    """The simulator's config for ``task``.
+
+    Raises:
+        ConfigError: this kind of simulator has no task to choose.
+    """
+    names = {f.name for f in dataclasses.fields(env)}
+    if not {"task", "max_ticks"} <= names:
+        raise ConfigError(
+            f"{type(env).__name__} has no fields `task` and `max_ticks`: it cannot be evaluated."
+        )
+    return cast(TaskEnvConfig, dataclasses.replace(env, **{"task": task}))
+
+
+def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
+    """The episodes of an evaluation, tasks interleaved, the first ``films`` of each task filmed."""
+    return [
+        PlannedEpisode(
+            task=task,
+            seed=episode_seed("evaluate", config.seed, index),
+            instruction=_instruction(task, config.prompt_mode, index),
+            config=task_env(config.env, task),
+            filmed=index < config.films,
+        )
+        for index in range(config.episodes)
+        for task in config.tasks
+    ]
+
+
+def _instruction(task: str, mode: PromptMode, index: int) -> str:
+    canonical, *others = instructions(task)
+    if mode == "canonical":
+        return canonical
+    if not others:
+        raise ConfigError(f"task {task!r} has no paraphrase; use prompt_mode = canonical.")
+    return others[index % len(others)]
+
+
+def slot_groups(slots: int, workers: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two groups of slots, each spread over all workers (slot i lives in worker i % workers)."""
+    even = tuple(slot for slot in range(slots) if slot // workers % 2 == 0)
+    return even, tuple(slot for slot in range(slots) if slot not in even)
+
+
+def _run(
+    config: EvaluationConfig,
+    plan: Sequence[PlannedEpisode],
+    simulators: Simulators,
+    pilot: Pilot,
+    title: str,
+    progress: bool,
+    ready: Callable[[Sequence[Run]], None] = lambda runs: None,
+) -> LoopResult:
+    slots = min(config.slots, len(plan))
+    max_ticks = task_env(config.env, config.tasks[0]).max_ticks
+    loop = ClosedLoop(simulators, slot_groups(slots, min(config.workers, slots)), pilot, max_ticks)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task(title, total=len(plan))
+        ended: Counter[str] = Counter()
+
+        def finished(run: Run) -> None:
+            ended[run.status or ""] += 1
+            counts = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
+            bar.update(task, advance=1, description=f"{title}: {counts}")
+
+        return loop.run(plan, ready, finished)
+
+
+@contextmanager
+def _simulators(config: EvaluationConfig, plan: Sequence[PlannedEpisode]) -> Iterator[Simulators]:
+    slots = min(config.slots, len(plan))
+    workers = min(config.workers, slots)
+    vector = VectorEnv(
+        [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
+    )
+    try:
+        yield vector
+    finally:
+        vector.close()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
