@@ -58,6 +58,7 @@ class Dataset:
         self.fps = float(info["fps"])
         features = info["features"]
         keys = layout.camera_keys(features)
+        stored = self._stored_specs()
         self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
         vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
@@ -65,8 +66,7 @@ class Dataset:
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
         self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, shapes)
-        self.observation_spec, self.action_spec = self._specs()
-        check.specs_match_features(self.observation_spec, self.action_spec, info, self.root)
+        self.observation_spec, self.action_spec = stored or self._infer_specs()
         columns = check.read_frames(self.episodes, features, [*vectors, *wanted.values()], self.fps)
         self.action: np.ndarray = columns[layout.ACTION_KEY]
         self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
@@ -160,9 +160,15 @@ class Dataset:
             extras={name: torch.from_numpy(values[steps]) for name, values in self.extras.items()},
         )
 
-    def _specs(self) -> tuple[ObservationSpec, ActionSpec]:
-        if layout.SPEC_KEY in self.info:
-            return layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
+    def _stored_specs(self) -> tuple[ObservationSpec, ActionSpec] | None:
+        """The specs that wamkit wrote, checked against the features; None for a dataset written elsewhere."""
+        if layout.SPEC_KEY not in self.info:
+            return None
+        specs = layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
+        check.specs_match_features(*specs, self.info, self.root)
+        return specs
+
+    def _infer_specs(self) -> tuple[ObservationSpec, ActionSpec]:
         limits = self.stats[layout.ACTION_KEY]
         return layout.infer_specs(self.info["features"], self.fps, limits.min.tolist(), limits.max.tolist())
 
