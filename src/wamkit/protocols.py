@@ -64,6 +64,11 @@ class Substrate(nn.Module, ABC):
     variant: ClassVar[str]
     decodable: bool = False
 
+    def label(self) -> str:
+        """The substrate's cell in the survey's tables, e.g. ``Pixel (latent)``."""
+        names = {"pixel-grounded": "Pixel", "latent state": "Latent state"}
+        return f"{names.get(self.category, self.category.capitalize())} ({self.variant})"
+
     @abstractmethod
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """Shape of a stream of this substrate over ``steps`` time steps."""
@@ -123,6 +128,10 @@ class Trunk(nn.Module, ABC):
         Returns:
             hidden (B, N, D) and the cache of the new tokens alone.
         """
+
+    @abstractmethod
+    def empty(self, batch_size: int, length: int) -> Cache:
+        """A cache of ``length`` padded tokens: the memory at the start of an episode."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +196,8 @@ class Estimator(nn.Module, ABC):
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
         """Raise :class:`BudgetError` when this estimator cannot honour ``budget``."""
 
-    def skippable(self, outputs: Sequence[str], stream: str) -> bool:
-        """Whether the other outputs can be generated without ``stream``."""
+    def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
+        """Whether the other outputs can be generated without ``stream`` under this budget."""
         return False
 
     def initial_carry(self, batch_size: int) -> Any:
@@ -201,21 +210,31 @@ class Estimator(nn.Module, ABC):
 
 
 class Planner(ABC):
-    """Search for an action through a world model."""
+    """Search for an action through a world model.
+
+    Attributes:
+        future: name of the future stream whose prediction is scored.
+        goal: name of the goal stream that it is scored against.
+    """
+
+    future: str
+    goal: str
 
     @abstractmethod
     def plan(
         self,
         propose: Callable[[int], Tensor],
-        evaluate: Callable[[Tensor], Tensor],
+        predict: Callable[[Tensor], Tensor],
+        goal: Tensor,
         budget: Budget,
         noise: RowNoise,
     ) -> PlanResult:
         """Find a cheap action.
 
         Args:
-            propose: n -> (B, n, T, N, D) action candidates.
-            evaluate: (B, n, T, N, D) -> costs (B, n).
+            propose: n -> (B, n, T, N, D) action candidates, n at most ``candidates``.
+            predict: (B, n, T, N, D) actions -> the future they lead to, (B, n, F, M, D').
+            goal: (B, 1, M, D') values of the goal stream.
             budget: ``candidates`` and ``iterations`` override the configuration.
             noise: per-row noise.
         """
@@ -271,12 +290,13 @@ class EstimatorConfig(draccus.ChoiceRegistry):
     """Base of all estimator configs.
 
     Attributes:
-        trunk: name of the trunk it runs on. Two estimators on one trunk are the hybrid family.
+        trunk: name of the trunk it runs on, or None for an estimator that brings its own network. Two
+            estimators on one trunk are the hybrid family.
     """
 
-    trunk: str = "main"
+    trunk: str | None = "main"
 
-    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk) -> Estimator:
+    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Estimator:
         """Build the estimator; raises :class:`ConfigError` when the streams do not fit it."""
         raise NotImplementedError
 

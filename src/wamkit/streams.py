@@ -6,7 +6,7 @@ Continuous values are (B, T, N, D): T time steps of N tokens with D features. Di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,7 @@ class StreamSpec:
         tokens: N, tokens per step.
         features: D, features per token; 1 for discrete tokens.
         vocabulary: number of token ids, or None for continuous values.
+        ticks_per_step: control ticks that one step covers (action streams).
     """
 
     name: str
@@ -39,6 +40,7 @@ class StreamSpec:
     tokens: int
     features: int
     vocabulary: int | None = None
+    ticks_per_step: int = 1
 
     @property
     def length(self) -> int:
@@ -99,7 +101,7 @@ class RowNoise:
     A sample then depends on its row's seed only, not on what else is in the batch.
     """
 
-    def __init__(self, seeds: tuple[int, ...], device: torch.device | str = "cpu", copies: int = 1) -> None:
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu", copies: int = 1) -> None:
         self.generators = [torch.Generator().manual_seed(int(s) & 0x7FFFFFFFFFFFFFFF) for s in seeds]
         self.device = torch.device(device)
         self.copies = copies

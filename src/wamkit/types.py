@@ -25,6 +25,8 @@ class Observation:
         task: B instructions in plain language.
         pad: (B, T), bool, True where a step lies outside the episode (its content repeats the nearest step).
         extras: further per-step ground truth of a dataset, name -> (B, T, ...) (depth, poses, contacts).
+        past_action: (B, P, A), float32, the actions executed before "now", or None when nobody asked.
+        past_action_pad: (B, P), bool, True where no action was executed (the start of the episode).
     """
 
     images: Mapping[str, Tensor]
@@ -32,13 +34,15 @@ class Observation:
     task: tuple[str, ...]
     pad: Tensor
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    past_action: Tensor | None = None
+    past_action_pad: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
         """Number of windows B."""
         return self.state.shape[0]
 
-    def steps(self, index: slice) -> Observation:
+    def steps(self, index: slice | list[int]) -> Observation:
         """The same windows, cut to the time steps in ``index``."""
         return Observation(
             images={k: v[:, index] for k, v in self.images.items()},
@@ -46,6 +50,8 @@ class Observation:
             task=self.task,
             pad=self.pad[:, index],
             extras={k: v[:, index] for k, v in self.extras.items()},
+            past_action=self.past_action,
+            past_action_pad=self.past_action_pad,
         )
 
 

@@ -57,7 +57,7 @@ class Bins(ActionRepresentation):
     def spec(self, name: str) -> StreamSpec:
         """See :class:`wamkit.protocols.ActionRepresentation`."""
         p = self.config.ticks_per_token
-        return StreamSpec(name, "action", self.horizon // p, self.width, 1, vocabulary=self.config.bins)
+        return StreamSpec(name, "action", self.horizon // p, self.width, 1, self.config.bins, p)
 
     def encode(self, action: Tensor) -> Tensor:
         """(B, H, A) -> (B, T, A) int64 ids; values outside the quantiles fall into the outer bins."""

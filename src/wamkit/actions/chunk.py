@@ -55,7 +55,7 @@ class Chunk(ActionRepresentation):
     def spec(self, name: str) -> StreamSpec:
         """See :class:`wamkit.protocols.ActionRepresentation`."""
         p = self.config.ticks_per_token
-        return StreamSpec(name, "action", self.horizon // p, 1, p * self.width)
+        return StreamSpec(name, "action", self.horizon // p, 1, p * self.width, ticks_per_step=p)
 
     def encode(self, action: Tensor) -> Tensor:
         """(B, H, A) -> (B, T, 1, D). H may be any multiple of ``ticks_per_token``."""

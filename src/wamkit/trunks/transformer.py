@@ -107,6 +107,17 @@ class Transformer(Trunk):
             values.append(v)
         return self.norm(hidden), Cache(tuple(keys), tuple(values), new_pad, new_times)
 
+    def empty(self, batch_size: int, length: int) -> Cache:
+        """See :meth:`wamkit.protocols.Trunk.empty`."""
+        c = self.config
+        zeros = self.norm.weight.new_zeros(batch_size, c.heads, length, c.width // c.heads)
+        return Cache(
+            keys=(zeros,) * c.depth,
+            values=(zeros,) * c.depth,
+            pad=torch.ones(batch_size, length, dtype=torch.bool, device=zeros.device),
+            times=torch.full((batch_size, length), NO_TIME, device=zeros.device),
+        )
+
     def _mask(
         self, n: int, cache: Cache | None, attend: Tensor | None, pad: Tensor | None, times: Tensor
     ) -> Tensor | None:

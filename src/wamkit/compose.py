@@ -1,0 +1,245 @@
+"""Config -> parts: the values that a design is composed of, checked against each other before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from wamkit.actions import ChunkConfig
+from wamkit.controllers import Chunked, Controller
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.graph import EstimatorFacts, Factor, FactorGraph
+from wamkit.protocols import (
+    ActionConfig,
+    ActionRepresentation,
+    DataSpec,
+    Encoder,
+    EncoderConfig,
+    Estimator,
+    EstimatorConfig,
+    Planner,
+    PlannerConfig,
+    Substrate,
+    SubstrateConfig,
+    Trunk,
+    TrunkConfig,
+)
+from wamkit.streams import Role, StreamSpec
+from wamkit.trunks import TransformerConfig
+from wamkit.types import WindowSpec
+
+ACTION = "action"
+
+
+@dataclass(frozen=True)
+class FutureConfig:
+    """One future stream.
+
+    Attributes:
+        substrate: name of the substrate it lives in.
+        offsets: control ticks ahead of "now", ascending.
+    """
+
+    substrate: str
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DesignConfig:
+    """The four choices and the mechanisms, as one value.
+
+    Attributes:
+        name: for people; nothing branches on it.
+        horizon: H, control ticks of predicted actions.
+        stride: control ticks of one model step, for designs that keep a past.
+        observation: offsets of the observed steps in the context, the last one 0.
+        width: features per context token.
+        encoders: name -> encoder of the context c.
+        substrates: name -> where a future lives.
+        futures: future stream name -> substrate and offsets.
+        goals: goal stream name -> substrate. A goal is the last observation of the episode.
+        states: state stream name -> features. A state is inferred, no data shows it.
+        action: representation of the action stream, which is always called ``action``.
+        trunks: name -> trunk.
+        estimators: name -> estimator.
+        factors: the chain rule, in the order in which streams are generated.
+        planner: search over actions, or None.
+        controller: forecasts -> one action per tick.
+        loss_weights: stream name -> weight of its loss; 1 where nothing is said (eq. 19's lambda).
+    """
+
+    name: str = "design"
+    horizon: int = 16
+    stride: int = 8
+    observation: tuple[int, ...] = (0,)
+    width: int = 128
+    encoders: dict[str, EncoderConfig] = field(default_factory=dict)
+    substrates: dict[str, SubstrateConfig] = field(default_factory=dict)
+    futures: dict[str, FutureConfig] = field(default_factory=dict)
+    goals: dict[str, str] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
+    action: ActionConfig = field(default_factory=ChunkConfig)
+    trunks: dict[str, TrunkConfig] = field(default_factory=lambda: {"main": TransformerConfig()})
+    estimators: dict[str, EstimatorConfig] = field(default_factory=dict)
+    factors: tuple[Factor, ...] = ()
+    planner: PlannerConfig | None = None
+    controller: Controller = field(default_factory=Chunked)
+    loss_weights: dict[str, float] = field(default_factory=dict)
+
+    def substrate_of(self, stream: str) -> str:
+        """Name of the substrate that a future or goal stream lives in."""
+        return self.futures[stream].substrate if stream in self.futures else self.goals[stream]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a design holds, built and checked."""
+
+    encoders: dict[str, Encoder]
+    substrates: dict[str, Substrate]
+    action: ActionRepresentation
+    trunks: dict[str, Trunk]
+    context: dict[str, nn.Module]
+    estimators: dict[str, Estimator]
+    streams: dict[str, StreamSpec]
+    graph: FactorGraph
+    planner: Planner | None
+    past_blocks: int
+
+
+def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
+    """Build all parts; raises :class:`ConfigError` where two of them do not fit."""
+    check_names(config)
+    window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    substrates = {name: c.build(data) for name, c in config.substrates.items()}
+    action = config.action.build(data, config.horizon)
+    streams = build_streams(config, substrates, action)
+    trunks = {name: c.build() for name, c in config.trunks.items()}
+    context: dict[str, nn.Module] = {
+        name: nn.Identity() if t.width == config.width else nn.Linear(config.width, t.width)
+        for name, t in trunks.items()
+    }
+    estimators = {name: build_estimator(name, config, streams, trunks) for name in config.estimators}
+    planner = config.planner.build() if config.planner is not None else None
+    facts = {
+        name: EstimatorFacts(e.family, config.estimators[name].trunk, e.processes, e.past)
+        for name, e in estimators.items()
+    }
+    graph = FactorGraph(
+        config.factors,
+        {name: spec.role for name, spec in streams.items()},
+        facts,
+        planner.future if planner else None,
+        planner.goal if planner else None,
+    )
+    past_blocks = max((e.past for e in estimators.values()), default=0)
+    check_past(config, past_blocks)
+    config.controller.horizon(config.horizon)
+    return Parts(
+        encoders={name: c.build(data, window, config.width) for name, c in config.encoders.items()},
+        substrates=substrates,
+        action=action,
+        trunks=trunks,
+        context=context,
+        estimators=estimators,
+        streams=streams,
+        graph=graph,
+        planner=planner,
+        past_blocks=past_blocks,
+    )
+
+
+def check_names(config: DesignConfig) -> None:
+    """Every name that a config refers to exists, and no two streams share one."""
+    for stream in (*config.futures, *config.goals):
+        substrate = config.substrate_of(stream)
+        if substrate not in config.substrates:
+            raise ConfigError(
+                f"stream {stream!r}: unknown substrate {substrate!r}. {did_you_mean(substrate, config.substrates)}"
+            )
+    for name, estimator in config.estimators.items():
+        if estimator.trunk is not None and estimator.trunk not in config.trunks:
+            raise ConfigError(
+                f"estimator {name!r}: unknown trunk {estimator.trunk!r}. {did_you_mean(estimator.trunk, config.trunks)}"
+            )
+    for name, future in config.futures.items():
+        if not future.offsets or list(future.offsets) != sorted(set(future.offsets)) or future.offsets[0] < 1:
+            raise ConfigError(f"future {name!r}: offsets {future.offsets} must be ascending and at least 1")
+    names = [ACTION, *config.futures, *config.goals, *config.states]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two streams are called {name!r}; rename one")
+    for name in config.loss_weights:
+        if name not in names:
+            raise ConfigError(f"loss_weights: unknown stream {name!r}. {did_you_mean(name, names)}")
+
+
+def build_streams(
+    config: DesignConfig, substrates: Mapping[str, Substrate], action: ActionRepresentation
+) -> dict[str, StreamSpec]:
+    """Specs of all streams: futures, goals, states, then the action."""
+    streams = {}
+    for name, future in config.futures.items():
+        streams[name] = substrates[future.substrate].spec(name, "future", len(future.offsets))
+    for name, substrate in config.goals.items():
+        streams[name] = substrates[substrate].spec(name, "goal", 1)
+    for name, features in config.states.items():
+        streams[name] = StreamSpec(name, "state", 1, 1, features)
+    if any(ACTION in factor.generates for factor in config.factors):
+        streams[ACTION] = action.spec(ACTION)
+    return streams
+
+
+def build_estimator(
+    name: str, config: DesignConfig, streams: Mapping[str, StreamSpec], trunks: Mapping[str, Trunk]
+) -> Estimator:
+    """Build one estimator for all factors that name it."""
+    outputs: dict[str, StreamSpec] = {}
+    given: dict[str, StreamSpec] = {}
+    for factor in config.factors:
+        for stream in (*factor.generates, *factor.given):
+            if stream not in streams:
+                raise ConfigError(f"factors: unknown stream {stream!r}. {did_you_mean(stream, streams)}")
+        if factor.estimator == name:
+            outputs.update({s: streams[s] for s in factor.generates})
+            given.update({s: streams[s] for s in factor.given})
+    if not outputs:
+        raise ConfigError(f"estimator {name!r} is not used by any factor; remove it or name it in `factors`")
+    part: EstimatorConfig = config.estimators[name]
+    trunk = trunks[part.trunk] if part.trunk is not None else None
+    return part.build(tuple(outputs.values()), tuple(given.values()), trunk)
+
+
+def check_past(config: DesignConfig, blocks: int) -> None:
+    """A design that keeps its past must be called once per stride and see one observation per call."""
+    if not blocks:
+        return
+    if config.observation != (0,):
+        raise ConfigError(
+            f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
+            f"memory; set observation to (0,)"
+        )
+    execute = config.controller.horizon(config.horizon).execute
+    if execute != config.stride:
+        raise ConfigError(
+            f"controller executes {execute} ticks per call, but one model step is stride {config.stride} ticks; "
+            f"a design that keeps its past needs the two to be equal"
+        )
+
+
+def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:
+    """The windows that training cuts from a dataset and that acting reads: (training, acting)."""
+    k, stride = parts.past_blocks, config.stride
+    offsets = sorted({o for f in config.futures.values() for o in f.offsets})
+    past = tuple(-stride * i for i in range(k - 1, -1, -1))
+    training = WindowSpec(
+        observation=past if k else config.observation,
+        past_actions=k * stride,
+        horizon=config.horizon,
+        future=tuple(offsets),
+        goal=bool(config.goals),
+    )
+    acting = WindowSpec(config.observation, stride if k else 0, config.horizon)
+    return training, acting

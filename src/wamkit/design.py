@@ -1,0 +1,398 @@
+"""A design: streams, factors, estimators, trunks and a controller, composed from a config.
+
+``Design`` is the only place where parts meet. It runs the path
+
+    observation -> context tokens -> streams generated factor by factor -> forecast
+
+for training (losses) and for acting (samples), and never asks which part it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.cache import Cache
+from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, read_windows
+from wamkit.errors import BudgetError, SpecError, did_you_mean
+from wamkit.graph import Factor
+from wamkit.protocols import Call, DataSpec, Estimator, Substrate, Windows
+from wamkit.sampling import NO_CONTEXT, Session, required
+from wamkit.specs import ActionSpec, ObservationSpec
+from wamkit.streams import Past, RowNoise, Target
+from wamkit.timing import Stages
+from wamkit.types import Batch, Budget, Forecast, Observation, to_device
+
+
+# `Design.tuple` hides the builtin inside the class, so its annotations are named here.
+Called = tuple[Forecast, Any]
+Offsets = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Training losses.
+
+    Attributes:
+        total: weighted sum, scalar.
+        terms: stream name -> unweighted loss, scalar.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Streams sampled by :meth:`Design.sample`.
+
+    Attributes:
+        values: stream name -> values.
+        nfe: stream name -> function evaluations.
+        cost: (B,) cost of the planned action, or None without a planner.
+        stage_ms: stage name -> milliseconds.
+    """
+
+    values: dict[str, Tensor]
+    nfe: dict[str, int]
+    cost: Tensor | None
+    stage_ms: dict[str, float]
+
+
+@final
+class Design(nn.Module):
+    """One conditional distribution over futures and actions, ``p(s, a | c)``."""
+
+    def __init__(self, config: DesignConfig, data: DataSpec) -> None:
+        super().__init__()
+        parts: Parts = build_parts(config, data)
+        self.config = config
+        self.data = data
+        self.graph = parts.graph
+        self.streams = parts.streams
+        self.training_window, self.window = read_windows(config, parts)
+        self.past_blocks = parts.past_blocks
+        self.encoders = nn.ModuleDict(parts.encoders)
+        self.substrates = nn.ModuleDict(parts.substrates)
+        self.action = parts.action
+        self.trunks = nn.ModuleDict(parts.trunks)
+        self.context = nn.ModuleDict(parts.context)
+        self.estimators = nn.ModuleDict(parts.estimators)
+        self.planner = parts.planner
+        self.weights = dict(config.loss_weights)
+
+    # ------------------------------------------------------------------------------------------ description
+
+    @property
+    def name(self) -> str:
+        """The design's name, for people; nothing branches on it."""
+        return self.config.name
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What this design must be shown."""
+        return self.data.observation
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What this design returns."""
+        return self.data.action
+
+    def tuple(self) -> dict[str, str]:
+        """The survey's tuple (eq. 37), derived from the parts."""
+        cells = []
+        for name in self.graph.roles:
+            if self.graph.roles[name] == "future":
+                cells.append(self._substrate(name).label())
+        return {
+            "substrate": " ∧ ".join(sorted(set(cells))) or "None",
+            "coupling": self.graph.coupling(),
+            "backbone": self.graph.backbone(),
+            "deployment": self._regime(),
+        }
+
+    def _regime(self) -> str:
+        controller = self.config.controller
+        return controller.get_choice_name(type(controller)).replace("_", "-").capitalize()
+
+    def factorisation(self) -> str:
+        """The chain rule this design uses, e.g. ``p(s|c) p(a|s,c)``."""
+        return self.graph.formula()
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable parameters per part; a shared trunk is counted once."""
+        groups: dict[str, nn.Module] = {}
+        for kind in ("encoders", "substrates", "trunks", "context", "estimators"):
+            part = getattr(self, kind)
+            groups.update({f"{kind}.{name}": module for name, module in part.items()})
+        seen: set[int] = set()
+        counts = {}
+        for label, module in groups.items():
+            fresh = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
+            seen.update(id(p) for p in fresh)
+            counts[label] = sum(p.numel() for p in fresh)
+        return counts
+
+    def describe(self) -> dict[str, Any]:
+        """Everything `wamkit inspect` prints, as plain values."""
+        status = self.graph.wam()
+        counts = self.parameter_counts()
+        return {
+            "name": self.name,
+            "tuple": self.tuple(),
+            "factorisation": self.factorisation(),
+            "is_wam": status.is_wam,
+            "kind": status.kind,
+            "wam_paths": list(status.paths),
+            "parameters": {**counts, "total": sum(counts.values())},
+            "horizon": {"predict": self.config.horizon},
+            "streams": {s.name: [s.steps, s.tokens, s.features] for s in self.streams.values()},
+        }
+
+    # ------------------------------------------------------------------------------------------ shared path
+
+    def _estimator(self, name: str) -> Estimator:
+        estimator = self.estimators[name]
+        assert isinstance(estimator, Estimator)
+        return estimator
+
+    def _substrate(self, stream: str) -> Substrate:
+        substrate = self.substrates[self.config.substrate_of(stream)]
+        assert isinstance(substrate, Substrate)
+        return substrate
+
+    def encode_context(self, observation: Observation) -> dict[str, Cache]:
+        """Context tokens c, run once through every trunk: trunk name -> cache."""
+        if not self.trunks:
+            return {}
+        encoded = [encoder(observation) for encoder in self.encoders.values()]
+        tokens = torch.cat([t for t, _ in encoded], dim=1)
+        pads = torch.cat([p for _, p in encoded], dim=1)
+        pad = pads if bool(pads.any()) else None
+        return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in self.trunks.items()}
+
+    def _call(self, factor: Factor, context: Mapping[str, Cache], given: Mapping[str, Tensor], rows: int) -> Call:
+        trunk = self.graph.estimators[factor.estimator].trunk
+        return Call(context[trunk] if trunk is not None else NO_CONTEXT, given, (), rows)
+
+    def _past(self, observation: Observation, action: Tensor, action_pad: Tensor) -> Past:
+        """Real blocks: observed values at the K observed steps and the stride of actions before each."""
+        k = observation.pad.shape[1]
+        stride = self.config.stride
+        rows = action.shape[0]
+        blocks = self.action.encode(action.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
+        return Past(
+            values={n: self._substrate(n).encode(observation) for n in sorted(self.graph.of_role("future"))},
+            action=blocks,
+            pad=observation.pad,
+            action_pad=action_pad.unflatten(1, (k, stride)).any(dim=2),
+        )
+
+    # ------------------------------------------------------------------------------------------ training
+
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Fit codecs and teachers on the dataset, before training. They are frozen afterwards."""
+        for name in sorted(self.substrates):
+            substrate = self.substrates[name]
+            assert isinstance(substrate, Substrate)
+            substrate.fit(windows, seed)
+
+    def targets(self, batch: Batch) -> dict[str, Target]:
+        """What every observed stream should be: stream name -> :class:`Target`."""
+        found = {}
+        for name, spec in self.streams.items():
+            if spec.role == "action":
+                values = self.action.encode(batch.action[:, batch.past :])
+                pad = batch.action_pad[:, batch.past :].unflatten(1, (spec.steps, -1)).any(dim=2)
+                found[name] = Target(values, pad)
+            elif spec.role in ("future", "goal"):
+                source = self._source(batch, name)
+                found[name] = Target(self._substrate(name).encode(source), source.pad)
+        return found
+
+    def _source(self, batch: Batch, name: str) -> Observation:
+        """The observations that a future or goal stream is read from."""
+        if name in self.config.goals:
+            assert batch.goal is not None
+            return batch.goal
+        assert batch.future is not None
+        offsets = self.training_window.future
+        return batch.future.steps([offsets.index(o) for o in self.config.futures[name].offsets])
+
+    def loss(self, batch: Batch) -> Losses:
+        """Losses of all factors on one batch."""
+        targets = self.targets(batch)
+        past = None
+        if self.past_blocks:
+            past = self._past(
+                batch.observation, batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
+            )
+        context = self.encode_context(batch.observation.steps(slice(-len(self.window.observation), None)))
+        rows = batch.action.shape[0]
+        terms: dict[str, Tensor] = {}
+        inferred: dict[str, Tensor] = {}
+        for factor in self.graph.factors:
+            given = {}
+            for name in factor.given:
+                if factor.read == "prediction" and name in inferred:
+                    given[name] = inferred[name].detach()
+                else:
+                    given[name] = targets[name].values if name in targets else inferred[name]
+            call = self._call(factor, context, given, rows)
+            result = self._estimator(factor.estimator).loss(factor.generates, call, targets, past)
+            terms.update(result.terms)
+            inferred.update(result.inferred)
+        zero = torch.zeros((), device=batch.action.device)
+        total = sum((self.weights.get(name, 1.0) * term for name, term in terms.items()), zero)
+        return Losses(total, terms)
+
+    # ------------------------------------------------------------------------------------------ acting
+
+    def initial_state(self, batch_size: int) -> dict[str, Any]:
+        """Everything that is carried between calls, at the start of an episode: a pytree with leading B."""
+        return {name: self._estimator(name).initial_carry(batch_size) for name in self.estimators}
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
+        for name in budget.nfe:
+            if name not in self.streams:
+                raise BudgetError(f"nfe: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
+        if self.planner is None and (budget.candidates is not None or budget.iterations is not None):
+            raise BudgetError("`candidates` and `iterations` need a planner, and this design has none")
+        if budget.horizon is not None and not 1 <= budget.horizon <= self.config.horizon:
+            raise BudgetError(f"horizon {budget.horizon} must be 1 to {self.config.horizon}")
+        for factor in self.graph.factors:
+            self._estimator(factor.estimator).check_budget(factor.generates, budget)
+        required(self.graph, self._all_estimators(), self._wanted(budget), (), budget)
+
+    def _wanted(self, budget: Budget) -> list[str]:
+        wanted = sorted(self.graph.of_role("action"))
+        if budget.future is not False:
+            wanted += sorted(self.graph.of_role("future"))
+        return wanted
+
+    def _all_estimators(self) -> dict[str, Estimator]:
+        return {name: self._estimator(name) for name in self.estimators}
+
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def sample(
+        self,
+        observation: Observation,
+        want: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        given: Mapping[str, Tensor] | None = None,
+        budget: Budget | None = None,
+        carry: Mapping[str, Any] | None = None,
+        context: Mapping[str, Cache] | None = None,
+    ) -> Sampled:
+        """Sample ``p(want | given, c)``: policy, forward and inverse dynamics and video are special cases.
+
+        Args:
+            observation: B observations.
+            want: streams to sample.
+            seeds: one per row; a row's sample depends on its seed, not on its neighbours.
+            given: stream name -> values that are known.
+            budget: what may be spent.
+            carry: estimator name -> carried state; None means the start of an episode.
+            context: caches of :meth:`encode_context`, if the caller has them.
+        """
+        budget = budget or Budget()
+        known = dict(given or {})
+        for name in (*want, *known):
+            if name not in self.streams:
+                raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
+        stages = Stages(self._device())
+        if context is None:
+            with stages.measure("encode"):
+                context = self.encode_context(observation)
+        rows = observation.batch_size
+        session = Session(
+            graph=self.graph,
+            estimators=self._all_estimators(),
+            planner=self.planner,
+            context=context,
+            carry=self.initial_state(rows) if carry is None else carry,
+            budget=budget,
+            noise=RowNoise(seeds, self._device()),
+            rows=rows,
+            stages=stages,
+            values=known,
+        )
+        session.run(required(self.graph, session.estimators, want, tuple(known), budget))
+        values = {name: session.values[name] for name in session.values if name not in (given or {})}
+        return Sampled(values, session.nfe, session.cost, stages.milliseconds)
+
+    @torch.no_grad()
+    def forecast(
+        self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]
+    ) -> Called:
+        """One call of the policy.
+
+        Args:
+            observation: B observations as :attr:`window` asks for, raw units.
+            state: carried state, from :meth:`initial_state` or the last call.
+            budget: what may be spent.
+            seeds: one per row.
+
+        Returns:
+            the forecast (actions in physical units) and the state to pass in next time.
+        """
+        stages = Stages(self._device())
+        with stages.measure("preprocess"):
+            observation = to_device(observation, self._device())
+        with stages.measure("encode"):
+            context = self.encode_context(observation)
+            state = self.observe(observation, state, context)
+        sampled = self.sample(
+            observation, self._wanted(budget), seeds=seeds, budget=budget, carry=state, context=context
+        )
+        with stages.measure("decode"):
+            action = self.action.decode(sampled.values[ACTION]).cpu()
+        futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
+        forecast = Forecast(
+            action=action,
+            future=futures,
+            cost=sampled.cost,
+            nfe=sampled.nfe,
+            stage_ms={**stages.milliseconds, **sampled.stage_ms},
+        )
+        return forecast, state
+
+    def observe(self, observation: Observation, state: Any, context: Mapping[str, Cache]) -> Any:
+        """Take what really happened since the last call into the carried state, in place of what was imagined."""
+        if not self.past_blocks:
+            return state
+        if observation.past_action is None or observation.past_action_pad is None:
+            raise SpecError(
+                f"design {self.name!r} carries its past and needs the {self.window.past_actions} actions executed "
+                f"since the last call: fill `past_action` and `past_action_pad` of the observation"
+            )
+        past = self._past(observation, observation.past_action, observation.past_action_pad)
+        carried = {}
+        for name, estimator in self._all_estimators().items():
+            trunk = self.graph.estimators[name].trunk
+            cache = context[trunk] if trunk is not None else NO_CONTEXT
+            carried[name] = estimator.observe(state[name], cache, past)
+        return carried
+
+    def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
+        """Imagined frames, camera -> (B, F, 3, h, w) uint8, or None when no future of this design can be decoded."""
+        for name, values in forecast.future.items():
+            if self._substrate(name).decodable:
+                return self._substrate(name).decode(values)
+        return None
+
+    def future_offsets(self) -> Offsets:
+        """Ticks ahead of "now" of the frames that :meth:`decode_future` returns; empty when it returns None."""
+        for name in sorted(self.graph.of_role("future")):
+            if self._substrate(name).decodable:
+                return self.config.futures[name].offsets
+        return ()

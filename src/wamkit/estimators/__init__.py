@@ -1,0 +1,20 @@
+"""Estimators: one factor of a design."""
+
+from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
+from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
+from wamkit.estimators.proposer import Proposer, ProposerConfig
+from wamkit.estimators.regressor import Regressor, RegressorConfig
+from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
+
+__all__ = [
+    "Autoregressor",
+    "AutoregressorConfig",
+    "Denoiser",
+    "DenoiserConfig",
+    "Proposer",
+    "ProposerConfig",
+    "Regressor",
+    "RegressorConfig",
+    "StateSpace",
+    "StateSpaceConfig",
+]

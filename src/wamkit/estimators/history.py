@@ -1,0 +1,60 @@
+"""Real past blocks as tokens: what a chunk-causal model keeps in its cache (`mm.kv-reground`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError
+from wamkit.streams import Past, StreamSpec
+
+
+class BlockMemory:
+    """Layout of one block: the executed action chunk, then what was observed after it, all at level 0."""
+
+    def __init__(self, outputs: Sequence[StreamSpec], blocks: int) -> None:
+        self.blocks = blocks
+        self.action = next((s for s in outputs if s.role == "action"), None)
+        self.futures = [s for s in outputs if s.role == "future"]
+        if self.action is None or not self.futures:
+            raise ConfigError(
+                "a denoiser with `history` keeps blocks of executed actions and observed futures, so it must "
+                f"generate both; it generates {[s.name for s in outputs]}"
+            )
+        for spec in self.futures:
+            if spec.steps != 1:
+                raise ConfigError(
+                    f"a denoiser with `history` predicts one step per block, but stream {spec.name!r} has "
+                    f"{spec.steps}. Give it a single offset, equal to the design's stride."
+                )
+
+    @property
+    def tokens_per_block(self) -> int:
+        """Number of tokens of one block."""
+        assert self.action is not None
+        return self.action.length + sum(s.tokens for s in self.futures)
+
+    def tokens(
+        self, past: Past, embed: Callable[[str, Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens of K blocks in order, their padding and block indices: (B, K * n, D), (B, K * n), (B, K * n)."""
+        assert self.action is not None
+        b, k = past.pad.shape
+        clean = torch.zeros(b * k, device=past.pad.device)
+        parts = [embed(self.action.name, past.action.flatten(0, 1), clean)]
+        pads = [past.action_pad[:, :, None].expand(-1, -1, self.action.length)]
+        for spec in self.futures:
+            values = past.values[spec.name].flatten(0, 1)[:, None]  # (B * K, 1, N, D)
+            parts.append(embed(spec.name, values, clean))
+            pads.append(past.pad[:, :, None].expand(-1, -1, spec.tokens))
+        tokens = torch.cat(parts, dim=1).unflatten(0, (b, k)).flatten(1, 2)
+        pad = torch.cat(pads, dim=2).flatten(1, 2)
+        clock = torch.arange(k, device=pad.device).repeat_interleave(self.tokens_per_block)
+        return tokens, pad, clock[None].expand(b, -1)
+
+    @staticmethod
+    def block_causal(clock: Tensor) -> Tensor:
+        """(N, N) mask: a block reads itself and the blocks before it."""
+        return clock[:, None] >= clock[None, :]

@@ -1,0 +1,80 @@
+"""A Gaussian proposal: cheap candidates for a planner to refine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.errors import ConfigError
+from wamkit.estimators.regressor import require_trunk
+from wamkit.estimators.tokens import StreamTokens, with_given
+from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
+from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.types import Budget
+
+
+@EstimatorConfig.register_subclass("proposer")
+@dataclass(frozen=True)
+class ProposerConfig(EstimatorConfig):
+    """Independent Gaussians around a learned mean.
+
+    Attributes:
+        min_std: smallest standard deviation, in normalised units; keeps candidates apart.
+        max_std: largest standard deviation.
+    """
+
+    min_std: float = 0.05
+    max_std: float = 1.0
+
+    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Proposer:
+        """Build; raises :class:`ConfigError` unless there is exactly one continuous output."""
+        if len(outputs) != 1:
+            names = ", ".join(s.name for s in outputs)
+            raise ConfigError(f"estimator 'proposer' proposes one stream, but got: {names}")
+        outputs[0].require(discrete=False, reader="estimator 'proposer'")
+        return Proposer(self, outputs[0], given, require_trunk(trunk, "estimator 'proposer'"))
+
+
+@final
+class Proposer(Estimator):
+    """p(a | c) = N(mean(c), std(c)), trained by maximum likelihood."""
+
+    family: ClassVar[Family] = "proposal"
+
+    def __init__(
+        self, config: ProposerConfig, output: StreamSpec, given: Sequence[StreamSpec], trunk: Trunk
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.output = StreamTokens(output, trunk.width)
+        self.spread = nn.Linear(trunk.width, output.features)
+        self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
+
+    def _density(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (B, T, N, D)."""
+        cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
+        queries = self.output.position.flatten(0, 1)[None].expand(call.rows, -1, -1)
+        hidden, _ = self.trunk(queries, cache=cache)
+        unit = torch.sigmoid(self.spread(hidden)).unflatten(1, (-1, self.output.spec.tokens))
+        std = self.config.min_std + (self.config.max_std - self.config.min_std) * unit
+        return self.output.read(hidden), std
+
+    def loss(
+        self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
+    ) -> FactorLoss:
+        """Negative log-likelihood per value, without the constant."""
+        (name,) = outputs
+        mean, std = self._density(call)
+        error = 0.5 * ((targets[name].values - mean) / std).square() + std.log()
+        return FactorLoss({name: masked_mean(error, targets[name].pad)}, {name: mean})
+
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        (name,) = outputs
+        mean, std = self._density(call)
+        return Generated({name: mean + std * noise.normal(*mean.shape[1:])}, {name: 1})

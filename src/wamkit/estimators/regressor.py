@@ -1,0 +1,91 @@
+"""Joint-embedding and deterministic predictors (`bb.jepa-predictor`, eq. 28)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.errors import ConfigError
+from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
+from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
+from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.types import Budget
+
+
+def require_trunk(trunk: Trunk | None, reader: str) -> Trunk:
+    """Return the trunk, or raise :class:`ConfigError` for an estimator that was configured without one."""
+    if trunk is None:
+        raise ConfigError(f"{reader} runs on a trunk: set its `trunk` to the name of one of the design's trunks")
+    return trunk
+
+
+@EstimatorConfig.register_subclass("regressor")
+@dataclass(frozen=True)
+class RegressorConfig(EstimatorConfig):
+    """One forward pass; the density is a Dirac at the prediction.
+
+    Attributes:
+        loss: ``mse``, ``smooth_l1`` or ``cosine`` (one minus the cosine per token).
+    """
+
+    loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
+
+    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Regressor:
+        """Build; raises :class:`ConfigError` on discrete outputs."""
+        for spec in outputs:
+            spec.require(discrete=False, reader="estimator 'regressor'")
+        return Regressor(self, outputs, given, require_trunk(trunk, "estimator 'regressor'"))
+
+
+@final
+class Regressor(Estimator):
+    """Learned queries read the context and the given streams and become the output values.
+
+    Targets come from substrates whose weights are frozen, so no gradient can reach them (the sg of eq. 28).
+    """
+
+    family: ClassVar[Family] = "joint-embedding"
+
+    def __init__(
+        self, config: RegressorConfig, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.outputs = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in outputs})
+        self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
+
+    def _predict(self, outputs: Sequence[str], call: Call) -> dict[str, Tensor]:
+        cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
+        streams: list[StreamTokens] = [self.outputs[name] for name in outputs]  # type: ignore[misc]
+        queries = torch.cat([s.position.flatten(0, 1) for s in streams])[None].expand(call.rows, -1, -1)
+        hidden, _ = self.trunk(queries, cache=cache)
+        parts = split_tokens(hidden, [s.spec.length for s in streams])
+        return {name: s.read(part) for name, s, part in zip(outputs, streams, parts, strict=True)}
+
+    def _error(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if self.config.loss == "cosine":
+            return 1 - F.cosine_similarity(prediction, target, dim=-1)
+        if self.config.loss == "smooth_l1":
+            return F.smooth_l1_loss(prediction, target, reduction="none")
+        return F.mse_loss(prediction, target, reduction="none")
+
+    def loss(
+        self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
+    ) -> FactorLoss:
+        """See :class:`wamkit.protocols.Estimator`."""
+        predictions = self._predict(outputs, call)
+        terms = {
+            name: masked_mean(self._error(predictions[name], targets[name].values), targets[name].pad)
+            for name in outputs
+        }
+        return FactorLoss(terms, predictions)
+
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        return Generated(self._predict(outputs, call), dict.fromkeys(outputs, 1))

@@ -1,0 +1,71 @@
+"""Stream values <-> tokens of a trunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.cache import Cache
+from wamkit.protocols import Call, Trunk
+from wamkit.streams import StreamSpec
+
+
+class StreamTokens(nn.Module):
+    """Embeds the values of one stream and reads them back from the trunk's hidden tokens."""
+
+    def __init__(self, spec: StreamSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.vocabulary is None:
+            self.inward: nn.Module = nn.Linear(spec.features, width)
+            self.outward = nn.Linear(width, spec.features)
+        else:
+            self.inward = nn.Embedding(spec.vocabulary, width)
+            self.outward = nn.Linear(width, spec.vocabulary)
+        self.position = nn.Parameter(torch.randn(spec.steps, spec.tokens, width) * 0.02)
+
+    def embed(self, values: Tensor) -> Tensor:
+        """(B, T, N, D) or (B, T, N) ids -> (B, T * N, width); T may be a prefix of the stream."""
+        tokens: Tensor = self.inward(values)
+        return (tokens + self.position[: values.shape[1]]).flatten(1, 2)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """(B, L, width) -> (B, T, N, D), or logits (B, T, N, vocabulary)."""
+        return self.outward(hidden).unflatten(1, (-1, self.spec.tokens))
+
+
+class LevelEmbedding(nn.Module):
+    """Noise level in [0, 1] -> (B, 1, width): sinusoids, then a small network."""
+
+    def __init__(self, width: int, frequencies: int = 16) -> None:
+        super().__init__()
+        self.register_buffer(
+            "frequencies", torch.exp(torch.linspace(0, math.log(200.0), frequencies)), persistent=False
+        )
+        self.network = nn.Sequential(nn.Linear(2 * frequencies, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """(B,) -> (B, 1, width)."""
+        angle = level[:, None] * self.frequencies
+        return self.network(torch.cat((angle.sin(), angle.cos()), dim=-1))[:, None]
+
+
+def with_given(trunk: Trunk, streams: Mapping[str, StreamTokens], call: Call) -> Cache:
+    """Context cache followed by the tokens of the given streams, which are run through the trunk once.
+
+    Given tokens read the context and each other; what is generated from them reads all of it.
+    """
+    names = [name for name in streams if name in call.given]
+    if not names:
+        return call.context
+    tokens = torch.cat([streams[name].embed(call.given[name]) for name in names], dim=1)
+    _, cache = trunk(tokens, cache=call.context)
+    return call.context.append(cache)
+
+
+def split_tokens(hidden: Tensor, lengths: list[int]) -> tuple[Tensor, ...]:
+    """Cut (B, sum of lengths, D) back into one piece per stream."""
+    return hidden.split(lengths, dim=1)

@@ -1,0 +1,5 @@
+"""Planners: search through a world model."""
+
+from wamkit.planners.cem import CEM, CEMConfig
+
+__all__ = ["CEM", "CEMConfig"]

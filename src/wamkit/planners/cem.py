@@ -1,0 +1,99 @@
+"""Cross-entropy method through a world model (`pl.sampling-mpc`; Rubinstein and Kroese 2004)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import BudgetError, ConfigError
+from wamkit.protocols import Planner, PlannerConfig, PlanResult
+from wamkit.streams import RowNoise
+from wamkit.types import Budget
+
+
+@PlannerConfig.register_subclass("cem")
+@dataclass(frozen=True)
+class CEMConfig(PlannerConfig):
+    """Sampling and scoring.
+
+    Attributes:
+        future: future stream that is scored.
+        goal: goal stream that it is compared with.
+        candidates: action candidates per iteration.
+        iterations: rounds of refitting; 0 picks the best proposal.
+        elites: candidates that the next Gaussian is fitted to.
+        deviation_cost: weight of the squared distance from the mean proposal, in units of its spread: keeps
+            the plan where the world model has seen data. 0 switches it off.
+    """
+
+    future: str = "future"
+    goal: str = "goal"
+    candidates: int = 32
+    iterations: int = 2
+    elites: int = 6
+    deviation_cost: float = 0.0
+
+    def build(self) -> CEM:
+        """Build; raises :class:`ConfigError` when there are more elites than candidates."""
+        if not 1 <= self.elites <= self.candidates:
+            raise ConfigError(f"planner 'cem': elites {self.elites} must be 1 to candidates {self.candidates}")
+        return CEM(self)
+
+
+@final
+class CEM(Planner):
+    """Sample, score, refit a diagonal Gaussian to the elites, repeat; return the best candidate ever seen."""
+
+    def __init__(self, config: CEMConfig) -> None:
+        self.config = config
+        self.future = config.future
+        self.goal = config.goal
+
+    def plan(
+        self,
+        propose: Callable[[int], Tensor],
+        predict: Callable[[Tensor], Tensor],
+        goal: Tensor,
+        budget: Budget,
+        noise: RowNoise,
+    ) -> PlanResult:
+        """See :class:`wamkit.protocols.Planner`. The cost is the squared distance of the last step to the goal."""
+        n = self.config.candidates if budget.candidates is None else budget.candidates
+        rounds = self.config.iterations if budget.iterations is None else budget.iterations
+        if n < 1 or rounds < 0:
+            raise BudgetError(f"planner 'cem': candidates {n} must be at least 1 and iterations {rounds} at least 0")
+        elites = min(self.config.elites, n)
+        candidates = propose(n)
+        centre, spread = candidates.mean(dim=1, keepdim=True), candidates.std(dim=1, keepdim=True, correction=0)
+        best, best_cost, evaluations = candidates[:, 0], None, 0
+        for k in range(rounds + 1):
+            cost = self._cost(candidates, predict, goal, centre, spread)
+            evaluations += n
+            value, index = cost.min(dim=1)
+            chosen = candidates[torch.arange(len(index), device=index.device), index]
+            better = value < best_cost if best_cost is not None else torch.ones_like(value, dtype=torch.bool)
+            best = torch.where(better[:, None, None, None], chosen, best)
+            best_cost = value if best_cost is None else torch.minimum(value, best_cost)
+            if k < rounds:
+                top = cost.topk(elites, dim=1, largest=False).indices[:, :, None, None, None]
+                kept = candidates.gather(1, top.expand(-1, -1, *candidates.shape[2:]))
+                mean, std = kept.mean(dim=1, keepdim=True), kept.std(dim=1, keepdim=True, correction=0)
+                sample = noise.normal(n, *candidates.shape[2:]).view_as(candidates)
+                candidates = mean + std * sample
+        assert best_cost is not None
+        return PlanResult(best, best_cost, evaluations)
+
+    def _cost(
+        self, candidates: Tensor, predict: Callable[[Tensor], Tensor], goal: Tensor, centre: Tensor, spread: Tensor
+    ) -> Tensor:
+        """(B, n)."""
+        future = predict(candidates)  # (B, n, F, M, D)
+        cost = (future[:, :, -1] - goal).square().mean(dim=(-2, -1))
+        if self.config.deviation_cost:
+            deviation = ((candidates - centre) / spread.clamp(min=1e-3)).square().mean(dim=(-3, -2, -1))
+            cost = cost + self.config.deviation_cost * deviation
+        return cost

@@ -1,0 +1,142 @@
+"""One call: run the factors that are needed, in order, under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wamkit.cache import Cache
+from wamkit.errors import BudgetError
+from wamkit.graph import Factor, FactorGraph
+from wamkit.protocols import Call, Estimator, Generated, Planner
+from wamkit.streams import RowNoise
+from wamkit.timing import Stages
+from wamkit.types import Budget, map_tensors
+
+NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.long))
+
+
+def repeat_rows(tree: Any, copies: int) -> Any:
+    """Every row of every tensor ``copies`` times in a row."""
+    return tree if copies == 1 else map_tensors(tree, lambda t: t.repeat_interleave(copies, dim=0))
+
+
+def required(
+    graph: FactorGraph,
+    estimators: Mapping[str, Estimator],
+    wanted: Sequence[str],
+    given: Sequence[str],
+    budget: Budget,
+) -> set[str]:
+    """``wanted`` and everything that has to be generated for it.
+
+    Raises :class:`BudgetError` when ``budget.future`` is False and a future is needed all the same.
+    """
+    needed = set(wanted) - set(given)
+    if graph.scored is not None and graph.goal is not None and graph.of_role("action") & needed:
+        needed |= {graph.scored, graph.goal} - set(given)
+    todo = sorted(needed)
+    while todo:
+        factor = graph.factor_of(todo.pop())
+        estimator = estimators[factor.estimator]
+        more = [name for name in factor.given if name not in given]
+        for name in factor.generates:
+            outputs = [n for n in factor.generates if n in needed or n == name]
+            if name not in given and not estimator.skippable(outputs, name, budget):
+                more.append(name)
+        todo += [name for name in more if name not in needed]
+        needed.update(more)
+    forced = graph.of_role("future") & needed - set(wanted)
+    if budget.future is False and forced:
+        raise BudgetError(
+            f"future=False, but {graph.formula()} needs {', '.join(sorted(forced))} to act. Train the stream absent "
+            f"some of the time (denoiser `absent`), or use a coupling that can skip it."
+        )
+    return needed
+
+
+@dataclass
+class Session:
+    """The state of one call; lives as long as the call.
+
+    Attributes:
+        graph: the chain rule.
+        estimators: name -> estimator.
+        planner: search over actions, or None.
+        context: trunk name -> cache of the context tokens.
+        carry: estimator name -> carried state.
+        budget: what may be spent.
+        noise: per-row noise.
+        rows: B.
+        stages: time per stage.
+        values: stream name -> values known so far.
+        nfe: stream name -> function evaluations so far.
+        cost: (B,) cost of the planned action.
+    """
+
+    graph: FactorGraph
+    estimators: Mapping[str, Estimator]
+    planner: Planner | None
+    context: Mapping[str, Cache]
+    carry: Mapping[str, Any]
+    budget: Budget
+    noise: RowNoise
+    rows: int
+    stages: Stages
+    values: dict[str, Tensor]
+    nfe: dict[str, int] = field(default_factory=dict)
+    cost: Tensor | None = None
+
+    def run(self, needed: set[str]) -> None:
+        """Generate every stream of ``needed`` that is not known yet."""
+        actions = self.graph.of_role("action")
+        for factor in self.graph.factors:
+            outputs = [n for n in factor.generates if n in needed and n not in self.values]
+            if not outputs:
+                continue
+            if self.planner is not None and actions & set(outputs):
+                with self.stages.measure("plan"):
+                    self._plan(self.planner, factor)
+            else:
+                with self.stages.measure("+".join(sorted({self.graph.roles[n] for n in outputs}))):
+                    self.values.update(self._generate(factor, outputs, 1, {}).values)
+
+    def _generate(
+        self, factor: Factor, outputs: Sequence[str], copies: int, known: Mapping[str, Tensor]
+    ) -> Generated:
+        """Sample one factor for ``copies`` candidates per row; ``known`` has rows * copies rows already."""
+        facts = self.graph.estimators[factor.estimator]
+        context = self.context[facts.trunk] if facts.trunk is not None else NO_CONTEXT
+        given = {**repeat_rows(self.values, copies), **known}
+        carry = repeat_rows(self.carry[factor.estimator], copies)
+        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies)
+        noise = self.noise.expand(copies)
+        made = self.estimators[factor.estimator].generate(outputs, call, self.budget, noise)
+        for name, count in made.nfe.items():
+            self.nfe[name] = self.nfe.get(name, 0) + count
+        return made
+
+    def _plan(self, planner: Planner, factor: Factor) -> None:
+        """Choose the action by the future that the world model predicts for it."""
+        (action,) = factor.generates
+        if planner.goal not in self.values:
+            goal = self._generate(self.graph.factor_of(planner.goal), [planner.goal], 1, {})
+            self.values.update(goal.values)
+        predictor = self.graph.factor_of(planner.future)
+
+        def propose(count: int) -> Tensor:
+            made = self._generate(factor, [action], count, {})
+            return made.values[action].unflatten(0, (self.rows, count))
+
+        def predict(candidates: Tensor) -> Tensor:
+            count = candidates.shape[1]
+            made = self._generate(predictor, [planner.future], count, {action: candidates.flatten(0, 1)})
+            return made.values[planner.future].unflatten(0, (self.rows, count))
+
+        result = planner.plan(propose, predict, self.values[planner.goal], self.budget, self.noise)
+        self.values[action] = result.action
+        self.cost = result.cost

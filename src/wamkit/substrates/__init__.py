@@ -1,0 +1,21 @@
+"""Substrates: where the future lives."""
+
+from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
+from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
+from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
+from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
+
+__all__ = [
+    "Codec",
+    "CodecConfig",
+    "PatchPCA",
+    "PatchPCAConfig",
+    "PatchVQ",
+    "PatchVQConfig",
+    "PixelLatent",
+    "PixelLatentConfig",
+    "Proprioception",
+    "ProprioceptionConfig",
+    "TeacherFeature",
+    "TeacherFeatureConfig",
+]

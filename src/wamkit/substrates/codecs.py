@@ -1,0 +1,170 @@
+"""Image patches <-> latents: codecs that are fitted in seconds and decode exactly what they kept.
+
+The linear codec is the optimum of a linear auto-encoder (Baldi and Hornik 1989); the discrete one is vector
+quantisation of its output (k-means), the shape of a VQ-VAE without its training.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import draccus
+import numpy as np
+import torch
+from einops import rearrange
+from scipy.cluster.vq import kmeans2
+from torch import Tensor, nn
+
+from wamkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class CodecConfig(draccus.ChoiceRegistry):
+    """Base of all codec configs.
+
+    Attributes:
+        patch: side of a patch, pixels.
+        features: latent features per patch.
+    """
+
+    patch: int = 16
+    features: int = 32
+
+    def build(self) -> Codec:
+        """Build the codec."""
+        raise NotImplementedError
+
+
+class Codec(nn.Module, ABC):
+    """(M, 3, h, w) in [0, 1] <-> (M, N, D) latents or (M, N) ids, N patches in row order."""
+
+    config: CodecConfig
+    vocabulary: int | None = None
+
+    @abstractmethod
+    def fit(self, images: Tensor, seed: int) -> None:
+        """Fit on (M, 3, h, w) images in [0, 1]."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Images -> latents (M, N, D) or ids (M, N)."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """Latents or ids -> (M, 3, height, width) in [0, 1]."""
+
+
+def to_patches(images: Tensor, patch: int) -> Tensor:
+    """(M, 3, h, w) -> (M, N, 3 * patch * patch); raises :class:`ConfigError` when the patch does not fit."""
+    height, width = images.shape[-2:]
+    if height % patch or width % patch:
+        raise ConfigError(f"codec: patch {patch} does not divide the image size {height} x {width}")
+    return rearrange(images, "m c (h p) (w q) -> m (h w) (c p q)", p=patch, q=patch)
+
+
+def from_patches(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """Inverse of :func:`to_patches`."""
+    h, w = height // patch, width // patch
+    return rearrange(patches, "m (h w) (c p q) -> m c (h p) (w q)", h=h, w=w, p=patch, q=patch)
+
+
+@CodecConfig.register_subclass("pca")
+@dataclass(frozen=True)
+class PatchPCAConfig(CodecConfig):
+    """See :class:`PatchPCA`."""
+
+    def build(self) -> PatchPCA:
+        """Build the codec."""
+        return PatchPCA(self)
+
+
+@final
+class PatchPCA(Codec):
+    """Leading principal components of the patches, with the mean patch of every position removed.
+
+    One scale for all components keeps the latents of unit variance on average and the squared error in latent
+    space proportional to the squared error in pixels that the kept components explain.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    scale: Tensor
+
+    def __init__(self, config: PatchPCAConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = 3 * config.patch**2
+        if config.features > size:
+            raise ConfigError(f"codec 'pca': {config.features} features, but a patch has only {size} values")
+        self.register_buffer("mean", torch.zeros(1, size))
+        self.register_buffer("basis", torch.eye(size)[: config.features])
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, images: Tensor, seed: int) -> None:
+        """See :meth:`Codec.fit`."""
+        patches = to_patches(images, self.config.patch)
+        mean = patches.mean(dim=0)  # (N, size)
+        centred = (patches - mean).flatten(0, 1)
+        covariance = centred.T @ centred / len(centred)
+        _, vectors = torch.linalg.eigh(covariance)
+        basis = vectors.flip(1)[:, : self.config.features].T.contiguous()
+        self.mean, self.basis = mean, basis
+        self.scale = (centred @ basis.T).square().mean().sqrt().clamp(min=1e-6)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See :meth:`Codec.encode`."""
+        return (to_patches(images, self.config.patch) - self.mean) @ self.basis.T / self.scale
+
+    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """See :meth:`Codec.decode`."""
+        patches = latents * self.scale @ self.basis + self.mean
+        return from_patches(patches, self.config.patch, height, width).clamp(0, 1)
+
+
+@CodecConfig.register_subclass("vq")
+@dataclass(frozen=True)
+class PatchVQConfig(CodecConfig):
+    """See :class:`PatchVQ`.
+
+    Attributes:
+        vocabulary: number of codes.
+    """
+
+    vocabulary: int = 256
+
+    def build(self) -> PatchVQ:
+        """Build the codec."""
+        return PatchVQ(self)
+
+
+@final
+class PatchVQ(Codec):
+    """The nearest of ``vocabulary`` k-means centres of the PCA latents."""
+
+    centres: Tensor
+
+    def __init__(self, config: PatchVQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary: int = config.vocabulary
+        self.linear = PatchPCA(PatchPCAConfig(config.patch, config.features))
+        self.register_buffer("centres", torch.zeros(config.vocabulary, config.features))
+
+    def fit(self, images: Tensor, seed: int) -> None:
+        """See :meth:`Codec.fit`."""
+        self.linear.fit(images, seed)
+        latents = self.linear.encode(images).flatten(0, 1).numpy().astype(np.float64)
+        rng = np.random.default_rng(seed)
+        points = latents[rng.permutation(len(latents))[: 64 * self.vocabulary]]
+        centres, _ = kmeans2(points, self.vocabulary, iter=15, minit="++", rng=rng)
+        self.centres = torch.from_numpy(centres).float()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See :meth:`Codec.encode`."""
+        return torch.cdist(self.linear.encode(images), self.centres[None]).argmin(dim=-1)
+
+    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """See :meth:`Codec.decode`."""
+        return self.linear.decode(self.centres[latents], height, width)

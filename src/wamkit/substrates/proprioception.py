@@ -1,0 +1,53 @@
+"""Future body state as a stream: the sensor substrate that every robot has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.streams import StreamSpec
+from wamkit.transforms import Mode, Normalizer
+from wamkit.types import Observation
+
+
+@SubstrateConfig.register_subclass("proprioception")
+@dataclass(frozen=True)
+class ProprioceptionConfig(SubstrateConfig):
+    """One token per step with the whole normalised state.
+
+    Attributes:
+        normalization: how the state is normalised.
+    """
+
+    normalization: Mode = "mean_std"
+
+    def build(self, data: DataSpec) -> Proprioception:
+        """Build the substrate."""
+        return Proprioception(self, data)
+
+
+@final
+class Proprioception(Substrate):
+    """(B, T, S) physical -> (B, T, 1, S) normalised."""
+
+    category: ClassVar[Category] = "sensor"
+    variant: ClassVar[str] = "proprioception"
+
+    def __init__(self, config: ProprioceptionConfig, data: DataSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.width = len(data.observation.state)
+        self.normalize = Normalizer(data.stats, "observation.state", config.normalization)
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, 1, self.width)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return self.normalize(observation.state)[:, :, None]

@@ -1,0 +1,7 @@
+"""Training: loop, optimiser, checkpoints."""
+
+from wamkit.training.checkpoint import from_pretrained, save_pretrained
+from wamkit.training.loop import TrainConfig, train
+from wamkit.training.optim import OptimConfig
+
+__all__ = ["OptimConfig", "TrainConfig", "from_pretrained", "save_pretrained", "train"]

@@ -1,0 +1,117 @@
+"""Checkpoints: ``config.json`` + ``model.safetensors`` + ``transforms.json``, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file, save_file
+
+import wamkit
+from wamkit.compose import DesignConfig
+from wamkit.config import decode, encode
+from wamkit.design import Design
+from wamkit.errors import ConfigError, DataError
+from wamkit.protocols import DataSpec
+from wamkit.specs import ActionSpec, ObservationSpec
+
+CONFIG, MODEL, TRANSFORMS, TRAINING = "config.json", "model.safetensors", "transforms.json", "training.pt"
+FILES = (CONFIG, MODEL, TRANSFORMS)
+
+
+def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | None = None) -> None:
+    """Write a checkpoint atomically: a reader sees the old folder, or the new one, never half of it.
+
+    Args:
+        design: weights, config, specs and statistics are taken from it.
+        folder: where to write; an existing checkpoint there is replaced.
+        training: optimiser, averages and generator states, for resuming.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    data = design.data
+    config = {
+        "design": encode(design.config),
+        "observation": dataclasses.asdict(data.observation),
+        "action": dataclasses.asdict(data.action),
+        "versions": {"wamkit": wamkit.__version__, "torch": torch.__version__},
+    }
+    stats = {
+        feature: {name: np.asarray(value).tolist() for name, value in values.items()}
+        for feature, values in data.stats.items()
+    }
+    (partial / CONFIG).write_text(json.dumps(config, indent=2))
+    (partial / TRANSFORMS).write_text(json.dumps(stats))
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in design.state_dict().items()}
+    save_file(tensors, partial / MODEL)
+    if training is not None:
+        torch.save(training, partial / TRAINING)
+    for file in partial.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old)
+    else:
+        partial.rename(folder)
+
+
+def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Design:
+    """Load a design from a folder or a Hugging Face hub id.
+
+    Raises:
+        ConfigError: the folder is no checkpoint, or its config does not fit this version.
+        DataError: the weights do not fit the config.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        if str(name).startswith((".", "/", "~")) or str(name).count("/") != 1:
+            raise ConfigError(
+                f"no checkpoint at {folder}. Give the folder that holds {', '.join(FILES)} (a training run writes "
+                f"it as <out>/model), or a hub id such as owner/name."
+            )
+        folder = Path(snapshot_download(str(name), allow_patterns=list(FILES)))
+    missing = [f for f in FILES if not (folder / f).is_file()]
+    if missing:
+        raise ConfigError(f"{folder} is no checkpoint: {', '.join(missing)} missing")
+    config = json.loads((folder / CONFIG).read_text())
+    stats = json.loads((folder / TRANSFORMS).read_text())
+    data = DataSpec(
+        decode(ObservationSpec, config["observation"], f"{folder / CONFIG}, observation"),
+        decode(ActionSpec, config["action"], f"{folder / CONFIG}, action"),
+        {f: {n: np.asarray(v) for n, v in values.items()} for f, values in stats.items()},
+    )
+    design = Design(decode(DesignConfig, config["design"], f"{folder / CONFIG}, design"), data)
+    state = load_file(folder / MODEL)
+    expected = design.state_dict()
+    wrong = sorted(
+        k for k in expected.keys() | state.keys() if k not in state or k not in expected
+    )
+    if wrong:
+        raise DataError(
+            f"{folder / MODEL} does not fit its config: {len(wrong)} tensors differ, first {wrong[0]!r}. "
+            f"It was written by wamkit {config['versions']['wamkit']}, this is {wamkit.__version__}."
+        )
+    resize_buffers(design, state)
+    design.load_state_dict(state)
+    return design.to(device).eval()
+
+
+def resize_buffers(design: Design, state: dict[str, torch.Tensor]) -> None:
+    """Give fitted buffers (a codec's mean, say) the shape they were saved with."""
+    for name, value in state.items():
+        owner, _, leaf = name.rpartition(".")
+        module = design.get_submodule(owner)
+        if leaf in module._buffers:
+            module.register_buffer(leaf, value.clone())

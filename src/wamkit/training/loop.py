@@ -1,0 +1,167 @@
+"""The training loop: one screen, resumable bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from wamkit.compose import DesignConfig
+from wamkit.config import encode
+from wamkit.data import Batches, Dataset
+from wamkit.design import Design, Losses
+from wamkit.errors import ConfigError
+from wamkit.protocols import DataSpec
+from wamkit.training.checkpoint import MODEL, TRAINING, resize_buffers, save_pretrained
+from wamkit.training.optim import OptimConfig
+from wamkit.types import to_device
+
+Hook = Callable[[int, Design, Losses], None]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        dataset: folder of a LeRobotDataset v3.0.
+        out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``.
+        design: what to train.
+        optim: optimiser and schedule.
+        steps: optimiser steps.
+        batch_size: windows per step.
+        seed: of the weights, the batches and the noise.
+        checkpoint_every: steps between checkpoints; 0 writes none before the end.
+        log_every: steps between log lines.
+        device: torch device.
+        threads: torch threads; 1 is fastest where processes share the cores.
+    """
+
+    dataset: Path = Path("runs/demo/data")
+    out: Path = Path("runs/train")
+    design: DesignConfig = field(default_factory=DesignConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    steps: int = 2000
+    batch_size: int = 64
+    seed: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass
+class Run:
+    """Everything that changes while training: weights, average, optimiser and step."""
+
+    design: Design
+    average: AveragedModel
+    optimizer: torch.optim.AdamW
+    step: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides the weights."""
+        return {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "generator": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def restore(self, folder: Path) -> None:
+        """Continue from a checkpoint as if the run had never stopped."""
+        from safetensors.torch import load_file
+
+        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+        weights = load_file(folder / MODEL)
+        for design in (self.design, self.average.module):
+            resize_buffers(design, weights)
+        self.design.load_state_dict(weights)
+        self.average.load_state_dict(training["average"])
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.step = training["step"]
+        torch.set_rng_state(training["generator"])
+        if training["cuda"]:
+            torch.cuda.set_rng_state_all(training["cuda"])
+
+
+def data_spec(dataset: Dataset) -> DataSpec:
+    """What a design needs to know of a dataset."""
+    stats = {name: dataclasses.asdict(values) for name, values in dataset.stats.items()}
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats)
+
+
+def latest_checkpoint(out: Path) -> Path | None:
+    """The newest whole checkpoint of a run, or None."""
+    found = [p for p in (out / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    return max(found, default=None)
+
+
+def start(config: TrainConfig, dataset: Dataset) -> Run:
+    """A fresh run, or the newest checkpoint of ``config.out`` when there is one for the same config."""
+    torch.manual_seed(config.seed)
+    written = json.dumps(encode(config), indent=2, default=str)
+    path = config.out / "config.json"
+    folder = latest_checkpoint(config.out)
+    if folder is not None and path.read_text() != written:
+        raise ConfigError(
+            f"{config.out} holds a run with another config ({path}). Choose another `out`, or remove the folder."
+        )
+    config.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(written)
+    design = Design(config.design, data_spec(dataset))
+    if folder is None:
+        design.fit(dataset, config.seed)
+    design.to(config.device)
+    average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
+    run = Run(design, average, config.optim.build(design))
+    if folder is not None:
+        run.restore(folder)
+    return run
+
+
+def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) -> Path:
+    """Train a design, resuming where a killed run stopped; returns the folder of the final checkpoint."""
+    torch.set_num_threads(config.threads)
+    dataset = Dataset(config.dataset)
+    run = start(config, dataset)
+    batches = Batches(dataset, run.design.training_window, config.batch_size, config.seed, run.step)
+    bar = Progress(
+        TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"), disable=not progress,
+    )  # fmt: skip
+    with batches, bar, (config.out / "log.jsonl").open("a") as log:
+        task = bar.add_task("", name=config.design.name, loss="", total=config.steps, completed=run.step)
+        while run.step < config.steps:
+            for group in run.optimizer.param_groups:
+                group["lr"] = config.optim.rate(run.step, config.steps)
+            run.design.train()
+            losses = run.design.loss(to_device(next(batches), config.device))
+            run.optimizer.zero_grad()
+            losses.total.backward()
+            torch.nn.utils.clip_grad_norm_(run.design.parameters(), config.optim.clip)
+            run.optimizer.step()
+            run.average.update_parameters(run.design)
+            run.step += 1
+            if hook is not None:
+                hook(run.step, run.design, losses)
+            if run.step % config.log_every == 0:
+                terms = {name: round(term.item(), 5) for name, term in losses.terms.items()}
+                log.write(json.dumps({"step": run.step, **terms}) + "\n")
+                bar.update(task, loss=" ".join(f"{k} {v:.3f}" for k, v in terms.items()))
+            if config.checkpoint_every and run.step % config.checkpoint_every == 0:
+                save_pretrained(run.design, config.out / "checkpoints" / f"step-{run.step:08d}", run.state())
+            bar.advance(task)
+    final = run.average.module if config.optim.ema else run.design
+    assert isinstance(final, Design)
+    save_pretrained(final, config.out / "model")
+    return config.out / "model"

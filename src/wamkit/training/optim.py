@@ -1,0 +1,49 @@
+"""Optimiser and learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay.
+
+    Attributes:
+        lr: peak learning rate.
+        final_lr: learning rate at the last step, as a share of ``lr``.
+        warmup: steps of linear warm-up.
+        weight_decay: on matrices; biases, norms and embeddings of position have none.
+        betas: moment decay rates.
+        clip: largest gradient norm.
+        ema: decay of the average of the weights, which is what is saved; 0 saves the weights themselves.
+    """
+
+    lr: float = 1e-3
+    final_lr: float = 0.01
+    warmup: int = 100
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    ema: float = 0.99
+
+    def build(self, model: nn.Module) -> torch.optim.AdamW:
+        """The optimiser over the model's trainable parameters."""
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate at ``step`` of ``steps``."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, steps - self.warmup)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return self.lr * (self.final_lr + (1 - self.final_lr) * cosine)

@@ -1,0 +1,178 @@
+"""The seven designs that the contract was proved on, at a size that trains on one CPU core.
+
+Each is a value: the same parts in another composition. ``horizon``, ``stride`` and the context are shared, so
+that a comparison between two of them is a comparison of the choice that differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wamkit.actions import BinsConfig, ChunkConfig
+from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.controllers import Chunked
+from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
+from wamkit.estimators import (
+    AutoregressorConfig,
+    DenoiserConfig,
+    ProposerConfig,
+    RegressorConfig,
+    StateSpaceConfig,
+)
+from wamkit.graph import Factor
+from wamkit.planners import CEMConfig
+from wamkit.substrates import (
+    PatchPCAConfig,
+    PatchVQConfig,
+    PixelLatentConfig,
+    ProprioceptionConfig,
+    TeacherFeatureConfig,
+)
+from wamkit.trunks import TransformerConfig
+
+HORIZON = 16
+EXECUTE = 8
+
+
+def base(name: str) -> DesignConfig:
+    """What all seven share: context, trunk, action chunk and controller. It has no factor yet."""
+    return DesignConfig(
+        name=name,
+        horizon=HORIZON,
+        stride=EXECUTE,
+        width=128,
+        encoders={"images": ImagesConfig(), "state": StateConfig(), "instruction": InstructionConfig()},
+        action=ChunkConfig(ticks_per_token=2),
+        trunks={"main": TransformerConfig(width=128, depth=3, heads=4)},
+        controller=Chunked(execute=EXECUTE),
+    )
+
+
+def direct() -> DesignConfig:
+    """Vision-language-action baseline: flow-matching action chunk, ``p(a|c)`` (as pi0)."""
+    return replace(
+        base("direct"),
+        estimators={"policy": DenoiserConfig(emphasis=0.7)},
+        factors=(Factor(("action",), (), "policy"),),
+    )
+
+
+def joint() -> DesignConfig:
+    """Joint video-action denoiser with a noise level per stream, ``p(s,a|c)`` (as UWM)."""
+    return replace(
+        base("joint"),
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24))},
+        futures={"future": FutureConfig("video", (EXECUTE,))},
+        estimators={
+            "world": DenoiserConfig(
+                emphasis=0.7, absent={"future": 0.4, "action": 0.1}, clean={"future": 0.1, "action": 0.1}
+            )
+        },
+        factors=(Factor(("future", "action"), (), "world"),),
+        loss_weights={"future": 0.25},
+    )
+
+
+def post_head() -> DesignConfig:
+    """Predict a frozen teacher's features, then read the action off them, ``p(s|c) p(a|s,c)`` (as FLARE)."""
+    return replace(
+        base("post_head"),
+        substrates={"teacher": TeacherFeatureConfig(features=24, grid=4)},
+        futures={"future": FutureConfig("teacher", (EXECUTE,))},
+        trunks={
+            "predictor": TransformerConfig(width=128, depth=2, heads=4),
+            "policy": TransformerConfig(width=128, depth=2, heads=4),
+        },
+        estimators={
+            "predictor": RegressorConfig(trunk="predictor", loss="smooth_l1"),
+            "policy": DenoiserConfig(trunk="policy", emphasis=0.7),
+        },
+        factors=(
+            Factor(("future",), (), "predictor"),
+            Factor(("action",), ("future",), "policy", read="prediction"),
+        ),
+    )
+
+
+def autoregressive() -> DesignConfig:
+    """Binned action tokens and image tokens in one causal stream, ``p(a,s|c)`` (as GR-1)."""
+    return replace(
+        base("autoregressive"),
+        action=BinsConfig(bins=256, ticks_per_token=2),
+        substrates={"video": PixelLatentConfig(PatchVQConfig(patch=16, features=24, vocabulary=128))},
+        futures={"future": FutureConfig("video", (EXECUTE, HORIZON))},
+        estimators={"world": AutoregressorConfig(segments=2)},
+        factors=(Factor(("action", "future"), (), "world"),),
+        loss_weights={"future": 0.25},
+    )
+
+
+def rollout() -> DesignConfig:
+    """Proposals refined by CEM through an action-conditioned latent predictor, ``p(g|c) p(a|c) p(s|a,c)``."""
+    return replace(
+        base("rollout"),
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24))},
+        futures={"future": FutureConfig("video", (EXECUTE, HORIZON))},
+        goals={"goal": "video"},
+        trunks={
+            "world": TransformerConfig(width=128, depth=2, heads=4),
+            "policy": TransformerConfig(width=128, depth=2, heads=4),
+        },
+        estimators={
+            "goal": RegressorConfig(trunk="world"),
+            "proposal": ProposerConfig(trunk="policy", max_std=0.5),
+            "world": RegressorConfig(trunk="world"),
+        },
+        factors=(
+            Factor(("goal",), (), "goal"),
+            Factor(("action",), (), "proposal"),
+            Factor(("future",), ("action",), "world"),
+        ),
+        planner=CEMConfig(candidates=16, iterations=1, elites=4, deviation_cost=0.02),
+        loss_weights={"action": 0.5},
+    )
+
+
+def recurrent() -> DesignConfig:
+    """A state-space model whose latent is carried between calls, ``p(z|c) p(a|z,c) p(s|z,a,c)`` (as Dreamer)."""
+    shared = base("recurrent")
+    return replace(
+        shared,
+        horizon=HORIZON,
+        encoders={k: v for k, v in shared.encoders.items() if k != "images"},
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24))},
+        futures={"future": FutureConfig("video", (EXECUTE, HORIZON))},
+        states={"latent": 256 + 32},
+        estimators={
+            "world": StateSpaceConfig(stochastic=32, hidden=256, past=4),
+            "policy": DenoiserConfig(emphasis=0.7),
+        },
+        factors=(
+            Factor(("latent",), (), "world"),
+            Factor(("action",), ("latent",), "policy"),
+            Factor(("future",), ("latent", "action"), "world"),
+        ),
+    )
+
+
+def chunk_causal() -> DesignConfig:
+    """Joint denoiser over blocks whose cache holds only what was really observed, ``p(s,a|c)`` (as DreamZero)."""
+    shared = base("chunk_causal")
+    return replace(
+        shared,
+        horizon=EXECUTE,
+        encoders={"instruction": InstructionConfig()},
+        substrates={
+            "video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24)),
+            "body": ProprioceptionConfig(),
+        },
+        futures={"future": FutureConfig("video", (EXECUTE,)), "body": FutureConfig("body", (EXECUTE,))},
+        trunks={"main": TransformerConfig(width=128, depth=3, heads=4, time_range=8)},
+        estimators={
+            "world": DenoiserConfig(
+                emphasis=0.7, levels="independent", absent={"future": 0.4, "body": 0.4}, history=4
+            )
+        },
+        factors=(Factor(("future", "body", "action"), (), "world"),),
+        loss_weights={"future": 0.25, "body": 0.25},
+    )
