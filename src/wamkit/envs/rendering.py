@@ -39,6 +39,8 @@ def import_mujoco() -> Any:
             "Set MUJOCO_GL=osmesa (or egl) in the environment before Python starts."
         )
     os.environ.setdefault("MUJOCO_GL", "osmesa")
+    # Mesa's software rasteriser would start a thread per core; at 64 px they only get in each other's way.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         import mujoco
     except ImportError as error:
