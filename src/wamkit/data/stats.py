@@ -80,7 +80,7 @@ def stats_from_json(values: Mapping[str, Any], place: str, shape: tuple[int, ...
     for name, array in arrays.items():
         if array.shape != shape:
             raise DataError(
-                f"{place}: statistic {name!r} has shape {list(array.shape)}, info.json asks for {list(shape)}. "
+                f"{place}: statistic {name!r} has shape {list(array.shape)}, info.json {list(shape)}. "
                 f"The file belongs to another dataset, or info.json was edited."
             )
         if not np.isfinite(array).all():

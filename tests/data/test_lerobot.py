@@ -1,0 +1,98 @@
+"""Datasets pass between wamkit and lerobot==0.4.4 in both directions. Recipe: docs/interop_lerobot.md."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import EXTRAS, OBSERVATION, pictures, record, varied
+
+from wamkit.data import Dataset
+from wamkit.types import WindowSpec
+
+PYTHON = os.environ.get("WAMKIT_LEROBOT_PYTHON", "")
+HERE = Path(__file__).parent
+
+pytestmark = [
+    pytest.mark.lerobot,
+    pytest.mark.skipif(not PYTHON, reason="WAMKIT_LEROBOT_PYTHON names no python with lerobot==0.4.4"),
+]
+
+
+def lerobot(scratch: Path, *arguments: str | Path) -> None:
+    """Run ``lerobot_side.py`` in the other interpreter."""
+    probe = "import importlib.util as u; print(u.find_spec('torchvision') is not None)"
+    found = subprocess.run([PYTHON, "-c", probe], check=True, capture_output=True, text=True).stdout.strip()
+    paths = [] if found == "True" else [str(HERE / "lerobot_stub")]
+    env = os.environ | {"HF_HOME": str(scratch / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(paths)}
+    command = [PYTHON, str(HERE / "lerobot_side.py"), *map(str, arguments)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_lerobot_reads_what_wamkit_wrote(tmp_path: Path) -> None:
+    episodes = varied([12, 1, 9, 12, 5, 12, 12])
+    root = record(tmp_path / "set", episodes, data_file_mb=0.015, video_file_mb=0.006, chunks_size=2)
+    assert len(list(root.glob("data/*/*.parquet"))) > 1
+    assert len(list(root.glob("videos/observation.images.scene/*/*.mp4"))) > 1
+    lerobot(tmp_path, "read", root, tmp_path / "seen.npz")
+    seen = dict(np.load(tmp_path / "seen.npz"))
+    ours = Dataset(root, extras=tuple(EXTRAS))
+
+    assert seen["total"].tolist() == [len(episodes), ours.num_frames]
+    assert seen["tasks"].tolist() == list(ours.tasks)
+    assert json.loads(str(seen["features"])) == sorted(ours.info["features"])
+    assert seen["task"].tolist() == [e.task for e in episodes for _ in range(len(e))]
+    np.testing.assert_array_equal(seen["item/action"], ours.action)
+    np.testing.assert_array_equal(seen["item/observation.state"], ours.state)
+    for name in EXTRAS:
+        # LeRobot hands float64 out as float32.
+        np.testing.assert_array_equal(seen[f"item/extra.{name}"], ours.extras[name].astype(np.float32))
+    frames = ours.windows(np.arange(ours.num_frames), WindowSpec(horizon=1)).observation.images
+    for name in OBSERVATION.cameras:
+        theirs = seen[f"item/observation.images.{name}"] * 255
+        # Two versions of FFmpeg round colours differently.
+        assert np.abs(theirs - frames[name][:, 0].numpy()).max() <= 3
+    for key, stats in ours.stats.items():
+        np.testing.assert_allclose(seen[f"stats/{key}/mean"], stats.mean)
+        np.testing.assert_allclose(seen[f"stats/{key}/q99"], stats.q99)
+
+    batch = ours.windows(np.arange(ours.num_frames), WindowSpec(past_actions=3, horizon=3))
+    columns = [0, 2, 3, 5]  # the offsets -3, -1, 0 and 2
+    np.testing.assert_array_equal(seen["window/action"], batch.action[:, columns])
+    np.testing.assert_array_equal(seen["window/pad"], batch.action_pad[:, columns])
+
+
+def test_wamkit_reads_what_lerobot_wrote(tmp_path: Path) -> None:
+    lengths, rng = [7, 4, 11], np.random.default_rng(0)
+    total = sum(lengths)
+    arrays = {
+        "episode": np.repeat(np.arange(3), lengths),
+        "video": np.concatenate([pictures(t, 64, 96, i) for i, t in enumerate(lengths)]),
+        "state": rng.normal(size=(total, 3)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (total, 2)).astype(np.float32),
+        "reward": rng.normal(size=total).astype(np.float32),
+        "task": np.repeat(["open the drawer", "press the button", "open the drawer"], lengths),
+    }
+    np.savez(tmp_path / "source.npz", **arrays)
+    lerobot(tmp_path, "write", tmp_path / "set", tmp_path / "source.npz")
+    data = Dataset(tmp_path / "set", extras=("next.reward",))
+
+    assert (data.num_episodes, data.num_frames, data.fps) == (3, total, 30)
+    assert data.observation_spec.state == ("x", "y", "z")
+    assert data.action_spec.names == ("dx", "close")
+    assert data.action_spec.frame == "unknown"
+    batch = data.windows(np.arange(total), WindowSpec(horizon=1))
+    assert list(batch.observation.task) == arrays["task"].tolist()
+    np.testing.assert_array_equal(batch.action[:, 0], arrays["action"])
+    np.testing.assert_array_equal(batch.observation.state[:, 0], arrays["state"])
+    np.testing.assert_array_equal(batch.observation.extras["next.reward"][:, 0], arrays["reward"])
+    np.testing.assert_allclose(data.stats["action"].mean, arrays["action"].mean(axis=0), rtol=1e-4)
+    expected = {"front": arrays["video"], "side": arrays["video"][:, ::-1], "still": arrays["video"]}
+    for name, truth in expected.items():
+        got = batch.observation.images[name][:, 0].numpy().transpose(0, 2, 3, 1)
+        error = np.abs(got.astype(int) - truth).mean(axis=(1, 2, 3))
+        # LeRobot's default codec is AV1 at crf 30; consecutive frames differ by 5 levels.
+        assert error.max() < (1e-9 if name == "still" else 2.5)
