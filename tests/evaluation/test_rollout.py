@@ -78,6 +78,7 @@ def test_evaluate_reports_and_replays(tmp_path: Path) -> None:
     assert report.seeds == dict.fromkeys(TASKS, (EVALUATION_SEEDS_FROM, EVALUATION_SEEDS_FROM + 1))
     assert {e.instruction for e in report.episodes} == {instructions(task)[0] for task in TASKS}
     assert report.overall.n == 4
+    assert report.threads == CONFIG.threads
     assert report.peak_mem_mb["largest_worker"] > 10
     assert report.latency_ms.n == 3
     assert report.latency_ms.first is not None

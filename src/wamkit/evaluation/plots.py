@@ -111,7 +111,8 @@ def status_plot(reports: Sequence[Report]) -> str:
     """Every episode in order, one mark each: how it ended."""
     lines = [(report, task) for report in reports for task in report.tasks]
     with _style("status"):
-        figure, axes = _canvas(1.1 + 0.3 * len(lines))
+        names = [_short(task) + (f"\n{report.name}" if len(reports) > 1 else "") for report, task in lines]
+        figure, axes = _canvas(1.1 + 0.19 * sum(2 + name.count("\n") for name in names))
         for y, (report, task) in enumerate(lines):
             statuses = [e.status for e in report.episodes if e.task == task]
             for status in STATUSES:
@@ -120,9 +121,6 @@ def status_plot(reports: Sequence[Report]) -> str:
                 axes.scatter(
                     xs, [y] * len(xs), marker=marker, color=colour, s=22, label=status if y == 0 else None
                 )
-        names = [
-            _short(task) if len(reports) == 1 else f"{_short(task)}\n{report.name}" for report, task in lines
-        ]
         axes.set_yticks(range(len(lines)), names)
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))

@@ -188,15 +188,15 @@ class Report:
     filmstrips: tuple[Filmstrip, ...] = field(default=())
 
     def headline(self) -> str:
-        """One line: the mean over tasks, the pooled count with interval, and the errors if there are any."""
-        if self.overall.rate is None or self.mean_over_tasks.rate is None:
+        """One line: the mean over tasks with its interval, the pooled count, and the errors if any."""
+        mean = self.mean_over_tasks
+        if mean.rate is None:
             line = f"{self.name}: no episode could be scored"
         else:
-            low, high = self.overall.wilson_95
             line = (
-                f"{self.name}: {100 * self.mean_over_tasks.rate:.0f} % mean over "
-                f"{self.mean_over_tasks.tasks} task(s), {self.overall.successes}/{self.overall.n} episodes "
-                f"[{100 * low:.0f}, {100 * high:.0f}] %"
+                f"{self.name}: mean over {mean.tasks} {'task' if mean.tasks == 1 else 'tasks'} "
+                f"{100 * mean.rate:.0f} % [{100 * mean.low:.0f}, {100 * mean.high:.0f}], "
+                f"{self.overall.successes} of {self.overall.n} episodes"
             )
         errors = self.overall.statuses["error"]
         return f"{line}; {errors} of {len(self.episodes)} episodes ended in an ERROR" if errors else line

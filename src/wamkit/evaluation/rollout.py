@@ -131,24 +131,25 @@ def rollout(
     pilot = prepare(policy, config)
     plan = plan_episodes(config)
     probes: list[Probe] = []
-    with _threads(config.threads), _simulators(config, plan) as simulators:
+    with _threads(config.threads):
+        with _simulators(config, plan) as simulators:
 
-        def ready(runs: Sequence[Run]) -> None:
-            most = len(config.controller.calls(pilot.max_ticks))
-            probes.append(probe(pilot, runs, config.latency_calls, most))
+            def ready(runs: Sequence[Run]) -> None:
+                most = len(config.controller.calls(pilot.max_ticks))
+                probes.append(probe(pilot, runs, config.latency_calls, most))
 
-        result = _run(config, plan, simulators, pilot, f"evaluate {policy.name}", progress, ready)
-    # After the workers have ended: only then does the system tell their peak memory.
-    report = build_report(
-        pilot=pilot,
-        result=result,
-        probe=probes[0],
-        config=draccus.encode(config),
-        prompt_mode=config.prompt_mode,
-        strips_per_episode=config.strips_per_film,
-        wall_s=time.perf_counter() - began,
-        dataset=dataset,
-    )
+            result = _run(config, plan, simulators, pilot, f"evaluate {policy.name}", progress, ready)
+        # After the workers have ended: only then does the system tell their peak memory.
+        report = build_report(
+            pilot=pilot,
+            result=result,
+            probe=probes[0],
+            config=draccus.encode(config),
+            prompt_mode=config.prompt_mode,
+            strips_per_episode=config.strips_per_film,
+            wall_s=time.perf_counter() - began,
+            dataset=dataset,
+        )
     return Rollout(report, tuple(Trace(run.plan, tuple(run.blocks)) for run in result.runs))
 
 

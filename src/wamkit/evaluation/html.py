@@ -1,0 +1,281 @@
+"""``report.html``: one self-contained page that shows one report, or several side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from PIL import Image
+
+from wamkit.errors import ConfigError
+from wamkit.evaluation.filmstrip import Filmstrip, Frames, write_atomically
+from wamkit.evaluation.plots import latency_plot, status_plot, success_plot
+from wamkit.evaluation.report import Report, Score
+from wamkit.evaluation.statistics import Summary
+
+FILM_LEGEND = (
+    "Top: what the design foresaw at the call. Below: what that camera then saw at that tick. PSNR of "
+    "imagined against real in dB (higher is closer); in brackets the PSNR of a copy of the frame at the call."
+)
+EPISODE_COLUMNS = ("task", "seed", "end", "ticks", "calls", "instruction")
+EPISODE_HEAD = "".join(f"<th>{name}</th>" for name in EPISODE_COLUMNS)
+
+Row = tuple[str, Callable[[Report], str]]
+
+
+def write_html(reports: Report | Sequence[Report], path: str | Path) -> None:
+    """Write the page, atomically. It loads nothing from elsewhere and runs no script.
+
+    Args:
+        reports: one report, or several to lay side by side (the first one first in every plot and table).
+        path: the file to write.
+
+    Raises:
+        ConfigError: no report.
+    """
+    write_atomically(Path(path), render([reports] if isinstance(reports, Report) else list(reports)).encode())
+
+
+def render(reports: Sequence[Report]) -> str:
+    """The page as text."""
+    if not reports:
+        raise ConfigError("write_html: needs at least one report.")
+    page = Template(resources.files("wamkit.evaluation").joinpath("report_page.html").read_text("utf-8"))
+    return page.substitute(
+        title=escape("Evaluation: " + " against ".join(report.name for report in reports)),
+        headlines="".join(_headline(report) for report in reports),
+        success=success_plot(reports),
+        statuses=status_plot(reports),
+        latency=latency_plot(reports),
+        films="".join(_films(report) for report in reports if report.filmstrips),
+        facts=facts(reports),
+        details="".join(_details(report) for report in reports),
+    )
+
+
+def _headline(report: Report) -> str:
+    lines = [f'<p class="headline"><strong>{escape(report.headline())}</strong></p>']
+    placed = " · ".join(str(part) for part in report.design.get("tuple", ()))
+    formula, is_wam = report.design.get("formula"), report.design.get("is_wam")
+    kind = (
+        {True: "World Action Model", False: "no World Action Model"}.get(is_wam, "")
+        if is_wam is not None
+        else ""
+    )
+    said = [text for text in (placed, formula, kind) if text]
+    lines.append(f'<p class="soft">{escape("   |   ".join(said))}</p>')
+    if report.overall.statuses["error"]:
+        lines.append('<p class="warn">Some episodes broke (see the episodes below). They are in no rate.</p>')
+    if report.deadline.met is False:
+        lines.append('<p class="warn">Inference does not keep up with the control rate.</p>')
+    lines += [f'<p class="warn">{escape(note)}</p>' for note in report.notes]
+    return "".join(lines)
+
+
+def facts(reports: Sequence[Report]) -> str:
+    """Everything in the reports except episodes and pictures, one column per report."""
+    parts: list[tuple[str, list[Row]]] = [
+        ("Success", _success_rows(reports)),
+        ("Design", _mapping_rows(reports, lambda r: r.design)),
+        ("Cost of a call", _cost_rows(reports)),
+        ("Run", _run_rows()),
+        ("Device", _mapping_rows(reports, lambda r: r.device)),
+        ("Versions", _mapping_rows(reports, lambda r: r.versions)),
+    ]
+    body = []
+    for title, rows in parts:
+        body.append(f'<tr class="part"><th colspan="{len(reports) + 1}">{escape(title)}</th></tr>')
+        for name, cell in rows:
+            cells = "".join(f"<td>{escape(cell(report))}</td>" for report in reports)
+            body.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
+    head = "".join(f"<th>{escape(report.name)}</th>" for report in reports)
+    return (
+        f'<table class="facts"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    )
+
+
+def _success_rows(reports: Sequence[Report]) -> list[Row]:
+    tasks = list(dict.fromkeys(task for report in reports for task in report.tasks))
+    rows: list[Row] = [(task, lambda r, t=task: _score(r.tasks.get(t))) for task in tasks]  # type: ignore[misc]
+    rows.append(("all episodes pooled", lambda r: _score(r.overall)))
+    rows.append(("mean over tasks", _mean))
+    return rows
+
+
+def _cost_rows(reports: Sequence[Report]) -> list[Row]:
+    stages = list(dict.fromkeys(stage for report in reports for stage in report.stage_ms))
+    rows: list[Row] = [("one robot, ms", _latency), ("first call, ms", lambda r: _number(r.latency_ms.first))]
+    rows += [
+        (f"stage {stage}, ms", lambda r, s=stage: _summary(r.stage_ms.get(s)))  # type: ignore[misc]
+        for stage in stages
+    ]
+    rows += [
+        ("control rate, Hz", lambda r: _number(r.control_hz)),
+        ("keeps up", _deadline),
+        ("batched in the loop, ms", lambda r: f"{_summary(r.batched_call_ms)}; {_number(r.mean_batch)} rows"),
+        ("function evaluations per call", lambda r: _pairs(r.nfe)),
+        ("calls per episode", lambda r: _summary(r.calls_per_episode)),
+        ("actions predicted / executed", lambda r: f"{r.horizon.predict} / {r.horizon.execute or 'all'}"),
+        ("peak memory, MB", lambda r: _pairs(r.peak_mem_mb)),
+    ]
+    return rows
+
+
+def _run_rows() -> list[Row]:
+    return [
+        ("budget", lambda r: _pairs(r.budget)),
+        ("instructions", lambda r: r.prompt_mode),
+        ("seeds", _seeds),
+        ("clipped action entries", _clipped),
+        ("torch threads", lambda r: str(r.threads)),
+        ("whole evaluation, s", lambda r: _number(r.wall_s)),
+        ("closed loop alone, s", lambda r: _number(r.rollout_s)),
+        ("config hash", lambda r: r.config_hash),
+        ("dataset", lambda r: r.dataset or "not given"),
+    ]
+
+
+def _mapping_rows(reports: Sequence[Report], read: Callable[[Report], dict[str, Any]]) -> list[Row]:
+    keys = list(dict.fromkeys(key for report in reports for key in read(report)))
+    return [(key, lambda r, k=key: _plain(read(r).get(k))) for key in keys]  # type: ignore[misc]
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "not run"
+    ends = ", ".join(f"{count} {status}" for status, count in score.statuses.items() if count)
+    if score.rate is None:
+        return f"no scored episode ({ends})"
+    low, high = (100 * bound for bound in score.wilson_95)
+    return f"{100 * score.rate:.0f} % [{low:.0f}, {high:.0f}], n = {score.n} ({ends})"
+
+
+def _mean(report: Report) -> str:
+    mean = report.mean_over_tasks
+    if mean.rate is None:
+        return "no scored episode"
+    span = f"[{100 * mean.low:.0f}, {100 * mean.high:.0f}]"
+    return f"{100 * mean.rate:.0f} % {span}, {mean.tasks} tasks, n = {mean.n}"
+
+
+def _latency(report: Report) -> str:
+    ms = report.latency_ms
+    if ms.p50 is None:
+        return "not measured"
+    return f"p50 {_number(ms.p50)}, p95 {_number(ms.p95)}, max {_number(ms.max)}, n = {ms.n}"
+
+
+def _deadline(report: Report) -> str:
+    line = report.deadline
+    if line.allowed_ms is None:
+        return "one call per episode: no deadline"
+    verdict = {True: "yes", False: "NO", None: "not measured"}[line.met]
+    return f"{verdict}: p95 against {_number(line.allowed_ms)} ms, {line.misses} of {line.n} calls late"
+
+
+def _seeds(report: Report) -> str:
+    spans = {f"{min(seeds)} to {max(seeds)}, n = {len(seeds)}" for seeds in report.seeds.values()}
+    return "; ".join(sorted(spans)) + (" per task" if len(spans) == 1 else "")
+
+
+def _clipped(report: Report) -> str:
+    share = max((e.clipped for e in report.episodes), default=0.0)
+    return f"at most {100 * share:.1f} % of an episode's, {len(report.episodes)} episodes"
+
+
+def _summary(summary: Summary | None) -> str:
+    if summary is None or summary.p50 is None:
+        return "none"
+    return (
+        f"p50 {_number(summary.p50)}, p95 {_number(summary.p95)}, max {_number(summary.max)}, n = {summary.n}"
+    )
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits, and whole numbers in full."""
+    if value is None:
+        return "none"
+    return f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    parts = [f"{k} {_plain(v)}" for k, v in values.items() if v is not None and v != {}]
+    return ", ".join(parts) or "as configured"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(v) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
+
+def _films(report: Report) -> str:
+    sections = []
+    for task in dict.fromkeys(strip.task for strip in report.filmstrips):
+        strips = "".join(_strip(strip) for strip in report.filmstrips if strip.task == task)
+        sections.append(f'<h3>{escape(task)}</h3><div class="strips">{strips}</div>')
+    return (
+        f'<section class="card"><h2>Imagined and real future: {escape(report.name)}</h2>'
+        f'<p class="soft">{FILM_LEGEND}</p>{"".join(sections)}</section>'
+    )
+
+
+def _strip(strip: Filmstrip) -> str:
+    heads = "".join(f"<th>+{offset}</th>" for offset in strip.offsets)
+    imagined = "".join(f"<td>{_image(frame, 'imagined')}</td>" for frame in strip.imagined)
+    real = "".join(f"<td>{_image(frame, 'real')}</td>" for frame in strip.real)
+    errors = "".join(
+        f"<td>{_decibel(ours)} ({_decibel(still)})</td>"
+        for ours, still in zip(strip.psnr_db, strip.still_db, strict=True)
+    )
+    remark = "" if strip.acted else "; imagined for this picture, not used by the action"
+    caption = f"{strip.camera}, seed {strip.seed}, call at tick {strip.tick}{remark}"
+    return (
+        f'<figure class="strip"><figcaption>{escape(caption)}</figcaption><div class="scroll"><table>'
+        f"<thead><tr><th></th><th>now</th>{heads}</tr></thead><tbody>"
+        f"<tr><th>imagined</th><td></td>{imagined}</tr>"
+        f"<tr><th>real</th><td>{_image(strip.now, 'at the call')}</td>{real}</tr>"
+        f"<tr><th>dB</th><td></td>{errors}</tr></tbody></table></div></figure>"
+    )
+
+
+def _decibel(value: float | None) -> str:
+    return "equal" if value is None else f"{value:.1f}"
+
+
+def _image(frame: Frames, label: str) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, format="PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{label}" src="data:image/png;base64,{data}">'
+
+
+def _details(report: Report) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(e.task)}</td><td>{e.seed}</td><td>{e.status}</td><td>{e.ticks}</td><td>{e.calls}</td>"
+        f"<td>{escape(e.instruction)}</td></tr>"
+        + (f'<tr><td colspan="6"><pre>{escape(e.error)}</pre></td></tr>' if e.error else "")
+        for e in report.episodes
+    )
+    config = escape(json.dumps(report.config, indent=2, ensure_ascii=False))
+    name = escape(report.name)
+    opened = " open" if report.overall.statuses["error"] else ""
+    return (
+        f"<details{opened}><summary>{name}: every episode</summary>"
+        f'<div class="scroll"><table class="episodes"><thead><tr>{EPISODE_HEAD}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>"
+        f"<details><summary>{name}: resolved config</summary><pre>{config}</pre></details>"
+    )

@@ -1,0 +1,128 @@
+"""report.html: complete, self-contained, escaped, and readable on a phone."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from reports import small_report
+
+from wamkit.errors import ConfigError
+from wamkit.evaluation.html import facts, render, write_html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Balanced(HTMLParser):
+    """Raises when tags are not closed in order; collects text and addresses."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def read(page: str) -> Balanced:
+    parser = Balanced()
+    parser.feed(page)
+    parser.close()
+    assert parser.stack == []
+    return parser
+
+
+def test_page_is_well_formed_self_contained_and_escaped() -> None:
+    page = render([small_report(errors=1, strips=True), small_report("baseline", 1)])
+    parsed = read(page)
+    assert all(a.startswith(("data:", "#")) for a in parsed.addresses)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "open <it> & go" in parsed.text  # not read as a tag
+    assert any("Traceback: boom <b>" in text for text in parsed.text)
+    assert len(re.findall(r"<svg ", page)) == 3
+    assert page.count("<img ") == 2 * (2 + 2 + 1)  # two strips: two imagined, two real, one at the call
+
+
+def test_every_figure_of_the_report_is_on_the_page() -> None:
+    report = small_report(errors=1, strips=True)
+    text = " ".join(read(render([report])).text)
+    for expected in (
+        report.headline(),
+        "p(s,a|c)",
+        "60 % [23, 88], n = 5 (3 success, 2 timeout)",  # Wilson 95 % of 3 in 5
+        "p50 5.95, p95 6.8, max 6.9, n = 20",
+        "yes: p95 against 800 ms, 0 of 20 calls late",
+        "action 10, future 2.5",
+        "16 / 8",
+        "process 512",
+        "0 to 4, n = 5 per task",
+        report.config_hash,
+        "canonical",
+        "3.11.0",
+        "equal (",
+    ):
+        assert expected in text
+
+
+def test_side_by_side_has_a_column_per_report() -> None:
+    table = facts([small_report("joint"), small_report("baseline", 1)])
+    assert table.index("<th>joint</th>") < table.index("<th>baseline</th>")
+    rows = re.findall(r"<tr><th>push</th>(.*?)</tr>", table)
+    assert len(rows) == 1
+    assert [cell.split(" %")[0] for cell in re.findall(r"<td>(.*?)</td>", rows[0])] == ["60", "20"]
+
+
+def test_numbers_are_not_shown_as_yes_and_no() -> None:
+    report = small_report()
+    table = facts([dataclasses.replace(report, design={**report.design, "layers": 1, "spare": 0})])
+    assert "<tr><th>layers</th><td>1</td></tr>" in table
+    assert "<tr><th>spare</th><td>0</td></tr>" in table
+    assert "<tr><th>is_wam</th><td>yes</td></tr>" in table
+
+
+def test_errors_are_announced_and_nothing_is_shown_without_a_report() -> None:
+    assert 'class="warn"' not in render([small_report()])
+    assert "Some episodes broke" in render([small_report(errors=1)])
+    assert "no scored episode" in render([small_report(errors=5)])
+    with pytest.raises(ConfigError, match="at least one"):
+        render([])
+
+
+def test_the_same_report_gives_the_same_page(tmp_path: Path) -> None:
+    write_html(small_report(strips=True), tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == render([small_report(strips=True)])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page cannot be laid out here")
+def test_a_phone_needs_no_sideways_scrolling(tmp_path: Path) -> None:
+    page = render([small_report(errors=1, strips=True), small_report("baseline")])
+    probe = "<script>document.title = innerWidth + '/' + document.documentElement.scrollWidth</script></body>"
+    (tmp_path / "page.html").write_text(page.replace("</body>", probe))
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=380,800",
+        "--dump-dom",
+    ]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    window, content = re.findall(r"<title>(\d+)/(\d+)</title>", shown)[0]
+    assert int(content) <= int(window) <= 500
