@@ -95,12 +95,13 @@ def test_layout_is_version_3(recorded: Path) -> None:
     assert pandas_note["index_columns"] == ["__index_level_0__"]
 
 
-def test_key_frames_are_close_together(recorded: Path) -> None:
-    path = recorded / "videos/observation.images.scene/chunk-000/file-000.mp4"
-    with av.open(str(path)) as source:
+def test_key_frames_are_close_together(tmp_path: Path) -> None:
+    root = record(tmp_path / "set", varied([5, 30, 4]), gop=4)
+    with av.open(str(root / "videos/observation.images.scene/chunk-000/file-000.mp4")) as source:
         packets = [p for p in source.demux(video=0) if p.pts is not None]
     keys = [i for i, p in enumerate(packets) if p.is_keyframe]
-    assert {0, 5, 14} <= set(keys)  # every episode starts with one
+    assert {0, 5, 35} <= set(keys)  # every episode starts with one
+    assert max(np.diff([*keys, len(packets)])) <= 4
 
 
 @pytest.mark.parametrize("rate", [80, 30, 12.5, 29.97])

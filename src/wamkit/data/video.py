@@ -21,11 +21,13 @@ from wamkit.errors import DataError
 
 CODEC = "libx264"
 # Measured on 300 MetaWorld frames of 64x64 pixels (3 tasks, 2 cameras): yuv420p stays near 30 dB PSNR at any
-# bit rate, because one colour for 2x2 pixels is coarse at this size; yuv444p at crf 8 has 40.4 dB on average
-# and 39.7 dB on the worst camera, at 650 bytes a frame.
+# bit rate, because one colour for 2x2 pixels is coarse at this size; yuv444p at crf 6 has 39.9 dB on average
+# and 39.3 dB on the worst camera, at 770 bytes a frame. The preset "medium" saves 15 % of the bytes for twice
+# the time.
+PRESET = "veryfast"
 PIXEL_FORMATS = ("yuv444p", "yuv420p")
 PIXEL_FORMAT = "yuv444p"
-CRF = 8
+CRF = 6
 
 
 def frame_rate(rate_hz: float) -> Fraction:
@@ -52,7 +54,7 @@ class Coding:
 
 def encode(images: np.ndarray, coding: Coding) -> bytes:
     """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory. H and W are even for yuv420p."""
-    options = {"crf": str(coding.crf), "g": str(coding.gop), "bf": "0", "threads": "1", "preset": "medium"}
+    options = {"crf": str(coding.crf), "g": str(coding.gop), "bf": "0", "threads": "1", "preset": PRESET}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
         stream = cast(av.VideoStream, output.add_stream(CODEC, rate=coding.rate, options=options))

@@ -188,6 +188,8 @@ class DatasetWriter:
         self._check_target()
         replaced = self._root.with_name(self._root.name + ".replaced")
         if self._root.exists():
+            if replaced.exists():  # left by a process killed while it replaced a dataset
+                shutil.rmtree(replaced)
             self._root.rename(replaced)
         self._partial.rename(self._root)
         if replaced.exists():
