@@ -30,7 +30,7 @@ STATUS_MARKS = {
 }
 # Stands for the page's text colour until the SVG is written.
 INK = "#010203"
-WIDTH = 5.0  # inches: 360 px, so that text keeps its size on a phone
+WIDTH = 4.3  # inches: 310 px, so that text keeps its size on a phone
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
