@@ -45,9 +45,7 @@ def build_report(
     policy, controller = pilot.policy, pilot.controller
     records = tuple(run.record() for run in result.runs)
     tasks, overall, mean = score(records)
-    rate = policy.action_spec.rate_hz
     use = controller.horizon(policy.window.horizon)
-    calls = list(pilot.calls)
     return Report(
         name=policy.name,
         design=policy.describe(),
@@ -57,13 +55,13 @@ def build_report(
         latency_ms=probe.latency(),
         latency_samples_ms=probe.samples_ms,
         stage_ms=probe.stages(),
-        batched_call_ms=summarise([call.ms for call in calls]),
-        mean_batch=summarise([float(call.rows) for call in calls]).mean,
-        nfe=mean_nfe(calls),
+        batched_call_ms=summarise([call.ms for call in pilot.calls]),
+        mean_batch=summarise([float(call.rows) for call in pilot.calls]).mean,
+        nfe=mean_nfe(pilot.calls),
         calls_per_episode=summarise([float(r.calls) for r in records if r.status != "error"]),
         horizon=Horizon(predict=use.predict, execute=use.execute),
-        deadline=judge(probe.samples_ms, controller, rate),
-        control_hz=rate,
+        deadline=judge(probe.samples_ms, controller, policy.action_spec.rate_hz),
+        control_hz=policy.action_spec.rate_hz,
         peak_mem_mb=peak_memory_mb(pilot.device),
         budget=draccus.encode(pilot.budget),
         prompt_mode=prompt_mode,
