@@ -230,7 +230,10 @@ def check_past(config: DesignConfig, blocks: int) -> None:
 
 
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:
-    """The windows that training cuts from a dataset and that acting reads: (training, acting)."""
+    """The windows that training cuts from a dataset and that acting reads: (training, acting).
+
+    ``acting.future`` names the steps whose frames the design can decode, for whoever wants to compare them.
+    """
     k, stride = parts.past_blocks, config.stride
     offsets = sorted({o for f in config.futures.values() for o in f.offsets})
     past = tuple(-stride * i for i in range(k - 1, -1, -1))
@@ -241,5 +244,8 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
         future=tuple(offsets),
         goal=bool(config.goals),
     )
-    acting = WindowSpec(config.observation, stride if k else 0, config.horizon)
+    decodable = [f.offsets for f in config.futures.values() if parts.substrates[f.substrate].decodable]
+    acting = WindowSpec(
+        config.observation, stride if k else 0, config.horizon, future=decodable[0] if decodable else ()
+    )
     return training, acting

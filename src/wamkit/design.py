@@ -30,7 +30,6 @@ from wamkit.types import Batch, Budget, Forecast, Observation, to_device
 
 # `Design.tuple` hides the builtin inside the class, so its annotations are named here.
 Called = tuple[Forecast, Any]
-Offsets = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -389,10 +388,3 @@ class Design(nn.Module):
             if self._substrate(name).decodable:
                 return self._substrate(name).decode(values)
         return None
-
-    def future_offsets(self) -> Offsets:
-        """Ticks ahead of "now" of the frames that :meth:`decode_future` returns; empty when it returns None."""
-        for name in sorted(self.graph.of_role("future")):
-            if self._substrate(name).decodable:
-                return self.config.futures[name].offsets
-        return ()

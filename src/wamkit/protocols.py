@@ -43,7 +43,9 @@ class DataSpec:
 class Windows(Protocol):
     """A dataset as parts see it when they fit a codec or a teacher."""
 
-    num_frames: int
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
         """The windows cut at the global frame ids ``index``."""

@@ -17,7 +17,7 @@ from wamkit.evaluation.episodes import PlannedEpisode, Queue, Run, Trace, observ
 from wamkit.evaluation.loop import ClosedLoop, LoopResult
 from wamkit.evaluation.pilot import PolicyPilot, ReplayPilot
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget
+from wamkit.types import Budget, WindowSpec
 
 PLAN = [PlannedEpisode(task, seed) for seed in range(5) for task in ("a", "b")]
 
@@ -156,7 +156,7 @@ def test_windows_repeat_the_first_observation_before_the_start_and_say_so() -> N
     }
     early = Run(PlannedEpisode("a", 0), 0, instruction="go", tick=1, frames=frames)
     late = Run(PlannedEpisode("a", 1), 1, instruction="stop", tick=3, frames=frames)
-    window = observe([early, late], (-2, -1, 0))
+    window = observe([early, late], WindowSpec(observation=(-2, -1, 0)), 3)
     assert window.state[:, :, 0].tolist() == [[0, 0, 1], [1, 2, 3]]
     assert window.pad.tolist() == [[True, False, False], [False, False, False]]
     assert window.images["scene"].shape == (2, 3, 3, 2, 3)

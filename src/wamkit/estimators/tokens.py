@@ -19,8 +19,9 @@ class StreamTokens(nn.Module):
     def __init__(self, spec: StreamSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
+        self.inward: nn.Module
         if spec.vocabulary is None:
-            self.inward: nn.Module = nn.Linear(spec.features, width)
+            self.inward = nn.Linear(spec.features, width)
             self.outward = nn.Linear(width, spec.features)
         else:
             self.inward = nn.Embedding(spec.vocabulary, width)
@@ -39,6 +40,8 @@ class StreamTokens(nn.Module):
 
 class LevelEmbedding(nn.Module):
     """Noise level in [0, 1] -> (B, 1, width): sinusoids, then a small network."""
+
+    frequencies: Tensor
 
     def __init__(self, width: int, frequencies: int = 16) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from wamkit.controllers import ActionArray, ControllerState
 from wamkit.errors import WamkitError
 from wamkit.evaluation.policy import SimulatorStep
 from wamkit.evaluation.report import EpisodeRecord
-from wamkit.types import Observation
+from wamkit.types import Observation, WindowSpec
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,14 @@ def row_seed(seed: int, call: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def observe(runs: Sequence[Run], offsets: Sequence[int]) -> Observation:
-    """The observation windows of B running episodes, T = len(offsets) steps each.
+def observe(runs: Sequence[Run], window: WindowSpec, width: int) -> Observation:
+    """The observation windows of B running episodes, T = len(window.observation) steps each.
 
-    Steps before the start of an episode repeat its first observation and are marked as padding.
+    Steps before the start of an episode repeat its first observation and are marked as padding. Where the
+    window asks for P past actions of ``width`` A, they are the ones that were really executed.
     """
+    offsets = window.observation
+    executed = executed_actions(runs, window.past_actions, width)
     wanted = [[run.tick + offset for offset in offsets] for run in runs]
     steps = [[run.frames[max(t, 0)] for t in ticks] for run, ticks in zip(runs, wanted, strict=True)]
     images = {}
@@ -176,7 +179,25 @@ def observe(runs: Sequence[Run], offsets: Sequence[int]) -> Observation:
         state=torch.from_numpy(state),
         task=tuple(run.instruction for run in runs),
         pad=torch.tensor([[t < 0 for t in ticks] for ticks in wanted]),
+        past_action=executed[0],
+        past_action_pad=executed[1],
     )
+
+
+def executed_actions(
+    runs: Sequence[Run], count: int, width: int
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """The last ``count`` executed actions of each run, (B, P, A), and which of them never happened, (B, P)."""
+    if not count:
+        return None, None
+    action = np.zeros((len(runs), count, width), np.float32)
+    pad = np.ones((len(runs), count), bool)
+    for row, run in enumerate(runs):
+        done = [block.actions for block in run.blocks]
+        if done:
+            last = np.concatenate(done)[-count:]
+            action[row, count - len(last) :], pad[row, count - len(last) :] = last, False
+    return torch.from_numpy(action), torch.from_numpy(pad)
 
 
 def to_frames(video: Tensor) -> np.ndarray:

@@ -124,7 +124,7 @@ class PolicyPilot(Pilot):
         Returns:
             the forecast of all rows, the new state of each row, and what the call took.
         """
-        observation = observe(runs, self.policy.window.observation)
+        observation = observe(runs, self.policy.window, self.policy.action_spec.width)
         state = join_rows([run.state for run in runs])
         seeds = [row_seed(run.plan.seed, run.calls) for run in runs]
         synchronise(self.device)

@@ -84,6 +84,7 @@ class Run:
         training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
         weights = load_file(folder / MODEL)
         for design in (self.design, self.average.module):
+            assert isinstance(design, Design)
             resize_buffers(design, weights)
         self.design.load_state_dict(weights)
         self.average.load_state_dict(training["average"])

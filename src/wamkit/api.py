@@ -1,0 +1,138 @@
+"""The verbs of the command line as functions: collect, train, evaluate, report, list_parts, inspect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from wamkit.catalog import entries as list_parts
+from wamkit.collect import CollectConfig, collect
+from wamkit.compose import DesignConfig
+from wamkit.config import decode
+from wamkit.data import Dataset
+from wamkit.design import Design
+from wamkit.envs import MetaWorldConfig
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.evaluation.html import write_html
+from wamkit.evaluation.report import Report
+from wamkit.evaluation.rollout import EvaluationConfig
+from wamkit.evaluation.rollout import evaluate as run_evaluation
+from wamkit.protocols import DataSpec
+from wamkit.training import TrainConfig, from_pretrained, train
+from wamkit.training.loop import data_spec
+from wamkit.zoo import RECIPES, recipe
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluate a checkpoint and write its report.
+
+    Attributes:
+        checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
+        out: folder for ``report.json`` and ``report.html``.
+        evaluation: what to run. Its controller is the checkpoint's unless given.
+        dataset: training data, so that its fingerprint stands in the report.
+        device: torch device of the policy.
+    """
+
+    checkpoint: str = "runs/train/model"
+    out: Path = Path("runs/evaluate")
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    dataset: Path | None = None
+    device: str = "cpu"
+
+
+def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
+    """Run a checkpoint closed loop; writes ``report.json`` and ``report.html`` into ``config.out``."""
+    design = from_pretrained(config.checkpoint, config.device)
+    fingerprint = Dataset(config.dataset).fingerprint() if config.dataset is not None else None
+    result = run_evaluation(design, config.evaluation, dataset=fingerprint, progress=progress)
+    config.out.mkdir(parents=True, exist_ok=True)
+    result.save(config.out / "report.json")
+    write_html(result, config.out / "report.html")
+    return result
+
+
+def report(runs: Sequence[Path], out: Path) -> Path:
+    """Write one page that shows one or several finished evaluations side by side."""
+    files = [run / "report.json" if run.is_dir() else run for run in runs]
+    write_html([Report.load(file) for file in files], out)
+    return out
+
+
+def unit_stats(width: int) -> dict[str, np.ndarray]:
+    """Statistics of data in [-1, 1], for looking at a design before there is data."""
+    rows = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0, "q01": -1.0, "q50": 0.0, "q99": 1.0}
+    return {name: np.full(width, value) for name, value in rows.items()}
+
+
+def load_design(name: str, dataset: Path | None = None) -> Design:
+    """A design by recipe name, YAML or JSON file, checkpoint folder or hub id.
+
+    Recipes and files are built untrained, for ``dataset`` or else for the embedded benchmark.
+    """
+    path = Path(name)
+    if name in RECIPES:
+        config = recipe(name)
+    elif path.suffix in (".yaml", ".yml", ".json") and path.is_file():
+        config = decode(DesignConfig, yaml.safe_load(path.read_text()), str(path))
+    elif path.is_dir() or name.count("/") == 1:
+        return from_pretrained(name)
+    else:
+        raise ConfigError(f"no recipe, file or checkpoint {name!r}. {did_you_mean(name, RECIPES)}")
+    if dataset is not None:
+        return Design(config, data_spec(Dataset(dataset)))
+    env = MetaWorldConfig()
+    observation, action = env.observation_spec(), env.action_spec()
+    stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
+    return Design(config, DataSpec(observation, action, stats))
+
+
+def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:
+    """What a design is: tuple, factorisation, WAM status, parameters per part, specs. Plain values."""
+    design = load_design(name, dataset)
+    observation, action = design.observation_spec, design.action_spec
+    cameras = {c: [s.height, s.width, s.channels] for c, s in observation.cameras.items()}
+    inputs = {"cameras": cameras, "state": list(observation.state), "rate_hz": observation.rate_hz}
+    window = design.window
+    return {
+        **design.describe(),
+        "inputs": {**inputs, "observed_ticks": list(window.observation), "past_actions": window.past_actions},
+        "outputs": {
+            "action": list(action.names),
+            "low": list(action.low),
+            "high": list(action.high),
+            "mode": action.mode,
+            "frame": action.frame,
+            "rotation": action.rotation,
+            "gripper": action.gripper,
+        },
+    }
+
+
+def to_json(value: Any) -> str:
+    """Readable JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+__all__ = [
+    "CollectConfig",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "TrainConfig",
+    "collect",
+    "evaluate",
+    "from_pretrained",
+    "inspect",
+    "list_parts",
+    "load_design",
+    "recipe",
+    "report",
+    "train",
+]

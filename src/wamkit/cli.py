@@ -1,0 +1,143 @@
+"""``wamkit VERB``: collect, train, evaluate, report, list, inspect."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wamkit import api
+from wamkit.config import parse
+from wamkit.errors import WamkitError, did_you_mean
+
+CONSOLE = Console()
+
+
+def take_option(args: list[str], name: str) -> str | None:
+    """Remove ``--name value`` (or ``--name=value``) from ``args`` and return the value."""
+    for i, arg in enumerate(args):
+        if arg == f"--{name}" and i + 1 < len(args):
+            value = args[i + 1]
+            del args[i : i + 2]
+            return value
+        if arg.startswith(f"--{name}="):
+            del args[i]
+            return arg.split("=", 1)[1]
+    return None
+
+
+def collect(args: list[str]) -> None:
+    """Scripted demonstrations -> a LeRobot dataset. wamkit collect --out DIR --tasks '[drawer-open-v3]'."""
+    config = parse(api.CollectConfig, args)
+    result = api.collect(config)
+    for task, count in result.tasks.items():
+        CONSOLE.print(f"{task}: kept {count.kept} of {count.tried} attempts")
+    CONSOLE.print(f"{result.frames} frames in {result.seconds:.0f} s -> {config.out}")
+
+
+def train(args: list[str]) -> None:
+    """Train a design. wamkit train --recipe joint --dataset DIR --out DIR [--steps N --design.horizon 8 ...]."""
+    name = take_option(args, "recipe")
+    defaults = None if name is None else api.TrainConfig(design=api.recipe(name))
+    CONSOLE.print(f"model -> {api.train(parse(api.TrainConfig, args, defaults))}")
+
+
+def evaluate(args: list[str]) -> None:
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--evaluation.episodes 20 ...]."""
+    config = parse(api.EvaluateConfig, args)
+    result = api.evaluate(config)
+    CONSOLE.print(result.headline())
+    CONSOLE.print(f"report -> {config.out / 'report.html'}")
+
+
+def report(args: list[str]) -> None:
+    """One page for one or several runs. wamkit report RUN [RUN ...] --out page.html."""
+    parser = argparse.ArgumentParser("wamkit report")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("report.html"))
+    options = parser.parse_args(args)
+    CONSOLE.print(f"page -> {api.report(options.runs, options.out)}")
+
+
+def list_parts(args: list[str]) -> None:
+    """All parts and recipes, or one kind. wamkit list [estimator]."""
+    table = Table("kind", "name", "what it is", "where")
+    kinds = {entry.kind for entry in api.list_parts()}
+    if args and args[0] not in kinds:
+        raise WamkitError(f"list: unknown kind {args[0]!r}. {did_you_mean(args[0], kinds)}")
+    for entry in api.list_parts():
+        if not args or entry.kind == args[0]:
+            table.add_row(entry.kind, entry.name, entry.summary, entry.module)
+    CONSOLE.print(table)
+
+
+def inspect(args: list[str]) -> None:
+    """What a design is. wamkit inspect DESIGN [--dataset DIR] [--json]."""
+    parser = argparse.ArgumentParser("wamkit inspect")
+    parser.add_argument("design", help="recipe, YAML file, checkpoint folder or hub id")
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(args)
+    facts = api.inspect(options.design, options.dataset)
+    if options.json:
+        sys.stdout.write(api.to_json(facts) + "\n")
+        return
+    show(facts)
+
+
+def show(facts: Mapping[str, Any]) -> None:
+    """Print what `inspect` found, for people."""
+    cells = facts["tuple"]
+    paths = f"yes, the future {', '.join(facts['wam_paths'])}" if facts["is_wam"] else f"no, a {facts['kind']}"
+    table = Table(show_header=False)
+    table.add_row("design", facts["name"])
+    table.add_row("tuple", "(" + ", ".join(cells.values()) + ")")
+    table.add_row("factorisation", facts["factorisation"])
+    table.add_row("world action model", paths)
+    table.add_row("parameters", "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()))
+    table.add_row("streams (T, N, D)", "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()))
+    table.add_row("inputs", "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()))
+    table.add_row("outputs", "\n".join(f"{k}: {v}" for k, v in facts["outputs"].items()))
+    CONSOLE.print(table)
+
+
+VERBS: Mapping[str, Callable[[list[str]], None]] = {
+    "collect": collect,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+    "list": list_parts,
+    "inspect": inspect,
+}
+
+
+def usage() -> str:
+    """The verbs, one line each."""
+    rows = "\n".join(f"  {name:9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
+    return f"usage: wamkit VERB [options]\n\n{rows}\n\n`wamkit VERB --help` lists a verb's options.\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: 0 on success, 2 on bad input."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0 if args else 2
+    verb, rest = args[0], args[1:]
+    try:
+        if verb not in VERBS:
+            raise WamkitError(f"no verb {verb!r}. {did_you_mean(verb, VERBS)}")
+        VERBS[verb](rest)
+    except WamkitError as error:
+        sys.stderr.write(f"wamkit {verb}: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

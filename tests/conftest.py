@@ -1,0 +1,24 @@
+"""One torch thread everywhere: two are slower under contention, and results stay bit-equal."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "osmesa")
+
+import pytest
+import torch
+from support import ToyWindows, data_spec
+
+from wamkit.protocols import DataSpec
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data() -> DataSpec:
+    return data_spec()
+
+
+@pytest.fixture(scope="session")
+def toy() -> ToyWindows:
+    return ToyWindows()
