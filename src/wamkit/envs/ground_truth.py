@@ -8,9 +8,10 @@ segmentation   segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
 object_pose    object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres
                                              and quaternion w, x, y, z, world frame; zeros where there is none
 gripper_pose   gripper_pose        float32   (7,), of the hand body, written the same way
-contact        contact             uint8     (2,), 1 where the left, the right finger touches a task body
-contact_force  contact_force       float32   (2, 3), newton, world frame: total force of the task bodies on
-                                             the left, on the right finger
+contact        contact             uint8     (3,), 1 where the left finger, the right finger, the palm
+                                             touches a task body
+contact_force  contact_force       float32   (3, 3), newton, world frame: total force of the task bodies on
+                                             each of these parts
 =============  ==================  ========  ================================================================
 """
 
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     import mujoco
 
 OBJECTS = 2
+PARTS = ("leftclaw", "rightclaw", "right_hand")  # roots of left finger, right finger and palm
 PER_CAMERA = {"depth": "float32", "segmentation": "uint8"}
 PER_SCENE: ExtrasSpec = {
     "object_pose": ((OBJECTS, 7), "float32"),
     "gripper_pose": ((7,), "float32"),
-    "contact": ((2,), "uint8"),
-    "contact_force": ((2, 3), "float32"),
+    "contact": ((len(PARTS),), "uint8"),
+    "contact_force": ((len(PARTS), 3), "float32"),
 }
 RECORDABLE = (*PER_CAMERA, *PER_SCENE)
 
@@ -72,7 +74,7 @@ class GroundTruth:
     """Reads ground truth of one MetaWorld model.
 
     Args:
-        model: a MetaWorld model (bodies ``base``, ``hand``, ``leftclaw`` and ``rightclaw`` are the robot).
+        model: a MetaWorld model (its robot starts at the body ``base``, its gripper at ``right_hand``).
         renderer: renders depth and segmentation.
         spec: what to read, from :func:`extras_spec`.
     """
@@ -83,13 +85,13 @@ class GroundTruth:
         self._body_class = _body_classes(model)
         joints = model.body_jntnum > 0
         self._objects = np.flatnonzero(joints & (self._body_class == SegmentClass.OBJECT))[:OBJECTS]
-        self._finger = np.full(model.nbody, -1)
-        for index, claw in enumerate(("leftclaw", "rightclaw")):
-            self._finger[_subtree(model, claw)] = index
+        self._part = np.full(model.nbody, -1)
+        for root in reversed(PARTS):  # the palm first: the fingers are attached to it
+            self._part[_subtree(model, root)] = PARTS.index(root)
 
     def read(self, data: mujoco.MjData) -> dict[str, NDArray[Any]]:
         """Everything the spec names, for the present state. ``data`` must be forwarded."""
-        forces, touching = self._fingers(data)
+        forces, touching = self._contacts(data)
         poses = np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
         objects = np.zeros((OBJECTS, 7), np.float32)
         objects[: len(self._objects)] = poses[self._objects]
@@ -112,22 +114,22 @@ class GroundTruth:
         classes = self._body_class[self._model.geom_bodyid[geoms]]
         return np.where(geoms < 0, np.uint8(SegmentClass.BACKGROUND), classes)
 
-    def _fingers(self, data: mujoco.MjData) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Total force of the task bodies on each finger (2, 3) and whether they touch (2,)."""
-        forces, touching = np.zeros((2, 3)), np.zeros(2, np.uint8)
+    def _contacts(self, data: mujoco.MjData) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Total force of the task bodies on each part (3, 3) and whether they touch (3,)."""
+        forces, touching = np.zeros((len(PARTS), 3)), np.zeros(len(PARTS), np.uint8)
         wrench = np.zeros(6)
         for index in range(data.ncon):
             contact = data.contact[index]
             bodies = self._model.geom_bodyid[list(contact.geom)]
-            fingers, classes = self._finger[bodies], self._body_class[bodies]
+            parts, classes = self._part[bodies], self._body_class[bodies]
             for side in (0, 1):
-                if fingers[side] < 0 or classes[1 - side] != SegmentClass.OBJECT:
+                if parts[side] < 0 or classes[1 - side] != SegmentClass.OBJECT:
                     continue
                 self._mujoco.mj_contactForce(self._model, data, index, wrench)
                 # The wrench acts on the second geom, in the contact frame, whose rows are its axes.
                 world = np.asarray(contact.frame).reshape(3, 3).T @ wrench[:3]
-                forces[fingers[side]] += world if side == 1 else -world
-                touching[fingers[side]] = 1
+                forces[parts[side]] += world if side == 1 else -world
+                touching[parts[side]] = 1
         return forces.astype(np.float32), touching
 
 
@@ -148,6 +150,6 @@ def _body_classes(model: mujoco.MjModel) -> NDArray[np.uint8]:
         if any(model.body(i).name == name for i in range(model.nbody)):
             classes[_subtree(model, name)] = SegmentClass.SCENE
     classes[_subtree(model, "base")] = SegmentClass.ARM
-    classes[_subtree(model, "hand")] = SegmentClass.GRIPPER
+    classes[_subtree(model, "right_hand")] = SegmentClass.GRIPPER
     classes[model.body("mocap").id] = SegmentClass.ARM
     return classes

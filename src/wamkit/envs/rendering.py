@@ -23,7 +23,7 @@ from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 if TYPE_CHECKING:
     import mujoco
 
-CELL_M = 0.012  # edge of the clustering grid; below one pixel of a 64 px scene picture (about 0.02 m)
+CELL_M_TIMES_PIXELS = 1.0  # clustering grid: 16 mm at 64 px, below one pixel of a scene picture (20 mm)
 DRAWN_GROUP, HIDDEN_GROUP = 0, 5
 
 
@@ -78,7 +78,11 @@ def cluster_faces(
     moved = representative[faces]
     whole = (moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 0] != moved[:, 2])
     kept = np.flatnonzero(whole)
-    _, unique = np.unique(np.sort(moved[kept], axis=1), axis=0, return_index=True)
+    # Start every triangle at its smallest index: equal ones then have equal rows, and a front face is never
+    # taken for the back face that shares its corners.
+    start = moved[kept].argmin(1)[:, None]
+    canonical = np.take_along_axis(moved[kept], (start + np.arange(3)) % 3, axis=1)
+    _, unique = np.unique(canonical, axis=0, return_index=True)
     kept = kept[np.sort(unique)]
     return moved[kept].astype(np.int32), kept
 
@@ -88,6 +92,12 @@ def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) ->
     drawn = copy.copy(model)
     drawn.vis.quality.offsamples = 0
     drawn.vis.quality.shadowsize = 0
+    rounds = min(28, max(12, size[0] // 5))  # MuJoCo draws a cylinder with 28 sides, at any size
+    drawn.vis.quality.numslices, drawn.vis.quality.numstacks, drawn.vis.quality.numquads = (
+        rounds,
+        rounds // 2,
+        2,
+    )
     drawn.vis.global_.offheight, drawn.vis.global_.offwidth = size
     for mesh in range(model.nmesh if cell > 0 else 0):
         start, count = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
@@ -117,7 +127,8 @@ class SceneRenderer:
         cameras: name -> pose.
         size: (height, width), pixels.
         visible_sites: names of the sites that are drawn; all others are hidden.
-        cell: edge of the mesh clustering grid in metres, 0 draws the meshes as they are.
+        cell: edge of the mesh clustering grid in metres; None follows the picture size, 0 draws the meshes
+            as they are.
 
     Raises:
         ConfigError: a body or site that the model does not have, or too many cameras.
@@ -129,11 +140,12 @@ class SceneRenderer:
         cameras: Mapping[str, CameraPose],
         size: tuple[int, int],
         visible_sites: Sequence[str] = (),
-        cell: float = CELL_M,
+        cell: float | None = None,
     ) -> None:
         self._mujoco = import_mujoco()
         self._model = model
         self._size = size
+        cell = CELL_M_TIMES_PIXELS / max(size) if cell is None else cell
         self._place_cameras(cameras)
         self._show_sites(visible_sites)
         self._gl: Any = self._mujoco.GLContext(size[1], size[0])
