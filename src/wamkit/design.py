@@ -365,6 +365,7 @@ class Design(nn.Module):
         )
         return forecast, state
 
+    @torch.no_grad()
     def observe(self, observation: Observation, state: Any, context: Mapping[str, Cache]) -> Any:
         """Take what really happened since the last call into the carried state, in place of what was imagined."""
         if not self.past_blocks:
@@ -375,12 +376,27 @@ class Design(nn.Module):
                 f"since the last call: fill `past_action` and `past_action_pad` of the observation"
             )
         past = self._past(observation, observation.past_action, observation.past_action_pad)
+        return self._absorb(state, past, context)
+
+    def _absorb(self, state: Any, past: Past, context: Mapping[str, Cache]) -> Any:
         carried = {}
         for name, estimator in self._all_estimators().items():
             trunk = self.graph.estimators[name].trunk
             cache = context[trunk] if trunk is not None else NO_CONTEXT
             carried[name] = estimator.observe(state[name], cache, past)
         return carried
+
+    @torch.no_grad()
+    def imagine(self, state: Any, forecast: Forecast, context: Mapping[str, Cache]) -> Any:
+        """Carry a forecast's own first block as if it had been observed, for futures beyond one call.
+
+        The given ``state`` is left as it is. Going back to it and calling :meth:`observe` is how an imagined block
+        is overwritten with what really happened.
+        """
+        blocks = self.action.encode(forecast.action[:, : self.config.stride].to(self._device()))[:, None]
+        unpadded = torch.zeros(blocks.shape[0], 1, dtype=torch.bool, device=blocks.device)
+        first = {name: values[:, :1] for name, values in forecast.future.items()}
+        return self._absorb(state, Past(first, blocks, unpadded, unpadded), context)
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Imagined frames, camera -> (B, F, 3, h, w) uint8, or None when no future of this design can be decoded."""
