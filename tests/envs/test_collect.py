@@ -37,7 +37,7 @@ def test_the_dataset_does_not_depend_on_the_number_of_workers(tmp_path: Path) ->
 
 @pytest.mark.sim
 def test_failures_are_counted_and_not_kept(tmp_path: Path) -> None:
-    # 38 ticks are enough for some of the buttons and too few for others.
+    # 35 ticks are enough for some of the buttons and too few for others.
     noisy = config(
         tmp_path / "d", tasks=TASKS[:1], episodes=3, max_ticks=35, noise=ActionNoise(0.1, 0.8, 6), workers=2
     )

@@ -23,7 +23,7 @@ from typing import Any
 from wamkit.envs.base import EnvConfig, SimulatedEnv
 from wamkit.errors import WamkitError
 
-FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; one of 64 px takes about 40 MB
+FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; a MetaWorld one takes about 65 MB
 _BOOT = "import sys; from wamkit.envs.worker import main; main(int(sys.argv[1]))"
 
 
