@@ -181,7 +181,11 @@ def test_velocity_target_on_a_deterministic_pair() -> None:
     spec = StreamSpec("action", "action", 1, 1, 2)
     trunk = TransformerConfig(width=32, depth=1, heads=2).build()
     model = DenoiserConfig().build((spec,), (), trunk)
-    target = {"action": Target(torch.tensor([[[[0.7, -0.3]]]]).expand(256, -1, -1, -1), torch.zeros(256, 1, dtype=torch.bool))}
+    target = {
+        "action": Target(
+            torch.tensor([[[[0.7, -0.3]]]]).expand(256, -1, -1, -1), torch.zeros(256, 1, dtype=torch.bool)
+        )
+    }
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(300):
         loss = model.loss(["action"], Call(trunk.empty(256, 1), {}, (), 256), target, None).terms["action"]
@@ -189,8 +193,15 @@ def test_velocity_target_on_a_deterministic_pair() -> None:
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        made = model.generate(["action"], Call(trunk.empty(64, 1), {}, (), 64), Budget(nfe={"action": 8}), RowNoise([3], copies=64))
-    torch.testing.assert_close(made.values["action"].mean(dim=(0, 1, 2)), torch.tensor([0.7, -0.3]), atol=0.08, rtol=0)
+        made = model.generate(
+            ["action"],
+            Call(trunk.empty(64, 1), {}, (), 64),
+            Budget(nfe={"action": 8}),
+            RowNoise([3], copies=64),
+        )
+    torch.testing.assert_close(
+        made.values["action"].mean(dim=(0, 1, 2)), torch.tensor([0.7, -0.3]), atol=0.08, rtol=0
+    )
 
 
 def test_both_modes_of_a_bimodal_target_are_sampled_and_their_mean_is_not() -> None:
@@ -203,13 +214,17 @@ def test_both_modes_of_a_bimodal_target_are_sampled_and_their_mean_is_not() -> N
     pad = torch.zeros(rows, 1, dtype=torch.bool)
     for _ in range(1200):
         sign = torch.where(torch.rand(rows, 1, 1, 1) < 0.25, -1.0, 1.0)
-        loss = model.loss(["action"], Call(trunk.empty(rows, 1), {}, (), rows), {"action": Target(sign, pad)}, None)
+        loss = model.loss(
+            ["action"], Call(trunk.empty(rows, 1), {}, (), rows), {"action": Target(sign, pad)}, None
+        )
         optimizer.zero_grad()
         loss.terms["action"].backward()
         optimizer.step()
     with torch.no_grad():
         call = Call(trunk.empty(800, 1), {}, (), 800)
-        x = model.generate(["action"], call, Budget(nfe={"action": 20}), RowNoise([5], copies=800)).values["action"]
+        x = model.generate(["action"], call, Budget(nfe={"action": 20}), RowNoise([5], copies=800)).values[
+            "action"
+        ]
     assert (x < 0).float().mean().item() == pytest.approx(0.25, abs=0.08)
     assert (x.abs() < 0.5).float().mean().item() < 0.12
     assert x.abs().mean().item() == pytest.approx(1.0, abs=0.12)
@@ -265,8 +280,12 @@ def test_imagined_blocks_leave_no_trace_after_regrounding(data: DataSpec, toy: T
     assert not torch.equal(imagined["world"]["cache"].keys[0], grounded["world"]["cache"].keys[0])
     for a, b in zip(grounded["world"]["cache"].keys, afresh["world"]["cache"].keys, strict=True):
         assert torch.equal(a, b)
-    assert imagined["world"]["cache"].length == grounded["world"]["cache"].length == (
-        model.memory.blocks * model.memory.tokens_per_block  # type: ignore[union-attr]
+    assert (
+        imagined["world"]["cache"].length
+        == grounded["world"]["cache"].length
+        == (
+            model.memory.blocks * model.memory.tokens_per_block  # type: ignore[union-attr]
+        )
     )
 
 

@@ -24,7 +24,12 @@ TUPLES = {
     "autoregressive": ("Pixel (latent)", "Joint generation", "Autoregressive", "Chunked"),
     "rollout": ("Pixel (latent)", "Cond. rollout", "Joint-embedding", "Chunked"),
     "recurrent": ("Pixel (latent)", "Cond. rollout", "State-space", "Chunked"),
-    "chunk_causal": ("Pixel (latent) ∧ Sensor (proprioception)", "Joint generation", "AR / Diffusion", "Chunked"),
+    "chunk_causal": (
+        "Pixel (latent) ∧ Sensor (proprioception)",
+        "Joint generation",
+        "AR / Diffusion",
+        "Chunked",
+    ),
 }
 FORMULAS = {
     "direct": "p(a|c)",

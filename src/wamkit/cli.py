@@ -93,7 +93,9 @@ def inspect(args: list[str]) -> None:
 def show(facts: Mapping[str, Any]) -> None:
     """Print what `inspect` found, for people."""
     cells = facts["tuple"]
-    paths = f"yes, the future {', '.join(facts['wam_paths'])}" if facts["is_wam"] else f"no, a {facts['kind']}"
+    paths = (
+        f"yes, the future {', '.join(facts['wam_paths'])}" if facts["is_wam"] else f"no, a {facts['kind']}"
+    )
     table = Table(show_header=False)
     table.add_row("design", facts["name"])
     table.add_row("tuple", "(" + ", ".join(cells.values()) + ")")

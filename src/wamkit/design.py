@@ -174,7 +174,9 @@ class Design(nn.Module):
         pad = pads if bool(pads.any()) else None
         return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in self.trunks.items()}
 
-    def _call(self, factor: Factor, context: Mapping[str, Cache], given: Mapping[str, Tensor], rows: int) -> Call:
+    def _call(
+        self, factor: Factor, context: Mapping[str, Cache], given: Mapping[str, Tensor], rows: int
+    ) -> Call:
         trunk = self.graph.estimators[factor.estimator].trunk
         return Call(context[trunk] if trunk is not None else NO_CONTEXT, given, (), rows)
 
@@ -330,9 +332,7 @@ class Design(nn.Module):
         return Sampled(values, session.nfe, session.cost, stages.milliseconds)
 
     @torch.no_grad()
-    def forecast(
-        self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]
-    ) -> Called:
+    def forecast(self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]) -> Called:
         """One call of the policy.
 
         Args:

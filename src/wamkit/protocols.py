@@ -298,7 +298,9 @@ class EstimatorConfig(draccus.ChoiceRegistry):
 
     trunk: str | None = "main"
 
-    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Estimator:
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> Estimator:
         """Build the estimator; raises :class:`ConfigError` when the streams do not fit it."""
         raise NotImplementedError
 

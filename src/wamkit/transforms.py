@@ -23,7 +23,9 @@ _NEEDS: Mapping[Mode, tuple[str, str]] = {
 def statistic(stats: Mapping[str, Mapping[str, np.ndarray]], feature: str, name: str) -> np.ndarray:
     """Look up one statistic; raises :class:`DataError` when the feature or the statistic is missing."""
     if feature not in stats:
-        raise DataError(f"no statistics for feature {feature!r} in the dataset. {did_you_mean(feature, stats)}")
+        raise DataError(
+            f"no statistics for feature {feature!r} in the dataset. {did_you_mean(feature, stats)}"
+        )
     if name not in stats[feature]:
         raise DataError(
             f"statistic {name!r} of feature {feature!r} is missing. {did_you_mean(name, stats[feature])} "

@@ -38,6 +38,9 @@ class DenoiserConfig(EstimatorConfig):
             skipped at inference.
         clean: stream name -> probability that it is at level 0 in training. Streams named here can be given.
         emphasis: exponent of the training density of levels; 1 is uniform, below 1 favours high noise.
+        draws: noise draws per training window; the context is encoded once for all of them.
+        temperature: scale of the initial noise when sampling. 1 samples the learned density; 0 starts every
+            sample from the centre of the noise, which gives its most typical outcome.
         history: blocks of real past that are kept as clean keys and values (0: none). Chunk-causal
             denoising (`bb.ar-diffusion`): a block reads the blocks before it and itself.
     """
@@ -48,9 +51,13 @@ class DenoiserConfig(EstimatorConfig):
     absent: dict[str, float] = field(default_factory=dict)
     clean: dict[str, float] = field(default_factory=dict)
     emphasis: float = 1.0
+    draws: int = 1
+    temperature: float = 1.0
     history: int = 0
 
-    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Denoiser:
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> Denoiser:
         """Build; raises :class:`ConfigError` on discrete outputs or unknown stream names."""
         names = {s.name for s in outputs}
         for spec in outputs:
@@ -147,19 +154,20 @@ class Denoiser(Estimator):
                 tokens, cache=cache, pad=pad, times=clock, attend=self.memory.block_causal(clock[0])
             )
             cache, times = cache.append(history), clock[:, -1] + 1
-        device = next(iter(targets.values())).values.device
-        levels = self._draw_levels(outputs, call.rows, device)
-        noise = {name: torch.randn_like(targets[name].values) for name in outputs}
-        noisy = {
-            name: torch.lerp(targets[name].values, noise[name], levels[name][:, None, None, None])
-            for name in outputs
-        }
+        draws = self.config.draws
+        clean = {name: targets[name].values.repeat_interleave(draws, dim=0) for name in outputs}
+        pads = {name: targets[name].pad.repeat_interleave(draws, dim=0) for name in outputs}
+        if draws > 1:
+            cache = cache.repeat(draws)
+            times = None if times is None else times.repeat_interleave(draws, dim=0)
+        levels = self._draw_levels(outputs, call.rows * draws, cache.pad.device)
+        noise = {name: torch.randn_like(clean[name]) for name in outputs}
+        noisy = {n: torch.lerp(clean[n], noise[n], levels[n][:, None, None, None]) for n in outputs}
         velocity = self._velocity(noisy, levels, cache, times)
         terms = {}
         for name in outputs:
-            error = (velocity[name] - (noise[name] - targets[name].values)).square()
-            pad = targets[name].pad | (levels[name] == 0)[:, None]
-            terms[name] = masked_mean(error, pad)
+            error = (velocity[name] - (noise[name] - clean[name])).square()
+            terms[name] = masked_mean(error, pads[name] | (levels[name] == 0)[:, None])
         return FactorLoss(terms)
 
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
@@ -176,7 +184,7 @@ class Denoiser(Estimator):
         values = {n: call.given[n] for n in self.outputs if n in call.given}
         for name in outputs:
             spec = self._stream(name).spec
-            values[name] = noise.normal(spec.steps, spec.tokens, spec.features)
+            values[name] = self.config.temperature * noise.normal(spec.steps, spec.tokens, spec.features)
         for k in range(max(steps.values())):
             now = {name: max(0.0, 1 - k / steps[name]) if name in steps else 0.0 for name in values}
             levels = {name: values[name].new_full((call.rows,), level) for name, level in now.items()}

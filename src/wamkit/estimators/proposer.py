@@ -30,7 +30,9 @@ class ProposerConfig(EstimatorConfig):
     min_std: float = 0.05
     max_std: float = 1.0
 
-    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Proposer:
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> Proposer:
         """Build; raises :class:`ConfigError` unless there is exactly one continuous output."""
         if len(outputs) != 1:
             names = ", ".join(s.name for s in outputs)

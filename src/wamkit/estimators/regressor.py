@@ -20,7 +20,9 @@ from wamkit.types import Budget
 def require_trunk(trunk: Trunk | None, reader: str) -> Trunk:
     """Return the trunk, or raise :class:`ConfigError` for an estimator that was configured without one."""
     if trunk is None:
-        raise ConfigError(f"{reader} runs on a trunk: set its `trunk` to the name of one of the design's trunks")
+        raise ConfigError(
+            f"{reader} runs on a trunk: set its `trunk` to the name of one of the design's trunks"
+        )
     return trunk
 
 
@@ -35,7 +37,9 @@ class RegressorConfig(EstimatorConfig):
 
     loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
 
-    def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Regressor:
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> Regressor:
         """Build; raises :class:`ConfigError` on discrete outputs."""
         for spec in outputs:
             spec.require(discrete=False, reader="estimator 'regressor'")
@@ -52,7 +56,11 @@ class Regressor(Estimator):
     family: ClassVar[Family] = "joint-embedding"
 
     def __init__(
-        self, config: RegressorConfig, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk
+        self,
+        config: RegressorConfig,
+        outputs: Sequence[StreamSpec],
+        given: Sequence[StreamSpec],
+        trunk: Trunk,
     ) -> None:
         super().__init__()
         self.config = config

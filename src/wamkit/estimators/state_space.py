@@ -163,7 +163,9 @@ class StateSpace(Estimator):
         if self.future.name in outputs:
             prediction = self._roll(call.given[self.state.name], call.given[self.action.name])
             target = targets[self.future.name]
-            return FactorLoss({self.future.name: masked_mean((prediction - target.values).square(), target.pad)})
+            return FactorLoss(
+                {self.future.name: masked_mean((prediction - target.values).square(), target.pad)}
+            )
         assert past is not None
         b, k = past.pad.shape
         state = past.action.new_zeros(b, self.state.features)
@@ -173,7 +175,9 @@ class StateSpace(Estimator):
             balance = self.config.balance
             gap = balance * kl(posterior.detach(), prior) + (1 - balance) * kl(posterior, prior.detach())
             kls.append(gap.clamp(min=self.config.free_nats))
-            errors.append((self._decode(state) - past.values[self.future.name][:, i]).square().mean(dim=(1, 2)))
+            errors.append(
+                (self._decode(state) - past.values[self.future.name][:, i]).square().mean(dim=(1, 2))
+            )
         bound = torch.stack(errors, dim=1) + self.config.kl_weight * torch.stack(kls, dim=1)
         return FactorLoss(
             {self.state.name: masked_mean(bound, past.pad)}, {self.state.name: state[:, None, None]}

@@ -40,7 +40,9 @@ class CEMConfig(PlannerConfig):
     def build(self) -> CEM:
         """Build; raises :class:`ConfigError` when there are more elites than candidates."""
         if not 1 <= self.elites <= self.candidates:
-            raise ConfigError(f"planner 'cem': elites {self.elites} must be 1 to candidates {self.candidates}")
+            raise ConfigError(
+                f"planner 'cem': elites {self.elites} must be 1 to candidates {self.candidates}"
+            )
         return CEM(self)
 
 
@@ -65,10 +67,15 @@ class CEM(Planner):
         n = self.config.candidates if budget.candidates is None else budget.candidates
         rounds = self.config.iterations if budget.iterations is None else budget.iterations
         if n < 1 or rounds < 0:
-            raise BudgetError(f"planner 'cem': candidates {n} must be at least 1 and iterations {rounds} at least 0")
+            raise BudgetError(
+                f"planner 'cem': candidates {n} must be at least 1 and iterations {rounds} at least 0"
+            )
         elites = min(self.config.elites, n)
         candidates = propose(n)
-        centre, spread = candidates.mean(dim=1, keepdim=True), candidates.std(dim=1, keepdim=True, correction=0)
+        centre, spread = (
+            candidates.mean(dim=1, keepdim=True),
+            candidates.std(dim=1, keepdim=True, correction=0),
+        )
         best, best_cost, evaluations = candidates[:, 0], None, 0
         for k in range(rounds + 1):
             cost = self._cost(candidates, predict, goal, centre, spread)
@@ -88,7 +95,12 @@ class CEM(Planner):
         return PlanResult(best, best_cost, evaluations)
 
     def _cost(
-        self, candidates: Tensor, predict: Callable[[Tensor], Tensor], goal: Tensor, centre: Tensor, spread: Tensor
+        self,
+        candidates: Tensor,
+        predict: Callable[[Tensor], Tensor],
+        goal: Tensor,
+        centre: Tensor,
+        spread: Tensor,
     ) -> Tensor:
         """(B, n)."""
         future = predict(candidates)  # (B, n, F, M, D)

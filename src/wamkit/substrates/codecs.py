@@ -107,9 +107,11 @@ class PatchPCA(Codec):
         patches = to_patches(images, self.config.patch)
         mean = patches.mean(dim=0)  # (N, size)
         centred = (patches - mean).flatten(0, 1)
-        covariance = centred.T @ centred / len(centred)
-        _, vectors = torch.linalg.eigh(covariance)
-        basis = vectors.flip(1)[:, : self.config.features].T.contiguous()
+        # Randomised SVD (Halko et al. 2011): the patches of 32 px have 3072 values, too many for a full one.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _, _, vectors = torch.svd_lowrank(centred, q=self.config.features + 16, niter=4)
+        basis = vectors[:, : self.config.features].T.contiguous()
         self.mean, self.basis = mean, basis
         self.scale = (centred @ basis.T).square().mean().sqrt().clamp(min=1e-6)
 

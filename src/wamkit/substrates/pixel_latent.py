@@ -63,9 +63,7 @@ class PixelLatent(Substrate):
         self.cameras = config.cameras or tuple(sorted(data.observation.cameras))
         self.sizes = {c: data.observation.cameras[c] for c in self.cameras}
         patch = config.codec.patch
-        self.counts = [
-            (self.sizes[c].height // patch) * (self.sizes[c].width // patch) for c in self.cameras
-        ]
+        self.counts = [(self.sizes[c].height // patch) * (self.sizes[c].width // patch) for c in self.cameras]
         self.codecs = nn.ModuleDict({c: config.codec.build() for c in self.cameras})
 
     def _codec(self, camera: str) -> Codec:

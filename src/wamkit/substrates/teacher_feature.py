@@ -102,7 +102,10 @@ class TeacherFeature(Substrate):
         rng = np.random.default_rng(seed)
         spec = WindowSpec(observation=(-self.config.gap, 0), horizon=1)
         head = nn.Sequential(
-            nn.Flatten(), nn.Linear(self.config.features * self.config.grid**2, 128), nn.GELU(), nn.Linear(128, 64)
+            nn.Flatten(),
+            nn.Linear(self.config.features * self.config.grid**2, 128),
+            nn.GELU(),
+            nn.Linear(128, 64),
         ).to(self.mean.device)
         self.teacher.requires_grad_(True)
         parameters = [*self.teacher.parameters(), *head.parameters()]

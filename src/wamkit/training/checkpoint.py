@@ -95,9 +95,7 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
     design = Design(decode(DesignConfig, config["design"], f"{folder / CONFIG}, design"), data)
     state = load_file(folder / MODEL)
     expected = design.state_dict()
-    wrong = sorted(
-        k for k in expected.keys() | state.keys() if k not in state or k not in expected
-    )
+    wrong = sorted(k for k in expected.keys() | state.keys() if k not in state or k not in expected)
     if wrong:
         raise DataError(
             f"{folder / MODEL} does not fit its config: {len(wrong)} tensors differ, first {wrong[0]!r}. "

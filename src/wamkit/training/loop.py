@@ -50,7 +50,7 @@ class TrainConfig:
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     steps: int = 2000
-    batch_size: int = 64
+    batch_size: int = 32
     seed: int = 0
     checkpoint_every: int = 500
     log_every: int = 20

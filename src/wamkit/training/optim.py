@@ -29,7 +29,7 @@ class OptimConfig:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
-    ema: float = 0.99
+    ema: float = 0.995
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """The optimiser over the model's trainable parameters."""
@@ -38,7 +38,7 @@ class OptimConfig:
             {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at ``step`` of ``steps``."""

@@ -42,7 +42,7 @@ def base(name: str) -> DesignConfig:
         stride=EXECUTE,
         width=128,
         encoders={"images": ImagesConfig(), "state": StateConfig(), "instruction": InstructionConfig()},
-        action=ChunkConfig(ticks_per_token=2),
+        action=ChunkConfig(ticks_per_token=4),
         trunks={"main": TransformerConfig(width=128, depth=3, heads=4)},
         controller=Chunked(execute=EXECUTE),
     )
@@ -52,7 +52,7 @@ def direct() -> DesignConfig:
     """Vision-language-action baseline: flow-matching action chunk, ``p(a|c)`` (as pi0)."""
     return replace(
         base("direct"),
-        estimators={"policy": DenoiserConfig(emphasis=0.7)},
+        estimators={"policy": DenoiserConfig(draws=2, temperature=0.0)},
         factors=(Factor(("action",), (), "policy"),),
     )
 
@@ -61,11 +61,14 @@ def joint() -> DesignConfig:
     """Joint video-action denoiser with a noise level per stream, ``p(s,a|c)`` (as UWM)."""
     return replace(
         base("joint"),
-        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24))},
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
         futures={"future": FutureConfig("video", (EXECUTE,))},
         estimators={
             "world": DenoiserConfig(
-                emphasis=0.7, absent={"future": 0.4, "action": 0.1}, clean={"future": 0.1, "action": 0.1}
+                draws=2,
+                temperature=0.0,
+                absent={"future": 0.4, "action": 0.1},
+                clean={"future": 0.1, "action": 0.1},
             )
         },
         factors=(Factor(("future", "action"), (), "world"),),
@@ -85,7 +88,7 @@ def post_head() -> DesignConfig:
         },
         estimators={
             "predictor": RegressorConfig(trunk="predictor", loss="smooth_l1"),
-            "policy": DenoiserConfig(trunk="policy", emphasis=0.7),
+            "policy": DenoiserConfig(trunk="policy", draws=2, temperature=0.0),
         },
         factors=(
             Factor(("future",), (), "predictor"),
@@ -111,7 +114,7 @@ def rollout() -> DesignConfig:
     """Proposals refined by CEM through an action-conditioned latent predictor, ``p(g|c) p(a|c) p(s|a,c)``."""
     return replace(
         base("rollout"),
-        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24))},
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
         futures={"future": FutureConfig("video", (EXECUTE, HORIZON))},
         goals={"goal": "video"},
         trunks={
@@ -140,12 +143,12 @@ def recurrent() -> DesignConfig:
         shared,
         horizon=HORIZON,
         encoders={k: v for k, v in shared.encoders.items() if k != "images"},
-        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24))},
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
         futures={"future": FutureConfig("video", (EXECUTE, HORIZON))},
         states={"latent": 256 + 32},
         estimators={
             "world": StateSpaceConfig(stochastic=32, hidden=256, past=4),
-            "policy": DenoiserConfig(emphasis=0.7),
+            "policy": DenoiserConfig(draws=2, temperature=0.0),
         },
         factors=(
             Factor(("latent",), (), "world"),
@@ -163,15 +166,13 @@ def chunk_causal() -> DesignConfig:
         horizon=EXECUTE,
         encoders={"instruction": InstructionConfig()},
         substrates={
-            "video": PixelLatentConfig(PatchPCAConfig(patch=16, features=24)),
+            "video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64)),
             "body": ProprioceptionConfig(),
         },
         futures={"future": FutureConfig("video", (EXECUTE,)), "body": FutureConfig("body", (EXECUTE,))},
         trunks={"main": TransformerConfig(width=128, depth=3, heads=4, time_range=8)},
         estimators={
-            "world": DenoiserConfig(
-                emphasis=0.7, levels="independent", absent={"future": 0.4, "body": 0.4}, history=4
-            )
+            "world": DenoiserConfig(draws=2, temperature=0.0, absent={"future": 0.4, "body": 0.4}, history=4)
         },
         factors=(Factor(("future", "body", "action"), (), "world"),),
         loss_weights={"future": 0.25, "body": 0.25},
