@@ -48,10 +48,11 @@ class Cache:
         )
 
     def last(self, count: int) -> Cache:
-        """The newest ``count`` tokens: what a bounded memory keeps."""
+        """The newest ``count`` tokens (all of them when there are fewer): what a bounded memory keeps."""
+        start = max(self.length - count, 0)  # a negative index would keep everything for count = 0
         return Cache(
-            keys=tuple(k[:, :, -count:] for k in self.keys),
-            values=tuple(v[:, :, -count:] for v in self.values),
-            pad=self.pad[:, -count:],
-            times=self.times[:, -count:],
+            keys=tuple(k[:, :, start:] for k in self.keys),
+            values=tuple(v[:, :, start:] for v in self.values),
+            pad=self.pad[:, start:],
+            times=self.times[:, start:],
         )

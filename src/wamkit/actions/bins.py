@@ -17,7 +17,7 @@ from wamkit.transforms import statistic
 @ActionConfig.register_subclass("bins")
 @dataclass(frozen=True)
 class BinsConfig(ActionConfig):
-    """Equal-width bins between the 1 % and the 99 % quantile of each dimension.
+    """Discrete actions: equal bins between the 1 % and 99 % quantiles (RT-1, RT-2, OpenVLA).
 
     Attributes:
         bins: number of bins per dimension.
@@ -29,6 +29,10 @@ class BinsConfig(ActionConfig):
 
     def build(self, data: DataSpec, horizon: int) -> Bins:
         """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
+        if self.bins < 1 or self.ticks_per_token < 1:
+            raise ConfigError(
+                f"action bins: bins {self.bins} and ticks_per_token {self.ticks_per_token} must be at least 1"
+            )
         if horizon % self.ticks_per_token:
             raise ConfigError(
                 f"action bins: ticks_per_token {self.ticks_per_token} does not divide the horizon {horizon}"
@@ -42,6 +46,8 @@ class Bins(ActionRepresentation):
 
     low: Tensor
     high: Tensor
+    least: Tensor
+    most: Tensor
 
     def __init__(self, config: BinsConfig, data: DataSpec, horizon: int) -> None:
         super().__init__()
@@ -50,9 +56,13 @@ class Bins(ActionRepresentation):
         self.width = data.action.width
         low = torch.from_numpy(statistic(data.stats, "action", "q01").copy())
         high = torch.from_numpy(statistic(data.stats, "action", "q99").copy())
-        high = torch.where(high - low < 1e-6, low + 1e-6, high)
+        # A dimension without spread gets one narrow bin range, wide enough to survive float32 at any offset.
+        narrow = 1e-6 * low.abs().clamp(min=1.0)
+        high = torch.where(high - low < narrow, low + narrow, high)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
+        self.register_buffer("least", torch.tensor(data.action.low), persistent=False)
+        self.register_buffer("most", torch.tensor(data.action.high), persistent=False)
 
     def spec(self, name: str) -> StreamSpec:
         """See :class:`wamkit.protocols.ActionRepresentation`."""
@@ -66,7 +76,7 @@ class Bins(ActionRepresentation):
         return (unit * self.config.bins).floor().long().clamp(0, self.config.bins - 1)
 
     def decode(self, values: Tensor) -> Tensor:
-        """(B, T, A) ids -> bin centres (B, H, A)."""
+        """(B, T, A) ids -> bin centres (B, H, A), clipped to the action limits."""
         unit = (values.float() + 0.5) / self.config.bins
-        action = self.low + unit * (self.high - self.low)
+        action = (self.low + unit * (self.high - self.low)).clamp(self.least, self.most)
         return action.repeat_interleave(self.config.ticks_per_token, dim=1)

@@ -17,7 +17,7 @@ from wamkit.transforms import Mode, Normalizer
 @ActionConfig.register_subclass("chunk")
 @dataclass(frozen=True)
 class ChunkConfig(ActionConfig):
-    """Normalised continuous actions.
+    """Continuous action chunk: normalised, several ticks per token (action chunking, Zhao et al. 2023).
 
     Attributes:
         normalization: how actions are normalised.
@@ -29,6 +29,8 @@ class ChunkConfig(ActionConfig):
 
     def build(self, data: DataSpec, horizon: int) -> Chunk:
         """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
+        if self.ticks_per_token < 1:
+            raise ConfigError(f"action chunk: ticks_per_token {self.ticks_per_token} must be at least 1")
         if horizon % self.ticks_per_token:
             raise ConfigError(
                 f"action chunk: ticks_per_token {self.ticks_per_token} does not divide the horizon {horizon}"

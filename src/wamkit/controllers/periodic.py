@@ -63,7 +63,7 @@ class Periodic(Controller):
 @Controller.register_subclass("chunked")
 @dataclass(frozen=True)
 class Chunked(Periodic):
-    """Call every K ticks, execute the first K of H predicted actions, call again. Equation (34):
+    """Call every K ticks and execute the first K of the H predicted actions (survey eq. 34).
 
     ``C_chunk(T, K) = ceil(T / K) * N_fwd(K)``, feasible when ``N_fwd(K) / K < 1 / f``.
 
@@ -90,7 +90,7 @@ class Chunked(Periodic):
 @Controller.register_subclass("single_step")
 @dataclass(frozen=True)
 class SingleStep(Periodic):
-    """Call every tick and execute one action. Equation (35):
+    """Call every tick and execute one action of each forecast (survey eq. 35).
 
     ``C_single(T) = T * N_fwd(1)`` with the hard limit ``N_fwd(1) < 1 / f``.
     """
@@ -108,7 +108,7 @@ class SingleStep(Periodic):
 @Controller.register_subclass("open_loop")
 @dataclass(frozen=True)
 class OpenLoop(Periodic):
-    """One call per episode: all H actions are executed, then the last one is held. Equation (33):
+    """Call once per episode, execute all H actions, then hold the last one (survey eq. 33).
 
     ``C_open(T) = N_fwd(T)``; no observation after the first one can change an action. Holding repeats the
     last action as it is: a delta action keeps moving, so the horizon should be close to the episode's length.

@@ -15,7 +15,7 @@ from wamkit.types import Observation, WindowSpec
 @EncoderConfig.register_subclass("instruction")
 @dataclass(frozen=True)
 class InstructionConfig(EncoderConfig):
-    """Byte embeddings, two convolutions, attention pooling.
+    """Instruction as bytes: convolutions and attention pooling (Kim 2014; Lin et al. 2017), no vocabulary.
 
     Attributes:
         tokens: tokens that the pooled instruction becomes.

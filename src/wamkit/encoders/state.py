@@ -16,7 +16,7 @@ from wamkit.types import Observation, WindowSpec
 @EncoderConfig.register_subclass("state")
 @dataclass(frozen=True)
 class StateConfig(EncoderConfig):
-    """One token per observed step.
+    """Proprioception: every observed step, normalised, becomes one token (as in ACT, Zhao et al. 2023).
 
     Attributes:
         normalization: how the state is normalised.

@@ -21,7 +21,7 @@ from wamkit.types import Budget
 @EstimatorConfig.register_subclass("autoregressor")
 @dataclass(frozen=True)
 class AutoregressorConfig(EstimatorConfig):
-    """Order of the stream and how the next token is chosen.
+    """Next-token prediction over one interleaved causal stream (survey eq. 26).
 
     Attributes:
         segments: how many pieces every stream is cut into (along time) before they are interleaved in the
@@ -36,6 +36,13 @@ class AutoregressorConfig(EstimatorConfig):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Autoregressor:
         """Build; raises :class:`ConfigError` on continuous outputs or steps that cannot be cut evenly."""
+        both = sorted({s.name for s in outputs} & {s.name for s in given})
+        if both:
+            raise ConfigError(
+                f"estimator 'autoregressor': one factor generates {', '.join(both)} and another reads it. One "
+                f"causal stream already reads what comes first in it: name all streams in one factor, or use two "
+                f"estimators on one trunk."
+            )
         for spec in outputs:
             spec.require(discrete=True, reader="estimator 'autoregressor'")
             if spec.steps % self.segments:

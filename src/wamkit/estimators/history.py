@@ -39,7 +39,7 @@ class BlockMemory:
     def tokens(
         self, past: Past, embed: Callable[[str, Tensor, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of K blocks in order, their padding and block indices: (B, K * n, D), (B, K * n), (B, K * n)."""
+        """K blocks in order: tokens (B, K * n, D), their padding (B, K * n) and block indices (B, K * n)."""
         assert self.action is not None
         b, k = past.pad.shape
         clean = torch.zeros(b * k, device=past.pad.device)

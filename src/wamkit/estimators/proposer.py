@@ -20,7 +20,7 @@ from wamkit.types import Budget
 @EstimatorConfig.register_subclass("proposer")
 @dataclass(frozen=True)
 class ProposerConfig(EstimatorConfig):
-    """Independent Gaussians around a learned mean.
+    """Gaussian around a learned mean: one-pass action candidates for a planner, by maximum likelihood.
 
     Attributes:
         min_std: smallest standard deviation, in normalised units; keeps candidates apart.

@@ -29,7 +29,7 @@ def require_trunk(trunk: Trunk | None, reader: str) -> Trunk:
 @EstimatorConfig.register_subclass("regressor")
 @dataclass(frozen=True)
 class RegressorConfig(EstimatorConfig):
-    """One forward pass; the density is a Dirac at the prediction.
+    """Deterministic prediction in one pass, by learned queries (joint embedding, survey eq. 28).
 
     Attributes:
         loss: ``mse``, ``smooth_l1`` or ``cosine`` (one minus the cosine per token).

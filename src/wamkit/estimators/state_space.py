@@ -1,4 +1,4 @@
-"""Recurrent state-space model with prior and posterior (`ps.latent-state`; Hafner et al. 2019, "PlaNet", eq. 4).
+"""Recurrent state-space model with prior and posterior (`ps.latent-state`; PlaNet, Hafner et al. 2019, eq. 4).
 
     h' = GRU(h, z, a)            deterministic path
     prior      p(z' | h')        what the model expects
@@ -28,7 +28,7 @@ from wamkit.types import Budget
 @EstimatorConfig.register_subclass("state_space")
 @dataclass(frozen=True)
 class StateSpaceConfig(EstimatorConfig):
-    """Sizes and loss weights.
+    """Recurrent latent state with prior and posterior (RSSM, Hafner et al. 2019, eq. 4).
 
     Attributes:
         stochastic: width of z; the state stream has ``features - stochastic`` deterministic entries.
@@ -53,10 +53,11 @@ class StateSpaceConfig(EstimatorConfig):
         """Build; raises :class:`ConfigError` unless it outputs one state and one future and reads actions."""
         roles = {s.role: s for s in outputs}
         actions = [s for s in given if s.role == "action"]
-        if set(roles) != {"state", "future"} or len(outputs) != 2 or len(actions) != 1:
+        filtered = "state" in {s.role for s in given}  # two factors, not one that generates both
+        if set(roles) != {"state", "future"} or len(outputs) != 2 or len(actions) != 1 or not filtered:
             raise ConfigError(
-                "estimator 'state_space' needs factors p(state | c) and p(future | state, action); it outputs "
-                f"{[s.name for s in outputs]} and is given {[s.name for s in given]}"
+                "estimator 'state_space' needs factors p(state | c) and p(future | state, action); it "
+                f"outputs {[s.name for s in outputs]} and is given {[s.name for s in given]}"
             )
         for spec in (roles["future"], actions[0]):
             spec.require(discrete=False, reader="estimator 'state_space'")

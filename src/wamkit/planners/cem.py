@@ -18,7 +18,7 @@ from wamkit.types import Budget
 @PlannerConfig.register_subclass("cem")
 @dataclass(frozen=True)
 class CEMConfig(PlannerConfig):
-    """Sampling and scoring.
+    """Cross-entropy search for the action whose predicted future is nearest the goal (Rubinstein 2004).
 
     Attributes:
         future: future stream that is scored.
@@ -63,7 +63,7 @@ class CEM(Planner):
         budget: Budget,
         noise: RowNoise,
     ) -> PlanResult:
-        """See :class:`wamkit.protocols.Planner`. The cost is the squared distance of the last step to the goal."""
+        """See :class:`wamkit.protocols.Planner`. The cost is the last step's squared distance to the goal."""
         n = self.config.candidates if budget.candidates is None else budget.candidates
         rounds = self.config.iterations if budget.iterations is None else budget.iterations
         if n < 1 or rounds < 0:

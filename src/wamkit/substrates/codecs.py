@@ -17,7 +17,7 @@ from einops import rearrange
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def from_patches(patches: Tensor, patch: int, height: int, width: int) -> Tensor
 @CodecConfig.register_subclass("pca")
 @dataclass(frozen=True)
 class PatchPCAConfig(CodecConfig):
-    """See :class:`PatchPCA`."""
+    """Continuous patch codec: leading principal components (Baldi and Hornik 1989)."""
 
     def build(self) -> PatchPCA:
         """Build the codec."""
@@ -107,10 +107,16 @@ class PatchPCA(Codec):
         patches = to_patches(images, self.config.patch)
         mean = patches.mean(dim=0)  # (N, size)
         centred = (patches - mean).flatten(0, 1)
+        if len(centred) < self.config.features:
+            raise DataError(
+                f"codec 'pca': {self.config.features} features need at least as many patches to fit on, but "
+                f"{len(images)} images give {len(centred)}. Use more frames or fewer features."
+            )
+        rank = min(self.config.features + 16, *centred.shape)
         # Randomised SVD (Halko et al. 2011): the patches of 32 px have 3072 values, too many for a full one.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            _, _, vectors = torch.svd_lowrank(centred, q=self.config.features + 16, niter=4)
+            _, _, vectors = torch.svd_lowrank(centred, q=rank, niter=4)
         basis = vectors[:, : self.config.features].T.contiguous()
         self.mean, self.basis = mean, basis
         self.scale = (centred @ basis.T).square().mean().sqrt().clamp(min=1e-6)
@@ -128,7 +134,7 @@ class PatchPCA(Codec):
 @CodecConfig.register_subclass("vq")
 @dataclass(frozen=True)
 class PatchVQConfig(CodecConfig):
-    """See :class:`PatchVQ`.
+    """Discrete patch codec: nearest k-means centre of the principal components (as VQ-VAE, 2017).
 
     Attributes:
         vocabulary: number of codes.
@@ -158,6 +164,11 @@ class PatchVQ(Codec):
         """See :meth:`Codec.fit`."""
         self.linear.fit(images, seed)
         latents = self.linear.encode(images).flatten(0, 1).numpy().astype(np.float64)
+        if len(latents) < self.vocabulary:
+            raise DataError(
+                f"codec 'vq': {self.vocabulary} codes need at least as many patches to fit on, but "
+                f"{len(images)} images give {len(latents)}. Use more frames or a smaller vocabulary."
+            )
         rng = np.random.default_rng(seed)
         points = latents[rng.permutation(len(latents))[: 64 * self.vocabulary]]
         centres, _ = kmeans2(points, self.vocabulary, iter=15, minit="++", rng=rng)

@@ -28,7 +28,7 @@ def sample_frames(windows: Windows, count: int, seed: int) -> Observation:
 @SubstrateConfig.register_subclass("pixel_latent")
 @dataclass(frozen=True)
 class PixelLatentConfig(SubstrateConfig):
-    """Which cameras, and which codec.
+    """Future frames in the latent grid of a fixed codec that can decode them (survey eq. 13).
 
     Attributes:
         codec: the fixed codec; a discrete codec makes a discrete stream.
@@ -39,12 +39,23 @@ class PixelLatentConfig(SubstrateConfig):
     cameras: tuple[str, ...] = ()
 
     def build(self, data: DataSpec) -> PixelLatent:
-        """Build; raises :class:`ConfigError` on an unknown camera."""
+        """Build; raises :class:`ConfigError` on an unknown camera or an image that patches do not tile."""
+        if not data.observation.cameras:
+            raise ConfigError(
+                "substrate 'pixel_latent': the dataset has no camera. Choose another substrate."
+            )
         for camera in self.cameras:
             if camera not in data.observation.cameras:
                 raise ConfigError(
                     f"substrate 'pixel_latent': no camera {camera!r}. "
                     f"{did_you_mean(camera, data.observation.cameras)}"
+                )
+        for camera in self.cameras or data.observation.cameras:
+            size = data.observation.cameras[camera]
+            if size.height % self.codec.patch or size.width % self.codec.patch:
+                raise ConfigError(
+                    f"substrate 'pixel_latent': patch {self.codec.patch} does not divide the {size.height} x "
+                    f"{size.width} pixels of camera {camera!r}. Choose a patch that divides both sides."
                 )
         return PixelLatent(self, data)
 

@@ -17,7 +17,7 @@ from wamkit.types import Observation
 @SubstrateConfig.register_subclass("proprioception")
 @dataclass(frozen=True)
 class ProprioceptionConfig(SubstrateConfig):
-    """One token per step with the whole normalised state.
+    """Future body state: the whole normalised state, one token per step (survey section 3, sensor futures).
 
     Attributes:
         normalization: how the state is normalised.

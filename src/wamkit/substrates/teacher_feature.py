@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.streams import StreamSpec
 from wamkit.types import Observation, WindowSpec
@@ -18,7 +19,7 @@ from wamkit.types import Observation, WindowSpec
 @SubstrateConfig.register_subclass("teacher_feature")
 @dataclass(frozen=True)
 class TeacherFeatureConfig(SubstrateConfig):
-    """A small convolutional teacher, trained on the dataset's frames alone and then frozen.
+    """Future features of a frozen VICReg teacher trained on the dataset (survey eqs. 14, 28).
 
     Attributes:
         features: D of the feature map.
@@ -35,12 +36,16 @@ class TeacherFeatureConfig(SubstrateConfig):
     gap: int = 4
 
     def build(self, data: DataSpec) -> TeacherFeature:
-        """Build the substrate with an untrained teacher."""
+        """Build the substrate with an untrained teacher; raises :class:`ConfigError` without a camera."""
+        if not data.observation.cameras:
+            raise ConfigError(
+                "substrate 'teacher_feature': the dataset has no camera. Choose another substrate."
+            )
         return TeacherFeature(self, data)
 
 
 def vicreg(a: Tensor, b: Tensor) -> Tensor:
-    """Variance-invariance-covariance loss of two views (M, D) (Bardes et al. 2022, eq. 1-4, weights 25/25/1)."""
+    """Variance-invariance-covariance loss of two views (M, D) (Bardes et al. 2022, eq. 1-4; 25/25/1)."""
     invariance = F.mse_loss(a, b)
     loss = 25 * invariance
     for z in (a, b):
@@ -98,15 +103,17 @@ class TeacherFeature(Substrate):
         return torch.cat(rows, dim=2)
 
     def fit(self, windows: Windows, seed: int) -> None:
-        """Train the teacher with VICReg on pairs of frames ``gap`` ticks apart, then freeze and standardise."""
+        """Train the teacher with VICReg on frames ``gap`` ticks apart, then freeze it and standardise."""
         rng = np.random.default_rng(seed)
         spec = WindowSpec(observation=(-self.config.gap, 0), horizon=1)
-        head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(self.config.features * self.config.grid**2, 128),
-            nn.GELU(),
-            nn.Linear(128, 64),
-        ).to(self.mean.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # the head's weights follow the seed, not what was drawn before
+            head = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(self.config.features * self.config.grid**2, 128),
+                nn.GELU(),
+                nn.Linear(128, 64),
+            ).to(self.mean.device)
         self.teacher.requires_grad_(True)
         parameters = [*self.teacher.parameters(), *head.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=1e-3)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.cache import Cache
 from wamkit.errors import ConfigError
 from wamkit.protocols import Trunk, TrunkConfig
-from wamkit.cache import Cache
 
 NO_TIME = -1
 
@@ -19,7 +19,7 @@ NO_TIME = -1
 @TrunkConfig.register_subclass("transformer")
 @dataclass(frozen=True)
 class TransformerConfig(TrunkConfig):
-    """Sizes of a :class:`Transformer`.
+    """Pre-norm transformer whose tokens read cached keys and values (Vaswani et al. 2017).
 
     Attributes:
         width: features per token.
