@@ -7,8 +7,8 @@ os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 import pytest
 import torch
-from support import ToyWindows, data_spec
 
+from support import ToyWindows, data_spec
 from wamkit.protocols import DataSpec
 
 torch.set_num_threads(1)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import ToyWindows, acting_observation, data_spec
 from torch import Tensor, nn
 
+from support import ToyWindows, acting_observation, data_spec
 from wamkit.cache import Cache
 from wamkit.design import Design
 from wamkit.estimators import Denoiser, DenoiserConfig
@@ -25,6 +26,11 @@ def estimator(design: Design) -> Denoiser:
     found = design.estimators["world"]
     assert isinstance(found, Denoiser)
     return found
+
+
+def values_of(model: Denoiser, stream: str, rows: int) -> Tensor:
+    spec = model._stream(stream).spec
+    return torch.randn(rows, spec.steps, spec.tokens, spec.features)
 
 
 def test_four_modes_from_one_model(data: DataSpec, toy: ToyWindows) -> None:
@@ -55,7 +61,7 @@ def test_a_stream_at_pure_noise_is_exactly_absent(data: DataSpec, toy: ToyWindow
     design.fit(toy, 0)
     context = design.encode_context(acting_observation(toy, [30, 60], design.window))["main"]
     model = estimator(design)
-    action, future = torch.randn(2, 8, 1, 8), torch.randn(2, 1, 8, 24)
+    action, future = values_of(model, "action", 2), values_of(model, "future", 2)
     half, one = torch.full((2,), 0.5), torch.ones(2)
     with torch.no_grad():
         alone = model._velocity({"action": action}, {"action": half}, context, None)
@@ -73,8 +79,8 @@ def test_gradient_from_an_absent_stream_is_exactly_zero(data: DataSpec, toy: Toy
     design = Design(recipe("joint"), data).eval()
     design.fit(toy, 0)
     context = design.encode_context(acting_observation(toy, [30], design.window))["main"]
-    future = torch.randn(1, 1, 8, 24, requires_grad=True)
-    action = torch.randn(1, 8, 1, 8)
+    future = values_of(estimator(design), "future", 1).requires_grad_()
+    action = values_of(estimator(design), "action", 1)
     levels = {"future": torch.ones(1), "action": torch.full((1,), 0.5)}
     velocity = estimator(design)._velocity({"future": future, "action": action}, levels, context, None)
     (gradient,) = torch.autograd.grad(velocity["action"].sum(), future, retain_graph=True)
@@ -156,7 +162,7 @@ def test_euler_converges_at_first_order_to_the_analytic_flow() -> None:
         start, sample = one_dimensional(steps, mean, deviation, 64)
         exact = mean + deviation * start  # the probability-flow map of a Gaussian
         errors.append((sample - exact).abs().mean().item())
-    orders = [torch.log2(torch.tensor(a / b)).item() for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [torch.log2(torch.tensor(a / b)).item() for a, b in itertools.pairwise(errors)]
     assert all(0.8 < order < 1.3 for order in orders), (errors, orders)
 
 

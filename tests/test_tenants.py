@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import ToyWindows, acting_observation
 
+from support import ToyWindows, acting_observation
 from wamkit.design import Design
 from wamkit.errors import BudgetError
 from wamkit.protocols import DataSpec

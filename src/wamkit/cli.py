@@ -99,7 +99,7 @@ def show(facts: Mapping[str, Any]) -> None:
     table = Table(show_header=False)
     table.add_row("design", facts["name"])
     table.add_row("tuple", "(" + ", ".join(cells.values()) + ")")
-    table.add_row("factorisation", facts["factorisation"])
+    table.add_row("factorisation", facts["formula"])
     table.add_row("world action model", paths)
     table.add_row("parameters", "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()))
     table.add_row("streams (T, N, D)", "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()))

@@ -26,7 +26,7 @@ from wamkit.protocols import (
     Trunk,
     TrunkConfig,
 )
-from wamkit.streams import Role, StreamSpec
+from wamkit.streams import StreamSpec
 from wamkit.trunks import TransformerConfig
 from wamkit.types import WindowSpec
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from wamkit.cache import Cache
 from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, read_windows
+from wamkit.controllers import Controller
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
 from wamkit.protocols import Call, DataSpec, Estimator, Substrate, Windows
@@ -26,7 +27,6 @@ from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
 from wamkit.timing import Stages
 from wamkit.types import Batch, Budget, Forecast, Observation, to_device
-
 
 # `Design.tuple` hides the builtin inside the class, so its annotations are named here.
 Called = tuple[Forecast, Any]
@@ -92,6 +92,11 @@ class Design(nn.Module):
         return self.config.name
 
     @property
+    def controller(self) -> Controller:
+        """The controller it was composed with."""
+        return self.config.controller
+
+    @property
     def observation_spec(self) -> ObservationSpec:
         """What this design must be shown."""
         return self.data.observation
@@ -103,10 +108,7 @@ class Design(nn.Module):
 
     def tuple(self) -> dict[str, str]:
         """The survey's tuple (eq. 37), derived from the parts."""
-        cells = []
-        for name in self.graph.roles:
-            if self.graph.roles[name] == "future":
-                cells.append(self._substrate(name).label())
+        cells = [self._substrate(n).label() for n, role in self.graph.roles.items() if role == "future"]
         return {
             "substrate": " ∧ ".join(sorted(set(cells))) or "None",
             "coupling": self.graph.coupling(),
@@ -143,7 +145,7 @@ class Design(nn.Module):
         return {
             "name": self.name,
             "tuple": self.tuple(),
-            "factorisation": self.factorisation(),
+            "formula": self.factorisation(),
             "is_wam": status.is_wam,
             "kind": status.kind,
             "wam_paths": list(status.paths),

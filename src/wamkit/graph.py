@@ -129,8 +129,8 @@ class FactorGraph:
         actions = self.of_role("action")
         if not actions & set(predictor.given):
             raise ConfigError(
-                f"planner: the future {self.scored!r} does not depend on the action, so no candidate is better "
-                f"than another. Give its factor the action stream."
+                f"planner: the future {self.scored!r} does not depend on the action, so no candidate is "
+                f"better than another. Give its factor the action stream."
             )
         proposal = self.factor_of(next(iter(actions)))
         if len(proposal.generates) > 1:

@@ -16,9 +16,9 @@ import draccus
 import numpy as np
 from torch import Tensor, nn
 
+from wamkit.cache import Cache
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
-from wamkit.cache import Cache
 from wamkit.types import Batch, Budget, Observation, WindowSpec
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]

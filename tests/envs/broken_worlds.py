@@ -27,14 +27,20 @@ class CountingConfig(EnvConfig):
     def build(self) -> SimulatedEnv:
         return CountingEnv(self)
 
+    def observation_spec(self) -> ObservationSpec:
+        return ObservationSpec({}, ("ticks", "sum", "seed", "builds"), 10.0)
+
+    def action_spec(self) -> ActionSpec:
+        return ActionSpec(("a",), (-1.0,), (1.0,), 10.0)
+
 
 class CountingEnv(SimulatedEnv):
     def __init__(self, config: CountingConfig) -> None:
         super().__init__(
             task_name="counting",
             instruction="count",
-            observation_spec=ObservationSpec({}, ("ticks", "sum", "seed", "builds"), 10.0),
-            action_spec=ActionSpec(("a",), (-1.0,), (1.0,), 10.0),
+            observation_spec=config.observation_spec(),
+            action_spec=config.action_spec(),
             max_ticks=config.max_ticks,
             extras_spec={},
         )

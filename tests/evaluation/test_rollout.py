@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wamkit.controllers import Chunked
+from wamkit.controllers import Chunked, Controller
 from wamkit.envs import EVALUATION_SEEDS_FROM, MetaWorldConfig, instructions
 from wamkit.errors import BudgetError, ConfigError, SpecError
 from wamkit.evaluation.report import Report
@@ -40,6 +40,7 @@ class Wanderer:
         default_factory=lambda: WindowSpec(observation=(-2, 0), horizon=8, future=(2, 4))
     )
     name: str = "wanderer"
+    controller: Controller = dataclasses.field(default_factory=lambda: Chunked(4))
     observation_spec: ObservationSpec = dataclasses.field(default_factory=ENV.observation_spec)
     action_spec: ActionSpec = dataclasses.field(default_factory=ENV.action_spec)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.controllers import Chunked, Controller
 from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
@@ -114,6 +115,7 @@ class ToyPolicy:
         default_factory=lambda: WindowSpec(observation=(-3, 0), horizon=8, future=(2, 4))
     )
     name: str = "toy"
+    controller: Controller = dataclasses.field(default_factory=lambda: Chunked(4))
     observation_spec: ObservationSpec = OBSERVATION
     action_spec: ActionSpec = ACTION
     grows: bool = False

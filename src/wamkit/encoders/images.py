@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, final
 
 import torch
@@ -61,7 +62,7 @@ class Stem(nn.Module):
             nn.Conv2d(3, channels[0], 2 * patch, stride=patch, padding=patch // 2),
             nn.ReLU(),
         ]
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 

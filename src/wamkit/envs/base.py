@@ -260,8 +260,24 @@ def _box(shape: tuple[int, ...], dtype: str) -> spaces.Box:
 
 @dataclass(frozen=True)
 class EnvConfig(draccus.ChoiceRegistry, ABC):
-    """What it takes to build one environment. Hashable: environments are cached by it."""
+    """What it takes to build one environment. Hashable: environments are cached by it.
+
+    Attributes:
+        task: task name.
+        max_ticks: control ticks before the episode is out of time.
+    """
+
+    task: str = ""
+    max_ticks: int = 200
 
     @abstractmethod
     def build(self) -> SimulatedEnv:
         """Construct the environment."""
+
+    @abstractmethod
+    def observation_spec(self) -> ObservationSpec:
+        """What the environment shows, without building it."""
+
+    @abstractmethod
+    def action_spec(self) -> ActionSpec:
+        """What its actions mean, without building it."""

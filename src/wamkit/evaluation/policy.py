@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from wamkit.controllers import Controller
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
@@ -30,6 +31,10 @@ class Policy(Protocol):
     @property
     def window(self) -> WindowSpec:
         """Which steps around "now" it reads and predicts."""
+
+    @property
+    def controller(self) -> Controller:
+        """The controller it was composed with; an evaluation may choose another one."""
 
     def initial_state(self, batch_size: int) -> Any:
         """State at the start of an episode: nested dataclasses, mappings and tuples of tensors (B, ...)."""

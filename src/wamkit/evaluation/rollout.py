@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Literal
 
 import draccus
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from wamkit.controllers import Chunked, Controller
+from wamkit.controllers import Controller
 from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed, instructions
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError
@@ -25,28 +25,10 @@ from wamkit.evaluation.loop import ClosedLoop, LoopResult
 from wamkit.evaluation.pilot import Pilot, PolicyPilot, ReplayPilot
 from wamkit.evaluation.policy import Policy, Simulators
 from wamkit.evaluation.report import Report
-from wamkit.specs import ActionSpec, ObservationSpec, require_same
+from wamkit.specs import require_same
 from wamkit.types import Budget
 
 PromptMode = Literal["canonical", "paraphrase"]
-
-
-class TaskEnvConfig(Protocol):
-    """What an evaluation reads from a simulator's config."""
-
-    @property
-    def task(self) -> str:
-        """Task name."""
-
-    @property
-    def max_ticks(self) -> int:
-        """Control ticks before the episode is out of time."""
-
-    def observation_spec(self) -> ObservationSpec:
-        """What the simulator shows."""
-
-    def action_spec(self) -> ActionSpec:
-        """What the simulator's actions mean."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,7 @@ class EvaluationConfig:
         seed: run seed, 0 to 99; episode seeds follow from it by :func:`wamkit.envs.episode_seed` and are
             never those of a collection.
         env: the simulator; its task is replaced by each of ``tasks`` in turn.
-        controller: when the policy is called and what is executed.
+        controller: when the policy is called and what is executed; None takes the policy's own.
         budget: what a call may spend.
         prompt_mode: ``canonical`` instructions, or ``paraphrase`` (the other wordings in turn).
         workers: simulator processes.
@@ -75,7 +57,7 @@ class EvaluationConfig:
     episodes: int = 20
     seed: int = 0
     env: EnvConfig = field(default_factory=MetaWorldConfig)
-    controller: Controller = field(default_factory=Chunked)
+    controller: Controller | None = None
     budget: Budget = field(default_factory=Budget)
     prompt_mode: PromptMode = "canonical"
     workers: int = 2
@@ -135,7 +117,7 @@ def rollout(
         with _simulators(config, plan) as simulators:
 
             def ready(runs: Sequence[Run]) -> None:
-                most = len(config.controller.calls(pilot.max_ticks))
+                most = len(pilot.controller.calls(pilot.max_ticks))
                 probes.append(probe(pilot, runs, config.latency_calls, most))
 
             result = _run(config, plan, simulators, pilot, f"evaluate {policy.name}", progress, ready)
@@ -144,7 +126,7 @@ def rollout(
             pilot=pilot,
             result=result,
             probe=probes[0],
-            config=draccus.encode(config),
+            config=draccus.encode(dataclasses.replace(config, controller=pilot.controller)),
             prompt_mode=config.prompt_mode,
             strips_per_episode=config.strips_per_film,
             wall_s=time.perf_counter() - began,
@@ -166,25 +148,11 @@ def pure_simulation(config: EvaluationConfig, traces: Sequence[Trace], *, progre
 def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
     """Check policy, simulators, controller and budget against each other before anything is started."""
     for task in config.tasks:
-        env, where = task_env(config.env, task), f"environment {task!r}"
+        env, where = dataclasses.replace(config.env, task=task), f"environment {task!r}"
         require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
         require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
-    max_ticks = task_env(config.env, config.tasks[0]).max_ticks
-    return PolicyPilot(policy, config.controller, config.budget, max_ticks)
-
-
-def task_env(env: EnvConfig, task: str) -> TaskEnvConfig:
-    """The simulator's config for ``task``.
-
-    Raises:
-        ConfigError: this kind of simulator has no task to choose.
-    """
-    names = {f.name for f in dataclasses.fields(env)}
-    if not {"task", "max_ticks"} <= names:
-        raise ConfigError(
-            f"{type(env).__name__} has no fields `task` and `max_ticks`: it cannot be evaluated."
-        )
-    return cast(TaskEnvConfig, dataclasses.replace(env, **{"task": task}))
+    controller = config.controller or policy.controller
+    return PolicyPilot(policy, controller, config.budget, config.env.max_ticks)
 
 
 def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
@@ -194,7 +162,7 @@ def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
             task=task,
             seed=episode_seed("evaluate", config.seed, index),
             instruction=_instruction(task, config.prompt_mode, index),
-            config=task_env(config.env, task),
+            config=dataclasses.replace(config.env, task=task),
             filmed=index < config.films,
         )
         for index in range(config.episodes)
@@ -227,7 +195,7 @@ def _run(
     ready: Callable[[Sequence[Run]], None] = lambda runs: None,
 ) -> LoopResult:
     slots = min(config.slots, len(plan))
-    max_ticks = task_env(config.env, config.tasks[0]).max_ticks
+    max_ticks = config.env.max_ticks
     loop = ClosedLoop(simulators, slot_groups(slots, min(config.workers, slots)), pilot, max_ticks)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, disable=not progress) as bar:

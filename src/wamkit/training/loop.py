@@ -140,7 +140,7 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
         TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"), disable=not progress,
     )  # fmt: skip
-    with batches, bar, (config.out / "log.jsonl").open("a") as log:
+    with batches, bar, (config.out / "log.jsonl").open("a", buffering=1) as log:
         task = bar.add_task("", name=config.design.name, loss="", total=config.steps, completed=run.step)
         while run.step < config.steps:
             for group in run.optimizer.param_groups:

@@ -52,7 +52,7 @@ def direct() -> DesignConfig:
     """Vision-language-action baseline: flow-matching action chunk, ``p(a|c)`` (as pi0)."""
     return replace(
         base("direct"),
-        estimators={"policy": DenoiserConfig(draws=2, temperature=0.0)},
+        estimators={"policy": DenoiserConfig(steps=4, draws=2, temperature=0.0)},
         factors=(Factor(("action",), (), "policy"),),
     )
 
@@ -65,6 +65,7 @@ def joint() -> DesignConfig:
         futures={"future": FutureConfig("video", (EXECUTE,))},
         estimators={
             "world": DenoiserConfig(
+                steps=4,
                 draws=2,
                 temperature=0.0,
                 absent={"future": 0.4, "action": 0.1},
@@ -88,7 +89,7 @@ def post_head() -> DesignConfig:
         },
         estimators={
             "predictor": RegressorConfig(trunk="predictor", loss="smooth_l1"),
-            "policy": DenoiserConfig(trunk="policy", draws=2, temperature=0.0),
+            "policy": DenoiserConfig(trunk="policy", steps=4, draws=2, temperature=0.0),
         },
         factors=(
             Factor(("future",), (), "predictor"),
@@ -148,7 +149,7 @@ def recurrent() -> DesignConfig:
         states={"latent": 256 + 32},
         estimators={
             "world": StateSpaceConfig(stochastic=32, hidden=256, past=4),
-            "policy": DenoiserConfig(draws=2, temperature=0.0),
+            "policy": DenoiserConfig(steps=4, draws=2, temperature=0.0),
         },
         factors=(
             Factor(("latent",), (), "world"),
@@ -172,7 +173,9 @@ def chunk_causal() -> DesignConfig:
         futures={"future": FutureConfig("video", (EXECUTE,)), "body": FutureConfig("body", (EXECUTE,))},
         trunks={"main": TransformerConfig(width=128, depth=3, heads=4, time_range=8)},
         estimators={
-            "world": DenoiserConfig(draws=2, temperature=0.0, absent={"future": 0.4, "body": 0.4}, history=4)
+            "world": DenoiserConfig(
+                steps=4, draws=2, temperature=0.0, absent={"future": 0.4, "body": 0.4}, history=4
+            )
         },
         factors=(Factor(("future", "body", "action"), (), "world"),),
         loss_weights={"future": 0.25, "body": 0.25},
