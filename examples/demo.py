@@ -66,7 +66,7 @@ def train_side_by_side(configs: list[TrainConfig]) -> None:
     for config in configs:
         file = config.out.with_suffix(".yaml")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(encode(config)))
+        file.write_text(yaml.safe_dump(encode(config), sort_keys=False))
         command = [sys.executable, "-m", "wamkit.cli", "train", "--config_path", str(file)]
         processes.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from wamkit.data import DatasetWriter, Episode
 from wamkit.protocols import DataSpec
 from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.types import Batch, Observation, WindowSpec
@@ -86,3 +89,14 @@ def acting_observation(windows: ToyWindows, index: list[int], spec: WindowSpec) 
         past_action=batch.action[:, : spec.past_actions],
         past_action_pad=batch.action_pad[:, : spec.past_actions],
     )
+
+
+def write_dataset(root: Path, episodes: int = 3, length: int = 30) -> Path:
+    """A small LeRobot dataset of smooth frames."""
+    spec = data_spec()
+    with DatasetWriter(root, spec.observation, spec.action) as writer:
+        for i in range(episodes):
+            toy = ToyWindows(length + i, seed=i)
+            images = {c: np.ascontiguousarray(v.transpose(0, 2, 3, 1)) for c, v in toy.images.items()}
+            writer.add(Episode(images, toy.state, toy.action, ("push it", "pull it")[i % 2]))
+    return root

@@ -79,7 +79,7 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
         path = None
         if defaults is not None:
             path = Path(folder) / "defaults.yaml"
-            path.write_text(yaml.safe_dump(encode(defaults)))
+            path.write_text(yaml.safe_dump(encode(defaults), sort_keys=False))
         try:
             return draccus.parse(cls, config_path=path, args=list(args))
         except DecodingError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wamkit.compose import DesignConfig
@@ -20,7 +21,8 @@ from wamkit.data import Batches, Dataset
 from wamkit.design import Design, Losses
 from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec
-from wamkit.training.checkpoint import MODEL, TRAINING, resize_buffers, save_pretrained
+from wamkit.specs import require_same
+from wamkit.training.checkpoint import MODEL, TRAINING, from_pretrained, resize_buffers, save_pretrained
 from wamkit.training.optim import OptimConfig
 from wamkit.types import to_device
 
@@ -36,10 +38,11 @@ class TrainConfig:
         out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``.
         design: what to train.
         optim: optimiser and schedule.
+        pretrained: checkpoint folder or hub id to start from, instead of random weights.
         steps: optimiser steps.
         batch_size: windows per step.
         seed: of the weights, the batches and the noise.
-        checkpoint_every: steps between checkpoints; 0 writes none before the end.
+        checkpoint_every: steps between checkpoints, besides the one at the end; 0 writes only that.
         log_every: steps between log lines.
         device: torch device.
         threads: torch threads; 1 is fastest where processes share the cores.
@@ -49,6 +52,7 @@ class TrainConfig:
     out: Path = Path("runs/train")
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    pretrained: str | None = None
     steps: int = 2000
     batch_size: int = 32
     seed: int = 0
@@ -79,8 +83,6 @@ class Run:
 
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint as if the run had never stopped."""
-        from safetensors.torch import load_file
-
         training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
         weights = load_file(folder / MODEL)
         for design in (self.design, self.average.module):
@@ -120,7 +122,9 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
     config.out.mkdir(parents=True, exist_ok=True)
     path.write_text(written)
     design = Design(config.design, data_spec(dataset))
-    if folder is None:
+    if folder is None and config.pretrained is not None:
+        initialise(design, config.pretrained)
+    elif folder is None:
         design.fit(dataset, config.seed)
     design.to(config.device)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
@@ -130,11 +134,36 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
     return run
 
 
+def initialise(design: Design, name: str) -> None:
+    """Take over the weights (codecs included) of a checkpoint whose conventions and parts are the same."""
+    source = from_pretrained(name)
+    require_same(source.observation_spec, design.observation_spec, f"checkpoint {name}", "the dataset")
+    require_same(source.action_spec, design.action_spec, f"checkpoint {name}", "the dataset")
+    state = source.state_dict()
+    ours = design.state_dict()
+    wrong = sorted(k for k in ours.keys() ^ state.keys())
+    if wrong:
+        raise ConfigError(
+            f"pretrained {name}: its parts differ from `design`, first in {wrong[0]!r}. Train the design that the "
+            f"checkpoint holds, or start without `pretrained`."
+        )
+    resize_buffers(design, state)
+    design.load_state_dict(state)
+
+
+def trim_log(path: Path, step: int) -> None:
+    """Drop what a killed run logged after its last checkpoint: those steps are run again."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(line + "\n" for line in kept))
+
+
 def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) -> Path:
     """Train a design, resuming where a killed run stopped; returns the folder of the final checkpoint."""
     torch.set_num_threads(config.threads)
     dataset = Dataset(config.dataset)
     run = start(config, dataset)
+    trim_log(config.out / "log.jsonl", run.step)
     batches = Batches(dataset, run.design.training_window, config.batch_size, config.seed, run.step)
     bar = Progress(
         TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -159,7 +188,8 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
                 terms = {name: round(term.item(), 5) for name, term in losses.terms.items()}
                 log.write(json.dumps({"step": run.step, **terms}) + "\n")
                 bar.update(task, loss=" ".join(f"{k} {v:.3f}" for k, v in terms.items()))
-            if config.checkpoint_every and run.step % config.checkpoint_every == 0:
+            due = config.checkpoint_every and run.step % config.checkpoint_every == 0
+            if due or run.step == config.steps:
                 save_pretrained(run.design, config.out / "checkpoints" / f"step-{run.step:08d}", run.state())
             bar.advance(task)
     final = run.average.module if config.optim.ema else run.design
