@@ -1,4 +1,4 @@
-"""What follows from a factorisation: formula, coupling, backbone, WAM status, and every way to get it wrong."""
+"""What follows from a factorisation: formula, coupling, backbone, WAM status, and every refusal."""
 
 from __future__ import annotations
 

@@ -36,12 +36,14 @@ class AutoregressorConfig(EstimatorConfig):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Autoregressor:
         """Build; raises :class:`ConfigError` on continuous outputs or steps that cannot be cut evenly."""
+        if self.segments < 1:
+            raise ConfigError(f"estimator 'autoregressor': segments {self.segments} must be at least 1")
         both = sorted({s.name for s in outputs} & {s.name for s in given})
         if both:
             raise ConfigError(
-                f"estimator 'autoregressor': one factor generates {', '.join(both)} and another reads it. One "
-                f"causal stream already reads what comes first in it: name all streams in one factor, or use two "
-                f"estimators on one trunk."
+                f"estimator 'autoregressor': one factor generates {', '.join(both)} and another reads it. "
+                f"One causal stream already reads what comes first in it: name all streams in one factor, or "
+                f"use two estimators on one trunk."
             )
         for spec in outputs:
             spec.require(discrete=True, reader="estimator 'autoregressor'")

@@ -1,4 +1,4 @@
-"""Recurrent state-space model with prior and posterior (`ps.latent-state`; PlaNet, Hafner et al. 2019, eq. 4).
+"""Recurrent state-space model with prior and posterior (`ps.latent-state`; Hafner et al. 2019, eq. 4).
 
     h' = GRU(h, z, a)            deterministic path
     prior      p(z' | h')        what the model expects

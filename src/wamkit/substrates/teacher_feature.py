@@ -127,6 +127,7 @@ class TeacherFeature(Substrate):
             loss.backward()
             optimizer.step()
         self.teacher.requires_grad_(False)
+        self.teacher.zero_grad(set_to_none=True)  # no stale gradient may enter the design's gradient norm
         self._standardise(windows, rng)
 
     @torch.no_grad()
