@@ -1,0 +1,65 @@
+"""Rewrite what the pages derive from the code: the table of the seven designs and the tree of the package.
+
+``python docs/generate.py`` writes; ``tests/test_docs.py`` compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from wamkit.api import load_design
+from wamkit.zoo import RECIPES
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "wamkit"
+PAGES = ("README.md", "docs/contract.md")
+
+
+def designs() -> str:
+    """One row per recipe: formula, tuple (eq. 37) and how the future reaches the action, as `Design` computes them."""
+    rows = [
+        "| design | factorisation | substrate | coupling | backbone | deployment | the future reaches the action |"
+    ]
+    rows.append("|---|---|---|---|---|---|---|")
+    for name in RECIPES:
+        design = load_design(name)
+        status = design.graph.wam()
+        path = ", ".join(status.paths) or f"not at all: a {status.kind}"
+        cells = [f"`{name}`", f"`{design.factorisation()}`", *design.tuple().values(), path]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def summary(file: Path) -> str:
+    """The first sentence of a module's docstring, without its full stop."""
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    return re.split(r"(?<=[^.])\.(?:\s|$)", text, maxsplit=1)[0].replace("\n", " ").removesuffix(".")
+
+
+def tree() -> str:
+    """The rooms, then the modules of the top level, each with what its docstring says it is."""
+    rooms = {f"{p.parent.name}/": p for p in sorted(PACKAGE.glob("*/__init__.py"))}
+    pages = {p.name: p for p in sorted(PACKAGE.glob("*.py")) if p.name != "__init__.py"}
+    lines = [f"  {name:16} {summary(file)}" for name, file in {**rooms, **pages}.items()]
+    return "\n".join(["```text", "src/wamkit/", *lines, "```"])
+
+
+REGIONS: Mapping[str, Callable[[], str]] = {"designs": designs, "tree": tree}
+
+
+def filled(page: str) -> str:
+    """The page with every region between ``<!-- NAME -->`` and ``<!-- /NAME -->`` written anew."""
+    for name, make in REGIONS.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if pattern.search(page):
+            body = make()
+            page = pattern.sub(lambda m, body=body: m.group(1) + body + "\n" + m.group(2), page)
+    return page
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        (ROOT / page).write_text(filled((ROOT / page).read_text()))
