@@ -1,0 +1,142 @@
+"""The pages are true: their code runs, their commands parse, their paths exist, their tables are current."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wamkit import api, cli
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import generate  # noqa: E402  (docs/generate.py)
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its title if it is a file, its text and the line it begins at (1-based)."""
+
+    language: str
+    title: str | None
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    found = []
+    for match in FENCE.finditer(text):
+        info = match["info"].split(maxsplit=1)
+        title = re.search(r'title="([^"]+)"', match["info"])
+        line = text.count("\n", 0, match.start("body")) + 1
+        found.append(Block(info[0] if info else "", title and title[1], match["body"], line))
+    return found
+
+
+def commands(language: str) -> list[Any]:
+    """Every `wamkit ...` line of the blocks in a language, continued lines joined."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == language:
+                lines = block.text.replace("\\\n", " ").splitlines()
+                calls = [line.removeprefix("$ ") for line in lines]
+                found += [pytest.param(c, id=c[:60]) for c in calls if re.match(r"\S*wamkit ", c)]
+    return found
+
+
+def python(args: list[str], folder: Path) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=lambda p: p.name
+)
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    """In order, in one namespace, in an empty folder. A block with a title is a file; a test file is run.
+
+    In a process of its own, so that parts which a page registers are not there for other tests.
+    """
+    script: list[str] = []
+    for block in blocks(page):
+        if block.language == "python" and block.title is not None:
+            (tmp_path / block.title).write_text(block.text)
+        elif block.language == "python":
+            script += [""] * (block.line - 1 - len(script))  # so that a traceback names the line of the page
+            script += block.text.splitlines()
+    (tmp_path / page.name).write_text("\n".join(script) + "\n")
+    python([page.name], tmp_path)
+    tests = sorted(path.name for path in tmp_path.glob("test_*.py"))
+    if tests:
+        python(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], tmp_path)
+
+
+@pytest.mark.parametrize("command", commands("console"))
+def test_console_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(shlex.split(command)[1:]) == 0
+
+
+@pytest.mark.parametrize("command", commands("bash"))
+def test_long_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that take minutes are parsed as far as the configuration they would run; it must be accepted."""
+    seen: list[Any] = []
+
+    class Accepted(Exception):
+        pass
+
+    def accept(*config: Any) -> None:
+        seen.extend(config)
+        raise Accepted
+
+    for verb in ("collect", "train", "evaluate", "report", "inspect"):
+        monkeypatch.setattr(api, verb, accept)
+    with pytest.raises(Accepted):
+        cli.main(shlex.split(command, comments=True)[1:])
+    assert seen
+
+
+def test_make_targets_exist() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z]+)", page.read_text()):
+            assert target in targets, f"{page.name}: make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_named_paths_exist(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    relative = [link for link in links if "://" not in link]
+    quoted = re.findall(r"`((?:src|tests|docs|examples|benchmarks|scripts)/[^`\s:<>*]*)", text)
+    missing = [link for link in relative if not (page.parent / link).exists()]
+    missing += [path for path in quoted if not (ROOT / path).exists()]
+    assert not missing, f"{page.name} names what does not exist: {missing}"
+
+
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_generated_regions_are_current(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert any(f"<!-- {name} -->" in text for name in generate.REGIONS)
+    assert text == generate.filled(text), f"{page} is out of date: python docs/generate.py"
+
+
+def test_every_recipe_is_in_the_table() -> None:
+    rows = [line.split("|")[1].strip(" `") for line in generate.designs().splitlines()[2:]]
+    assert rows == [entry.name for entry in api.list_parts() if entry.kind == "recipe"]
