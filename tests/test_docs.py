@@ -64,10 +64,16 @@ def python(args: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.sim
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=lambda p: p.name
-)
+def pages_with_python() -> list[Any]:
+    found = []
+    for page in PAGES:
+        if any(block.language == "python" for block in blocks(page)):
+            marks = [pytest.mark.sim] if page.name == "benchmark.md" else []
+            found.append(pytest.param(page, id=page.name, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize("page", pages_with_python())
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """In order, in one namespace, in an empty folder. A block with a title is a file; a test file is run.
 
