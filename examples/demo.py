@@ -53,7 +53,7 @@ def options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--demonstrations", type=int, default=120, help="per task")
+    parser.add_argument("--demonstrations", type=int, default=100, help="per task")
     parser.add_argument("--steps", type=int, default=2000, help="training steps of each design")
     parser.add_argument("--episodes", type=int, default=20, help="evaluation episodes per task")
     parser.add_argument("--seed", type=int, default=0, help="of demonstrations, weights and evaluation")
@@ -120,9 +120,10 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     clock = Clock()
     with clock.phase("collect"):
-        collect(
-            CollectConfig(out=out / "data", tasks=TASKS, episodes=chosen.demonstrations, seed=chosen.seed)
+        demonstrations = CollectConfig(
+            out=out / "data", tasks=TASKS, episodes=chosen.demonstrations, seed=chosen.seed, tail_ticks=6
         )
+        collect(demonstrations)
     trainings = [
         TrainConfig(
             dataset=out / "data",
