@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import draccus
 import yaml
-from draccus.utils import DecodingError
+from draccus.utils import ParsingError
 
 from wamkit.errors import ConfigError, did_you_mean
 
@@ -34,37 +33,41 @@ def decode(cls: type[T], values: Any, place: str) -> T:
         place: where they come from, for the message.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type.
+        ConfigError: an unknown key or choice (with the nearest known one) or a value of the wrong type.
     """
     try:
         return draccus.decode(cls, values)
-    except DecodingError as error:
+    except ParsingError as error:
         raise ConfigError(f"{place}: {error}{_hint(str(error))}") from error
 
 
 def _hint(message: str) -> str:
-    """For an unknown key, the nearest known one of the class that the message names."""
-    match = re.search(r"[Tt]he fields? `([^`]+)`.* not valid for (\w+)", message)
-    if not match:
+    """The nearest known name, where the message complains about a key or a choice of a class that it names."""
+    if match := re.search(r"[Tt]he fields? `([^`]+)`.* not valid for (\w+)", message):
+        names, owner = match.group(1).split(","), _loaded(match.group(2))
+        known = [f.name for f in dataclasses.fields(owner)] if owner is not None else []
+    elif match := re.search(r"choice class for '([^']+)' in <class '[\w.]*?(\w+)'>", message):
+        names, owner = [match.group(1)], _loaded(match.group(2))
+        known = list(owner.get_known_choices()) if owner is not None else []
+    elif match := re.search(r"a dict with a 'type' key for <class '[\w.]*?(\w+)'>", message):
+        names, owner = [""], _loaded(match.group(1))
+        known = list(owner.get_known_choices()) if owner is not None else []
+    else:
         return ""
-    owner = next((c for c in _dataclasses() if c.__name__ == match.group(2)), None)
-    if owner is None:
-        return ""
-    known = [f.name for f in dataclasses.fields(owner)]
-    return ". " + " ".join(did_you_mean(key.strip(), known) for key in match.group(1).split(","))
+    return ". " + " ".join(did_you_mean(name.strip(), known) for name in names) if known else ""
 
 
-def _dataclasses() -> list[type[Any]]:
-    """Every dataclass of the package that is loaded."""
-    found: list[type[Any]] = []
+def _loaded(name: str) -> Any:
+    """The loaded dataclass of the package with this name, or None."""
     todo: list[type[Any]] = [object]
     while todo:
         for child in type.__subclasses__(todo.pop()):
-            if child.__module__.startswith("wamkit"):
-                found.append(child)
-            if child.__module__.startswith(("wamkit", "draccus")):
+            mine = child.__module__.startswith("wamkit")
+            if mine and child.__name__ == name and dataclasses.is_dataclass(child):
+                return child
+            if mine or child.__module__.startswith(("draccus", "typing")):
                 todo.append(child)
-    return [c for c in found if dataclasses.is_dataclass(c)]
+    return None
 
 
 def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
@@ -72,21 +75,90 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
 
     Args:
         cls: the config's class.
-        args: arguments such as ``--steps 100 --design.horizon 8`` or ``--config_path file.yaml``.
+        args: arguments such as ``--steps 100 --design.estimators.policy.draws 4``; ``--config_path file.yaml``
+            sets many at once, and single arguments win over it. A value is written as in YAML. Setting a
+            ``type`` drops the other fields of the part that it replaces.
         defaults: a config whose values hold where the arguments say nothing.
+
+    Raises:
+        ConfigError: an unknown option (with the nearest known one) or a value of the wrong type.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = None
-        if defaults is not None:
-            path = Path(folder) / "defaults.yaml"
-            path.write_text(yaml.safe_dump(encode(defaults), sort_keys=False))
-        try:
-            return draccus.parse(cls, config_path=path, args=list(args))
-        except DecodingError as error:
-            raise ConfigError(f"command line: {error}{_hint(str(error))}") from error
+    if {"-h", "--help"} & set(args):
+        return draccus.parse(cls, args=list(args))  # prints the options and exits
+    values = _default_values(cls) if defaults is None else encode(defaults)
+    options = _options(args)
+    files = [value for key, value in options if key == "config_path"]
+    for file in files:
+        values = _merged(values, _read(file))
+    options = [(key, value) for key, value in options if key != "config_path"]
+    for key, value in sorted(options, key=lambda option: not option[0].endswith(".type")):
+        _set(values, key, yaml.safe_load(value))
+    return decode(cls, values, "command line")
+
+
+def _options(args: Sequence[str]) -> list[tuple[str, str]]:
+    """``--key value`` or ``--key=value`` -> pairs of key and text."""
+    options, rest = [], list(args)
+    while rest:
+        arg = rest.pop(0)
+        key, equals, value = arg.removeprefix("--").partition("=")
+        if not arg.startswith("--") or not (equals or rest):
+            raise ConfigError(f"command line: expected `--option value`, got {arg!r} alone")
+        options.append((key, value if equals else rest.pop(0)))
+    return options
+
+
+def _default_values(cls: type[Any]) -> dict[str, Any]:
+    """Plain values of every field that has a default; required fields are left out."""
+    hints, values = get_type_hints(cls), {}
+    for f in dataclasses.fields(cls):
+        if f.default_factory is not dataclasses.MISSING:
+            values[f.name] = draccus.encode(f.default_factory(), hints[f.name])
+        elif f.default is not dataclasses.MISSING:
+            values[f.name] = draccus.encode(f.default, hints[f.name])
+    return values
+
+
+def _read(file: str) -> dict[str, Any]:
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"command line: --config_path {file}: no such file")
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected a mapping of options, got {values!r}")
+    return values
+
+
+def _merged(base: Any, new: Any) -> Any:
+    """``new`` over ``base``, key by key, except where it chooses another part."""
+    if (
+        not isinstance(base, dict)
+        or not isinstance(new, dict)
+        or base.get("type") != new.get("type", base.get("type"))
+    ):
+        return new
+    return {**base, **{key: _merged(base.get(key), value) for key, value in new.items()}}
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the entry at a dotted key, in place."""
+    *path, last = key.split(".")
+    node = values
+    for i, name in enumerate(path):
+        if name not in node:
+            place = ".".join(path[:i]) or "the options"
+            raise ConfigError(f"command line: --{key}: no {name!r} in {place}. {did_you_mean(name, node)}")
+        node[name] = {} if node[name] is None else node[name]
+        if not isinstance(node[name], dict):
+            raise ConfigError(f"command line: --{key}: {name!r} is {node[name]!r}, which has no fields")
+        node = node[name]
+    if last == "type" and node.get("type") != value:
+        node.clear()
+    node[last] = None if value == "None" else value
 
 
 def config_hash(config: Any) -> str:
-    """Twelve hexadecimal digits that name a config."""
-    text = json.dumps(encode(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """SHA-256 of a resolved config (or of its plain values) as canonical JSON."""
+    values = config if isinstance(config, Mapping) else encode(config)
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

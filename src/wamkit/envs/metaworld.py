@@ -57,7 +57,7 @@ GOAL_MARKERS: dict[str, tuple[str, ...]] = {
 @EnvConfig.register_subclass("metaworld")
 @dataclass(frozen=True)
 class MetaWorldConfig(EnvConfig):
-    """One MetaWorld task.
+    """One MetaWorld manipulation task in MuJoCo, with cameras and ground truth (Yu et al. 2019).
 
     Attributes:
         task: name with version, e.g. ``drawer-open-v3``; see :func:`wamkit.envs.list_tasks`.
