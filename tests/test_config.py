@@ -135,6 +135,7 @@ BAD_ARGUMENTS = {
     "--horizon.x 8": r"'horizon' is 16, which has no fields",
     "--horizon eight": r"`horizon`: Couldn't parse 'eight' into an int",
     "--horizon": r"expected `--option value`, got '--horizon' alone",
+    "--observation [1,": r"--observation: not YAML",
     "horizon 8": r"expected `--option value`, got 'horizon' alone",
     "--config_path nowhere.yaml": r"nowhere.yaml: no such file",
 }
@@ -194,5 +195,7 @@ def test_a_missing_statistic_raises() -> None:
     with pytest.raises(DataError, match=r"no statistics for feature 'y' in the dataset. Known: x"):
         Normalizer(known, "y", "mean_std")
     del known["x"]["q99"]
-    with pytest.raises(DataError, match=r"statistic 'q99' of feature 'x' is missing. Known: max, mean, min, q01, std"):
+    with pytest.raises(
+        DataError, match=r"statistic 'q99' of feature 'x' is missing. Known: max, mean, min, q01, std"
+    ):
         Normalizer(known, "x", "quantile")

@@ -92,7 +92,7 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
         values = _merged(values, _read(file))
     options = [(key, value) for key, value in options if key != "config_path"]
     for key, value in sorted(options, key=lambda option: not option[0].endswith(".type")):
-        _set(values, key, yaml.safe_load(value))
+        _set(values, key, _plain(value, f"command line: --{key}"))
     return decode(cls, values, "command line")
 
 
@@ -123,10 +123,17 @@ def _read(file: str) -> dict[str, Any]:
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f"command line: --config_path {file}: no such file")
-    values = yaml.safe_load(path.read_text())
+    values = _plain(path.read_text(), file)
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected a mapping of options, got {values!r}")
     return values
+
+
+def _plain(text: str, place: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place}: not YAML: {error}") from error
 
 
 def _merged(base: Any, new: Any) -> Any:
