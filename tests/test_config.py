@@ -67,6 +67,10 @@ WRONG: dict[str, tuple[Callable[[Values], object], str]] = {
         r"`horizon`: Couldn't parse 'long' into an int",
     ),
     "list for a number": (lambda v: v.update(stride=[1]), r"`stride`: Couldn't parse"),
+    "text for a list": (
+        lambda v: v["factors"][0].update(generates="action"),
+        r"factors: generates: expected a list, got the text 'action'. Write \[action\]",
+    ),
     "literal": (
         lambda v: v["encoders"]["state"].update(normalization="mean"),
         r"normalization.*mean_std, min_max, quantile",

@@ -36,9 +36,23 @@ def decode(cls: type[T], values: Any, place: str) -> T:
         ConfigError: an unknown key or choice (with the nearest known one) or a value of the wrong type.
     """
     try:
-        return draccus.decode(cls, values)
+        config = draccus.decode(cls, values)
     except ParsingError as error:
         raise ConfigError(f"{place}: {error}{_hint(str(error))}") from error
+    _refuse_text_for_lists(values, encode(config), place)
+    return config
+
+
+def _refuse_text_for_lists(given: Any, made: Any, place: str) -> None:
+    """Draccus would read the text ``abc`` as the list ``[a, b, c]``."""
+    if isinstance(given, str) and isinstance(made, list):
+        raise ConfigError(f"{place}: expected a list, got the text {given!r}. Write [{given}].")
+    if isinstance(given, Mapping) and isinstance(made, dict):
+        for key, value in given.items():
+            _refuse_text_for_lists(value, made.get(key), f"{place}: {key}")
+    if isinstance(given, list) and isinstance(made, list):
+        for value, entry in zip(given, made, strict=False):
+            _refuse_text_for_lists(value, entry, place)
 
 
 def _hint(message: str) -> str:
