@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from wamkit.zoo import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "wamkit"
+RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/contract.md")
 
 
@@ -47,7 +49,32 @@ def tree() -> str:
     return "\n".join(["```text", "src/wamkit/", *lines, "```"])
 
 
-REGIONS: Mapping[str, Callable[[], str]] = {"designs": designs, "tree": tree}
+def results() -> str:
+    """What published runs reached: rates with n and Wilson intervals, straight from their records."""
+    rows = []
+    for file in sorted(RESULTS.glob("*.json")):
+        run = json.loads(file.read_text())
+        tasks = list(next(iter(run["designs"].values()))["tasks"])
+        rows += [
+            "| design | " + " | ".join(tasks) + " | mean over tasks [95 %] | call p50 / p95, ms |",
+            "|---|" + "---|" * (len(tasks) + 2),
+        ]
+        for name, row in run["designs"].items():
+            cells = [
+                f"{s['successes']} of {s['n']} [{s['wilson_95'][0]:.2f}, {s['wilson_95'][1]:.2f}]"
+                for s in row["tasks"].values()
+            ]
+            mean, latency = row["mean_over_tasks"], row["latency_ms"]
+            cells += [f"{mean['rate']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"]
+            cells += [f"{latency['p50']:.1f} / {latency['p95']:.1f} (n = {latency['n']})"]
+            rows.append("| " + " | ".join([name, *cells]) + " |")
+        seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in run["seconds"].items())
+        rows += ["", f"`{run['command']}` at commit `{run['commit']}`: {run['setting']} {seconds}, together "
+                 f"{sum(run['seconds'].values()):.0f} s on {run['machine']}.", ""]  # fmt: skip
+    return "\n".join(rows).strip()
+
+
+REGIONS: Mapping[str, Callable[[], str]] = {"designs": designs, "results": results, "tree": tree}
 
 
 def filled(page: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--demonstrations", type=int, default=100, help="per task")
     parser.add_argument("--steps", type=int, default=2000, help="training steps of each design")
     parser.add_argument("--episodes", type=int, default=20, help="evaluation episodes per task")
+    parser.add_argument("--publish", type=Path, help="also write the record behind the README's table")
     parser.add_argument("--seed", type=int, default=0, help="of demonstrations, weights and evaluation")
     return parser.parse_args()
 
@@ -113,6 +115,35 @@ def summary(reports: dict[str, Report]) -> None:
         )
 
 
+def publish(reports: dict[str, Report], clock: Clock, chosen: argparse.Namespace) -> None:
+    """Write the record that the README's table is generated from."""
+    designs = {}
+    for name, report in reports.items():
+        tasks = {
+            task: {"successes": s.successes, "n": s.n, "wilson_95": s.wilson_95}
+            for task, s in report.tasks.items()
+        }
+        mean, latency = report.mean_over_tasks, report.latency_ms
+        designs[name] = {
+            "tasks": tasks,
+            "mean_over_tasks": {k: getattr(mean, k) for k in ("rate", "low", "high")},
+            "latency_ms": {k: getattr(latency, k) for k in ("n", "p50", "p95", "max", "first")},
+        }
+    first = next(iter(reports.values()))
+    record = {
+        "command": "make demo",
+        "commit": first.versions.get("commit", "unknown"),
+        "setting": (
+            f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps, seed {chosen.seed}, future "
+            f"skipped when acting, evaluation seeds from {min(min(s) for s in first.seeds.values())};"
+        ),
+        "machine": f"{os.cpu_count()} cores of {first.device.get('cpu', 'unknown')}, one torch thread per process",
+        "seconds": clock.seconds,
+        "designs": designs,
+    }
+    chosen.publish.write_text(json.dumps(record, indent=2) + "\n")
+
+
 def main() -> None:
     """Collect, train, evaluate, report."""
     chosen = options()
@@ -147,6 +178,8 @@ def main() -> None:
     write_html(list(reports.values()), out / "report.html")
     summary(reports)
     (out / "seconds.json").write_text(json.dumps(clock.seconds))
+    if chosen.publish is not None:
+        publish(reports, clock, chosen)
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items())
     CONSOLE.print(f"\n{phases}; together {sum(clock.seconds.values()):.0f} s")
     CONSOLE.print(

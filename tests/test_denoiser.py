@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.cache import Cache
 from wamkit.design import Design
+from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
+from wamkit.graph import Factor
 from wamkit.protocols import Call, DataSpec
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
@@ -313,3 +315,12 @@ def test_a_later_block_never_changes_an_earlier_one(data: DataSpec, toy: ToyWind
         other, _ = model.trunk(changed, cache=context, pad=pad, times=clock, attend=causal)
     assert torch.equal(hidden[:, : 2 * n], other[:, : 2 * n])
     assert not torch.allclose(hidden[:, 2 * n :], other[:, 2 * n :])
+
+
+def test_one_denoiser_cannot_generate_and_read_a_stream(data: DataSpec) -> None:
+    """Training would see the stream once, inference twice."""
+    config = replace(
+        recipe("joint"), factors=(Factor(("future",), (), "world"), Factor(("action",), ("future",), "world"))
+    )
+    with pytest.raises(ConfigError, match="one factor generates future and another reads it"):
+        Design(config, data)

@@ -19,7 +19,6 @@ from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.evaluation.html import write_html
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.rollout import EvaluationConfig
 from wamkit.evaluation.rollout import evaluate as run_evaluation
@@ -50,6 +49,8 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint closed loop; writes ``report.json`` and ``report.html`` into ``config.out``."""
+    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+
     design = from_pretrained(config.checkpoint, config.device)
     fingerprint = Dataset(config.dataset).fingerprint() if config.dataset is not None else None
     result = run_evaluation(design, config.evaluation, dataset=fingerprint, progress=progress)
@@ -61,6 +62,8 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
 
 def report(runs: Sequence[Path], out: Path) -> Path:
     """Write one page that shows one or several finished evaluations side by side."""
+    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+
     files = [run / "report.json" if run.is_dir() else run for run in runs]
     write_html([Report.load(file) for file in files], out)
     return out

@@ -22,7 +22,7 @@ from wamkit.controllers import Controller
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
 from wamkit.protocols import Call, DataSpec, Estimator, Substrate, Windows
-from wamkit.sampling import NO_CONTEXT, Session, required
+from wamkit.sampling import NO_CONTEXT, Sampled, Session, required
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
 from wamkit.timing import Stages
@@ -43,23 +43,6 @@ class Losses:
 
     total: Tensor
     terms: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Streams sampled by :meth:`Design.sample`.
-
-    Attributes:
-        values: stream name -> values.
-        nfe: stream name -> function evaluations.
-        cost: (B,) cost of the planned action, or None without a planner.
-        stage_ms: stage name -> milliseconds.
-    """
-
-    values: dict[str, Tensor]
-    nfe: dict[str, int]
-    cost: Tensor | None
-    stage_ms: dict[str, float]
 
 
 @final

@@ -59,6 +59,23 @@ def required(
     return needed
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Streams sampled by one call of :meth:`wamkit.design.Design.sample`.
+
+    Attributes:
+        values: stream name -> values.
+        nfe: stream name -> function evaluations.
+        cost: (B,) cost of the planned action, or None without a planner.
+        stage_ms: stage name -> milliseconds.
+    """
+
+    values: dict[str, Tensor]
+    nfe: dict[str, int]
+    cost: Tensor | None
+    stage_ms: dict[str, float]
+
+
 @dataclass
 class Session:
     """The state of one call; lives as long as the call.

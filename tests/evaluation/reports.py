@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from wamkit.config import config_hash
 from wamkit.evaluation.filmstrip import make_strip
-from wamkit.evaluation.report import Deadline, EpisodeRecord, Horizon, Latency, Report, config_hash, score
+from wamkit.evaluation.report import Deadline, EpisodeRecord, Horizon, Latency, Report, score
 from wamkit.evaluation.statistics import summarise
 
 
@@ -23,7 +24,16 @@ def small_report(name: str = "joint", successes: int = 3, errors: int = 0, strip
     config = {"episodes": 5, "tasks": ["push", "open"]}
     return Report(
         name=name,
-        design={"tuple": ["pixel", "joint", "diffusion", "chunked"], "formula": "p(s,a|c)", "is_wam": True},
+        design={
+            "tuple": {
+                "substrate": "pixel",
+                "coupling": "joint",
+                "backbone": "diffusion",
+                "deployment": "chunked",
+            },
+            "formula": "p(s,a|c)",
+            "is_wam": True,
+        },
         tasks=tasks,
         overall=overall,
         mean_over_tasks=mean,

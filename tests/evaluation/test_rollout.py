@@ -60,7 +60,7 @@ class Wanderer:
         return dict(forecast.future)
 
     def describe(self) -> dict[str, Any]:
-        return {"tuple": ["none", "direct", "none", "chunked"], "formula": "p(a|c)", "is_wam": False}
+        return {"tuple": {"coupling": "direct"}, "formula": "p(a|c)", "is_wam": False}
 
     def check_budget(self, budget: Budget) -> None:
         if budget.candidates is not None:

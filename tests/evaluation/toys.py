@@ -153,7 +153,7 @@ class ToyPolicy:
         return {"scene": level[:, :, None, None, None].expand(-1, -1, 3, 8, 8)}
 
     def describe(self) -> dict[str, Any]:
-        return {"tuple": ["none", "direct", "toy", "chunked"], "formula": "p(a|c)", "is_wam": False}
+        return {"tuple": {"coupling": "direct"}, "formula": "p(a|c)", "is_wam": False}
 
     def check_budget(self, budget: Budget) -> None:
         pass

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.types import Observation, WindowSpec
 
@@ -137,6 +137,8 @@ class ImageEncoder(Encoder):
         """See :class:`wamkit.protocols.Encoder`. N = views x steps x tokens."""
         tokens, pads = [], []
         for camera in self.cameras:
+            if camera not in observation.images:
+                raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, observation.images)}")
             images = observation.images[camera]  # (B, T, 3, h, w) uint8
             b, t = images.shape[:2]
             x = images.flatten(0, 1)

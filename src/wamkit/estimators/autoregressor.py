@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wamkit.errors import BudgetError, ConfigError
-from wamkit.estimators.regressor import require_trunk
+from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.tokens import StreamTokens, with_given
 from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
@@ -38,13 +38,7 @@ class AutoregressorConfig(EstimatorConfig):
         """Build; raises :class:`ConfigError` on continuous outputs or steps that cannot be cut evenly."""
         if self.segments < 1:
             raise ConfigError(f"estimator 'autoregressor': segments {self.segments} must be at least 1")
-        both = sorted({s.name for s in outputs} & {s.name for s in given})
-        if both:
-            raise ConfigError(
-                f"estimator 'autoregressor': one factor generates {', '.join(both)} and another reads it. "
-                f"One causal stream already reads what comes first in it: name all streams in one factor, or "
-                f"use two estimators on one trunk."
-            )
+        require_disjoint(outputs, given, "estimator 'autoregressor'")
         for spec in outputs:
             spec.require(discrete=True, reader="estimator 'autoregressor'")
             if spec.steps % self.segments:

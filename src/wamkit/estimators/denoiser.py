@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from wamkit.cache import Cache
 from wamkit.errors import BudgetError, ConfigError
+from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.history import BlockMemory
-from wamkit.estimators.regressor import require_trunk
 from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, split_tokens, with_given
 from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
@@ -28,7 +28,7 @@ from wamkit.types import Budget
 @EstimatorConfig.register_subclass("denoiser")
 @dataclass(frozen=True)
 class DenoiserConfig(EstimatorConfig):
-    """Training levels and default budget.
+    """Flow-matching denoiser with a noise level per stream (Lipman et al. 2023; UWM, Zhu et al. 2025).
 
     Attributes:
         steps: default function evaluations per stream.
@@ -59,6 +59,7 @@ class DenoiserConfig(EstimatorConfig):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Denoiser:
         """Build; raises :class:`ConfigError` on discrete outputs or unknown stream names."""
+        require_disjoint(outputs, given, "estimator 'denoiser'")
         names = {s.name for s in outputs}
         for spec in outputs:
             spec.require(discrete=False, reader="estimator 'denoiser'")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.errors import ConfigError
-from wamkit.estimators.regressor import require_trunk
+from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.tokens import StreamTokens, with_given
 from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean

@@ -10,20 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.errors import ConfigError
+from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
 from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
 from wamkit.types import Budget
-
-
-def require_trunk(trunk: Trunk | None, reader: str) -> Trunk:
-    """Return the trunk, or raise :class:`ConfigError` for an estimator that was configured without one."""
-    if trunk is None:
-        raise ConfigError(
-            f"{reader} runs on a trunk: set its `trunk` to the name of one of the design's trunks"
-        )
-    return trunk
 
 
 @EstimatorConfig.register_subclass("regressor")
@@ -41,6 +32,7 @@ class RegressorConfig(EstimatorConfig):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Regressor:
         """Build; raises :class:`ConfigError` on discrete outputs."""
+        require_disjoint(outputs, given, "estimator 'regressor'")
         for spec in outputs:
             spec.require(discrete=False, reader="estimator 'regressor'")
         return Regressor(self, outputs, given, require_trunk(trunk, "estimator 'regressor'"))

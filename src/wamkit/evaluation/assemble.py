@@ -9,13 +9,14 @@ from typing import Any
 import draccus
 import torch
 
+from wamkit.config import config_hash
 from wamkit.evaluation.episodes import Imagined, Run
 from wamkit.evaluation.filmstrip import Filmstrip, make_strip
 from wamkit.evaluation.latency import Probe, judge
 from wamkit.evaluation.loop import LoopResult
 from wamkit.evaluation.machine import device_names, peak_memory_mb, versions
 from wamkit.evaluation.pilot import PolicyPilot, TimedCall
-from wamkit.evaluation.report import Horizon, Report, config_hash, score
+from wamkit.evaluation.report import Horizon, Report, score
 from wamkit.evaluation.statistics import summarise
 
 

@@ -62,7 +62,7 @@ def render(reports: Sequence[Report]) -> str:
 
 def _headline(report: Report) -> str:
     lines = [f'<p class="headline"><strong>{escape(report.headline())}</strong></p>']
-    placed = " · ".join(str(part) for part in report.design.get("tuple", ()))
+    placed = " · ".join(str(cell) for cell in report.design.get("tuple", {}).values())
     formula, is_wam = report.design.get("formula"), report.design.get("is_wam")
     kind = (
         {True: "World Action Model", False: "no World Action Model"}.get(is_wam, "")

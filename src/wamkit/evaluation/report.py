@@ -8,9 +8,8 @@ score is computed again from the episodes and compared, so that a report cannot 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import draccus
 import draccus.utils
 
+from wamkit.config import config_hash
 from wamkit.errors import DataError
 from wamkit.evaluation.filmstrip import Filmstrip, load_strips, save_pictures, write_atomically
 from wamkit.evaluation.statistics import MeanRate, Summary, mean_rate, rate_of
@@ -274,9 +274,3 @@ def _score(episodes: Sequence[EpisodeRecord]) -> Score:
     statuses = {status: sum(e.status == status for e in episodes) for status in STATUSES}
     rate = rate_of(statuses["success"], len(episodes) - statuses["error"])
     return Score(rate.n, rate.successes, rate.rate, (rate.low, rate.high), statuses)
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """SHA-256 of the resolved config as canonical JSON."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
