@@ -150,7 +150,7 @@ def loader_wait(dataset: Dataset) -> list[float]:
     return shares
 
 
-def evaluate_over_sim(dataset: Dataset, slots: int = 24) -> list[float]:
+def evaluate_over_sim(dataset: Dataset, slots: int = 32) -> list[float]:
     """Closed loop with the joint design, over the same simulators, actions and renderings without a policy."""
     design = build("joint", dataset).eval()
     config = EvaluationConfig(
@@ -184,7 +184,7 @@ def main() -> None:
     bounds = {"evaluate_over_sim": 1.3, "loader_wait_fraction": 0.05}
     table = Table("figure", "median", "min", "max", "rounds", "must be under")
     for name, values in rounds.items():
-        shown = [f"{v:.3f}" for v in (statistics.median(values), min(values), max(values))]
+        shown = [f"{v:.4f}" for v in (statistics.median(values), min(values), max(values))]
         table.add_row(name, *shown, str(len(values)), str(bounds.get(name, "")))
     Console().print(table)
     result = {

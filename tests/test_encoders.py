@@ -105,9 +105,9 @@ def test_a_keypoint_is_where_its_channel_peaks(row: int, column: int) -> None:
     """One bright cell of a 6 x 8 map: (row, column) in [-1, 1], and the value there, in closed form."""
     head = Keypoints(channels=1, keypoints=1, tokens=1, width=3)
     head.project = torch.nn.Sequential()  # look at the keypoints themselves
-    for layer, weight in ((head.where, 100.0), (head.what, 0.5)):
-        torch.nn.init.constant_(layer.weight, weight)
-        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        head.read.weight.copy_(torch.tensor([[100.0], [0.5]]))  # where, what
+        head.read.bias.zero_()
     features = torch.zeros(1, 1, 6, 8)
     features[0, 0, row, column] = 1.0
     expected = torch.tensor([(row + 0.5) / 3 - 1, (column + 0.5) / 4 - 1, 0.5])

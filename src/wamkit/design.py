@@ -316,7 +316,7 @@ class Design(nn.Module):
         values = {name: session.values[name] for name in session.values if name not in (given or {})}
         return Sampled(values, session.nfe, session.cost, stages.milliseconds)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def forecast(self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]) -> Called:
         """One call of the policy.
 

@@ -77,8 +77,7 @@ class Keypoints(nn.Module):
     def __init__(self, channels: int, keypoints: int, tokens: int, width: int) -> None:
         super().__init__()
         self.tokens = tokens
-        self.where = nn.Conv2d(channels, keypoints, 1)
-        self.what = nn.Conv2d(channels, keypoints, 1)
+        self.read = nn.Linear(channels, 2 * keypoints)  # what draws a keypoint to a cell, and what is found there
         self.sharpness = nn.Parameter(torch.ones(keypoints, 1))
         self.project = nn.Sequential(
             nn.Linear(3 * keypoints, 2 * width), nn.GELU(), nn.Linear(2 * width, tokens * width)
@@ -87,11 +86,12 @@ class Keypoints(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """See the class."""
         h, w = features.shape[-2:]
-        weights = F.softmax(self.where(features).flatten(2) * self.sharpness, dim=-1)  # (B, K, h * w)
+        where, what = self.read(features.flatten(2).transpose(1, 2)).transpose(1, 2).chunk(2, dim=1)
+        weights = F.softmax(where * self.sharpness, dim=-1)  # (B, K, h * w)
         rows = (torch.arange(h, device=features.device) + 0.5) * (2 / h) - 1
         columns = (torch.arange(w, device=features.device) + 0.5) * (2 / w) - 1
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).view(h * w, 2)
-        content = (weights * self.what(features).flatten(2)).sum(dim=-1, keepdim=True)
+        content = (weights * what).sum(dim=-1, keepdim=True)
         points = torch.cat((weights @ grid, content), dim=-1)  # (B, K, 3)
         return self.project(points.flatten(1)).unflatten(1, (self.tokens, -1))
 
