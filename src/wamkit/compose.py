@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -135,7 +135,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner.goal if planner else None,
     )
     past_blocks = max((e.past for e in estimators.values()), default=0)
-    check_past(config, past_blocks)
+    check_past(config, past_blocks, substrates)
     config.controller.horizon(config.horizon)
     return Parts(
         encoders={name: c.build(data, window, config.width) for name, c in config.encoders.items()},
@@ -149,6 +149,19 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner=planner,
         past_blocks=past_blocks,
     )
+
+
+def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
+    """Names of the extras of an observation that encoders or substrates read."""
+    found = {name for part in parts if isinstance(part, Encoder | Substrate) for name in part.extras}
+    return tuple(sorted(found))
+
+
+def required_extras(config: DesignConfig, data: DataSpec) -> tuple[str, ...]:
+    """Extras that a dataset has to deliver to train this design."""
+    window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    encoders = [c.build(data, window, config.width) for c in config.encoders.values()]
+    return extras_of([*encoders, *(c.build(data) for c in config.substrates.values())])
 
 
 def check_names(config: DesignConfig) -> None:
@@ -212,10 +225,16 @@ def build_estimator(
     return part.build(tuple(outputs.values()), tuple(given.values()), trunk)
 
 
-def check_past(config: DesignConfig, blocks: int) -> None:
+def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Substrate]) -> None:
     """A design that keeps its past must be called once per stride and see one observation per call."""
     if not blocks:
         return
+    for name, future in config.futures.items():
+        if substrates[future.substrate].relative:
+            raise ConfigError(
+                f"future {name!r}: substrate {future.substrate!r} is relative to the moment of prediction, and an "
+                f"estimator that keeps a past reads futures off single observations. Use another substrate."
+            )
     if config.observation != (0,):
         raise ConfigError(
             f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
@@ -242,7 +261,7 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
         past_actions=k * stride,
         horizon=config.horizon,
         future=tuple(offsets),
-        goal=bool(config.goals),
+        goal=bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values()),
     )
     decodable = [f.offsets for f in config.futures.values() if parts.substrates[f.substrate].decodable]
     acting = WindowSpec(

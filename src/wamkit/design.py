@@ -10,14 +10,14 @@ for training (losses) and for acting (samples), and never asks which part it hol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
-from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, read_windows
+from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, extras_of, read_windows
 from wamkit.controllers import Controller
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
@@ -78,6 +78,11 @@ class Design(nn.Module):
     def controller(self) -> Controller:
         """The controller it was composed with."""
         return self.config.controller
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Extras that have to be there when acting."""
+        return extras_of(self.encoders.values())
 
     @property
     def observation_spec(self) -> ObservationSpec:
@@ -197,7 +202,8 @@ class Design(nn.Module):
                 found[name] = Target(values, pad)
             elif spec.role in ("future", "goal"):
                 source = self._source(batch, name)
-                found[name] = Target(self._substrate(name).encode(source), source.pad)
+                now = batch.observation.steps([-1])
+                found[name] = Target(self._substrate(name).encode(source, now), source.pad)
         return found
 
     def _source(self, batch: Batch, name: str) -> Observation:
@@ -217,7 +223,8 @@ class Design(nn.Module):
             past = self._past(
                 batch.observation, batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
             )
-        context = self.encode_context(batch.observation.steps(slice(-len(self.window.observation), None)))
+        seen = batch.observation.steps(slice(-len(self.window.observation), None))
+        context = self.encode_context(replace(seen, goal=batch.goal))
         rows = batch.action.shape[0]
         terms: dict[str, Tensor] = {}
         inferred: dict[str, Tensor] = {}

@@ -17,11 +17,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
+from wamkit.errors import ConfigError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.types import Batch, Budget, Observation, WindowSpec
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
+Layout = Sequence[tuple[str, int]]
 Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space"]
 
 
@@ -33,11 +35,22 @@ class DataSpec:
         observation: cameras, state and rate.
         action: the embodiment's action.
         stats: feature key -> statistic name (mean, std, min, max, q01, ...) -> values.
+        extras: name -> shape per step of the further features that the dataset has (depth, poses, contacts).
     """
 
     observation: ObservationSpec
     action: ActionSpec
     stats: Mapping[str, Mapping[str, np.ndarray]]
+    extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def extra(self, name: str, reader: str) -> tuple[int, ...]:
+        """Shape of an extra; raises :class:`ConfigError` when the dataset does not have it."""
+        if name not in self.extras:
+            raise ConfigError(
+                f"{reader} needs the extra {name!r}, which the dataset does not have. "
+                f"{did_you_mean(name, self.extras)} Collect with `record` to store ground truth."
+            )
+        return self.extras[name]
 
 
 class Windows(Protocol):
@@ -52,7 +65,15 @@ class Windows(Protocol):
 
 
 class Encoder(nn.Module, ABC):
-    """Observation -> context tokens."""
+    """Observation -> context tokens.
+
+    Attributes:
+        extras: names of the extras of an observation that it reads, in training and when acting.
+        goal: whether it reads the goal observation (the last one of the episode, or what the caller asks for).
+    """
+
+    extras: tuple[str, ...] = ()
+    goal: bool = False
 
     @abstractmethod
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
@@ -60,8 +81,16 @@ class Encoder(nn.Module, ABC):
 
 
 class Substrate(nn.Module, ABC):
-    """Future observation <-> the values of a future stream s."""
+    """Future observation <-> the values of a future stream s.
 
+    Attributes:
+        extras: names of the extras of an observation that the target is made of; needed in training only.
+        relative: whether a target is relative to "now" (motion), so that it cannot be read off one observation.
+        decodable: whether :meth:`decode` gives images.
+    """
+
+    extras: tuple[str, ...] = ()
+    relative: bool = False
     category: ClassVar[Category]
     variant: ClassVar[str]
     decodable: bool = False
@@ -76,8 +105,13 @@ class Substrate(nn.Module, ABC):
         """Shape of a stream of this substrate over ``steps`` time steps."""
 
     @abstractmethod
-    def encode(self, observation: Observation) -> Tensor:
-        """(B, T) observations -> values (B, T, N, D) or ids (B, T, N). No gradient flows into a target."""
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """(B, T) observations -> values (B, T, N, D) or ids (B, T, N). No gradient flows into a target.
+
+        Args:
+            observation: what was seen at the T steps.
+            now: (B, 1), what was seen when the prediction was made. Always given where ``relative``.
+        """
 
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Values -> camera -> (B, T, 3, height, width) uint8. Only where ``decodable``."""
@@ -117,6 +151,7 @@ class Trunk(nn.Module, ABC):
         attend: Tensor | None = None,
         pad: Tensor | None = None,
         times: Tensor | None = None,
+        layout: Layout = (),
     ) -> tuple[Tensor, Cache]:
         """Run the network over new tokens.
 
@@ -126,6 +161,8 @@ class Trunk(nn.Module, ABC):
             attend: (N, N) or (B, N, N) bool among the new tokens, True where row may read column; None = all.
             pad: (B, N) bool, True for new tokens that nobody may read.
             times: (B, N) int64 block index of each new token, for the relative time bias; None = no bias.
+            layout: runs of new tokens in order, (stream, length) each, for trunks with an expert per stream;
+                empty for context tokens.
 
         Returns:
             hidden (B, N, D) and the cache of the new tokens alone.

@@ -27,6 +27,8 @@ class Observation:
         extras: further per-step ground truth of a dataset, name -> (B, T, ...) (depth, poses, contacts).
         past_action: (B, P, A), float32, the actions executed before "now", or None when nobody asked.
         past_action_pad: (B, P), bool, True where no action was executed (the start of the episode).
+        missing: modality -> (B, T), bool, True where its sensor gave nothing; the buffer then holds garbage.
+        goal: the observation that is to be reached, T = 1, or None when nobody says.
     """
 
     images: Mapping[str, Tensor]
@@ -36,6 +38,8 @@ class Observation:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     past_action: Tensor | None = None
     past_action_pad: Tensor | None = None
+    missing: Mapping[str, Tensor] = field(default_factory=dict)
+    goal: Observation | None = None
 
     @property
     def batch_size(self) -> int:
@@ -52,6 +56,8 @@ class Observation:
             extras={k: v[:, index] for k, v in self.extras.items()},
             past_action=self.past_action,
             past_action_pad=self.past_action_pad,
+            missing={k: v[:, index] for k, v in self.missing.items()},
+            goal=self.goal,
         )
 
 

@@ -131,9 +131,10 @@ class Autoregressor(Estimator):
         tokens = torch.cat((begin, known), dim=1) + self._slots(names)
         length = tokens.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-        hidden, _ = self.trunk(tokens, cache=cache, attend=causal)
         order = self.order(names)
         sizes = [(p.stop - p.start) * self._stream(p.stream).spec.tokens for p in order]
+        layout = [(p.stream, size) for p, size in zip(order, sizes, strict=True)]
+        hidden, _ = self.trunk(tokens, cache=cache, attend=causal, layout=layout)
         parts = hidden.split(sizes, dim=1)
         return [self._stream(p.stream).outward(h) for p, h in zip(order, parts, strict=True)]
 
@@ -188,7 +189,7 @@ class Autoregressor(Estimator):
             slots = stream.position[piece.start : piece.stop].flatten(0, 1)
             forced = call.given.get(piece.stream)
             for j, slot in enumerate(slots):
-                hidden, fresh = self.trunk(token + slot, cache=cache)
+                hidden, fresh = self.trunk(token + slot, cache=cache, layout=[(piece.stream, 1)])
                 cache = cache.append(fresh)
                 if forced is None:
                     ids = self._choose(stream.outward(hidden[:, 0]), noise)

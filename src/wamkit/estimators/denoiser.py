@@ -110,7 +110,13 @@ class Denoiser(Estimator):
         lengths = [t.shape[1] for t in tokens]
         attend = self._visible([levels[name] for name in names], lengths)
         clock = None if times is None else times[:, None].expand(-1, sum(lengths))
-        hidden, _ = self.trunk(torch.cat(tokens, dim=1), cache=cache, attend=attend, times=clock)
+        hidden, _ = self.trunk(
+            torch.cat(tokens, dim=1),
+            cache=cache,
+            attend=attend,
+            times=clock,
+            layout=list(zip(names, lengths, strict=True)),
+        )
         parts = split_tokens(hidden, lengths)
         return {name: self._stream(name).read(part) for name, part in zip(names, parts, strict=True)}
 
@@ -151,9 +157,8 @@ class Denoiser(Estimator):
         if self.memory is not None:
             assert past is not None
             tokens, pad, clock = self.memory.tokens(past, self._embed)
-            _, history = self.trunk(
-                tokens, cache=cache, pad=pad, times=clock, attend=self.memory.block_causal(clock[0])
-            )
+            attend, layout = self.memory.block_causal(clock[0]), self.memory.layout(past.pad.shape[1])
+            _, history = self.trunk(tokens, cache=cache, pad=pad, times=clock, attend=attend, layout=layout)
             cache, times = cache.append(history), clock[:, -1] + 1
         draws = self.config.draws
         clean = {name: targets[name].values.repeat_interleave(draws, dim=0) for name in outputs}
@@ -221,6 +226,9 @@ class Denoiser(Estimator):
             return carry
         tokens, pad, _ = self.memory.tokens(past, self._embed)
         clock = carry["count"][:, None].expand(-1, tokens.shape[1])
-        _, block = self.trunk(tokens, cache=context.append(carry["cache"]), pad=pad, times=clock)
+        layout = self.memory.layout(1)
+        _, block = self.trunk(
+            tokens, cache=context.append(carry["cache"]), pad=pad, times=clock, layout=layout
+        )
         kept = carry["cache"].append(block).last(carry["cache"].length)
         return {"cache": kept, "count": carry["count"] + 1}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wamkit.errors import ConfigError
+from wamkit.protocols import Layout
 from wamkit.streams import Past, StreamSpec
 
 
@@ -53,6 +54,12 @@ class BlockMemory:
         pad = torch.cat(pads, dim=2).flatten(1, 2)
         clock = torch.arange(k, device=pad.device).repeat_interleave(self.tokens_per_block)
         return tokens, pad, clock[None].expand(b, -1)
+
+    def layout(self, blocks: int) -> Layout:
+        """Which stream each run of tokens of ``blocks`` blocks belongs to."""
+        assert self.action is not None
+        one = [(self.action.name, self.action.length), *((s.name, s.tokens) for s in self.futures)]
+        return one * blocks
 
     @staticmethod
     def block_causal(clock: Tensor) -> Tensor:

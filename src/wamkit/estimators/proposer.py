@@ -61,7 +61,8 @@ class Proposer(Estimator):
         """Mean and standard deviation, each (B, T, N, D)."""
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         queries = self.output.position.flatten(0, 1)[None].expand(call.rows, -1, -1)
-        hidden, _ = self.trunk(queries, cache=cache)
+        layout = [(self.output.spec.name, self.output.spec.length)]
+        hidden, _ = self.trunk(queries, cache=cache, layout=layout)
         unit = torch.sigmoid(self.spread(hidden)).unflatten(1, (-1, self.output.spec.tokens))
         std = self.config.min_std + (self.config.max_std - self.config.min_std) * unit
         return self.output.read(hidden), std

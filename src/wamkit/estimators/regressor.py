@@ -64,7 +64,8 @@ class Regressor(Estimator):
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         streams: list[StreamTokens] = [self.outputs[name] for name in outputs]  # type: ignore[misc]
         queries = torch.cat([s.position.flatten(0, 1) for s in streams])[None].expand(call.rows, -1, -1)
-        hidden, _ = self.trunk(queries, cache=cache)
+        layout = [(s.spec.name, s.spec.length) for s in streams]
+        hidden, _ = self.trunk(queries, cache=cache, layout=layout)
         parts = split_tokens(hidden, [s.spec.length for s in streams])
         return {name: s.read(part) for name, s, part in zip(outputs, streams, parts, strict=True)}
 

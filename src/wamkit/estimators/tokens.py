@@ -64,8 +64,9 @@ def with_given(trunk: Trunk, streams: Mapping[str, StreamTokens], call: Call) ->
     names = [name for name in streams if name in call.given]
     if not names:
         return call.context
-    tokens = torch.cat([streams[name].embed(call.given[name]) for name in names], dim=1)
-    _, cache = trunk(tokens, cache=call.context)
+    parts = [streams[name].embed(call.given[name]) for name in names]
+    layout = [(name, part.shape[1]) for name, part in zip(names, parts, strict=True)]
+    _, cache = trunk(torch.cat(parts, dim=1), cache=call.context, layout=layout)
     return call.context.append(cache)
 
 

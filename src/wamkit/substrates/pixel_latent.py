@@ -89,7 +89,7 @@ class PixelLatent(Substrate):
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
 
     @torch.no_grad()
-    def encode(self, observation: Observation) -> Tensor:
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """(B, T) frames -> (B, T, N, D) or (B, T, N) ids."""
         rows = []
         for camera in self.cameras:

@@ -48,6 +48,6 @@ class Proprioception(Substrate):
         return StreamSpec(name, role, steps, 1, self.width)
 
     @torch.no_grad()
-    def encode(self, observation: Observation) -> Tensor:
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.protocols.Substrate`."""
         return self.normalize(observation.state)[:, :, None]

@@ -93,7 +93,7 @@ class TeacherFeature(Substrate):
         return self.teacher(images.float() / 127.5 - 1).flatten(2).transpose(1, 2)
 
     @torch.no_grad()
-    def encode(self, observation: Observation) -> Tensor:
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """(B, T) frames -> (B, T, N, D) with zero mean and unit variance per feature."""
         rows = []
         for camera in self.cameras:

@@ -42,6 +42,7 @@ def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | Non
         "design": encode(design.config),
         "observation": dataclasses.asdict(data.observation),
         "action": dataclasses.asdict(data.action),
+        "extras": {name: list(shape) for name, shape in data.extras.items()},
         "versions": {"wamkit": wamkit.__version__, "torch": torch.__version__},
     }
     stats = {
@@ -91,6 +92,7 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
         decode(ObservationSpec, config["observation"], f"{folder / CONFIG}, observation"),
         decode(ActionSpec, config["action"], f"{folder / CONFIG}, action"),
         {f: {n: np.asarray(v) for n, v in values.items()} for f, values in stats.items()},
+        {name: tuple(shape) for name, shape in config["extras"].items()},
     )
     design = Design(decode(DesignConfig, config["design"], f"{folder / CONFIG}, design"), data)
     state = load_file(folder / MODEL)

@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.compose import DesignConfig
+from wamkit.compose import DesignConfig, required_extras
 from wamkit.config import encode
 from wamkit.data import Batches, Dataset
+from wamkit.data.layout import EXTRA_PREFIX
 from wamkit.design import Design, Losses
 from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec
@@ -100,7 +101,19 @@ class Run:
 def data_spec(dataset: Dataset) -> DataSpec:
     """What a design needs to know of a dataset."""
     stats = {name: dataclasses.asdict(values) for name, values in dataset.stats.items()}
-    return DataSpec(dataset.observation_spec, dataset.action_spec, stats)
+    extras = {
+        key.removeprefix(EXTRA_PREFIX): tuple(feature["shape"])
+        for key, feature in dataset.info["features"].items()
+        if key.startswith(EXTRA_PREFIX)
+    }
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, extras)
+
+
+def open_dataset(config: TrainConfig) -> Dataset:
+    """The dataset with the extras that the design reads; raises when it lacks one."""
+    plain = Dataset(config.dataset)
+    extras = required_extras(config.design, data_spec(plain))
+    return Dataset(config.dataset, extras=extras) if extras else plain
 
 
 def latest_checkpoint(out: Path) -> Path | None:
@@ -161,7 +174,7 @@ def trim_log(path: Path, step: int) -> None:
 def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) -> Path:
     """Train a design, resuming where a killed run stopped; returns the folder of the final checkpoint."""
     torch.set_num_threads(config.threads)
-    dataset = Dataset(config.dataset)
+    dataset = open_dataset(config)
     run = start(config, dataset)
     trim_log(config.out / "log.jsonl", run.step)
     batches = Batches(dataset, run.design.training_window, config.batch_size, config.seed, run.step)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from wamkit.cache import Cache
 from wamkit.errors import ConfigError
-from wamkit.protocols import Trunk, TrunkConfig
+from wamkit.protocols import Layout, Trunk, TrunkConfig
 
 NO_TIME = -1
 
@@ -92,6 +92,7 @@ class Transformer(Trunk):
         attend: Tensor | None = None,
         pad: Tensor | None = None,
         times: Tensor | None = None,
+        layout: Layout = (),
     ) -> tuple[Tensor, Cache]:
         """See :meth:`wamkit.protocols.Trunk.forward`."""
         b, n, _ = tokens.shape
