@@ -77,7 +77,9 @@ class Keypoints(nn.Module):
     def __init__(self, channels: int, keypoints: int, tokens: int, width: int) -> None:
         super().__init__()
         self.tokens = tokens
-        self.read = nn.Linear(channels, 2 * keypoints)  # what draws a keypoint to a cell, and what is found there
+        self.read = nn.Linear(
+            channels, 2 * keypoints
+        )  # what draws a keypoint to a cell, and what is found there
         self.sharpness = nn.Parameter(torch.ones(keypoints, 1))
         self.project = nn.Sequential(
             nn.Linear(3 * keypoints, 2 * width), nn.GELU(), nn.Linear(2 * width, tokens * width)
