@@ -186,7 +186,8 @@ class Design(nn.Module):
     # ------------------------------------------------------------------------------------------ training
 
     def fit(self, windows: Windows, seed: int) -> None:
-        """Fit codecs and teachers on the dataset, before training. They are frozen afterwards."""
+        """Fit codecs, teachers and tokenizers on the dataset, before training. They are frozen afterwards."""
+        self.action.fit(windows, seed)
         for name in sorted(self.substrates):
             substrate = self.substrates[name]
             assert isinstance(substrate, Substrate)

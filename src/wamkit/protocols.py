@@ -136,6 +136,9 @@ class ActionRepresentation(nn.Module, ABC):
     def decode(self, values: Tensor) -> Tensor:
         """Inverse of :meth:`encode`, clipped to the limits of the action spec: (B, H, A)."""
 
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Learn a tokenizer once, before the design is trained. Frozen afterwards, saved in buffers."""
+
 
 class Trunk(nn.Module, ABC):
     """Tokens -> tokens, with a cache of the keys and values that were computed before."""

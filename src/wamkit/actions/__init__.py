@@ -2,5 +2,6 @@
 
 from wamkit.actions.bins import Bins, BinsConfig
 from wamkit.actions.chunk import Chunk, ChunkConfig
+from wamkit.actions.fast import Fast, FastConfig
 
-__all__ = ["Bins", "BinsConfig", "Chunk", "ChunkConfig"]
+__all__ = ["Bins", "BinsConfig", "Chunk", "ChunkConfig", "Fast", "FastConfig"]

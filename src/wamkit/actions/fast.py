@@ -1,0 +1,152 @@
+"""Frequency-space action tokens (`ar.discrete-tokens`): FAST, Pertsch et al. 2025, section IV.
+
+A chunk is normalised by its quantiles, turned into cosine coefficients per dimension, scaled and rounded,
+flattened with the lowest frequencies of all dimensions first, and compressed by byte-pair merges that were learned
+on the training chunks. Smooth motion has few coefficients that matter, hence few tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import Tensor
+
+from wamkit.actions import byte_pairs
+from wamkit.errors import ConfigError, DataError, SpecError
+from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
+from wamkit.streams import StreamSpec
+from wamkit.transforms import Normalizer
+from wamkit.types import WindowSpec
+
+PAD = 0  # id of the padding behind a short code
+FIT_CHUNKS = 2000
+
+
+@ActionConfig.register_subclass("fast")
+@dataclass(frozen=True)
+class FastConfig(ActionConfig):
+    """Discrete actions: cosine transform and byte-pair merges, learned on the data (FAST, Pertsch et al. 2025).
+
+    Attributes:
+        scale: quantisation steps per unit of a coefficient. The root mean square error of a dimension over the
+            chunk is at most ``0.5 / scale``, in units of half the range between its 1 % and 99 % quantiles.
+        vocabulary: token ids in all: the padding, the values of a coefficient, the rest merges.
+        tokens: length of the code, padded; None for one that always suffices (one token per coefficient). A code
+            that is longer loses its end, which are the highest frequencies.
+        reach: normalised values beyond this saturate; 1 is the quantile.
+    """
+
+    scale: float = 10.0
+    vocabulary: int = 1024
+    tokens: int | None = None
+    reach: float = 1.5
+
+    def build(self, data: DataSpec, horizon: int) -> Fast:
+        """Build; raises :class:`ConfigError` when the vocabulary does not hold the values of a coefficient."""
+        if self.scale <= 0 or self.reach <= 0 or (self.tokens is not None and self.tokens < 1):
+            raise ConfigError(
+                f"action fast: scale {self.scale}, reach {self.reach} and tokens {self.tokens} must be positive"
+            )
+        # The orthonormal transform of values up to `reach` stays below reach * sqrt(H).
+        largest = math.ceil(self.scale * self.reach * math.sqrt(horizon))
+        least = 2 * largest + 2
+        if self.vocabulary < least:
+            raise ConfigError(
+                f"action fast: vocabulary {self.vocabulary} is too small for coefficients up to +-{largest}; "
+                f"set it to more than {least}, or use a smaller scale than {self.scale}"
+            )
+        return Fast(self, data, horizon, largest)
+
+
+@final
+class Fast(ActionRepresentation):
+    """(B, H, A) physical <-> (B, 1, tokens) ids: the whole chunk is one step."""
+
+    merges: Tensor
+    transform: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, config: FastConfig, data: DataSpec, horizon: int, largest: int) -> None:
+        super().__init__()
+        self.config = config
+        self.horizon = horizon
+        self.width = data.action.width
+        self.largest = largest
+        self.alphabet = 2 * largest + 1
+        self.length = horizon * self.width if config.tokens is None else config.tokens
+        self.normalize = Normalizer(data.stats, "action", "quantile")
+        room = config.vocabulary - self.alphabet - 1
+        # Learned, so it is saved with the weights; rows of -1 are merges that the data did not ask for.
+        self.register_buffer("merges", torch.full((room, 2), -1, dtype=torch.long))
+        matrix = torch.from_numpy(dct(np.eye(horizon), axis=0, norm="ortho").astype(np.float32))
+        self.register_buffer("transform", matrix, persistent=False)
+        self.register_buffer("low", torch.tensor(data.action.low), persistent=False)
+        self.register_buffer("high", torch.tensor(data.action.high), persistent=False)
+
+    def spec(self, name: str) -> StreamSpec:
+        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        return StreamSpec(name, "action", 1, self.length, 1, self.config.vocabulary, self.horizon)
+
+    def _learned(self) -> list[byte_pairs.Pair]:
+        return [(int(a), int(b)) for a, b in self.merges.tolist() if a >= 0]
+
+    def symbols(self, action: Tensor) -> np.ndarray:
+        """(B, H, A) -> quantised coefficients as symbols (B, H * A), low frequencies first."""
+        if action.shape[1] != self.horizon:
+            raise SpecError(
+                f"action fast codes chunks of {self.horizon} ticks as a whole, but got {action.shape[1]} ticks. "
+                f"A design that keeps its past needs stride = horizon = {self.horizon}, or another representation."
+            )
+        reach = self.config.reach
+        coefficients = self.transform @ self.normalize(action).clamp(-reach, reach)
+        steps = (coefficients * self.config.scale).round().clamp(-self.largest, self.largest)
+        return (steps.long() + self.largest).flatten(1).cpu().numpy()
+
+    def encode(self, action: Tensor) -> Tensor:
+        """(B, H, A) -> (B, 1, tokens) int64 ids; raises :class:`SpecError` on chunks of another length."""
+        codes = byte_pairs.encode(self.symbols(action), self.alphabet, self._learned())
+        ids = np.full((len(codes), self.length), PAD)
+        for row, code in zip(ids, codes, strict=True):
+            kept = code[: self.length]
+            row[: len(kept)] = kept + 1
+        return torch.from_numpy(ids).to(action.device)[:, None]
+
+    def decode(self, values: Tensor) -> Tensor:
+        """(B, 1, tokens) ids -> (B, H, A), clipped to the limits. Any ids: what is missing at the end is zero."""
+        table = [[], *byte_pairs.expansions(self.alphabet, self._learned())]
+        table += [[] for _ in range(self.config.vocabulary - len(table))]  # ids that no merge was learned for
+        size = self.horizon * self.width
+        steps = np.full((len(values), size), self.largest)
+        for row, ids in zip(steps, values[:, 0].tolist(), strict=True):
+            found = [symbol for i in ids for symbol in table[i]][:size]
+            row[: len(found)] = found
+        coefficients = torch.from_numpy((steps - self.largest) / self.config.scale).to(self.transform)
+        chunk = self.transform.T @ coefficients.unflatten(1, (self.horizon, self.width))
+        return self.normalize.inverse(chunk).clamp(self.low, self.high)
+
+    @torch.no_grad()
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Learn the merges; raises :class:`DataError` when a training chunk does not fit into ``tokens``."""
+        rng = np.random.default_rng(seed)
+        index = np.sort(rng.permutation(windows.num_frames)[:FIT_CHUNKS])
+        window = WindowSpec(horizon=self.horizon)
+        chunks = [
+            windows.windows(part, window).action for part in np.array_split(index, len(index) // 64 + 1)
+        ]
+        rows = self.symbols(torch.cat(chunks).to(self.low.device))
+        learned = byte_pairs.train(rows, self.alphabet, len(self.merges))
+        self.merges.fill_(-1)
+        if learned:
+            self.merges[: len(learned)] = torch.tensor(learned)
+        longest = max(len(code) for code in byte_pairs.encode(rows, self.alphabet, learned))
+        if longest > self.length:
+            raise DataError(
+                f"action fast: a training chunk needs {longest} tokens, but `tokens` is {self.length}. "
+                f"Set it to {longest} or more, or lower `scale` ({self.config.scale})."
+            )
