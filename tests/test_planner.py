@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wamkit.errors import BudgetError, ConfigError
-from wamkit.planners import CEM, CEMConfig
+from wamkit.planners import CEM, CandidateScoringConfig, CEMConfig
+from wamkit.planners.goal_cost import goal_cost
 from wamkit.protocols import PlanResult
-from wamkit.streams import RowNoise
+from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
 
 DYNAMICS = torch.tensor([[1.0, 0.5], [0.0, 1.0]])  # position and velocity
@@ -163,3 +164,40 @@ def test_errors() -> None:
         plan(cem(), goals((0.0, 0.0)), Budget(candidates=0))
     with pytest.raises(BudgetError, match="iterations -1 at least 0"):
         plan(cem(), goals((0.0, 0.0)), Budget(iterations=-1))
+
+
+def test_best_of_n_takes_the_argmin_and_one_is_the_base_policy() -> None:
+    candidates = torch.tensor([3.0, 1.0, 2.0]).view(1, 3, 1, 1, 1)
+    planner = CandidateScoringConfig(candidates=3).build()
+    goal = torch.zeros(1, 1, 1, 1)
+    noise = RowNoise([0])
+    done = planner.plan(lambda n: candidates[:, :n], lambda a: a, goal, Budget(), noise)
+    assert done.action.item() == 1.0
+    assert done.cost.item() == 1.0
+    assert done.evaluations == 3
+    one = planner.plan(lambda n: candidates[:, :n], lambda a: a, goal, Budget(candidates=1), noise)
+    assert one.action.item() == 3.0
+    with pytest.raises(BudgetError, match="no iterations"):
+        planner.plan(lambda n: candidates[:, :n], lambda a: a, goal, Budget(iterations=2), noise)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_more_candidates_never_cost_more_with_a_true_model(seed: int) -> None:
+    drawn = torch.randn(1, 16, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
+    goal, noise = torch.zeros(1, 1, 2, 2), RowNoise([0])
+    planner = CandidateScoringConfig().build()
+    costs = [
+        planner.plan(lambda n: drawn[:, :n], lambda a: a, goal, Budget(candidates=n), noise).cost.item()
+        for n in (1, 2, 4, 8, 16)
+    ]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_ids_are_compared_by_the_share_that_differs_and_cem_refuses_them() -> None:
+    future = torch.tensor([[[[1, 2, 3, 4]], [[1, 2, 0, 0]]]])  # (B, n, F, M)
+    assert goal_cost(future, torch.tensor([[[1, 2, 3, 0]]])).tolist() == [[0.25, 0.25]]
+    ids = StreamSpec("action", "action", 2, 1, 1, vocabulary=8)
+    with pytest.raises(ConfigError, match="planner 'cem' needs continuous values"):
+        CEMConfig().build().check(ids)
+    CandidateScoringConfig().build().check(ids)

@@ -123,6 +123,8 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     }
     estimators = {name: build_estimator(name, config, streams, trunks) for name in config.estimators}
     planner = config.planner.build() if config.planner is not None else None
+    if planner is not None and ACTION in streams:
+        planner.check(streams[ACTION])
     facts = {
         name: EstimatorFacts(e.family, config.estimators[name].trunk, e.processes, e.past)
         for name, e in estimators.items()

@@ -262,6 +262,9 @@ class Planner(ABC):
     future: str
     goal: str
 
+    def check(self, action: StreamSpec) -> None:  # noqa: B027 (a planner may search anything)
+        """Raise :class:`ConfigError` when actions of this representation cannot be searched."""
+
     @abstractmethod
     def plan(
         self,

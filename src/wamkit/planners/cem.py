@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from wamkit.errors import BudgetError, ConfigError
+from wamkit.planners.goal_cost import goal_cost
 from wamkit.protocols import Planner, PlannerConfig, PlanResult
-from wamkit.streams import RowNoise
+from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
 
 
@@ -54,6 +55,10 @@ class CEM(Planner):
         self.config = config
         self.future = config.future
         self.goal = config.goal
+
+    def check(self, action: StreamSpec) -> None:
+        """See :class:`wamkit.protocols.Planner`: elites are averaged, so actions must be continuous."""
+        action.require(discrete=False, reader="planner 'cem'")
 
     def plan(
         self,
@@ -104,7 +109,7 @@ class CEM(Planner):
     ) -> Tensor:
         """(B, n)."""
         future = predict(candidates)  # (B, n, F, M, D)
-        cost = (future[:, :, -1] - goal).square().mean(dim=(-2, -1))
+        cost = goal_cost(future, goal)
         if self.config.deviation_cost:
             deviation = ((candidates - centre) / spread.clamp(min=1e-3)).square().mean(dim=(-3, -2, -1))
             cost = cost + self.config.deviation_cost * deviation

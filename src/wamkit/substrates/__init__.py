@@ -2,7 +2,10 @@
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
 from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
+from wamkit.substrates.polyline import Polyline, PolylineConfig
+from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
 from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
+from wamkit.substrates.quantized import Quantized, QuantizedConfig
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
 
 __all__ = [
@@ -14,8 +17,14 @@ __all__ = [
     "PatchVQConfig",
     "PixelLatent",
     "PixelLatentConfig",
+    "Polyline",
+    "PolylineConfig",
+    "PoseStream",
+    "PoseStreamConfig",
     "Proprioception",
     "ProprioceptionConfig",
+    "Quantized",
+    "QuantizedConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
 ]

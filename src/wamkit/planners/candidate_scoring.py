@@ -1,0 +1,68 @@
+"""Propose, foresee, score, choose (`pl.candidate-scoring`; eq. 6, 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import BudgetError, ConfigError
+from wamkit.planners.goal_cost import goal_cost
+from wamkit.protocols import Planner, PlannerConfig, PlanResult
+from wamkit.streams import RowNoise
+from wamkit.types import Budget
+
+
+@PlannerConfig.register_subclass("candidate_scoring")
+@dataclass(frozen=True)
+class CandidateScoringConfig(PlannerConfig):
+    """Best of n proposals by their predicted distance to the goal (survey, eq. 6 and 10).
+
+    Attributes:
+        future: future stream that is scored.
+        goal: goal stream that it is compared with.
+        candidates: proposals per call; 1 is the base policy.
+    """
+
+    future: str = "future"
+    goal: str = "goal"
+    candidates: int = 8
+
+    def build(self) -> CandidateScoring:
+        """Build; raises :class:`ConfigError` without a candidate."""
+        if self.candidates < 1:
+            raise ConfigError(f"planner 'candidate_scoring': candidates {self.candidates} must be at least 1")
+        return CandidateScoring(self)
+
+
+@final
+class CandidateScoring(Planner):
+    """Works on any representation of actions and futures, because it never averages candidates."""
+
+    def __init__(self, config: CandidateScoringConfig) -> None:
+        self.config = config
+        self.future = config.future
+        self.goal = config.goal
+
+    def plan(
+        self,
+        propose: Callable[[int], Tensor],
+        predict: Callable[[Tensor], Tensor],
+        goal: Tensor,
+        budget: Budget,
+        noise: RowNoise,
+    ) -> PlanResult:
+        """See :class:`wamkit.protocols.Planner`. The executed candidate is the argmin of the costs."""
+        n = self.config.candidates if budget.candidates is None else budget.candidates
+        if n < 1 or budget.iterations:
+            raise BudgetError(
+                f"planner 'candidate_scoring': candidates {n} must be at least 1, and it has no iterations "
+                f"(asked for {budget.iterations})"
+            )
+        candidates = propose(n)
+        cost, index = goal_cost(predict(candidates), goal).min(dim=1)
+        chosen = candidates[torch.arange(len(index), device=index.device), index]
+        return PlanResult(chosen, cost, n)
