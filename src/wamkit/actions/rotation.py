@@ -1,0 +1,75 @@
+"""Forms of a rotation and their conversions (`ar.continuous-chunk`); 6D form: Zhou et al. 2019, section 4.
+
+Arrays are (..., n) with n the size of the form. Angles are in radians; ``euler_xyz`` turns about the fixed axes x,
+then y, then z; quaternions have the real part first and are returned with it non-negative; ``rot6d`` is the first
+two columns of the rotation matrix, one after the other; ``matrix`` is the matrix row by row.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torch.nn import functional as F
+
+from wamkit.errors import SpecError, did_you_mean
+
+Form = Literal["euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "matrix"]
+FORMS: tuple[Form, ...] = get_args(Form)
+SIZES: dict[Form, int] = {"euler_xyz": 3, "axis_angle": 3, "quaternion_wxyz": 4, "rot6d": 6, "matrix": 9}
+
+
+def require_form(form: str) -> Form:
+    """The form of this name; raises :class:`SpecError` with the nearest one."""
+    for known in FORMS:
+        if form == known:
+            return known
+    raise SpecError(f"rotation: unknown form {form!r}. {did_you_mean(form, FORMS)}")
+
+
+def parse(values: np.ndarray, form: Form) -> Rotation:
+    """(n, size of the form) -> n rotations. 6D values need not be orthonormal: Gram-Schmidt makes them so."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != SIZES[form]:
+        raise SpecError(f"rotation: {form} needs (n, {SIZES[form]}) values, got shape {values.shape}")
+    if form == "euler_xyz":
+        return Rotation.from_euler("xyz", values)
+    if form == "axis_angle":
+        return Rotation.from_rotvec(values)
+    if form == "quaternion_wxyz":
+        return Rotation.from_quat(values, scalar_first=True)
+    if form == "rot6d":
+        return Rotation.from_matrix(matrix_from_6d(torch.from_numpy(values)).numpy())
+    return Rotation.from_matrix(values.reshape(-1, 3, 3))
+
+
+def write(rotation: Rotation, form: Form) -> np.ndarray:
+    """n rotations -> (n, size of the form)."""
+    if form == "euler_xyz":
+        return rotation.as_euler("xyz")
+    if form == "axis_angle":
+        return rotation.as_rotvec()
+    if form == "quaternion_wxyz":
+        return rotation.as_quat(canonical=True, scalar_first=True)
+    matrix = rotation.as_matrix()
+    if form == "rot6d":
+        return np.concatenate((matrix[:, :, 0], matrix[:, :, 1]), axis=1)
+    return matrix.reshape(-1, 9)
+
+
+def convert(values: np.ndarray, source: Form, target: Form) -> np.ndarray:
+    """(..., size of source) -> (..., size of target), the same rotations in another form."""
+    values = np.asarray(values)
+    flat = write(parse(values.reshape(-1, values.shape[-1]), source), target)
+    return flat.reshape(*values.shape[:-1], SIZES[target])
+
+
+def matrix_from_6d(values: Tensor) -> Tensor:
+    """(..., 6) -> rotation matrices (..., 3, 3), with gradients: Gram-Schmidt on two columns (Zhou et al., eq. 15)."""
+    first, second = values[..., :3], values[..., 3:]
+    x = F.normalize(first, dim=-1)
+    y = F.normalize(second - (x * second).sum(dim=-1, keepdim=True) * x, dim=-1)
+    return torch.stack((x, y, torch.linalg.cross(x, y, dim=-1)), dim=-1)
