@@ -255,3 +255,22 @@ def test_demonstrations_succeed_under_noise_and_record_clean_actions(task: str) 
     env.restart(0)
     success = [env.advance(action).success for action in quiet.action]
     assert success.index(True) == len(success) - 5  # four ticks of tail
+
+
+def test_cameras_say_where_they_stand_and_objects_which_pixels_are_theirs() -> None:
+    env = build("drawer-open-v3", record=("camera", "object_id", "segmentation", "depth"))
+    env.reset(seed=3)
+    extras = env.observe()["extras"]
+    position, fovy = extras["camera.scene"][:3], extras["camera.scene"][7]
+    np.testing.assert_allclose(position, SCENE_POSE.position, atol=1e-6)
+    assert fovy == SCENE_POSE.fovy_deg
+    still, hand = extras["camera.scene"], extras["camera.gripper"]
+    env.advance(np.array([1.0, 0, 0, 0]))
+    env.advance(np.array([1.0, 0, 0, 0]))
+    after = env.observe()["extras"]
+    np.testing.assert_array_equal(after["camera.scene"], still)
+    assert np.linalg.norm(after["camera.gripper"][:3] - hand[:3]) > 1e-3
+    moving = extras["object_id.scene"] > 0
+    assert moving.any()
+    assert (extras["segmentation.scene"][moving] == SegmentClass.OBJECT).all()
+    assert (extras["segmentation.scene"] == SegmentClass.OBJECT).sum() > moving.sum()  # the drawer's case

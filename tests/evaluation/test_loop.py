@@ -164,6 +164,28 @@ def test_windows_repeat_the_first_observation_before_the_start_and_say_so() -> N
     assert window.task == ("go", "stop")
 
 
+def test_sensors_are_stacked_like_everything_else() -> None:
+    frames = {
+        tick: {
+            "images": {},
+            "state": np.array([tick]),
+            "task": "go",
+            "extras": {"force": np.full((2, 3), tick, np.float32), "touch": np.array([tick], np.uint8)},
+        }
+        for tick in range(4)
+    }
+    early = Run(PlannedEpisode("a", 0), 0, tick=1, frames=frames)
+    late = Run(PlannedEpisode("a", 1), 1, tick=3, frames=frames)
+    for frame in frames.values():
+        frame["images"]["scene"] = np.zeros((2, 2, 3), np.uint8)
+    spec = WindowSpec(observation=(-2, 0))
+    assert observe([early, late], spec, 3).extras == {}
+    seen = observe([early, late], spec, 3, ("force", "touch"))
+    assert seen.extras["force"].shape == (2, 2, 2, 3)
+    assert seen.extras["force"][:, :, 0, 0].tolist() == [[0.0, 1.0], [1.0, 3.0]]
+    assert seen.extras["touch"].dtype == torch.uint8
+
+
 def test_queue_keeps_a_slot_on_its_task_and_then_helps_the_longest() -> None:
     queue = Queue(
         [PlannedEpisode("a", 0), PlannedEpisode("b", 0), PlannedEpisode("a", 1), PlannedEpisode("b", 1)]

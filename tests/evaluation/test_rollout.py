@@ -20,6 +20,7 @@ from wamkit.evaluation.rollout import (
     EvaluationConfig,
     evaluate,
     plan_episodes,
+    prepare,
     pure_simulation,
     rollout,
     slot_groups,
@@ -40,6 +41,7 @@ class Wanderer:
         default_factory=lambda: WindowSpec(observation=(-2, 0), horizon=8, future=(2, 4))
     )
     name: str = "wanderer"
+    sensors: tuple[str, ...] = ()
     controller: Controller = dataclasses.field(default_factory=lambda: Chunked(4))
     observation_spec: ObservationSpec = dataclasses.field(default_factory=ENV.observation_spec)
     action_spec: ActionSpec = dataclasses.field(default_factory=ENV.action_spec)
@@ -50,6 +52,7 @@ class Wanderer:
     def forecast(
         self, observation: Observation, state: Tensor, budget: Budget, seeds: Sequence[int]
     ) -> tuple[Forecast, Tensor]:
+        assert set(observation.extras) == set(self.sensors)
         noise = [torch.rand(8, 4, generator=torch.Generator().manual_seed(s)) * 2 - 1 for s in seeds]
         now = {
             camera: image[:, -1:].expand(-1, 2, -1, -1, -1) for camera, image in observation.images.items()
@@ -125,6 +128,24 @@ def test_what_does_not_fit_is_refused_before_a_simulator_starts(
 ) -> None:
     with pytest.raises(error, match=message):
         evaluate(Wanderer(), dataclasses.replace(CONFIG, **change), progress=False)
+
+
+def test_a_sensor_that_the_environment_does_not_deliver_is_refused() -> None:
+    blind = dataclasses.replace(CONFIG, env=dataclasses.replace(ENV, record=("contact",)))
+    with pytest.raises(SpecError, match=r"reads the extra 'depth.scene'.* Add 'depth' to .*`record`"):
+        prepare(Wanderer(sensors=("contact", "depth.scene")), blind)
+    seeing = dataclasses.replace(CONFIG, env=dataclasses.replace(ENV, record=("contact", "depth")))
+    prepare(Wanderer(sensors=("contact", "depth.scene")), seeing)
+
+
+def test_a_policy_feels_what_it_asks_for() -> None:
+    feeling = dataclasses.replace(
+        CONFIG, episodes=1, env=dataclasses.replace(ENV, max_ticks=4, record=("contact_force",)), films=0
+    )
+    pilot = prepare(Wanderer(sensors=("contact_force",)), feeling)
+    assert pilot.policy.sensors == ("contact_force",)
+    report = evaluate(Wanderer(sensors=("contact_force",)), feeling, progress=False)
+    assert report.tasks
 
 
 def test_bad_configs_are_refused() -> None:

@@ -47,6 +47,7 @@ class ToyWorld:
             "images": {"scene": np.full((8, 8, 3), level)},
             "state": np.array([self.x], np.float32),
             "task": self.instruction,
+            "extras": {"force": np.full((2, 3), self.x, np.float32), "touch": np.array([1], np.uint8)},
         }
 
     def step(self, actions: np.ndarray, look: tuple[int, ...]) -> ToyStep:
@@ -118,6 +119,7 @@ class ToyPolicy:
     controller: Controller = dataclasses.field(default_factory=lambda: Chunked(4))
     observation_spec: ObservationSpec = OBSERVATION
     action_spec: ActionSpec = ACTION
+    sensors: tuple[str, ...] = ()
     grows: bool = False
     batches: list[int] = dataclasses.field(default_factory=list, compare=False)
 

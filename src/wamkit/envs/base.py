@@ -281,3 +281,7 @@ class EnvConfig(draccus.ChoiceRegistry, ABC):
     @abstractmethod
     def action_spec(self) -> ActionSpec:
         """What its actions mean, without building it."""
+
+    def extras_spec(self) -> ExtrasSpec:
+        """Shape and dtype of every further array that it delivers, without building it."""
+        return {}

@@ -5,6 +5,10 @@ record         arrays              dtype     content
 =============  ==================  ========  ================================================================
 depth          depth.<camera>      float32   (H, W), metres along the viewing direction
 segmentation   segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
+object_id      object_id.<camera>  uint8     (H, W), k + 1 where ``object_pose[k]`` moves what is seen, else 0
+camera         camera.<camera>     float32   (8,), where the camera stands: x, y, z in metres, quaternion
+                                             w, x, y, z (its axes: right, up, backward), world frame, and its
+                                             vertical field of view in degrees
 object_pose    object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres
                                              and quaternion w, x, y, z, world frame; zeros where there is none
 gripper_pose   gripper_pose        float32   (7,), of the hand body, written the same way
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
 
 OBJECTS = 2
 PARTS = ("leftclaw", "rightclaw", "right_hand")  # roots of left finger, right finger and palm
-PER_CAMERA = {"depth": "float32", "segmentation": "uint8"}
+PER_CAMERA = {"depth": "float32", "segmentation": "uint8", "object_id": "uint8", "camera": "float32"}
+CAMERA_ENTRIES = 8
 PER_SCENE: ExtrasSpec = {
     "object_pose": ((OBJECTS, 7), "float32"),
     "gripper_pose": ((7,), "float32"),
@@ -62,7 +67,8 @@ def extras_spec(record: Sequence[str], cameras: Sequence[str], size: tuple[int, 
     spec: ExtrasSpec = {}
     for kind in record:
         if kind in PER_CAMERA:
-            spec.update({f"{kind}.{camera}": (size, PER_CAMERA[kind]) for camera in cameras})
+            shape = (CAMERA_ENTRIES,) if kind == "camera" else size
+            spec.update({f"{kind}.{camera}": (shape, PER_CAMERA[kind]) for camera in cameras})
         elif kind in PER_SCENE:
             spec[kind] = PER_SCENE[kind]
         else:
@@ -85,6 +91,7 @@ class GroundTruth:
         self._body_class = _body_classes(model)
         joints = model.body_jntnum > 0
         self._objects = np.flatnonzero(joints & (self._body_class == SegmentClass.OBJECT))[:OBJECTS]
+        self._object_of = _carried_by(model, self._objects)
         self._part = np.full(model.nbody, -1)
         for root in reversed(PARTS):  # the palm first: the fingers are attached to it
             self._part[_subtree(model, root)] = PARTS.index(root)
@@ -106,13 +113,19 @@ class GroundTruth:
             if kind == "depth":
                 values[name] = self._renderer.depth(data, camera)
             elif kind == "segmentation":
-                values[name] = self._segmentation(data, camera)
+                values[name] = self._of_bodies(data, camera, self._body_class, SegmentClass.BACKGROUND)
+            elif kind == "object_id":
+                values[name] = self._of_bodies(data, camera, self._object_of, 0)
+            elif kind == "camera":
+                values[name] = self._renderer.camera(data, camera)
         return {name: values[name] for name in self._spec}
 
-    def _segmentation(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
+    def _of_bodies(
+        self, data: mujoco.MjData, camera: str, table: NDArray[np.uint8], nothing: int
+    ) -> NDArray[np.uint8]:
+        """The entry of ``table`` (nbody,) for the body seen at every pixel, ``nothing`` where there is none."""
         geoms = self._renderer.geoms(data, camera)
-        classes = self._body_class[self._model.geom_bodyid[geoms]]
-        return np.where(geoms < 0, np.uint8(SegmentClass.BACKGROUND), classes)
+        return np.where(geoms < 0, np.uint8(nothing), table[self._model.geom_bodyid[geoms]])
 
     def _contacts(self, data: mujoco.MjData) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Total force of the task bodies on each part (3, 3) and whether they touch (3,)."""
@@ -140,6 +153,16 @@ def _subtree(model: mujoco.MjModel, root: str) -> list[int]:
         if model.body_parentid[body] in inside and body != 0:
             inside.add(body)
     return sorted(inside)
+
+
+def _carried_by(model: mujoco.MjModel, objects: NDArray[Any]) -> NDArray[np.uint8]:
+    """k + 1 for the k-th object and everything fixed to it, else 0: (nbody,)."""
+    carried = np.zeros(model.nbody, np.uint8)
+    carried[objects] = np.arange(1, len(objects) + 1)
+    for body in range(1, model.nbody):  # parents come before their children
+        if not carried[body] and not model.body_jntnum[body]:
+            carried[body] = carried[model.body_parentid[body]]
+    return carried
 
 
 def _body_classes(model: mujoco.MjModel) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wamkit.envs.base import EnvConfig, Expert, SimulatedEnv, instructions
+from wamkit.envs.base import EnvConfig, Expert, ExtrasSpec, SimulatedEnv, instructions
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.ground_truth import GroundTruth, extras_spec
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
@@ -89,7 +89,7 @@ class MetaWorldConfig(EnvConfig):
         for name in self.cameras:
             if name not in ("scene", "gripper"):
                 raise ConfigError(f"camera {name!r}: {did_you_mean(name, ('scene', 'gripper'))}")
-        extras_spec(self.record, self.cameras, (self.image_size, self.image_size))
+        self.extras_spec()
 
     def build(self) -> SimulatedEnv:
         """Construct the environment (about 0.2 s)."""
@@ -116,13 +116,17 @@ class MetaWorldConfig(EnvConfig):
             gripper="positive_closes",
         )
 
+    def extras_spec(self) -> ExtrasSpec:
+        """What ``record`` asks for."""
+        return extras_spec(self.record, self.cameras, (self.image_size, self.image_size))
+
 
 class MetaWorldEnv(SimulatedEnv):
     """One MetaWorld task behind :class:`SimulatedEnv`. Build it with :meth:`MetaWorldConfig.build`."""
 
     def __init__(self, config: MetaWorldConfig) -> None:
         size = (config.image_size, config.image_size)
-        extras = extras_spec(config.record, config.cameras, size)
+        extras = config.extras_spec()
         super().__init__(
             task_name=config.task,
             instruction=instructions(config.task)[0],

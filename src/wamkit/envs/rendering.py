@@ -244,6 +244,14 @@ class SceneRenderer:
                 table[geom.segid + 1] = geom.objid
         return np.ascontiguousarray(table[ids])
 
+    def camera(self, data: mujoco.MjData, camera: str) -> NDArray[np.float32]:
+        """Where ``camera`` stands and how wide it sees, (8,) float32; see :mod:`wamkit.envs.ground_truth`."""
+        index = self._ids[camera]
+        quaternion = np.zeros(4)
+        self._mujoco.mju_mat2Quat(quaternion, data.cam_xmat[index])
+        fovy = self._model.cam_fovy[index]
+        return np.array([*data.cam_xpos[index], *quaternion, fovy], np.float32)
+
     def close(self) -> None:
         """Free the GL context. Safe to call twice."""
         self._release()

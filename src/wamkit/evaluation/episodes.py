@@ -159,11 +159,12 @@ def row_seed(seed: int, call: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def observe(runs: Sequence[Run], window: WindowSpec, width: int) -> Observation:
+def observe(runs: Sequence[Run], window: WindowSpec, width: int, sensors: Sequence[str] = ()) -> Observation:
     """The observation windows of B running episodes, T = len(window.observation) steps each.
 
     Steps before the start of an episode repeat its first observation and are marked as padding. Where the
     window asks for P past actions of ``width`` A, they are the ones that were really executed.
+    ``sensors`` names the extras that the frames must carry.
     """
     offsets = window.observation
     executed = executed_actions(runs, window.past_actions, width)
@@ -174,11 +175,16 @@ def observe(runs: Sequence[Run], window: WindowSpec, width: int) -> Observation:
         stacked = np.stack([np.stack([s["images"][camera] for s in row]) for row in steps])
         images[camera] = torch.from_numpy(stacked).permute(0, 1, 4, 2, 3).contiguous()
     state = np.stack([np.stack([s["state"] for s in row]) for row in steps]).astype(np.float32)
+    extras = {}
+    for name in sensors:
+        values = np.stack([np.stack([s["extras"][name] for s in row]) for row in steps])
+        extras[name] = torch.from_numpy(values)
     return Observation(
         images=images,
         state=torch.from_numpy(state),
         task=tuple(run.instruction for run in runs),
         pad=torch.tensor([[t < 0 for t in ticks] for ticks in wanted]),
+        extras=extras,
         past_action=executed[0],
         past_action_pad=executed[1],
     )

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from wamkit.controllers import ActionArray, Controller
-from wamkit.errors import WamkitError
+from wamkit.controllers import ActionArray, Controller, Seen, Spend, ValueArray
+from wamkit.errors import ConfigError, WamkitError
 from wamkit.evaluation.episodes import Block, Imagined, Run, Trace, observe, row_seed, to_frames
 from wamkit.evaluation.machine import synchronise
 from wamkit.evaluation.policy import Policy
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget, Forecast
+from wamkit.types import Budget, Forecast, WindowSpec
 
 Result = TypeVar("Result")
 
@@ -92,10 +92,18 @@ class PolicyPilot(Pilot):
         self.calls: list[TimedCall] = []
         self.notes: list[str] = []
         self.device = torch.device("cpu")
-        execute = controller.horizon(policy.window.horizon).execute
+        used = controller.horizon(policy.window.horizon).used
         # Designs that generate action by action may stop after the ones that are executed.
-        self.budget = budget if budget.horizon else dataclasses.replace(budget, horizon=execute)
-        policy.check_budget(self.budget)
+        self.budget = budget if budget.horizon else dataclasses.replace(budget, horizon=used)
+        for spend in (Spend(), *controller.spends()):
+            policy.check_budget(self._budget(spend))
+        self.perceived = None if controller.compares is None else policy.perceived(controller.compares)
+        controller.check(policy.action_spec.mode, self.perceived.offsets if self.perceived else ())
+        if self.perceived and budget.future is False:
+            raise ConfigError(
+                f"the controller compares predictions of stream {controller.compares!r} with what is seen, and the "
+                f"budget says future=False: leave `future` open or choose another controller."
+            )
         self._low = np.asarray(policy.action_spec.low, np.float32)
         self._high = np.asarray(policy.action_spec.high, np.float32)
 
@@ -110,13 +118,49 @@ class PolicyPilot(Pilot):
 
     def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
         """See :meth:`Pilot.decide`."""
-        alike: dict[Hashable, list[Run]] = {}
+        if self.controller.watches:
+            self._watch(runs)
+        alike: dict[tuple[Hashable, Spend], list[Run]] = {}
         for run in runs:
-            if self.controller.wants_call(run.controller):
-                alike.setdefault(signature(run.state), []).append(run)
-        for rows in alike.values():
-            self._call(rows)
+            if run.status is None and self.controller.wants_call(run.controller):
+                spend = self.controller.spend(run.controller)
+                alike.setdefault((signature(run.state), spend), []).append(run)
+        for (_, spend), rows in alike.items():
+            self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
+
+    def _budget(self, spend: Spend) -> Budget:
+        return dataclasses.replace(self.budget, **spend.changes())
+
+    def _watch(self, runs: Sequence[Run]) -> None:
+        """Show every run's newest observation to its controller."""
+        for run in runs:
+            values = None
+            if self.controller.wants_values(run.controller):
+                seen = attempt(lambda run=run: self._perceive(run))  # type: ignore[misc]
+                if isinstance(seen, Failed):
+                    run.fail(seen.traceback)
+                    continue
+                values = seen
+            seen_state = np.asarray(run.frames[run.tick]["state"], np.float32)
+            run.controller = self.controller.watch(run.controller, Seen(seen_state, values))
+            run.instruction = self.controller.words(run.controller) or run.instruction
+
+    def _perceive(self, run: Run) -> ValueArray:
+        """What ``run`` sees at its tick, as values of the compared stream, relative to its newest plan's call."""
+        assert self.perceived is not None
+        called = dataclasses.replace(run, tick=run.controller.plans[-1].start)
+        width, sensors = self.policy.action_spec.width, self.policy.sensors
+        now, before = (observe([r], WindowSpec(), width, sensors) for r in (run, called))
+        values: ValueArray = self.perceived.encode(now, before)[0].cpu().numpy()
+        return values
+
+    def _predicted(self, forecast: Forecast, rows: int) -> list[dict[int, ValueArray]]:
+        """Per row: ticks after the call -> predicted values of the compared stream."""
+        if self.perceived is None:
+            return [{} for _ in range(rows)]
+        values = forecast.future[self.perceived.stream].detach().cpu().numpy()
+        return [dict(zip(self.perceived.offsets, row, strict=True)) for row in values]
 
     def forecast(self, runs: Sequence[Run], budget: Budget) -> tuple[Forecast, list[Any], TimedCall]:
         """One timed, checked model call for these episodes, without any change to them.
@@ -124,7 +168,7 @@ class PolicyPilot(Pilot):
         Returns:
             the forecast of all rows, the new state of each row, and what the call took.
         """
-        observation = observe(runs, self.policy.window, self.policy.action_spec.width)
+        observation = observe(runs, self.policy.window, self.policy.action_spec.width, self.policy.sensors)
         state = join_rows([run.state for run in runs])
         seeds = [row_seed(run.plan.seed, run.calls) for run in runs]
         synchronise(self.device)
@@ -135,39 +179,41 @@ class PolicyPilot(Pilot):
         synchronise(self.device)
         ms = (time.perf_counter() - start) * 1000
         shape, need = tuple(forecast.action.shape), (len(runs), self.policy.action_spec.width)
-        least = self.controller.horizon(self.policy.window.horizon).execute or 1
+        least = self.controller.horizon(self.policy.window.horizon).used or 1
         if len(shape) != 3 or (shape[0], shape[2]) != need or shape[1] < least:
             raise WamkitError(f"forecast.action has shape {shape}, needs ({need[0]}, >= {least}, {need[1]})")
         states = [take_row(state, row, len(runs)) for row in range(len(runs))]
         return forecast, states, TimedCall(len(runs), ms, dict(forecast.stage_ms), dict(forecast.nfe))
 
-    def _call(self, runs: Sequence[Run]) -> None:
-        result = attempt(lambda: self.forecast(runs, self.budget))
+    def _call(self, runs: Sequence[Run], budget: Budget) -> None:
+        result = attempt(lambda: self.forecast(runs, budget))
         if isinstance(result, Failed):
             if len(runs) == 1:
                 runs[0].fail(result.traceback)
                 return
             # The states are untouched, so each row can be tried alone: only the guilty episode is lost.
             for run in runs:
-                self._call([run])
+                self._call([run], budget)
             return
         forecast, states, timed = result
         self.calls.append(timed)
         actions = forecast.action.detach().cpu().numpy().astype(np.float32)
+        predicted = self._predicted(forecast, len(runs))
         for row, run in enumerate(runs):
             if run.plan.filmed:
                 self._film(run, forecast, row, len(runs))
             run.calls += 1
             run.state = states[row]
             if np.isfinite(actions[row]).all():
-                run.controller = self.controller.receive(run.controller, actions[row])
+                run.controller = self.controller.receive(run.controller, actions[row], predicted[row])
             else:
                 run.fail(f"the policy's actions are not finite at tick {run.tick}, call {run.calls}")
 
     def _block(self, run: Run) -> Block:
         """Drain the controller until it wants a call or the episode's ticks run out."""
         actions: list[ActionArray] = []
-        while run.tick + len(actions) < self.max_ticks and not self.controller.wants_call(run.controller):
+        most = min(self.max_ticks - run.tick, 1 if self.controller.watches else self.max_ticks)
+        while len(actions) < most and not self.controller.wants_call(run.controller):
             action, run.controller = self.controller.next(run.controller)
             actions.append(action)
         raw = np.stack(actions)
@@ -178,7 +224,8 @@ class PolicyPilot(Pilot):
         look = set(self.controller.look(run.tick, len(actions), window.observation, self.max_ticks))
         filmed = {film.tick + offset - run.tick for film in run.imagined for offset in window.future}
         look |= {p for p in filmed if 1 <= p <= len(actions)}
-        run.forget(run.tick + min(window.observation))
+        called = [plan.start for plan in run.controller.plans] if self.perceived else []
+        run.forget(min(run.tick + min(window.observation), *called, run.tick))
         block = Block(actions=clipped, look=tuple(sorted(look)))
         run.blocks.append(block)
         return block

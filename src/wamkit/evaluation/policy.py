@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wamkit.controllers import Controller
 from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.types import Budget, Forecast, Observation, WindowSpec
+from wamkit.types import Budget, Forecast, Observation, Perceived, WindowSpec
 
 
 class Policy(Protocol):
@@ -33,6 +33,10 @@ class Policy(Protocol):
         """Which steps around "now" it reads and predicts."""
 
     @property
+    def sensors(self) -> Sequence[str]:
+        """Extras of an observation that it reads when acting (depth, contact forces); often none."""
+
+    @property
     def controller(self) -> Controller:
         """The controller it was composed with; an evaluation may choose another one."""
 
@@ -50,6 +54,12 @@ class Policy(Protocol):
     def describe(self) -> dict[str, Any]:
         """Tuple, formula, whether it is a WAM, parameter counts: plain JSON values."""
 
+    def perceived(self, stream: str) -> Perceived:
+        """How what is seen becomes values of a future stream, for controllers that compare the two.
+
+        Raises :class:`wamkit.errors.ConfigError` when there is no such stream or it cannot be read when acting.
+        """
+
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`wamkit.errors.BudgetError` when the budget cannot be honoured."""
 
@@ -62,7 +72,10 @@ class SimulatorStep(Protocol):
 
     @property
     def observations(self) -> tuple[Mapping[str, Any], ...]:
-        """Each with ``images`` camera -> (H, W, 3) uint8, ``state`` (S,) float32 and ``task`` str."""
+        """Each with ``images`` camera -> (H, W, 3) uint8, ``state`` (S,) float32 and ``task`` str.
+
+        Where the simulator records ground truth, also with ``extras`` name -> array.
+        """
 
     @property
     def ticks(self) -> tuple[int, ...]:

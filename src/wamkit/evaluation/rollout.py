@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wamkit.controllers import Controller
 from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed, instructions
 from wamkit.envs.vector import VectorEnv
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.evaluation.assemble import build_report
 from wamkit.evaluation.episodes import PlannedEpisode, Run, Trace
 from wamkit.evaluation.latency import Probe, probe
@@ -151,8 +151,20 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
         env, where = dataclasses.replace(config.env, task=task), f"environment {task!r}"
         require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
         require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
+        require_sensors(policy, env, where)
     controller = config.controller or policy.controller
     return PolicyPilot(policy, controller, config.budget, config.env.max_ticks)
+
+
+def require_sensors(policy: Policy, env: EnvConfig, where: str) -> None:
+    """Raise :class:`SpecError` unless ``env`` delivers every extra that the policy reads when acting."""
+    delivered = env.extras_spec()
+    for name in policy.sensors:
+        if name not in delivered:
+            raise SpecError(
+                f"design {policy.name!r} reads the extra {name!r} when acting, which {where} does not deliver. "
+                f"{did_you_mean(name, delivered)} Add {name.partition('.')[0]!r} to the environment's `record`."
+            )
 
 
 def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
