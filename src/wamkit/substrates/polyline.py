@@ -1,0 +1,74 @@
+"""The path of the gripper (`ps.motion-geometry`, eq. 15)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.streams import StreamSpec
+from wamkit.substrates.rigid import project
+from wamkit.types import Observation
+
+
+@SubstrateConfig.register_subclass("polyline")
+@dataclass(frozen=True)
+class PolylineConfig(SubstrateConfig):
+    """The gripper's path, in the world since now or as pixels of one view (survey eq. 15).
+
+    Attributes:
+        camera: view in whose pixels the path is drawn; empty for the world.
+        unit_m: metres that count as one (world only).
+    """
+
+    camera: str = ""
+    unit_m: float = 0.1
+
+    def build(self, data: DataSpec) -> Polyline:
+        """Build; raises :class:`ConfigError` when the camera or its pose is not there."""
+        reader = "substrate 'polyline'"
+        data.extra("gripper_pose", reader)
+        if self.camera:
+            if self.camera not in data.observation.cameras:
+                raise ConfigError(
+                    f"{reader}: no camera {self.camera!r}. {did_you_mean(self.camera, data.observation.cameras)}"
+                )
+            data.extra(f"camera.{self.camera}", reader)
+        return Polyline(self, data)
+
+
+@final
+class Polyline(Substrate):
+    """(B, T, 1, 3): metres since now in ``unit_m``; or (B, T, 1, 2): picture x and y, [-1, 1] inside it."""
+
+    category: ClassVar[Category] = "geometric"
+    variant: ClassVar[str] = "polyline"
+
+    def __init__(self, config: PolylineConfig, data: DataSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.relative = not config.camera
+        self.extras = ("gripper_pose", f"camera.{config.camera}") if config.camera else ("gripper_pose",)
+        size = data.observation.cameras[config.camera] if config.camera else None
+        self.aspect = size.width / size.height if size else 1.0
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, 1, 2 if self.config.camera else 3)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        place = observation.extras["gripper_pose"][..., :3].float()
+        if self.config.camera:
+            camera = observation.extras[f"camera.{self.config.camera}"].float()
+            # A picture 2 high and 2 * aspect wide, so that its own units are those of the values but for aspect.
+            pixels, _ = project(place[:, :, None], camera, 2, 2)
+            scale = torch.tensor([1 / self.aspect, 1.0], device=place.device)
+            return (pixels - 1) * scale
+        assert now is not None
+        return (place - now.extras["gripper_pose"][..., :3].float())[:, :, None] / self.config.unit_m

@@ -1,0 +1,80 @@
+"""Where bodies will have moved to (`ps.motion-geometry`, eq. 15)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.streams import StreamSpec
+from wamkit.substrates.rigid import from_six_d, rotation, six_d
+from wamkit.types import Observation
+
+Body = Literal["object", "gripper"]
+
+
+@SubstrateConfig.register_subclass("pose_stream")
+@dataclass(frozen=True)
+class PoseStreamConfig(SubstrateConfig):
+    """Motion of object and gripper since now: translation and 6D rotation (survey eq. 15; Zhou et al. 2019).
+
+    Attributes:
+        bodies: ``object`` (the first movable body of the task), ``gripper`` or both; one token each.
+        unit_m: metres that count as one.
+    """
+
+    bodies: tuple[Body, ...] = ("object", "gripper")
+    unit_m: float = 0.1
+
+    def build(self, data: DataSpec) -> PoseStream:
+        """Build; raises :class:`ConfigError` when the dataset lacks a pose."""
+        if not self.bodies or len(set(self.bodies)) < len(self.bodies):
+            raise ConfigError(
+                f"substrate 'pose_stream': `bodies` must name each body once, got {list(self.bodies)}"
+            )
+        for body in self.bodies:
+            data.extra(f"{body}_pose", "substrate 'pose_stream'")
+        return PoseStream(self)
+
+
+@final
+class PoseStream(Substrate):
+    """(B, T, bodies, 9): translation since now in ``unit_m``, world axes, and 6D rotation since now."""
+
+    category: ClassVar[Category] = "geometric"
+    variant: ClassVar[str] = "pose"
+    relative = True
+
+    def __init__(self, config: PoseStreamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.extras = tuple(f"{body}_pose" for body in config.bodies)
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, len(self.config.bodies), 9)
+
+    def poses(self, observation: Observation) -> Tensor:
+        """Poses of the chosen bodies, (B, T, bodies, 7)."""
+        found = [observation.extras[name] for name in self.extras]
+        return torch.stack([pose[:, :, 0] if pose.dim() == 4 else pose for pose in found], dim=2).float()
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        assert now is not None
+        later, before = self.poses(observation), self.poses(now)
+        shift = (later[..., :3] - before[..., :3]) / self.config.unit_m
+        turn = rotation(later[..., 3:]) @ rotation(before[..., 3:]).transpose(-1, -2)
+        return torch.cat((shift, six_d(turn)), dim=-1)
+
+    def motion(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values -> rotation since now (B, T, bodies, 3, 3) and translation in metres (B, T, bodies, 3).
+
+        A point x of the body that stood at p goes to ``rotation @ (x - p) + p + translation``.
+        """
+        return from_six_d(values[..., 3:]), values[..., :3] * self.config.unit_m

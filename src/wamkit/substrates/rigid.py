@@ -1,0 +1,101 @@
+"""Rigid motions and pinhole cameras on tensors, in the conventions of the recorded ground truth.
+
+A pose is (..., 7): x, y, z in metres and a quaternion w, x, y, z, world frame. A camera is (..., 8): its pose, with
+axes right, up, backward, and its vertical field of view in degrees. Pixel (0, 0) is the upper left corner of the
+upper left pixel; x counts columns and y rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NEAR_M = 1e-4  # points nearer to a camera's plane than this have no picture
+
+
+def rotation(quaternion: Tensor) -> Tensor:
+    """(..., 4) w, x, y, z -> (..., 3, 3). Need not be normalised; a zero quaternion (no object) is the identity."""
+    nothing = quaternion.norm(dim=-1, keepdim=True) < 1e-6
+    identity = F.one_hot(torch.tensor(0, device=quaternion.device), 4).to(quaternion.dtype)
+    w, x, y, z = F.normalize(torch.where(nothing, identity, quaternion), dim=-1).unbind(-1)
+    rows = (
+        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), dim=-1),
+        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), dim=-1),
+        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), dim=-1),
+    )
+    return torch.stack(rows, dim=-2)
+
+
+def six_d(matrix: Tensor) -> Tensor:
+    """(..., 3, 3) -> its first two columns, (..., 6): continuous, unlike angles (Zhou et al. 2019)."""
+    return matrix[..., :2].transpose(-1, -2).flatten(-2)
+
+
+def from_six_d(values: Tensor) -> Tensor:
+    """Inverse of :func:`six_d` by Gram-Schmidt, (..., 6) -> (..., 3, 3), for any two independent columns."""
+    first = F.normalize(values[..., :3], dim=-1)
+    second = values[..., 3:]
+    second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)
+    return torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
+
+
+def moved(points: Tensor, now: Tensor, later: Tensor) -> Tensor:
+    """World points (..., K, 3) fixed to a body that goes from pose ``now`` to pose ``later`` (..., 7)."""
+    body = (points - now[..., None, :3]) @ rotation(now[..., 3:])
+    return body @ rotation(later[..., 3:]).transpose(-1, -2) + later[..., None, :3]
+
+
+def focal(camera: Tensor, height: int) -> Tensor:
+    """Focal length in pixels of a picture of ``height`` rows, (...)."""
+    return height / 2 / (torch.deg2rad(camera[..., 7]) / 2).tan()
+
+
+def project(points: Tensor, camera: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """World points (..., K, 3) -> pixels (..., K, 2) as x, y and depth along the viewing direction (..., K).
+
+    Points behind the camera have a depth below zero; their pixels mean nothing.
+    """
+    local = (points - camera[..., None, :3]) @ rotation(camera[..., 3:7])
+    depth = -local[..., 2]
+    scale = focal(camera, height)[..., None] / depth.clamp(min=NEAR_M)
+    x, y = width / 2 + local[..., 0] * scale, height / 2 - local[..., 1] * scale
+    return torch.stack((x, y), dim=-1), depth
+
+
+def rays(camera: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
+    """Pixels (..., K, 2) -> points at depth 1 in the camera's own frame, (..., K, 3)."""
+    f = focal(camera, height)[..., None]
+    x, y = (pixels[..., 0] - width / 2) / f, (height / 2 - pixels[..., 1]) / f
+    return torch.stack((x, y, -torch.ones_like(x)), dim=-1)
+
+
+def to_world(local: Tensor, camera: Tensor) -> Tensor:
+    """Points of the camera's frame (..., K, 3) -> world."""
+    return local @ rotation(camera[..., 3:7]).transpose(-1, -2) + camera[..., None, :3]
+
+
+def unproject(depth: Tensor, pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
+    """Depths (..., K) at pixels (..., K, 2) -> world points (..., K, 3). Inverse of :func:`project`."""
+    return to_world(rays(camera, pixels, height, width) * depth[..., None], camera)
+
+
+def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
+    """Centres of all pixels in row order, (height * width, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return torch.stack((x, y), dim=-1).flatten(0, 1) + 0.5
+
+
+def seen(points: Tensor, camera: Tensor, depth: Tensor, tolerance_m: float) -> Tensor:
+    """Which world points (..., K, 3) the camera with this depth map (..., H, W) sees: (..., K) bool.
+
+    A point is seen when it lies in the picture and nothing stands more than ``tolerance_m`` in front of it.
+    """
+    height, width = depth.shape[-2:]
+    pixels, distance = project(points, camera, height, width)
+    x, y = pixels[..., 0].floor().long(), pixels[..., 1].floor().long()
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (distance > NEAR_M)
+    at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return inside & (distance <= depth.flatten(-2).gather(-1, at) + tolerance_m)
