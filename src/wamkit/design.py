@@ -10,7 +10,7 @@ for training (losses) and for acting (samples), and never asks which part it hol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -21,28 +21,16 @@ from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, extras_of, 
 from wamkit.controllers import Controller
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
-from wamkit.protocols import Call, DataSpec, Estimator, Substrate, Windows
-from wamkit.sampling import NO_CONTEXT, Sampled, Session, required
+from wamkit.perception import perceived
+from wamkit.protocols import Call, DataSpec, Estimator, Guide, Substrate, Windows
+from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide, required
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
 from wamkit.timing import Stages
-from wamkit.types import Batch, Budget, Forecast, Observation, to_device
+from wamkit.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
 
 # `Design.tuple` hides the builtin inside the class, so its annotations are named here.
 Called = tuple[Forecast, Any]
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Training losses.
-
-    Attributes:
-        total: weighted sum, scalar.
-        terms: stream name -> unweighted loss, scalar.
-    """
-
-    total: Tensor
-    terms: Mapping[str, Tensor]
 
 
 @final
@@ -252,16 +240,9 @@ class Design(nn.Module):
 
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
-        for name in budget.nfe:
-            if name not in self.streams:
-                raise BudgetError(f"nfe: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
-        if self.planner is None and (budget.candidates is not None or budget.iterations is not None):
-            raise BudgetError("`candidates` and `iterations` need a planner, and this design has none")
-        if budget.horizon is not None and not 1 <= budget.horizon <= self.config.horizon:
-            raise BudgetError(f"horizon {budget.horizon} must be 1 to {self.config.horizon}")
-        for factor in self.graph.factors:
-            self._estimator(factor.estimator).check_budget(factor.generates, budget)
-        required(self.graph, self._all_estimators(), self._wanted(budget), (), budget)
+        check_budget(
+            budget, self.graph, self._all_estimators(), self.planner, self.config.horizon, self._wanted(budget)
+        )
 
     def _wanted(self, budget: Budget) -> list[str]:
         wanted = sorted(self.graph.of_role("action"))
@@ -286,6 +267,7 @@ class Design(nn.Module):
         budget: Budget | None = None,
         carry: Mapping[str, Any] | None = None,
         context: Mapping[str, Cache] | None = None,
+        guide: Guide | None = None,
     ) -> Sampled:
         """Sample ``p(want | given, c)``: policy, forward and inverse dynamics and video are special cases.
 
@@ -297,6 +279,7 @@ class Design(nn.Module):
             budget: what may be spent.
             carry: estimator name -> carried state; None means the start of an episode.
             context: caches of :meth:`encode_context`, if the caller has them.
+            guide: what to steer by; :class:`BudgetError` where the estimator of its stream cannot be steered.
         """
         budget = budget or Budget()
         known = dict(given or {})
@@ -319,8 +302,11 @@ class Design(nn.Module):
             rows=rows,
             stages=stages,
             values=known,
+            guide=guide,
         )
-        session.run(required(self.graph, session.estimators, want, tuple(known), budget))
+        needed = required(self.graph, session.estimators, want, tuple(known), budget)
+        check_guide(guide, self.graph, session.estimators, needed)
+        session.run(needed)
         values = {name: session.values[name] for name in session.values if name not in (given or {})}
         return Sampled(values, session.nfe, session.cost, stages.milliseconds)
 
@@ -390,6 +376,11 @@ class Design(nn.Module):
         unpadded = torch.zeros(blocks.shape[0], 1, dtype=torch.bool, device=blocks.device)
         first = {name: values[:, :1] for name, values in forecast.future.items()}
         return self._absorb(state, Past(first, blocks, unpadded, unpadded), context)
+
+    def perceived(self, stream: str) -> Perceived:
+        """How what is seen becomes values of a future stream; ConfigError where that cannot be."""
+        substrates = {name: self._substrate(name) for name in self.config.futures}
+        return perceived(self.config, substrates, stream, self._device())
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Imagined frames, camera -> (B, F, 3, h, w) uint8, or None when no future of this design can be decoded."""

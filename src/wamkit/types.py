@@ -7,7 +7,7 @@ N tokens, D features, C channels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,8 @@ class Budget:
     Attributes:
         nfe: stream name -> function evaluations (denoising steps) for that stream. Zero skips a stream that
             the action does not need.
+        exit: stream name -> evaluation after which its denoising stops. Whoever reads it then reads the partly
+            denoised state.
         future: whether predicted futures are generated at all.
         candidates: action candidates that a planner considers.
         iterations: refinement rounds of a planner.
@@ -117,6 +119,7 @@ class Budget:
     """
 
     nfe: Mapping[str, int] = field(default_factory=dict)
+    exit: Mapping[str, int] = field(default_factory=dict)
     future: bool | None = None
     candidates: int | None = None
     iterations: int | None = None
@@ -140,6 +143,34 @@ class Forecast:
     cost: Tensor | None = None
     nfe: Mapping[str, int] = field(default_factory=dict)
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Training losses.
+
+    Attributes:
+        total: weighted sum, scalar.
+        terms: stream name -> unweighted loss, scalar.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Perceived:
+    """How what is seen becomes values of a future stream.
+
+    Attributes:
+        stream: the stream's name.
+        offsets: ticks after a call that it predicts, ascending.
+        encode: (seen, now), both (B, 1) -> (B, N, D) values or (B, N) ids; ``now`` is what the call saw.
+    """
+
+    stream: str
+    offsets: tuple[int, ...]
+    encode: Callable[[Observation, Observation], Tensor]
 
 
 def map_tensors(value: Any, fn: Any) -> Any:

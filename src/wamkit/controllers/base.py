@@ -1,4 +1,4 @@
-"""The contract of a controller: forecasts in, one action per control tick out.
+"""The contract of a controller: forecasts and observations in, one action per control tick out.
 
 Letters: H predicted actions, K executed actions between two calls, A action width, T ticks of an episode.
 A controller is a frozen configuration with pure functions: what it remembers between ticks is a
@@ -8,8 +8,10 @@ A controller is a frozen configuration with pure functions: what it remembers be
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import draccus
 import numpy as np
@@ -18,6 +20,61 @@ from numpy.typing import NDArray
 from wamkit.errors import ConfigError
 
 ActionArray = NDArray[np.float32]
+ValueArray = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One answer of the model.
+
+    Attributes:
+        start: the tick of the call; the first action is for this tick.
+        ready: the first tick at which the answer is there; later than ``start`` where latency is simulated.
+        actions: (H, A).
+        future: predicted tick -> (N, D) values or (N,) ids of the stream that the controller compares.
+    """
+
+    start: int
+    ready: int
+    actions: ActionArray
+    future: Mapping[int, ValueArray] = field(default_factory=dict)
+
+    def covers(self, tick: int) -> bool:
+        """Whether it is there at ``tick`` and has an action for it."""
+        return self.ready <= tick < self.start + len(self.actions)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a controller is shown at a tick.
+
+    Attributes:
+        state: (S,), the robot's state in the units of the observation spec.
+        values: (N, D) or (N,), what is seen, encoded by the substrate of the compared stream; None unless the
+            controller :meth:`~Controller.wants_values`.
+    """
+
+    state: ActionArray
+    values: ValueArray | None = None
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What a controller changes in the budget of one call; None leaves a field as the user gave it.
+
+    Attributes:
+        future: whether predicted futures are generated.
+        candidates: action candidates of the planner.
+        iterations: refinement rounds of the planner.
+    """
+
+    future: bool | None = None
+    candidates: int | None = None
+    iterations: int | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Field -> value for the fields that are set."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
 @dataclass(frozen=True)
@@ -28,11 +85,25 @@ class ControllerState:
         chunk: (H, A), the newest predicted actions, or None before the first call.
         cursor: how many actions were handed out since that chunk arrived.
         calls: model calls received so far.
+        tick: how many actions were handed out since the start.
+        plans: answers that may still be used or are under way, oldest first.
+        due: an early call was asked for.
+        seen: name -> array, what the controller remembers of earlier observations.
+        counts: name -> how often something happened in this episode; goes into the report.
     """
 
     chunk: ActionArray | None = None
     cursor: int = 0
     calls: int = 0
+    tick: int = 0
+    plans: tuple[Plan, ...] = ()
+    due: bool = False
+    seen: Mapping[str, ValueArray] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def count(self, name: str, more: int = 1) -> ControllerState:
+        """The same state with ``more`` added to ``counts[name]``."""
+        return dataclasses.replace(self, counts={**self.counts, name: self.counts.get(name, 0) + more})
 
 
 @dataclass(frozen=True)
@@ -42,27 +113,79 @@ class HorizonUse:
     Attributes:
         predict: H, actions predicted per call.
         execute: ticks between two calls; None when there is one call per episode.
+        need: leading actions of a chunk that may be executed; None: as many as ``execute``.
     """
 
     predict: int
     execute: int | None
+    need: int | None = None
+
+    @property
+    def used(self) -> int | None:
+        """Leading actions of a chunk that may be executed; None: all."""
+        return self.execute if self.need is None else self.need
 
 
 @dataclass(frozen=True)
 class Controller(draccus.ChoiceRegistry, abc.ABC):
-    """Decides when the model is called and which action each tick executes."""
+    """Decides when the model is called and which action each tick executes.
+
+    Whoever drives it does, at every tick: :meth:`watch` if it :attr:`watches`; if it :meth:`wants_call`, one
+    call with :meth:`spend` taken into the budget and :meth:`receive`; then :meth:`next`.
+    """
+
+    @property
+    def watches(self) -> bool:
+        """Whether it has to be shown every tick's observation. Costs a rendered observation per tick."""
+        return False
+
+    @property
+    def compares(self) -> str | None:
+        """Name of the future stream whose predictions it compares with what is seen, or None."""
+        return None
+
+    def check(self, mode: str, offsets: Sequence[int]) -> None:
+        """Raise :class:`ConfigError` when it cannot drive a policy, before an episode starts.
+
+        Args:
+            mode: ``delta`` or ``absolute``, what the policy's actions are.
+            offsets: ticks after a call that the compared stream predicts; empty when nothing is compared.
+        """
 
     def start(self) -> ControllerState:
         """The state before the first observation of an episode."""
         return ControllerState()
 
+    def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
+        """Look at the observation of this tick, before the action of this tick is chosen."""
+        return state
+
+    def wants_values(self, state: ControllerState) -> bool:
+        """Whether :meth:`watch` needs ``seen.values`` at this tick."""
+        return False
+
+    def words(self, state: ControllerState) -> str | None:
+        """The instruction from this tick on, or None to leave it as it is."""
+        return None
+
+    def spend(self, state: ControllerState) -> Spend:
+        """What the call that is due may spend. Every value must be one of :meth:`spends`."""
+        return Spend()
+
+    def spends(self) -> tuple[Spend, ...]:
+        """All values that :meth:`spend` may return, so that a policy can refuse them before the start."""
+        return (Spend(),)
+
     @abc.abstractmethod
-    def receive(self, state: ControllerState, chunk: ActionArray) -> ControllerState:
+    def receive(
+        self, state: ControllerState, chunk: ActionArray, future: Mapping[int, ValueArray] | None = None
+    ) -> ControllerState:
         """Take in a new forecast.
 
         Args:
             state: the state of this episode.
             chunk: (H, A), predicted actions, the first one for the current tick.
+            future: ticks after this one -> predicted (N, D) values or (N,) ids of the compared stream.
 
         Raises:
             ConfigError: the chunk has too few actions for this controller.
@@ -86,15 +209,22 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     @abc.abstractmethod
     def calls(self, ticks: int) -> tuple[int, ...]:
-        """The ticks, ascending from 0, at which an episode of ``ticks`` ticks calls the model."""
+        """The ticks, ascending from 0, at which an episode of ``ticks`` ticks calls the model.
+
+        A controller that watches may call earlier; these are then its calls when nothing happens.
+        """
 
     @abc.abstractmethod
     def cost(self, ticks: int, call: float) -> float:
-        """What an episode of ``ticks`` ticks spends on calls that cost ``call`` each (eqs. 33-35)."""
+        """What an episode of ``ticks`` ticks spends on :meth:`calls` that cost ``call`` each (eqs. 33-35)."""
 
     @abc.abstractmethod
     def deadline_s(self, rate_hz: float) -> float | None:
         """The longest a call may take, in seconds, at ``rate_hz`` ticks per second; None: no bound."""
+
+    def answer_s(self, rate_hz: float) -> float | None:
+        """Seconds after a call at which its answer is used, where that is simulated; None where it is not."""
+        return None
 
     def look(self, tick: int, count: int, offsets: Sequence[int], ticks: int) -> tuple[int, ...]:
         """Which of the next ``count`` observations are ever read, so that only those are rendered.
@@ -108,8 +238,17 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
         Returns:
             1-based positions p within the coming actions, ascending: the observation after p actions is read.
         """
+        if self.watches:
+            return tuple(range(1, count + 1))
         wanted = {call + offset for call in self.calls(ticks) if call > tick for offset in offsets}
         return tuple(p for p in range(1, count + 1) if tick + p in wanted)
+
+
+def gap(predicted: ValueArray, seen: ValueArray) -> float:
+    """How far two values of a stream lie apart: share of different ids, or the root mean square difference."""
+    if np.issubdtype(predicted.dtype, np.integer):
+        return float(np.mean(predicted != seen))
+    return float(np.sqrt(np.mean(np.square(np.subtract(predicted, seen, dtype=np.float64)))))
 
 
 def check_chunk(chunk: ActionArray, least: int, controller: str) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wamkit.controllers.base import ActionArray, Controller, ControllerState, HorizonUse, check_chunk
+from wamkit.controllers.base import (
+    ActionArray,
+    Controller,
+    ControllerState,
+    HorizonUse,
+    Plan,
+    ValueArray,
+    check_chunk,
+)
 from wamkit.controllers.cost import chunk_cost, open_loop_cost, single_step_cost
 from wamkit.errors import ConfigError
 
@@ -20,14 +29,19 @@ class Periodic(Controller):
     def period(self) -> int | None:
         """K, ticks between two calls, or None for one call per episode."""
 
-    def receive(self, state: ControllerState, chunk: ActionArray) -> ControllerState:
+    def receive(
+        self, state: ControllerState, chunk: ActionArray, future: Mapping[int, ValueArray] | None = None
+    ) -> ControllerState:
         """See :meth:`Controller.receive`. The rest of the old chunk is dropped."""
         check_chunk(chunk, self.period or 1, self.get_choice_name(type(self)))
-        return ControllerState(chunk=chunk, cursor=0, calls=state.calls + 1)
+        plan = Plan(state.tick, state.tick, chunk, {state.tick + o: v for o, v in (future or {}).items()})
+        return dataclasses.replace(
+            state, chunk=chunk, cursor=0, calls=state.calls + 1, plans=(plan,), due=False
+        )
 
     def wants_call(self, state: ControllerState) -> bool:
         """See :meth:`Controller.wants_call`."""
-        return state.chunk is None or (self.period is not None and state.cursor >= self.period)
+        return state.chunk is None or state.due or (self.period is not None and state.cursor >= self.period)
 
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
         """See :meth:`Controller.next`. Past the end of the chunk its last action is held.
@@ -40,7 +54,7 @@ class Periodic(Controller):
                 "Controller.next: a model call is due (`wants_call`): `receive` its chunk first."
             )
         action = state.chunk[min(state.cursor, len(state.chunk) - 1)]
-        return action, dataclasses.replace(state, cursor=state.cursor + 1)
+        return action, dataclasses.replace(state, cursor=state.cursor + 1, tick=state.tick + 1)
 
     def horizon(self, predicted: int) -> HorizonUse:
         """See :meth:`Controller.horizon`."""
@@ -58,6 +72,35 @@ class Periodic(Controller):
     def deadline_s(self, rate_hz: float) -> float | None:
         """See :meth:`Controller.deadline_s`: N_fwd(K) < K / f."""
         return None if self.period is None else self.period / rate_hz
+
+
+@dataclass(frozen=True)
+class Early(Periodic):
+    """A chunked controller that watches every tick and may ask for the next call before K ticks are over.
+
+    Attributes:
+        execute: K, at least 1, the ticks between two calls when nothing happens.
+    """
+
+    execute: int = 8
+
+    def __post_init__(self) -> None:
+        if self.execute < 1:
+            raise ConfigError(f"{type(self).__name__}: `execute` must be at least 1, got {self.execute}.")
+
+    @property
+    def watches(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def period(self) -> int:
+        """K."""
+        return self.execute
+
+    def cost(self, ticks: int, call: float) -> float:
+        """Equation (34), without early calls."""
+        return chunk_cost(ticks, self.execute, call)
 
 
 @Controller.register_subclass("chunked")

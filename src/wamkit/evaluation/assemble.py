@@ -75,10 +75,28 @@ def build_report(
         config=dict(config),
         config_hash=config_hash(config),
         dataset=dataset,
-        notes=tuple(dict.fromkeys(pilot.notes)),
+        notes=tuple(dict.fromkeys([*pilot.notes, *controller_notes(pilot, result, probe)])),
         episodes=records,
         filmstrips=film(result.runs, policy.window.future, strips_per_episode),
     )
+
+
+def controller_notes(pilot: PolicyPilot, result: LoopResult, probe: Probe) -> list[str]:
+    """What the controller counted, per episode, and whether a simulated latency is shorter than the measured."""
+    states = [run.controller for run in result.runs if run.status != "error"]
+    names = sorted({name for state in states for name in state.counts})
+    notes = []
+    for name in names:
+        counted = [state.counts.get(name, 0) for state in states]
+        mean = math.fsum(counted) / len(counted)
+        notes.append(f"controller: {name}: mean {mean:.2f}, most {max(counted)} per episode, n = {len(counted)}")
+    answer, p95 = pilot.controller.answer_s(pilot.policy.action_spec.rate_hz), probe.latency().p95
+    if answer is not None and p95 is not None and p95 > 1000 * answer:
+        notes.append(
+            f"the controller simulated answers after {1000 * answer:.0f} ms, but p95 of the measured calls is "
+            f"{p95:.0f} ms: these episodes are kinder than this machine."
+        )
+    return notes
 
 
 def mean_nfe(calls: Sequence[TimedCall]) -> dict[str, float]:

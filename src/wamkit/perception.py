@@ -1,0 +1,46 @@
+"""What is seen, as values of a future stream: for controllers that compare it with what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from wamkit.compose import DesignConfig
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.protocols import Substrate
+from wamkit.types import Observation, Perceived, to_device
+
+
+def perceived(
+    config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device
+) -> Perceived:
+    """How what is seen becomes values of ``stream``, with the design's own substrate.
+
+    Args:
+        config: the design.
+        substrates: future stream -> its substrate.
+        stream: name of the future stream.
+        device: where the substrate lives.
+
+    Raises:
+        ConfigError: no such future stream, or its values are made of ground truth that is not there when acting.
+    """
+    if stream not in config.futures:
+        raise ConfigError(
+            f"design {config.name!r} has no future stream {stream!r} that a controller could compare with what is "
+            f"seen. {did_you_mean(stream, config.futures)}"
+        )
+    substrate = substrates[stream]
+    if substrate.extras:
+        raise ConfigError(
+            f"future {stream!r}: its values are made of {', '.join(substrate.extras)}, which exist in training only, "
+            f"so a controller cannot compare them with what is seen. Compare another stream."
+        )
+
+    @torch.inference_mode()
+    def encode(seen: Observation, now: Observation) -> Tensor:
+        return substrate.encode(to_device(seen, device), to_device(now, device))[:, 0]
+
+    return Perceived(stream, config.futures[stream].offsets, encode)
