@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenes import ABOVE, ASLANT, SIDE, look, pose, scene_spec
+from wamkit.envs.base import SimulatedEnv
 from wamkit.errors import ConfigError
-from wamkit.substrates import PolylineConfig, PoseStreamConfig
+from wamkit.protocols import DataSpec
+from wamkit.substrates import ObjectFlowConfig, PolylineConfig, PoseStreamConfig, TracksConfig
 from wamkit.substrates.rigid import (
     from_six_d,
     moved,
@@ -24,6 +28,7 @@ from wamkit.substrates.rigid import (
     six_d,
     unproject,
 )
+from wamkit.types import Observation
 
 DATA = scene_spec()
 NOW = pose(0.05, 0.02, 0.2, 0.3)
@@ -137,3 +142,128 @@ def test_the_polyline_is_the_path_of_the_gripper() -> None:
     torch.testing.assert_close(picture.encode(frames)[0], pixels / (SIDE / 2) - 1, atol=1e-5, rtol=0)
     with pytest.raises(ConfigError, match=r"no camera 'scen'"):
         PolylineConfig(camera="scen").build(DATA)
+
+
+# ------------------------------------------------------------------------------------------- flow and tracks
+
+
+@pytest.mark.parametrize("camera", [ABOVE, ASLANT])
+def test_the_flow_of_a_rigid_body_is_its_transform(camera: Tensor) -> None:
+    config = ObjectFlowConfig(grid=16, space="world")
+    substrate = config.build(DATA)
+    now = look([NOW], camera=camera)
+    values = substrate.encode(look([LATER, NOW], camera=camera), now)
+    spec = substrate.spec("future", "future", 2)
+    assert values.shape == (1, spec.steps, spec.tokens, spec.features) == (1, 2, 16, 80)
+    field = substrate.field(values)[0].flatten(1, 2)
+    pixels = pixel_centres(SIDE, SIDE, values.device)[substrate.index()]
+    depth = now.extras["depth.scene"].flatten()[substrate.index()]
+    ids = now.extras["object_id.scene"].flatten()[substrate.index()]
+    start = unproject(depth, pixels, camera, SIDE, SIDE)
+    mine = ids == 1
+    assert mine.sum() > 8
+    expected = (moved(start, NOW, LATER) - start) / config.unit_m
+    torch.testing.assert_close(field[0, mine, :3], expected[mine], atol=1e-4, rtol=0)
+    assert (field[:, ~mine, :3] == 0).all()
+    assert (field[:, :, 3] == torch.where(mine, 1.0, -1.0)).all()
+    torch.testing.assert_close(field[1, :, :3], torch.zeros(256, 3), atol=1e-4, rtol=0)  # back where it was
+    assert (field[:, mine, 4] == 1).all()
+
+
+def test_image_flow_points_from_pixel_to_pixel() -> None:
+    """A plate that is pushed by d at height z moves by d * f / (1 - z) pixels, seen from 1 m above."""
+    substrate = ObjectFlowConfig(grid=16).build(DATA)
+    step, lower = 0.1, pose(0.05 + 0.1, 0.02, 0.2, 0.3)
+    field = substrate.field(substrate.encode(look([lower]), look([NOW])))[0, 0]
+    mine = field[..., 2] == 1
+    focal = 16 / math.tan(math.radians(30))
+    u = step * focal / 0.8 * 2 / SIDE
+    torch.testing.assert_close(
+        field[mine][:, :2], torch.tensor([u, 0.0]).expand(int(mine.sum()), 2), atol=1e-4, rtol=0
+    )
+
+
+def test_what_slides_under_a_cover_is_flagged_and_its_motion_is_still_true() -> None:
+    cover = pose(0.2, 0.0, 0.5)
+    under = pose(0.28, 0.0, 0.2)
+    now, later = look([NOW], second=cover), look([NOW, under], second=cover)
+    tracks = TracksConfig(points=6).build(DATA)
+    values = tracks.encode(later, now)[0]
+    assert values.shape == (2, 6, 7)
+    assert (values[0, :, 6] == 1).all()
+    assert (values[1, :, 6] == -1).all()
+    origin, shift = values[1, :, :3] * 0.1 + NOW[:3], values[1, :, 3:6] * 0.1
+    torch.testing.assert_close(origin + shift, moved(origin, NOW, under), atol=1e-5, rtol=0)
+    flow = ObjectFlowConfig(grid=16, space="world").build(DATA)
+    field = flow.field(flow.encode(later, now))[0]
+    ids = now.extras["object_id.scene"].flatten()[flow.index()].view(16, 16)
+    assert (field[1][ids == 1][:, 4] == -1).all()
+    assert (field[1][ids == 2][:, 4] == 1).all()  # the cover itself
+
+
+def test_tracked_points_lie_on_the_object_and_are_spread_over_it() -> None:
+    now = look([NOW], camera=ASLANT)
+    values = TracksConfig(points=16).build(DATA).encode(now, now)[0, 0]
+    body = values[:, :3] * 0.1 @ rotation(NOW[3:])
+    assert body[:, 2].abs().max() < 1e-5
+    assert body[:, :2].abs().max() < 0.15 + 1e-5
+    assert body[:, :2].std(dim=0).min() > 0.04
+    assert values[:, 3:6].abs().max() < 1e-5
+
+
+def test_without_an_object_in_view_nothing_is_invented() -> None:
+    gone = look([pose(5.0, 5.0, 0.2)])
+    values = TracksConfig(points=4).build(DATA).encode(gone, gone)
+    assert (values[..., :6] == 0).all()
+    assert (values[..., 6] == -1).all()
+
+
+def test_flow_and_tracks_say_which_ground_truth_they_miss() -> None:
+    poor = replace(DATA, extras={k: v for k, v in DATA.extras.items() if k != "object_id.scene"})
+    for config in (ObjectFlowConfig(), TracksConfig()):
+        with pytest.raises(ConfigError, match=r"needs the extra 'object_id.scene'"):
+            config.build(poor)
+    with pytest.raises(ConfigError, match="a grid of 5 does not divide"):
+        ObjectFlowConfig(grid=5).build(DATA)
+
+
+@pytest.mark.sim
+def test_moved_points_land_on_the_object_in_a_recorded_scene() -> None:
+    """Every convention at once: depth, camera, object and pose agree in MuJoCo when a drawer opens."""
+    from wamkit.envs import MetaWorldConfig
+
+    record = ("depth", "camera", "object_id", "object_pose")
+    env = MetaWorldConfig("drawer-open-v3", record=record, cameras=("scene",)).build()
+    env.reset(seed=1)
+    act = env.expert()
+    for _ in range(30):
+        env.advance(act())
+    frames = [env.observe()]
+    while np.linalg.norm(frames[0]["extras"]["object_pose"] - env.observe()["extras"]["object_pose"]) < 0.08:
+        env.advance(act())
+        assert env.tick < 190
+    frames.append(env.observe())
+    before, after = (gather(frame) for frame in frames)
+    values = TracksConfig(points=64).build(data_of(env)).encode(after, before)[0, 0]
+    moved_by = values[:, 3:6].norm(dim=-1) * 0.1
+    torch.testing.assert_close(moved_by, moved_by[:1].expand(64), atol=1e-3, rtol=0)  # a drawer slides
+    assert 0.05 < moved_by[0] < 0.3
+    visible = values[:, 6] == 1
+    assert visible.sum() > 16
+    start = values[:, :3] * 0.1 + before.extras["object_pose"][0, 0, 0, :3]
+    pixels, _ = project(start + values[:, 3:6] * 0.1, after.extras["camera.scene"][0, 0], 64, 64)
+    x, y = pixels[visible].floor().long().unbind(-1)
+    assert (after.extras["object_id.scene"][0, 0, y, x] == 1).float().mean() > 0.9
+    env.close()
+
+
+def gather(frame: dict[str, Any]) -> Observation:
+    extras = {
+        name: torch.from_numpy(np.asarray(value))[None, None] for name, value in frame["extras"].items()
+    }
+    return Observation({}, torch.zeros(1, 1, 4), ("",), torch.zeros(1, 1, dtype=torch.bool), extras)
+
+
+def data_of(env: SimulatedEnv) -> DataSpec:
+    shapes = {name: shape for name, (shape, _) in env.extras_spec.items()}
+    return DataSpec(env.observation_spec, env.action_spec, {}, shapes)

@@ -1,6 +1,7 @@
 """Substrates: where the future lives."""
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
+from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
 from wamkit.substrates.polyline import Polyline, PolylineConfig
 from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
@@ -11,6 +12,8 @@ from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConf
 __all__ = [
     "Codec",
     "CodecConfig",
+    "ObjectFlow",
+    "ObjectFlowConfig",
     "PatchPCA",
     "PatchPCAConfig",
     "PatchVQ",
@@ -27,4 +30,6 @@ __all__ = [
     "QuantizedConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
+    "Tracks",
+    "TracksConfig",
 ]
