@@ -10,12 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import yaml
 from demo import TASKS, Clock, train_side_by_side
 from rich.console import Console
 
-from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, evaluate, recipe
+from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, recipe
+from wamkit.config import encode
 from wamkit.evaluation.report import Report
 from wamkit.zoo import RECIPES
 
@@ -60,6 +64,14 @@ def row(report: Report, parameters: int) -> dict[str, object]:
     }
 
 
+def evaluate_apart(config: EvaluateConfig) -> Report:
+    """Evaluate in a process of its own: its peak memory is then this design's alone."""
+    file = config.out / "evaluate.yaml"
+    file.write_text(yaml.safe_dump(encode(config), sort_keys=False))
+    subprocess.run([sys.executable, "-m", "wamkit.cli", "evaluate", "--config_path", str(file)], check=True)
+    return Report.load(config.out / "report.json")
+
+
 def main() -> None:
     """Collect once, then train and evaluate every recipe."""
     chosen = options()
@@ -85,7 +97,9 @@ def main() -> None:
     for name in chosen.recipes:
         with clock.phase(f"evaluate {name}"):
             evaluation = EvaluationConfig(tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16)
-            report = evaluate(EvaluateConfig(str(out / name / "model"), out / name, evaluation, dataset=data))
+            report = evaluate_apart(
+                EvaluateConfig(str(out / name / "model"), out / name, evaluation, dataset=data)
+            )
         designs[name] = row(report, report.design["parameters"]["total"])
         Console().print(report.headline())
         record = {
