@@ -17,7 +17,7 @@ from wamkit.zoo import RECIPES
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "wamkit"
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/contract.md")
+PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md")
 
 
 def designs() -> str:
@@ -52,7 +52,7 @@ def tree() -> str:
 def results() -> str:
     """What published runs reached: rates with n and Wilson intervals, straight from their records."""
     rows = []
-    for file in sorted(RESULTS.glob("*.json")):
+    for file in sorted(RESULTS.glob("demo-*.json")):
         run = json.loads(file.read_text())
         tasks = list(next(iter(run["designs"].values()))["tasks"])
         rows += [
@@ -74,7 +74,49 @@ def results() -> str:
     return "\n".join(rows).strip()
 
 
-REGIONS: Mapping[str, Callable[[], str]] = {"designs": designs, "results": results, "tree": tree}
+def comparison() -> str:
+    """Every design on the embedded benchmark, from the record that ``make table`` wrote."""
+    file = RESULTS / "designs.json"
+    if not file.exists():
+        return "No record yet: run `make table`."
+    run = json.loads(file.read_text())
+    tasks = list(next(iter(run["designs"].values()))["tasks"])
+    rows = [
+        "| design | factorisation | "
+        + " | ".join(tasks)
+        + " | mean [95 %] | call p50 / p95, ms | evaluations per call "
+        "| parameters | peak memory, MB |",
+        "|---|---|" + "---|" * (len(tasks) + 5),
+    ]
+    for name, row in run["designs"].items():
+        mean, latency = row["mean_over_tasks"], row["latency_ms"]
+        scores = [
+            f"{s['successes']} of {s['n']}" + (f", {s['errors']} errors" if s["errors"] else "")
+            for s in row["tasks"].values()
+        ]
+        cells = [
+            name,
+            "`" + row["formula"].replace("|", "\\|") + "`",
+            *scores,
+            f"{mean['rate']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]",
+            f"{latency['p50']:.1f} / {latency['p95']:.1f}",
+            ", ".join(f"{stream} {count:g}" for stream, count in row["nfe"].items()),
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['peak_mem_mb']['process']:.0f}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    seconds = sum(run["seconds"].values())
+    rows += ["", f"`{run['command']}` at commit `{run['commit']}`: {run['setting']} {seconds:.0f} s in all on "
+             f"{run['machine']}. Latency: one robot, n = {latency['n']} warm calls."]  # fmt: skip
+    return "\n".join(rows)
+
+
+REGIONS: Mapping[str, Callable[[], str]] = {
+    "designs": designs,
+    "results": results,
+    "comparison": comparison,
+    "tree": tree,
+}
 
 
 def filled(page: str) -> str:

@@ -10,7 +10,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
   || fail "$PYTHON is $("$PYTHON" -V 2>&1), but wamkit needs Python 3.11 to 3.13. Set PYTHON, e.g. make demo PYTHON=python3.12"
 
 # MuJoCo renders without a display through OSMesa; an EGL driver does as well (MUJOCO_GL=egl).
-if [ "${MUJOCO_GL:-osmesa}" = osmesa ] && ! { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q libOSMesa; then
+if [ "${MUJOCO_GL:-osmesa}" = osmesa ] && ! { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep libOSMesa >/dev/null; then
   sudo=""
   if [ "$(id -u)" -ne 0 ]; then sudo="sudo -n"; fi
   if command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; }; then

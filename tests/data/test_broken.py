@@ -63,7 +63,7 @@ def remux(path: Path, keep: int, **options: str) -> None:
     os.replace(str(path) + ".mp4", path)
 
 
-def refused(root: Path, *words: str) -> None:
+def check_refused(root: Path, *words: str) -> None:
     """Opening fails, and the message has all of ``words``."""
     with pytest.raises(DataError) as caught:
         Dataset(root)
@@ -75,37 +75,37 @@ def refused(root: Path, *words: str) -> None:
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_truncated_parquet(recorded: Path, path: str, keep: float) -> None:
     cut(recorded / path, keep)
-    refused(recorded, path, "cut off")
+    check_refused(recorded, path, "cut off")
 
 
 @pytest.mark.parametrize("path", [DATA, VIDEO, "meta/tasks.parquet", "meta/info.json", "meta/stats.json"])
 def test_missing_file(recorded: Path, path: str) -> None:
     (recorded / path).unlink()
-    refused(recorded, path)
+    check_refused(recorded, path)
 
 
 def test_missing_episode_table(recorded: Path) -> None:
     (recorded / EPISODES).unlink()
-    refused(recorded, "meta/episodes")
+    check_refused(recorded, "meta/episodes")
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.95])
 def test_truncated_video(recorded: Path, keep: float) -> None:
     cut(recorded / VIDEO, keep)
-    refused(recorded, VIDEO, "cut off")
+    check_refused(recorded, VIDEO, "cut off")
 
 
 def test_truncated_video_with_its_index_in_front(recorded: Path) -> None:
     remux(recorded / VIDEO, 18, movflags="faststart")
     Dataset(recorded)  # whole, it is fine
     cut(recorded / VIDEO, 0.8)
-    refused(recorded, VIDEO, "episode", "gripper")
+    check_refused(recorded, VIDEO, "episode", "gripper")
 
 
 @pytest.mark.parametrize(("keep", "episode"), [(17, 2), (13, 1), (3, 0)])
 def test_video_shorter_than_its_table(recorded: Path, keep: int, episode: int) -> None:
     remux(recorded / VIDEO, keep)
-    refused(recorded, VIDEO, f"episode {episode}", "gripper", "too few")
+    check_refused(recorded, VIDEO, f"episode {episode}", "gripper", "too few")
 
 
 def test_video_of_another_size(recorded: Path) -> None:
@@ -113,7 +113,7 @@ def test_video_of_another_size(recorded: Path) -> None:
     scene = recorded / VIDEO.replace("gripper", "scene")
     scene.parent.mkdir(exist_ok=True)
     scene.write_bytes((recorded / VIDEO).read_bytes())
-    refused(recorded, VIDEO, "16x24", "gripper")
+    check_refused(recorded, VIDEO, "16x24", "gripper")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -122,17 +122,17 @@ def test_video_of_another_size(recorded: Path) -> None:
 )
 def test_value_that_is_not_finite(recorded: Path, value: float, field: str, entry: int, name: str) -> None:
     edit_column(recorded / DATA, field, set_value(8, value, entry))
-    refused(recorded, DATA, "episode 1", field, "frame 3", name)
+    check_refused(recorded, DATA, "episode 1", field, "frame 3", name)
 
 
 def test_value_that_is_null(recorded: Path) -> None:
     edit_column(recorded / DATA, "action", set_value(8, None, 0))
-    refused(recorded, DATA, "action", "null")
+    check_refused(recorded, DATA, "action", "null")
 
 
 def test_action_of_another_width(recorded: Path) -> None:
     edit_column(recorded / DATA, "action", lambda rows: [[*row, 0.0] for row in rows])
-    refused(recorded, DATA, "'action'", "3 values per frame", "[2]")
+    check_refused(recorded, DATA, "'action'", "3 values per frame", "[2]")
 
 
 def test_info_of_another_width(recorded: Path) -> None:
@@ -140,7 +140,7 @@ def test_info_of_another_width(recorded: Path) -> None:
         info["features"]["action"]["shape"] = [3]
 
     edit_json(recorded / "meta/info.json", widen)
-    refused(recorded, "meta/info.json", "'action'", "[3]", "2 entries")
+    check_refused(recorded, "meta/info.json", "'action'", "[3]", "2 entries")
 
 
 def test_foreign_info_of_another_width(recorded: Path) -> None:
@@ -149,19 +149,19 @@ def test_foreign_info_of_another_width(recorded: Path) -> None:
         info["features"]["action"].update(shape=[3], names=["a", "b", "c"])
 
     edit_json(recorded / "meta/info.json", widen)
-    refused(recorded, "action", "3")
+    check_refused(recorded, "action", "3")
 
 
 @pytest.mark.parametrize("key", ["action", "observation.state", "observation.images.scene"])
 def test_missing_feature_statistics(recorded: Path, key: str) -> None:
     edit_json(recorded / "meta/stats.json", lambda stats: stats.pop(key))
-    refused(recorded, "meta/stats.json", repr(key), "rebuild_stats")
+    check_refused(recorded, "meta/stats.json", repr(key), "rebuild_stats")
 
 
 @pytest.mark.parametrize("name", ["std", "q01", "q99", "count"])
 def test_missing_statistic(recorded: Path, name: str) -> None:
     edit_json(recorded / "meta/stats.json", lambda stats: stats["action"].pop(name))
-    refused(recorded, "meta/stats.json", "'action'", repr(name), "rebuild_stats")
+    check_refused(recorded, "meta/stats.json", "'action'", repr(name), "rebuild_stats")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_missing_statistic(recorded: Path, name: str) -> None:
 )
 def test_other_versions(recorded: Path, version: str | None, way_out: str) -> None:
     edit_json(recorded / "meta/info.json", lambda info: info.update(codebase_version=version))
-    refused(recorded, "meta/info.json", repr(version), way_out)
+    check_refused(recorded, "meta/info.json", repr(version), way_out)
 
 
 @pytest.mark.parametrize(
@@ -186,12 +186,12 @@ def test_episode_table_that_does_not_add_up(
     recorded: Path, column: str, row: int, value: int, words: tuple[str, ...]
 ) -> None:
     edit_column(recorded / EPISODES, column, set_value(row, value))
-    refused(recorded, EPISODES, *words)
+    check_refused(recorded, EPISODES, *words)
 
 
 def test_episode_table_against_info(recorded: Path) -> None:
     edit_json(recorded / "meta/info.json", lambda info: info.update(total_frames=19))
-    refused(recorded, "meta/episodes", "18 frames", "19")
+    check_refused(recorded, "meta/episodes", "18 frames", "19")
 
 
 @pytest.mark.parametrize(
@@ -199,31 +199,31 @@ def test_episode_table_against_info(recorded: Path) -> None:
 )
 def test_data_against_the_episode_table(recorded: Path, column: str, value: float) -> None:
     edit_column(recorded / DATA, column, set_value(7, value))
-    refused(recorded, DATA, "episode 1", repr(column), "frame 2")
+    check_refused(recorded, DATA, "episode 1", repr(column), "frame 2")
 
 
 def test_data_with_rows_missing(recorded: Path) -> None:
     pq.write_table(pq.read_table(recorded / DATA).slice(0, 17), recorded / DATA)
-    refused(recorded, DATA, "17 frames", "18")
+    check_refused(recorded, DATA, "17 frames", "18")
 
 
 def test_unknown_task(recorded: Path) -> None:
     edit_column(recorded / DATA, "task_index", set_value(16, 2))
-    refused(recorded, DATA, "episode 2", "task_index", "frame 2")
+    check_refused(recorded, DATA, "episode 2", "task_index", "frame 2")
 
 
 def test_missing_column(recorded: Path) -> None:
     pq.write_table(pq.read_table(recorded / DATA).drop_columns(["action"]), recorded / DATA)
-    refused(recorded, DATA, "'action'", "missing")
+    check_refused(recorded, DATA, "'action'", "missing")
 
 
 def test_spec_with_an_unknown_key(recorded: Path) -> None:
     edit_json(recorded / "meta/info.json", lambda info: info["wamkit"]["action_spec"].update(colour="red"))
-    refused(recorded, "meta/info.json", "wamkit", "colour")
+    check_refused(recorded, "meta/info.json", "wamkit", "colour")
 
 
 def test_no_dataset_at_all(tmp_path: Path) -> None:
-    refused(tmp_path / "nothing", "nothing", "meta/info.json")
+    check_refused(tmp_path / "nothing", "nothing", "meta/info.json")
 
 
 def test_foreign_dataset_gets_inferred_specs(recorded: Path) -> None:

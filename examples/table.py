@@ -1,0 +1,122 @@
+"""`make table`: every design on the embedded benchmark, same data, steps and seeds, one table in docs/.
+
+Trains each recipe on the same demonstrations, two at a time (one core each), evaluates it on the same unseen
+episodes and writes ``docs/results/designs.json``; ``python docs/generate.py`` makes the table of it. Weak results
+are shown as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from demo import TASKS, Clock, train_side_by_side
+from rich.console import Console
+
+from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, recipe
+from wamkit.config import encode
+from wamkit.evaluation.report import Report
+from wamkit.zoo import RECIPES
+
+
+def options() -> argparse.Namespace:
+    """What to run; the defaults are what the table reports."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    parser.add_argument("--out", type=Path, default=Path("runs/table"))
+    parser.add_argument("--demonstrations", type=int, default=100, help="per task")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--episodes", type=int, default=20, help="per task")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="designs that train at the same time")
+    parser.add_argument("--publish", type=Path, default=Path("docs/results/designs.json"))
+    return parser.parse_args()
+
+
+def row(report: Report, parameters: int) -> dict[str, object]:
+    """What the table says of one design."""
+    latency = report.latency_ms
+    return {
+        "formula": report.design["formula"],
+        "tuple": report.design["tuple"],
+        "tasks": {
+            task: {
+                "successes": s.successes,
+                "n": s.n,
+                "wilson_95": s.wilson_95,
+                "errors": s.statuses["error"],
+            }
+            for task, s in report.tasks.items()
+        },
+        "mean_over_tasks": {k: getattr(report.mean_over_tasks, k) for k in ("rate", "low", "high")},
+        "latency_ms": {k: getattr(latency, k) for k in ("n", "p50", "p95", "max", "first")},
+        "nfe": report.nfe,
+        "calls_per_episode": report.calls_per_episode.p50,
+        "peak_mem_mb": report.peak_mem_mb,
+        "parameters": parameters,
+    }
+
+
+def evaluate_apart(config: EvaluateConfig) -> Report:
+    """Evaluate in a process of its own: its peak memory is then this design's alone."""
+    file = config.out / "evaluate.yaml"
+    file.write_text(yaml.safe_dump(encode(config), sort_keys=False))
+    subprocess.run([sys.executable, "-m", "wamkit.cli", "evaluate", "--config_path", str(file)], check=True)
+    return Report.load(config.out / "report.json")
+
+
+def main() -> None:
+    """Collect once, then train and evaluate every recipe."""
+    chosen = options()
+    out: Path = chosen.out
+    clock = Clock()
+    data = out / "data"
+    if not data.exists():
+        with clock.phase("collect"):
+            collect(
+                CollectConfig(
+                    out=data, tasks=TASKS, episodes=chosen.demonstrations, seed=chosen.seed, tail_ticks=6
+                )
+            )
+    trainings = [
+        TrainConfig(dataset=data, out=out / name, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
+        for name in chosen.recipes
+    ]
+    for start in range(0, len(trainings), chosen.jobs):
+        pair = trainings[start : start + chosen.jobs]
+        with clock.phase("train " + ", ".join(t.design.name for t in pair)):
+            train_side_by_side(pair)
+    designs: dict[str, object] = {}
+    for name in chosen.recipes:
+        with clock.phase(f"evaluate {name}"):
+            evaluation = EvaluationConfig(tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16)
+            report = evaluate_apart(
+                EvaluateConfig(str(out / name / "model"), out / name, evaluation, dataset=data)
+            )
+        designs[name] = row(report, report.design["parameters"]["total"])
+        Console().print(report.headline())
+        record = {
+            "command": "make table",
+            "commit": report.versions.get("commit", "unknown"),
+            "setting": (
+                f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps of {trainings[0].batch_size} "
+                f"windows, seed {chosen.seed}, futures generated when acting, evaluation seeds from "
+                f"{min(min(s) for s in report.seeds.values())};"
+            ),
+            "machine": f"{os.cpu_count()} cores of {report.device.get('cpu', 'unknown')}, one torch thread per process",
+            "seconds": clock.seconds,
+            "designs": designs,
+        }
+        chosen.publish.parent.mkdir(parents=True, exist_ok=True)
+        chosen.publish.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
