@@ -241,7 +241,12 @@ class Design(nn.Module):
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
         check_budget(
-            budget, self.graph, self._all_estimators(), self.planner, self.config.horizon, self._wanted(budget)
+            budget,
+            self.graph,
+            self._all_estimators(),
+            self.planner,
+            self.config.horizon,
+            self._wanted(budget),
         )
 
     def _wanted(self, budget: Budget) -> list[str]:

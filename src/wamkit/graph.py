@@ -7,7 +7,7 @@ the estimators' families and who shares a trunk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from wamkit.errors import ConfigError, did_you_mean
@@ -49,9 +49,9 @@ class WamStatus:
 
     Attributes:
         is_wam: True when at least one path exists.
-        paths: ``produces`` (the action is generated from the future), ``joint`` (one process generates both),
-            ``selects`` (a planner chooses the action by its predicted future), ``trains`` (the future's loss
-            trains the network that produces the action).
+        paths: ``produces`` (the action is generated from the future), ``joint`` (one process generates both
+            and the action reads the future), ``selects`` (a planner chooses the action by its predicted future),
+            ``trains`` (the future's loss trains the network that produces the action).
         kind: ``WAM``, ``VLA`` (acts without a future) or ``world model`` (predicts but does not act).
     """
 
@@ -62,12 +62,13 @@ class WamStatus:
 
 @dataclass(frozen=True)
 class EstimatorFacts:
-    """What the graph needs to know of an estimator: its family, trunk, processes and blocks of past."""
+    """What the graph needs to know of an estimator: see :class:`wamkit.protocols.Estimator` for the fields."""
 
     family: Family
     trunk: str | None
     processes: int = 1
     past: int = 0
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,17 @@ class FactorGraph:
             return "Hybrid"
         return " + ".join(sorted({FAMILY_NAMES[self.estimators[n].family] for n in names}))
 
+    def _beside(self, factor: Factor, streams: set[str]) -> set[str]:
+        """What reaches ``streams`` inside the factor that generates them: what they may read, and what that reads."""
+        reads = self.estimators[factor.estimator].reads
+        todo = sorted(streams & set(factor.generates))
+        found: set[str] = set()
+        while todo:
+            sources = set(reads.get(todo.pop(), factor.generates)) & set(factor.generates) - found
+            found |= sources
+            todo += sorted(sources)
+        return found
+
     def _parameters_of(self, streams: Iterable[str]) -> set[tuple[str, str]]:
         """Which estimators and trunks produce ``streams`` and everything they are generated from."""
         found: set[tuple[str, str]] = set()
@@ -229,7 +241,7 @@ class FactorGraph:
         if not actions:
             return WamStatus(False, (), "world model")
         paths = []
-        if any(set(f.generates) & futures and set(f.generates) & actions for f in self.factors):
+        if any(self._beside(f, actions) & futures for f in self.factors):
             paths.append("joint")
         if self.ancestors(actions) & futures:
             paths.append("produces")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 import draccus
@@ -198,6 +199,22 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class Guide:
+    """Steers the generation of one stream towards a higher objective (guided inference).
+
+    Attributes:
+        stream: the stream that is steered.
+        objective: estimates of the clean values, stream -> (B, T, N, D), of everything that is generated together
+            or known -> (B,), higher is better. Differentiable in ``stream``; it may run any model of its own.
+        weight: the clean estimate is moved by ``weight`` times the gradient. Zero is the base sampler.
+    """
+
+    stream: str
+    objective: Callable[[Mapping[str, Tensor]], Tensor]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Call:
     """What a factor is conditioned on in one call.
 
@@ -206,20 +223,34 @@ class Call:
         given: stream name -> values that this factor (or the caller) conditions on.
         carry: the estimator's carried state, a pytree of tensors with leading dimension B.
         rows: B.
+        guide: what to steer by; only for estimators that are ``guidable``.
     """
 
     context: Cache
     given: Mapping[str, Tensor]
     carry: Any
     rows: int
+    guide: Guide | None = None
 
 
 class Estimator(nn.Module, ABC):
-    """The density of one or more factors: ``p(outputs | given, c)``."""
+    """The density of one or more factors: ``p(outputs | given, c)``.
+
+    Attributes:
+        family: the function family.
+        processes: generative processes with a clock of their own that share this estimator's trunk.
+        past: blocks of real past that training needs and that inference carries.
+        reads: stream -> streams generated in the same factor that it may read; without an entry, all of them.
+        guidable: whether it honours :attr:`Call.guide`.
+        exits: whether a stream can be handed on partly generated (``Budget.exit``).
+    """
 
     family: ClassVar[Family]
-    processes: int = 1  # generative processes with a clock of their own that share this estimator's trunk
-    past: int = 0  # blocks of real past that training needs and that inference carries
+    processes: int = 1
+    past: int = 0
+    reads: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    guidable: bool = False
+    exits: bool = False
 
     @abstractmethod
     def loss(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from wamkit.cache import Cache
-from wamkit.errors import BudgetError
+from wamkit.errors import BudgetError, did_you_mean
 from wamkit.graph import Factor, FactorGraph
-from wamkit.protocols import Call, Estimator, Generated, Planner
+from wamkit.protocols import Call, Estimator, Generated, Guide, Planner
 from wamkit.streams import RowNoise
 from wamkit.timing import Stages
 from wamkit.types import Budget, map_tensors
@@ -23,6 +23,58 @@ NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0
 def repeat_rows(tree: Any, copies: int) -> Any:
     """Every row of every tensor ``copies`` times in a row."""
     return tree if copies == 1 else map_tensors(tree, lambda t: t.repeat_interleave(copies, dim=0))
+
+
+def check_budget(
+    budget: Budget,
+    graph: FactorGraph,
+    estimators: Mapping[str, Estimator],
+    planner: Planner | None,
+    horizon: int,
+    wanted: Sequence[str],
+) -> None:
+    """Raise :class:`BudgetError` when a design of these parts cannot honour ``budget``."""
+    for label, mapping in (("nfe", budget.nfe), ("exit", budget.exit)):
+        for name in mapping:
+            if name not in graph.roles:
+                raise BudgetError(f"{label}: unknown stream {name!r}. {did_you_mean(name, graph.roles)}")
+    for name in budget.exit:
+        estimator = graph.factor_of(name).estimator
+        if not estimators[estimator].exits:
+            raise BudgetError(
+                f"exit for stream {name!r}: estimator {estimator!r} does not generate it in steps that can be "
+                f"stopped early. Leave it out, or use a denoiser."
+            )
+    if planner is None and (budget.candidates is not None or budget.iterations is not None):
+        raise BudgetError("`candidates` and `iterations` need a planner, and this design has none")
+    if budget.horizon is not None and not 1 <= budget.horizon <= horizon:
+        raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
+    for factor in graph.factors:
+        estimators[factor.estimator].check_budget(factor.generates, budget)
+    required(graph, estimators, wanted, (), budget)
+
+
+def check_guide(
+    guide: Guide | None, graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str]
+) -> None:
+    """Raise :class:`BudgetError` when the guided stream is not generated, or not by what can be steered."""
+    if guide is None:
+        return
+    if guide.stream not in graph.roles:
+        raise BudgetError(
+            f"guide: unknown stream {guide.stream!r}. {did_you_mean(guide.stream, graph.roles)}"
+        )
+    if guide.stream not in needed:
+        raise BudgetError(
+            f"guide: stream {guide.stream!r} is not generated in this call, which generates {sorted(needed)}. "
+            f"Want it, or do not give it."
+        )
+    estimator = graph.factor_of(guide.stream).estimator
+    if not estimators[estimator].guidable:
+        raise BudgetError(
+            f"guide: estimator {estimator!r} of stream {guide.stream!r} cannot be steered while it generates. Use "
+            f"a denoiser for {guide.stream!r}, or choose among samples by the objective."
+        )
 
 
 def required(
@@ -92,6 +144,7 @@ class Session:
         stages: time per stage.
         values: stream name -> values known so far.
         nfe: stream name -> function evaluations so far.
+        guide: what to steer the generation of its stream by, or None.
         cost: (B,) cost of the planned action.
     """
 
@@ -106,6 +159,7 @@ class Session:
     stages: Stages
     values: dict[str, Tensor]
     nfe: dict[str, int] = field(default_factory=dict)
+    guide: Guide | None = None
     cost: Tensor | None = None
 
     def run(self, needed: set[str]) -> None:
@@ -130,7 +184,8 @@ class Session:
         context = self.context[facts.trunk] if facts.trunk is not None else NO_CONTEXT
         given = {**repeat_rows(self.values, copies), **known}
         carry = repeat_rows(self.carry[factor.estimator], copies)
-        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies)
+        guide = self.guide if self.guide is not None and self.guide.stream in outputs else None
+        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide)
         noise = self.noise.expand(copies)
         made = self.estimators[factor.estimator].generate(outputs, call, self.budget, noise)
         for name, count in made.nfe.items():

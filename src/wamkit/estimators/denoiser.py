@@ -1,9 +1,15 @@
-"""Flow-matching denoiser with a noise level per stream (`bb.denoising`, `ss.decoupled-times`).
+"""Denoiser with a noise level per stream (`bb.denoising`, `ar.equilibrium-head`, `ss.decoupled-times`).
 
-Convention: level 0 is clean, level 1 is pure noise; ``x = (1 - level) * data + level * noise`` and the network
-predicts the velocity ``noise - data`` (Lipman et al. 2023; straight paths, L_FM of the survey). A stream at
+Convention: level 0 is clean, level 1 is pure noise; ``x = (1 - level) * data + level * noise``. A stream at
 level 1 holds no information, so no other stream attends to it: leaving it out of the call is then *exactly*
 marginalising it (UWM, Zhu et al. 2025, sets the level to its maximum for the same purpose).
+
+What the network predicts is a choice; loss, budgets, masks, memory and guidance are shared:
+
+    velocity     noise - data             (Lipman et al. 2023; L_FM of the survey)
+    noise        noise                    (Ho et al. 2020, eq. 21 of the survey), sampled as (x - noise) / (1 - level)
+    equilibrium  c(level) (noise - data)  a gradient that is told no level and vanishes at the data
+                                          (Equilibrium Matching, Wang & Du 2025), sampled by descent
 """
 
 from __future__ import annotations
@@ -16,21 +22,37 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
-from wamkit.errors import BudgetError, ConfigError
+from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.history import BlockMemory
-from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, split_tokens, with_given
+from wamkit.estimators.joint import Reads, run_joint
+from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, spending, walk_together
+from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, with_given
 from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
 from wamkit.types import Budget
+
+Prediction = Literal["velocity", "noise", "equilibrium"]
+TOP_NOISE = (
+    0.97  # where noise prediction starts: at level 1 the noise is the input and tells nothing of the data
+)
+UNTOLD = 0.5  # the level that an equilibrium field is told of any stream that is not known to be clean
+PLATEAU = 0.8  # share of the path on which the equilibrium gradient has its full length (their a)
 
 
 @EstimatorConfig.register_subclass("denoiser")
 @dataclass(frozen=True)
 class DenoiserConfig(EstimatorConfig):
-    """Flow-matching denoiser with a noise level per stream (Lipman et al. 2023; UWM, Zhu et al. 2025).
+    """Joint denoiser, a noise level per stream (Lipman et al. 2023; UWM, Zhu et al. 2025; EqM, Wang & Du 2025).
 
     Attributes:
+        prediction: what the network predicts: ``velocity``, ``noise`` or ``equilibrium``.
+        solver: ``euler`` (for noise prediction this is DDIM on the straight path) or ``heun``, whose steps spend
+            two evaluations each, an odd budget's last step one.
+        reads: stream -> the streams generated with it that it may read; without an entry, all of them. What no
+            wanted stream reads can be skipped without ``absent``.
+        rate: step size of the descent (``equilibrium``).
+        tolerance: residual at which the descent of a row stops before its budget is spent (``equilibrium``).
         steps: default function evaluations per stream.
         nfe: stream name -> function evaluations, where they differ from ``steps``.
         levels: ``independent`` draws a level per stream (two processes on one trunk); ``shared`` draws one.
@@ -45,6 +67,11 @@ class DenoiserConfig(EstimatorConfig):
             denoising (`bb.ar-diffusion`): a block reads the blocks before it and itself.
     """
 
+    prediction: Prediction = "velocity"
+    solver: Solver = "euler"
+    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rate: float = 0.15
+    tolerance: float = 0.0
     steps: int = 8
     nfe: dict[str, int] = field(default_factory=dict)
     levels: Literal["independent", "shared"] = "independent"
@@ -71,14 +98,23 @@ class DenoiserConfig(EstimatorConfig):
                     )
         if self.levels == "shared" and (self.absent or self.clean):
             raise ConfigError("estimator 'denoiser': `absent` and `clean` need levels: independent")
+        if self.prediction == "equilibrium" and self.solver != "euler":
+            raise ConfigError("estimator 'denoiser': an equilibrium descends; set solver to euler")
+        if self.prediction == "equilibrium" and not 0 < self.rate < 2 * (1 - PLATEAU):
+            raise ConfigError(
+                f"estimator 'denoiser': rate {self.rate} must be above 0 and below {2 * (1 - PLATEAU):.2g}, or the "
+                f"descent steps over the data and away from it"
+            )
         return Denoiser(self, outputs, given, require_trunk(trunk, "estimator 'denoiser'"))
 
 
 @final
 class Denoiser(Estimator):
-    """Velocity network over all output streams in one sequence."""
+    """One network over all output streams in one sequence."""
 
     family: ClassVar[Family] = "diffusion"
+    guidable = True
+    exits = True
 
     def __init__(
         self, config: DenoiserConfig, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk
@@ -92,6 +128,8 @@ class Denoiser(Estimator):
         self.past = config.history
         self.processes = len(outputs) if config.levels == "independent" else 1
         self.memory = BlockMemory(outputs, config.history) if config.history else None
+        self.reads = dict(config.reads)
+        self.joint = Reads([s.name for s in outputs], config.reads, "estimator 'denoiser'")
 
     def _stream(self, name: str) -> StreamTokens:
         stream = self.outputs[name]
@@ -99,39 +137,39 @@ class Denoiser(Estimator):
         return stream
 
     def _embed(self, name: str, values: Tensor, level: Tensor) -> Tensor:
+        if self.config.prediction == "equilibrium":
+            level = torch.where(level == 0, level, torch.full_like(level, UNTOLD))
         return self._stream(name).embed(values) + self.level(level)
+
+    def _network(
+        self, values: Mapping[str, Tensor], levels: Mapping[str, Tensor], cache: Cache, times: Tensor | None
+    ) -> dict[str, Tensor]:
+        """One evaluation: values and levels (B,) per stream -> what the config says is predicted, per stream."""
+        tokens = {name: self._embed(name, values[name], levels[name]) for name in values}
+        hidden = {name: level >= 1 for name, level in levels.items()}
+        found = run_joint(self.trunk, self.joint, tokens, hidden, cache, times)
+        return {name: self._stream(name).read(part) for name, part in found.items()}
 
     def _velocity(
         self, values: Mapping[str, Tensor], levels: Mapping[str, Tensor], cache: Cache, times: Tensor | None
     ) -> dict[str, Tensor]:
-        """One evaluation of the network: values and levels (B,) per stream -> velocity per stream."""
-        names = list(values)
-        tokens = [self._embed(name, values[name], levels[name]) for name in names]
-        lengths = [t.shape[1] for t in tokens]
-        attend = self._visible([levels[name] for name in names], lengths)
-        clock = None if times is None else times[:, None].expand(-1, sum(lengths))
-        hidden, _ = self.trunk(
-            torch.cat(tokens, dim=1),
-            cache=cache,
-            attend=attend,
-            times=clock,
-            layout=list(zip(names, lengths, strict=True)),
-        )
-        parts = split_tokens(hidden, lengths)
-        return {name: self._stream(name).read(part) for name, part in zip(names, parts, strict=True)}
+        """One evaluation: what the sampler follows, a velocity or (equilibrium) a gradient, per stream."""
+        found = self._network(values, levels, cache, times)
+        if self.config.prediction != "noise":
+            return found
+        left = {
+            name: (1 - level).clamp(min=1 - TOP_NOISE)[:, None, None, None] for name, level in levels.items()
+        }
+        return {name: (found[name] - values[name]) / left[name] for name in found}
 
-    @staticmethod
-    def _visible(levels: list[Tensor], lengths: list[int]) -> Tensor | None:
-        """(B, N, N) mask: a stream at pure noise is read by itself alone."""
-        if len(levels) == 1:
-            return None
-        level = torch.stack(levels, dim=1)  # (B, S)
-        same = torch.eye(len(levels), dtype=torch.bool, device=level.device)
-        visible = (level < 1)[:, None, :] | same  # (B, S, S)
-        owner = torch.repeat_interleave(
-            torch.arange(len(levels), device=level.device), torch.tensor(lengths, device=level.device)
-        )
-        return visible[:, owner][:, :, owner]
+    def _target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """What the network should say at ``level`` (B,)."""
+        if self.config.prediction == "noise":
+            return noise
+        if self.config.prediction == "equilibrium":
+            length = (level / (1 - PLATEAU)).clamp(max=1.0)
+            return (noise - clean) * length[:, None, None, None]
+        return noise - clean
 
     def _draw_levels(self, outputs: Sequence[str], rows: int, device: torch.device) -> dict[str, Tensor]:
         """Training levels: a density on (0, 1) with atoms at 0 (clean) and 1 (absent)."""
@@ -151,7 +189,7 @@ class Denoiser(Estimator):
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Squared velocity error per stream; rows at level 0 have nothing to predict and do not count."""
+        """Squared error per stream; rows at level 0 have nothing to predict and do not count."""
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         times = None
         if self.memory is not None:
@@ -169,49 +207,54 @@ class Denoiser(Estimator):
         levels = self._draw_levels(outputs, call.rows * draws, cache.pad.device)
         noise = {name: torch.randn_like(clean[name]) for name in outputs}
         noisy = {n: torch.lerp(clean[n], noise[n], levels[n][:, None, None, None]) for n in outputs}
-        velocity = self._velocity(noisy, levels, cache, times)
+        found = self._network(noisy, levels, cache, times)
         terms = {}
         for name in outputs:
-            error = (velocity[name] - (noise[name] - clean[name])).square()
+            error = (found[name] - self._target(clean[name], noise[name], levels[name])).square()
             terms[name] = masked_mean(error, pads[name] | (levels[name] == 0)[:, None])
         return FactorLoss(terms)
 
-    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """Euler integration from level 1 to 0; every stream has its own number of steps.
+    def _walk(self, name: str, budget: Budget, noise: RowNoise) -> Walk:
+        """Initial noise of one stream and the way it goes from there."""
+        spec, c = self._stream(name).spec, self.config
+        spend = spending(name, budget, c.nfe.get(name, c.steps))
+        start = c.temperature * noise.normal(spec.steps, spec.tokens, spec.features)
+        if c.prediction == "equilibrium":
+            return DescentWalk(start, UNTOLD, spend.leave, c.rate, c.tolerance)
+        top = TOP_NOISE if c.prediction == "noise" else 1.0
+        return FlowWalk(top * start, top, spend.whole, spend.leave, c.solver)
 
-        A stream with fewer steps takes larger ones and is clean while the others are still noisy. Streams of
-        this estimator that are given stay at level 0; those neither wanted nor given are left out.
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """From noise to data; every stream has its own number of evaluations.
+
+        A stream with fewer evaluations takes larger steps and is clean while the others are still noisy; one that
+        exits early stays as noisy as it then is. Streams of this estimator that are given stay at level 0; those
+        neither wanted nor given are left out.
         """
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         times = None
         if self.memory is not None:
             cache, times = cache.append(call.carry["cache"]), call.carry["count"]
-        steps = {name: budget.nfe.get(name, self.config.nfe.get(name, self.config.steps)) for name in outputs}
-        values = {n: call.given[n] for n in self.outputs if n in call.given}
-        for name in outputs:
-            spec = self._stream(name).spec
-            values[name] = self.config.temperature * noise.normal(spec.steps, spec.tokens, spec.features)
-        for k in range(max(steps.values())):
-            now = {name: max(0.0, 1 - k / steps[name]) if name in steps else 0.0 for name in values}
-            levels = {name: values[name].new_full((call.rows,), level) for name, level in now.items()}
-            velocity = self._velocity(values, levels, cache, times)
-            for name in outputs:
-                if now[name] > 0:
-                    values[name] = values[name] - velocity[name] / steps[name]
-        return Generated({name: values[name] for name in outputs}, steps)
+        known = {n: call.given[n] for n in self.outputs if n in call.given}
+        drawn = [name for block in self.joint.blocks(list(self.outputs)) for name in block if name in outputs]
+        walks = {name: self._walk(name, budget, noise) for name in drawn}
+
+        def field(values: Mapping[str, Tensor], levels: Mapping[str, float]) -> Mapping[str, Tensor]:
+            told = {name: values[name].new_full((call.rows,), level) for name, level in levels.items()}
+            return self._velocity(values, told, cache, times)
+
+        made = walk_together(field, walks, known, call.guide)
+        return Generated({name: made[name] for name in outputs}, {n: walks[n].spent for n in outputs})
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: every wanted stream needs at least one evaluation."""
+        """See :class:`wamkit.protocols.Estimator`: at least one evaluation per stream, an exit within them."""
         for name in outputs:
-            if budget.nfe.get(name, 1) < 1:
-                raise BudgetError(
-                    f"nfe for stream {name!r} is {budget.nfe[name]}; a denoiser needs at least 1. To leave the "
-                    f"stream out, use future=False."
-                )
+            spending(name, budget, self.config.nfe.get(name, self.config.steps))
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
-        """A stream can be left out when training has seen it absent."""
-        return self.config.absent.get(stream, 0.0) > 0
+        """A stream can be left out when training has seen it absent, or when no other one reads it."""
+        unread = not any(self.joint.allows(name, stream) for name in outputs if name != stream)
+        return unread or self.config.absent.get(stream, 0.0) > 0
 
     def initial_carry(self, batch_size: int) -> Any:
         """Empty block memory: a cache of padded tokens and the number of blocks seen so far."""

@@ -1,0 +1,132 @@
+"""Streams that are generated together: who may read whom, and one pass of the trunk over all of them.
+
+Streams that read each other go through the trunk side by side. A stream that others read without reading them
+back goes first, and the others read its keys and values (`cp.leakage-mask`, `cp.action-centric-mask`). What it
+computes is then bit-identical whether the others are there or not, and its tokens cannot see theirs at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from wamkit.cache import Cache
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.protocols import Trunk
+
+
+class Reads:
+    """Who reads whom among the streams that one estimator generates.
+
+    Args:
+        names: the streams, in order.
+        table: reader -> streams it may read besides itself; a stream without an entry reads all.
+        reader: who asks, for errors.
+
+    Raises:
+        ConfigError: on unknown names, and when two streams that read each other differ in what else they read.
+    """
+
+    def __init__(self, names: Sequence[str], table: Mapping[str, Sequence[str]], reader: str) -> None:
+        self.names = tuple(names)
+        for name in {*table, *(source for sources in table.values() for source in sources)}:
+            if name not in self.names:
+                raise ConfigError(
+                    f"{reader}: `reads` names stream {name!r}, but it generates {sorted(self.names)}. "
+                    f"{did_you_mean(name, self.names)}"
+                )
+        self._table = {n: frozenset(table.get(n, self.names)) - {n} for n in self.names}
+        for block in self.blocks(self.names):
+            outside = {n: self._table[n] - set(block) for n in block}
+            if len(set(outside.values())) > 1:
+                told = "; ".join(f"{n!r} reads {sorted(others)}" for n, others in outside.items())
+                raise ConfigError(
+                    f"{reader}: streams {block} read each other, so they have to read the same streams besides: "
+                    f"{told}. Change `reads`."
+                )
+
+    def allows(self, reader: str, source: str) -> bool:
+        """Whether tokens of ``reader`` may attend to tokens of ``source``."""
+        return reader == source or source in self._table[reader]
+
+    def _reach(self, name: str, present: Sequence[str]) -> frozenset[str]:
+        """Everything that ``name`` is influenced by, itself included."""
+        found, todo = {name}, [name]
+        while todo:
+            fresh = (self._table[todo.pop()] & set(present)) - found
+            found |= fresh
+            todo += sorted(fresh)
+        return frozenset(found)
+
+    def blocks(self, present: Sequence[str]) -> list[list[str]]:
+        """The present streams, grouped into those that read each other; every block comes after what it reads."""
+        reach = {name: self._reach(name, present) for name in present}
+        groups: dict[frozenset[str], list[str]] = {}
+        for name in present:
+            groups.setdefault(reach[name], []).append(name)
+        return [groups[key] for key in sorted(groups, key=len)]
+
+
+def visible(block: Sequence[str], reads: Reads, hidden: Mapping[str, Tensor]) -> Tensor:
+    """(B, S, S) bool, True where the row's stream may read the column's; a hidden stream reads itself alone."""
+    device = hidden[block[0]].device
+    allowed = torch.tensor([[reads.allows(i, j) for j in block] for i in block], device=device)
+    same = torch.eye(len(block), dtype=torch.bool, device=device)
+    shown = ~torch.stack([hidden[name] for name in block], dim=1)
+    return (shown[:, None, :] & allowed) | same
+
+
+def cut(cache: Cache, start: int, stop: int, hidden: Tensor) -> Cache:
+    """Tokens ``start`` to ``stop`` of a cache; padded in the rows (B,) in which they are hidden."""
+    return Cache(
+        keys=tuple(k[:, :, start:stop] for k in cache.keys),
+        values=tuple(v[:, :, start:stop] for v in cache.values),
+        pad=cache.pad[:, start:stop] | hidden[:, None],
+        times=cache.times[:, start:stop],
+    )
+
+
+def run_joint(
+    trunk: Trunk,
+    reads: Reads,
+    tokens: Mapping[str, Tensor],
+    hidden: Mapping[str, Tensor],
+    cache: Cache,
+    times: Tensor | None,
+) -> dict[str, Tensor]:
+    """One evaluation: tokens per stream (B, L, width) -> hidden tokens per stream, the same shape.
+
+    Args:
+        trunk: the network.
+        reads: who reads whom.
+        tokens: the streams that are there.
+        hidden: stream -> (B,) bool, True in rows where no other stream may read it.
+        cache: what all of them read.
+        times: (B,) block index of the new tokens, or None.
+    """
+    found: dict[str, Tensor] = {}
+    made: dict[str, Cache] = {}
+    blocks = reads.blocks(list(tokens))
+    for i, block in enumerate(blocks):
+        lengths = [tokens[name].shape[1] for name in block]
+        seen = cache
+        for name in made:
+            if reads.allows(block[0], name):  # the streams of a block agree on what they read besides
+                seen = seen.append(made[name])
+        attend = None
+        if len(block) > 1:
+            owner = torch.arange(len(block)).repeat_interleave(torch.tensor(lengths)).to(cache.pad.device)
+            attend = visible(block, reads, hidden)[:, owner][:, :, owner]
+        clock = None if times is None else times[:, None].expand(-1, sum(lengths))
+        joined = torch.cat([tokens[name] for name in block], dim=1)
+        layout = list(zip(block, lengths, strict=True))
+        out, fresh = trunk(joined, cache=seen, attend=attend, times=clock, layout=layout)
+        found.update(zip(block, out.split(lengths, dim=1), strict=True))
+        start = 0
+        for name, length in zip(block, lengths, strict=True):
+            if i + 1 < len(blocks):
+                made[name] = cut(fresh, start, start + length, hidden[name])
+            start += length
+    return {name: found[name] for name in tokens}
