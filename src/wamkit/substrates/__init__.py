@@ -1,6 +1,8 @@
 """Substrates: where the future lives."""
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
+from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
+from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
 from wamkit.substrates.polyline import Polyline, PolylineConfig
@@ -8,10 +10,17 @@ from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
 from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
 from wamkit.substrates.quantized import Quantized, QuantizedConfig
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
+from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfig
 
 __all__ = [
     "Codec",
     "CodecConfig",
+    "Contact",
+    "ContactConfig",
+    "DepthMap",
+    "DepthMapConfig",
+    "Heatmap",
+    "HeatmapConfig",
     "ObjectFlow",
     "ObjectFlowConfig",
     "PatchPCA",
@@ -28,8 +37,12 @@ __all__ = [
     "ProprioceptionConfig",
     "Quantized",
     "QuantizedConfig",
+    "Segmentation",
+    "SegmentationConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
     "Tracks",
     "TracksConfig",
+    "Wrench",
+    "WrenchConfig",
 ]

@@ -1,0 +1,145 @@
+"""Maps of what is where, from exact labels: semantic classes and distances (`ps.task-map`, `ps.motion-geometry`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.streams import StreamSpec
+from wamkit.types import Observation
+
+CLASSES = 5  # background, scene, arm, gripper, object: the recorded segmentation
+
+
+def check_grid(kind: str, camera: str, grid: int, data: DataSpec, reader: str) -> str:
+    """Name of the extra of one view; raises :class:`ConfigError` when it is missing or the grid does not fit."""
+    if camera not in data.observation.cameras:
+        raise ConfigError(f"{reader}: no camera {camera!r}. {did_you_mean(camera, data.observation.cameras)}")
+    height, width = data.extra(f"{kind}.{camera}", reader)
+    if height % grid or width % grid:
+        raise ConfigError(
+            f"{reader}: camera {camera!r} has {height} x {width} pixels, which a grid of {grid} does not divide. "
+            f"Choose another `grid`."
+        )
+    return f"{kind}.{camera}"
+
+
+def cells(image: Tensor, grid: int) -> Tensor:
+    """(B, T, H, W) -> pixels per cell, (B, T, grid, grid, pixels)."""
+    height, width = image.shape[-2] // grid, image.shape[-1] // grid
+    return rearrange(image, "b t (i h) (j w) -> b t i j (h w)", h=height, w=width)
+
+
+@SubstrateConfig.register_subclass("segmentation")
+@dataclass(frozen=True)
+class SegmentationConfig(SubstrateConfig):
+    """Semantic masks at low resolution, as class shares or as ids of the commonest class (survey eq. 16).
+
+    Attributes:
+        camera: the view.
+        grid: rows and columns of the map.
+        values: ``shares`` gives the part of a cell that every class covers; ``ids`` the commonest class, a
+            discrete stream.
+    """
+
+    camera: str = "scene"
+    grid: int = 8
+    values: Literal["shares", "ids"] = "shares"
+
+    def build(self, data: DataSpec) -> Segmentation:
+        """Build; raises :class:`ConfigError` when the labels are missing or the grid does not fit."""
+        extra = check_grid("segmentation", self.camera, self.grid, data, "substrate 'segmentation'")
+        return Segmentation(self, extra)
+
+
+@final
+class Segmentation(Substrate):
+    """(B, T, grid, grid * 5) shares, a token per row of cells; or (B, T, grid * grid) ids."""
+
+    category: ClassVar[Category] = "affordance"
+    variant: ClassVar[str] = "mask"
+
+    def __init__(self, config: SegmentationConfig, extra: str) -> None:
+        super().__init__()
+        self.config, self.extras = config, (extra,)
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        grid = self.config.grid
+        if self.config.values == "ids":
+            return StreamSpec(name, role, steps, grid * grid, 1, CLASSES)
+        return StreamSpec(name, role, steps, grid, grid * CLASSES)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        labels = cells(observation.extras[self.extras[0]].long(), self.config.grid)
+        shares = torch.stack([(labels == k).float().mean(dim=-1) for k in range(CLASSES)], dim=-1)
+        return shares.argmax(dim=-1).flatten(2) if self.config.values == "ids" else shares.flatten(3)
+
+    def classes(self, values: Tensor) -> Tensor:
+        """Values -> the commonest class of every cell, (B, T, grid, grid) int64."""
+        if self.config.values == "ids":
+            return values.unflatten(2, (self.config.grid, self.config.grid))
+        return values.unflatten(3, (self.config.grid, CLASSES)).argmax(dim=-1)
+
+
+@SubstrateConfig.register_subclass("depth_map")
+@dataclass(frozen=True)
+class DepthMapConfig(SubstrateConfig):
+    """Depth at low resolution, the median of every cell (survey eq. 15).
+
+    Attributes:
+        camera: the view.
+        grid: rows and columns of the map.
+        near_m: distance that becomes 1; nearer is cut.
+        far_m: distance that becomes -1; farther is cut.
+    """
+
+    camera: str = "scene"
+    grid: int = 8
+    near_m: float = 0.1
+    far_m: float = 2.0
+
+    def build(self, data: DataSpec) -> DepthMap:
+        """Build; raises :class:`ConfigError` when depth is missing or the grid does not fit."""
+        if not 0 < self.near_m < self.far_m:
+            raise ConfigError(
+                f"substrate 'depth_map': need 0 < near_m < far_m, got {self.near_m} and {self.far_m}"
+            )
+        return DepthMap(self, check_grid("depth", self.camera, self.grid, data, "substrate 'depth_map'"))
+
+
+@final
+class DepthMap(Substrate):
+    """(B, T, grid, grid): inverse depth, affine to [-1, 1], a token per row. Near things get most of the range."""
+
+    category: ClassVar[Category] = "geometric"
+    variant: ClassVar[str] = "depth"
+
+    def __init__(self, config: DepthMapConfig, extra: str) -> None:
+        super().__init__()
+        self.config, self.extras = config, (extra,)
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        near, far = self.config.near_m, self.config.far_m
+        depth = cells(observation.extras[self.extras[0]].float(), self.config.grid).median(dim=-1).values
+        inverse = 1 / depth.clamp(near, far)
+        return 2 * (inverse - 1 / far) / (1 / near - 1 / far) - 1
+
+    def metres(self, values: Tensor) -> Tensor:
+        """Values -> depth (B, T, grid, grid), metres, between ``near_m`` and ``far_m``."""
+        near, far = self.config.near_m, self.config.far_m
+        return 1 / ((values.clamp(-1, 1) + 1) / 2 * (1 / near - 1 / far) + 1 / far)

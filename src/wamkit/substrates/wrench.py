@@ -1,0 +1,94 @@
+"""What the robot will feel: contacts and contact forces (`ps.sensor-latent`, `ps.task-map`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.streams import StreamSpec
+from wamkit.types import Observation
+
+
+@SubstrateConfig.register_subclass("wrench")
+@dataclass(frozen=True)
+class WrenchConfig(SubstrateConfig):
+    """Future contact forces on fingers and palm, logarithmic, exactly invertible (survey section 3, sensor).
+
+    Attributes:
+        unit_n: force in newton above which the scale turns from linear to logarithmic.
+    """
+
+    unit_n: float = 1.0
+
+    def build(self, data: DataSpec) -> Wrench:
+        """Build; raises :class:`ConfigError` when the dataset has no forces."""
+        if self.unit_n <= 0:
+            raise ConfigError(f"substrate 'wrench': unit_n = {self.unit_n} must be positive")
+        return Wrench(self, math.prod(data.extra("contact_force", "substrate 'wrench'")))
+
+
+@final
+class Wrench(Substrate):
+    """(B, T, 1, parts * 3): sign(f) log(1 + |f| / unit), because impacts are far stronger than holding."""
+
+    category: ClassVar[Category] = "sensor"
+    variant: ClassVar[str] = "force"
+    extras = ("contact_force",)
+
+    def __init__(self, config: WrenchConfig, width: int) -> None:
+        super().__init__()
+        self.config, self.width = config, width
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, 1, self.width)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        force = observation.extras["contact_force"].float().flatten(2)[:, :, None]
+        return force.sign() * (force.abs() / self.config.unit_n).log1p()
+
+    def newton(self, values: Tensor) -> Tensor:
+        """Values -> forces (B, T, parts, 3), newton."""
+        force = values.sign() * values.abs().expm1() * self.config.unit_n
+        return force[:, :, 0].unflatten(2, (-1, 3))
+
+
+@SubstrateConfig.register_subclass("contact")
+@dataclass(frozen=True)
+class ContactConfig(SubstrateConfig):
+    """Which parts of the hand will touch the object, 1 or -1 each (survey eq. 16)."""
+
+    def build(self, data: DataSpec) -> Contact:
+        """Build; raises :class:`ConfigError` when the dataset has no contacts."""
+        (width,) = data.extra("contact", "substrate 'contact'")
+        return Contact(width)
+
+
+@final
+class Contact(Substrate):
+    """(B, T, 1, parts): 1 where the part touches, -1 where it does not."""
+
+    category: ClassVar[Category] = "affordance"
+    variant: ClassVar[str] = "contact"
+    extras = ("contact",)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, 1, self.width)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return observation.extras["contact"].float()[:, :, None] * 2 - 1
