@@ -1,10 +1,19 @@
 """Encoders: observation -> context tokens."""
 
+from wamkit.encoders.body_sensors import BodySensorEncoder, BodySensorsConfig
+from wamkit.encoders.depth import DepthConfig, DepthEncoder
+from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
 from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.state import StateConfig, StateEncoder
 
 __all__ = [
+    "BodySensorEncoder",
+    "BodySensorsConfig",
+    "DepthConfig",
+    "DepthEncoder",
+    "GoalImageConfig",
+    "GoalImageEncoder",
     "ImageEncoder",
     "ImagesConfig",
     "InstructionConfig",

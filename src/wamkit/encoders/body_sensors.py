@@ -1,0 +1,82 @@
+"""Named sensors (forces, contacts, poses) -> tokens, with flags for missing ones (`oe.body-sensors`, eq. 8)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+LARGEST = 64  # values per step; a picture is not for a linear layer
+
+
+@EncoderConfig.register_subclass("body_sensors")
+@dataclass(frozen=True)
+class BodySensorsConfig(EncoderConfig):
+    """Force, contact and other sensors, a token per sensor and step; missing ones are flagged (survey eq. 8).
+
+    Attributes:
+        sensors: names of the dataset's extras.
+        dropout: probability that a training row misses one sensor, so that it may fail when acting.
+    """
+
+    sensors: tuple[str, ...] = ("contact_force",)
+    dropout: float = 0.0
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> BodySensorEncoder:
+        """Build; raises :class:`ConfigError` when a sensor is unknown or as large as a picture."""
+        if not self.sensors:
+            raise ConfigError(f"encoder 'body_sensors': name some `sensors`, of {sorted(data.extras)}")
+        sizes = {name: math.prod(data.extra(name, "encoder 'body_sensors'")) for name in self.sensors}
+        for name, size in sizes.items():
+            if size > LARGEST:
+                raise ConfigError(
+                    f"encoder 'body_sensors': {name!r} has {size} values per step, more than {LARGEST}. Use an "
+                    f"encoder for pictures."
+                )
+        return BodySensorEncoder(self, sizes, len(window.observation), width)
+
+
+@final
+class BodySensorEncoder(Encoder):
+    """N = sensors x steps. Values enter as sign(x) log(1 + |x|), which no impact saturates, and as they are."""
+
+    def __init__(self, config: BodySensorsConfig, sizes: dict[str, int], steps: int, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.extras = tuple(sizes)
+        # A name with a dot cannot name a module, so sensors are kept in order.
+        self.embed = nn.ModuleList(
+            nn.Sequential(nn.Linear(2 * size, width), nn.GELU(), nn.Linear(width, width))
+            for size in sizes.values()
+        )
+        self.missing = nn.Parameter(torch.randn(len(sizes), width) * 0.02)
+        self.kind = nn.Parameter(torch.randn(len(sizes), width) * 0.02)
+        self.time = nn.Parameter(torch.randn(steps, width) * 0.02)
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`."""
+        tokens = []
+        for i, name in enumerate(self.extras):
+            if name not in observation.extras:
+                raise SpecError(
+                    f"no sensor {name!r} in the observation. {did_you_mean(name, observation.extras)} A sensor that "
+                    f"failed keeps its buffer and is named in `missing`."
+                )
+            values = observation.extras[name].flatten(2).float()
+            gone = observation.missing.get(name, torch.zeros_like(observation.pad))
+            if self.training and self.config.dropout:
+                dropped = torch.rand(values.shape[0], 1, device=values.device) < self.config.dropout
+                gone = gone | dropped
+            # Emptied before anything is computed from it: not a number times zero is still not a number.
+            values = torch.where(gone[..., None], 0.0, values)
+            features = torch.cat((values.sign() * values.abs().log1p(), values.clamp(-1, 1)), dim=-1)
+            token = torch.where(gone[..., None], self.missing[i], self.embed[i](features))
+            tokens.append(token + self.kind[i] + self.time[-values.shape[1] :])
+        return torch.cat(tokens, dim=1), observation.pad.repeat(1, len(tokens))

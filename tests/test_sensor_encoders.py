@@ -1,0 +1,212 @@
+"""Goal, body sensors and depth: what is missing is flagged and its buffer never read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec
+from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
+from wamkit.encoders.depth import Frame, turned
+from wamkit.errors import ConfigError, SpecError
+from wamkit.protocols import Encoder, EncoderConfig
+from wamkit.substrates.rigid import moved, rotation
+from wamkit.types import Observation, WindowSpec
+
+DATA = scene_spec()
+WINDOW = WindowSpec(observation=(-2, 0))
+PLATE = pose(0.05, 0.02, 0.2, 0.3)
+
+
+def build(config: EncoderConfig) -> Encoder:
+    torch.manual_seed(0)
+    return config.build(DATA, WINDOW, 16).eval()
+
+
+# ------------------------------------------------------------------------------------------------------- goal
+
+
+def goal_config(dropout: float = 0.2) -> GoalImageConfig:
+    return GoalImageConfig(channels=(8, 8), keypoints=4, tokens=2, dropout=dropout)
+
+
+def test_swapping_the_goal_changes_the_tokens_and_dropping_it_gives_the_null_token() -> None:
+    encoder, now = build(goal_config()), look([PLATE, PLATE])
+    assert encoder.goal
+    here, there = (look([pose(x, 0.0, 0.2)]) for x in (-0.2, 0.2))
+    first, second = (encoder(replace(now, goal=goal))[0] for goal in (here, there))
+    none, pad = encoder(now)
+    assert first.shape == none.shape == (1, 2, 16)
+    assert not pad.any()
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(first, none)
+    unsaid = replace(here, pad=torch.ones(1, 1, dtype=torch.bool))
+    assert torch.equal(encoder(replace(now, goal=unsaid))[0], none)
+    blank = replace(now, images={"scene": torch.zeros_like(now.images["scene"])})
+    assert torch.equal(encoder(blank)[0], none)  # it reads the goal, not what is seen now
+
+
+def test_a_goal_is_dropped_in_training_only() -> None:
+    encoder, now = build(goal_config(dropout=1.0)), look([PLATE])
+    aimed = replace(now, goal=look([pose(0.1, 0, 0.2)]))
+    none = encoder(now)[0]
+    assert not torch.equal(encoder(aimed)[0], none)
+    assert torch.equal(encoder.train()(aimed)[0], none)
+
+
+def test_the_goal_encoder_refuses_at_build() -> None:
+    with pytest.raises(ConfigError, match=r"no camera 'scen'. Did you mean 'scene'"):
+        GoalImageConfig(cameras=("scen",)).build(DATA, WINDOW, 16)
+    with pytest.raises(ConfigError, match="patch 5 does not divide"):
+        GoalImageConfig(patch=5).build(DATA, WINDOW, 16)
+
+
+# --------------------------------------------------------------------------------------------------- sensors
+
+
+def feel(force: Tensor, **missing: Tensor) -> Observation:
+    frame = look([PLATE, PLATE])
+    return replace(frame, extras={**frame.extras, "contact_force": force}, missing=missing)
+
+
+def test_a_contact_shows_in_the_token_of_its_own_step_and_sensor() -> None:
+    encoder = build(BodySensorsConfig(("contact", "contact_force")))
+    assert encoder.extras == ("contact", "contact_force")
+    quiet, hit = torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
+    hit[0, 1, 0, 2] = 2.0
+    before, pad = encoder(feel(quiet))
+    after, _ = encoder(feel(hit))
+    assert before.shape == (1, 4, 16)
+    assert pad.shape == (1, 4)
+    changed = (before != after).any(dim=-1)[0].tolist()
+    assert changed == [False, False, False, True]
+
+
+def test_garbage_in_a_missing_buffer_changes_nothing() -> None:
+    encoder = build(BodySensorsConfig(("contact_force",)))
+    gone = torch.tensor([[False, True]])
+    found = []
+    for garbage in (0.0, 1e30, float("nan"), float("inf")):
+        force = torch.ones(1, 2, 3, 3)
+        force[0, 1] = garbage
+        tokens = encoder(feel(force, contact_force=gone))[0]
+        tokens.sum().backward()
+        gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
+        assert all(g.isfinite().all() for g in gradients)
+        found.append(tokens.detach())
+    assert all(torch.equal(found[0], other) for other in found)
+    there = encoder(feel(torch.ones(1, 2, 3, 3)))[0]
+    assert torch.equal(there[:, 0], found[0][:, 0])
+    assert not torch.allclose(there[:, 1], found[0][:, 1])
+
+
+def test_sensors_are_dropped_in_training_only() -> None:
+    encoder = build(BodySensorsConfig(("contact_force",), dropout=1.0))
+    gone = encoder(feel(torch.ones(1, 2, 3, 3), contact_force=torch.ones(1, 2, dtype=torch.bool)))[0]
+    assert not torch.equal(encoder(feel(torch.ones(1, 2, 3, 3)))[0], gone)
+    assert torch.equal(encoder.train()(feel(torch.ones(1, 2, 3, 3)))[0], gone)
+
+
+def test_sensors_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"needs the extra 'contact_forc'"):
+        build(BodySensorsConfig(("contact_forc",)))
+    with pytest.raises(ConfigError, match="1024 values per step"):
+        build(BodySensorsConfig(("depth.scene",)))
+    with pytest.raises(ConfigError, match="name some `sensors`"):
+        build(BodySensorsConfig(()))
+    with pytest.raises(SpecError, match=r"no sensor 'contact_force' in the observation"):
+        build(BodySensorsConfig())(replace(look([PLATE]), extras={}))
+
+
+# ----------------------------------------------------------------------------------------------------- depth
+
+
+def depth_encoder(frame: Frame) -> DepthEncoder:
+    encoder = build(DepthConfig(grid=4, frame=frame, points=4))
+    assert isinstance(encoder, DepthEncoder)
+    return encoder
+
+
+@pytest.mark.parametrize("camera", [ABOVE, ASLANT])
+def test_world_points_lie_on_the_scene_whatever_the_camera(camera: Tensor) -> None:
+    points = depth_encoder("world").points(look([PLATE], camera=camera)).flatten(0, 3)
+    height = points[:, 2]
+    on_plate = height > 0.1
+    assert 8 < on_plate.sum() < 128
+    torch.testing.assert_close(height, on_plate * 0.2, atol=1e-5, rtol=0)
+    local = (points[on_plate] - PLATE[:3]) @ rotation(PLATE[3:])
+    assert local[:, :2].abs().max() < HALF + 1e-5
+
+
+def shifted(frame: Observation, by: Tensor) -> Observation:
+    """Scene, camera and robot carried away together by the rigid motion ``by`` (7,)."""
+    origin = torch.tensor([0.0, 0, 0, 1, 0, 0, 0])
+    extras = dict(frame.extras)
+    for name in ("camera.scene", "gripper_pose"):
+        value = extras[name].clone()
+        place = moved(value[..., None, :3], origin.expand(1, 1, 7), by.expand(1, 1, 7))[..., 0, :]
+        value[..., :3], value[..., 3:7] = place, multiply(by[3:], value[..., 3:7])
+        extras[name] = value
+    return replace(frame, extras=extras)
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of quaternions w, x, y, z."""
+    w = a[..., :1] * b[..., :1] - (a[..., 1:] * b[..., 1:]).sum(-1, keepdim=True)
+    v = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:]
+    return torch.cat((w, v + torch.linalg.cross(a[..., 1:].expand_as(b[..., 1:]), b[..., 1:])), dim=-1)
+
+
+def test_a_rigid_motion_of_everything_changes_world_tokens_only() -> None:
+    frame, by = look([PLATE], camera=ASLANT), pose(0.7, -0.4, 0.3, 1.1)
+    carried = shifted(frame, by)
+    for name in ("camera", "gripper"):
+        encoder = depth_encoder(name)  # type: ignore[arg-type]
+        torch.testing.assert_close(encoder(carried)[0], encoder(frame)[0], atol=1e-5, rtol=0)
+    world = depth_encoder("world")
+    origin = torch.tensor([0.0, 0, 0, 1, 0, 0, 0])
+    expected = moved(world.points(frame).flatten(0, 3), origin, by)
+    torch.testing.assert_close(world.points(carried).flatten(0, 3), expected, atol=1e-5, rtol=0)
+
+
+def test_the_fallback_stands_in_exactly_where_depth_is_missing() -> None:
+    encoder, frame = depth_encoder("world"), look([PLATE, PLATE])
+    whole, pad = encoder(frame)
+    assert whole.shape == (1, 2 * 16, 16)
+    assert pad.shape == (1, 32)
+    found = []
+    for garbage in (0.0, float("nan"), 1e20):
+        depth = frame.extras["depth.scene"].clone()
+        depth[:, 1] = garbage
+        torn = replace(
+            frame,
+            extras={**frame.extras, "depth.scene": depth},
+            missing={"depth.scene": torch.tensor([[False, True]])},
+        )
+        found.append(encoder(torn)[0])
+    assert all(torch.equal(found[0], other) for other in found)
+    assert torch.equal(found[0][:, :16], whole[:, :16])
+    expected = encoder.fallback + encoder.cell + encoder.time[1]
+    torch.testing.assert_close(found[0][0, 16:], expected)
+
+
+def test_quaternions_turn_points_as_matrices_do() -> None:
+    g = torch.Generator().manual_seed(0)
+    points, q = torch.randn(2, 3, 4, 5, 3, generator=g), torch.randn(2, 3, 4, generator=g)
+    expected = torch.einsum("btij,btnmj->btnmi", rotation(q), points)
+    torch.testing.assert_close(turned(points, q), expected, atol=1e-5, rtol=0)
+
+
+def test_depth_refuses_what_it_cannot_read() -> None:
+    with pytest.raises(ConfigError, match=r"no camera 'scen'"):
+        build(DepthConfig("scen"))
+    with pytest.raises(ConfigError, match="5 cells of 4 points do not divide"):
+        build(DepthConfig(grid=5))
+    poor = replace(DATA, extras={"depth.scene": (32, 32)})
+    with pytest.raises(ConfigError, match=r"'depth' needs the extra 'camera.scene'"):
+        DepthConfig().build(poor, WINDOW, 16)
+    with pytest.raises(SpecError, match=r"no extra 'depth.scene'"):
+        depth_encoder("world")(replace(look([PLATE]), extras={}))
