@@ -12,8 +12,13 @@ from wamkit.controllers.base import (
     ValueArray,
 )
 from wamkit.controllers.cost import chunk_cost, feasible, open_loop_cost, single_step_cost
+from wamkit.controllers.interactive import Interactive
 from wamkit.controllers.overlap import Overlap
-from wamkit.controllers.periodic import Chunked, OpenLoop, Periodic, SingleStep
+from wamkit.controllers.periodic import Chunked, Early, OpenLoop, Periodic, SingleStep
+from wamkit.controllers.phase_trigger import PhaseTrigger
+from wamkit.controllers.progress_gate import ProgressGate
+from wamkit.controllers.slow_fast import SlowFast
+from wamkit.controllers.verifier_replan import VerifierReplan
 
 __all__ = [
     "ActionArray",
@@ -21,15 +26,21 @@ __all__ = [
     "Chunked",
     "Controller",
     "ControllerState",
+    "Early",
     "HorizonUse",
+    "Interactive",
     "OpenLoop",
     "Overlap",
     "Periodic",
+    "PhaseTrigger",
     "Plan",
+    "ProgressGate",
     "Seen",
     "SingleStep",
+    "SlowFast",
     "Spend",
     "ValueArray",
+    "VerifierReplan",
     "chunk_cost",
     "feasible",
     "open_loop_cost",

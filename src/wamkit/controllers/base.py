@@ -88,6 +88,7 @@ class ControllerState:
         tick: how many actions were handed out since the start.
         plans: answers that may still be used or are under way, oldest first.
         due: an early call was asked for.
+        words: the instruction from now on; None leaves it as it is.
         seen: name -> array, what the controller remembers of earlier observations.
         counts: name -> how often something happened in this episode; goes into the report.
     """
@@ -98,6 +99,7 @@ class ControllerState:
     tick: int = 0
     plans: tuple[Plan, ...] = ()
     due: bool = False
+    words: str | None = None
     seen: Mapping[str, ValueArray] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -166,7 +168,7 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     def words(self, state: ControllerState) -> str | None:
         """The instruction from this tick on, or None to leave it as it is."""
-        return None
+        return state.words
 
     def spend(self, state: ControllerState) -> Spend:
         """What the call that is due may spend. Every value must be one of :meth:`spends`."""

@@ -93,6 +93,10 @@ class Early(Periodic):
         """True."""
         return True
 
+    def early(self, state: ControllerState, reason: str) -> ControllerState:
+        """Ask for a call at this tick, counted under ``reason``; nothing where one is due anyway."""
+        return state if self.wants_call(state) else dataclasses.replace(state, due=True).count(reason)
+
     @property
     def period(self) -> int:
         """K."""
