@@ -2,6 +2,7 @@
 
 from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
+from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
@@ -11,6 +12,8 @@ __all__ = [
     "AutoregressorConfig",
     "Denoiser",
     "DenoiserConfig",
+    "InverseDynamics",
+    "InverseDynamicsConfig",
     "Proposer",
     "ProposerConfig",
     "Regressor",
