@@ -77,7 +77,7 @@ def test_a_pixel_position_comes_back_below_a_pixel(x: float, y: float, sigma: fl
 
 
 def test_the_map_peaks_at_the_end_effector() -> None:
-    hand = torch.stack((pose(0.1, 0.15, 0.3), pose(-0.2, 0.03, 0.4), pose(0.0, 0.0, 3.0)))
+    hand = torch.stack((pose(0.12, 0.15, 0.3), pose(-0.2, 0.03, 0.4), pose(0.0, 0.0, 3.0)))
     for camera in (ABOVE, ASLANT):
         substrate = HeatmapConfig(grid=16).build(DATA)
         values = substrate.encode(look([PLATE] * 3, hand, camera))
