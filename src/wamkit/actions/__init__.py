@@ -3,5 +3,15 @@
 from wamkit.actions.bins import Bins, BinsConfig
 from wamkit.actions.chunk import Chunk, ChunkConfig
 from wamkit.actions.fast import Fast, FastConfig
+from wamkit.actions.movement import MovementPrimitive, MovementPrimitiveConfig
 
-__all__ = ["Bins", "BinsConfig", "Chunk", "ChunkConfig", "Fast", "FastConfig"]
+__all__ = [
+    "Bins",
+    "BinsConfig",
+    "Chunk",
+    "ChunkConfig",
+    "Fast",
+    "FastConfig",
+    "MovementPrimitive",
+    "MovementPrimitiveConfig",
+]
