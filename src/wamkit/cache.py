@@ -17,12 +17,19 @@ class Cache:
         values: per layer (B, heads, N, d).
         pad: (B, N) bool, True for tokens that must not be read.
         times: (B, N) int64, block index of each token; -1 for tokens outside time (the context).
+        owner: (B, N) int64, which expert of a trunk made each token, 0 is the context's; None: all are 0.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     pad: Tensor
     times: Tensor
+    owner: Tensor | None = None
+
+    @property
+    def owners(self) -> Tensor:
+        """(B, N) int64, the owner of every token, also where the trunk has one expert only."""
+        return torch.zeros_like(self.times) if self.owner is None else self.owner
 
     @property
     def length(self) -> int:
@@ -31,11 +38,13 @@ class Cache:
 
     def append(self, other: Cache) -> Cache:
         """The tokens of this cache followed by those of ``other``."""
+        plain = self.owner is None and other.owner is None
         return Cache(
             keys=tuple(torch.cat((a, b), dim=2) for a, b in zip(self.keys, other.keys, strict=True)),
             values=tuple(torch.cat((a, b), dim=2) for a, b in zip(self.values, other.values, strict=True)),
             pad=torch.cat((self.pad, other.pad), dim=1),
             times=torch.cat((self.times, other.times), dim=1),
+            owner=None if plain else torch.cat((self.owners, other.owners), dim=1),
         )
 
     def repeat(self, copies: int) -> Cache:
@@ -45,6 +54,7 @@ class Cache:
             values=tuple(v.repeat_interleave(copies, dim=0) for v in self.values),
             pad=self.pad.repeat_interleave(copies, dim=0),
             times=self.times.repeat_interleave(copies, dim=0),
+            owner=None if self.owner is None else self.owner.repeat_interleave(copies, dim=0),
         )
 
     def last(self, count: int) -> Cache:
@@ -55,4 +65,5 @@ class Cache:
             values=tuple(v[:, :, start:] for v in self.values),
             pad=self.pad[:, start:],
             times=self.times[:, start:],
+            owner=None if self.owner is None else self.owner[:, start:],
         )

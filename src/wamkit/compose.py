@@ -113,7 +113,10 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` where two of them do not fit."""
     check_names(config)
     window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    encoders = {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
+    for substrate in substrates.values():
+        substrate.bind(encoders, data)
     action = config.action.build(data, config.horizon)
     streams = build_streams(config, substrates, action)
     trunks = {name: c.build() for name, c in config.trunks.items()}
@@ -140,7 +143,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_past(config, past_blocks, substrates)
     config.controller.horizon(config.horizon)
     return Parts(
-        encoders={name: c.build(data, window, config.width) for name, c in config.encoders.items()},
+        encoders=encoders,
         substrates=substrates,
         action=action,
         trunks=trunks,
@@ -224,6 +227,8 @@ def build_estimator(
         raise ConfigError(f"estimator {name!r} is not used by any factor; remove it or name it in `factors`")
     part: EstimatorConfig = config.estimators[name]
     trunk = trunks[part.trunk] if part.trunk is not None else None
+    if trunk is not None:
+        trunk.check([*outputs, *given])
     return part.build(tuple(outputs.values()), tuple(given.values()), trunk)
 
 

@@ -181,6 +181,11 @@ class Design(nn.Module):
             assert isinstance(substrate, Substrate)
             substrate.fit(windows, seed)
 
+    def after_step(self) -> None:
+        """To be called after every step of the optimiser: moving averages follow their encoders."""
+        for substrate in self.substrates.values():
+            substrate.after_step(self.encoders)  # type: ignore[operator]
+
     def targets(self, batch: Batch) -> dict[str, Target]:
         """What every observed stream should be: stream name -> :class:`Target`."""
         found = {}

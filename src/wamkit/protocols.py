@@ -121,6 +121,12 @@ class Substrate(nn.Module, ABC):
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit a codec or train a teacher once, before the design is trained. Frozen afterwards."""
 
+    def bind(self, encoders: Mapping[str, Encoder], data: DataSpec) -> None:
+        """Meet the design's encoders before :meth:`spec` is asked; raises :class:`ConfigError` if one is missing."""
+
+    def after_step(self, encoders: Mapping[str, Encoder]) -> None:
+        """Follow the encoders after a step of the optimiser (moving averages)."""
+
 
 class ActionRepresentation(nn.Module, ABC):
     """Action chunk in physical units <-> the values of the action stream a."""
@@ -171,6 +177,9 @@ class Trunk(nn.Module, ABC):
         Returns:
             hidden (B, N, D) and the cache of the new tokens alone.
         """
+
+    def check(self, streams: Sequence[str]) -> None:
+        """Raise :class:`ConfigError` when this trunk cannot run tokens of one of ``streams``."""
 
     @abstractmethod
     def empty(self, batch_size: int, length: int) -> Cache:

@@ -193,6 +193,7 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
             losses.total.backward()
             torch.nn.utils.clip_grad_norm_(run.design.parameters(), config.optim.clip)
             run.optimizer.step()
+            run.design.after_step()
             run.average.update_parameters(run.design)
             run.step += 1
             if hook is not None:

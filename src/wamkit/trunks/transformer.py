@@ -42,6 +42,32 @@ class TransformerConfig(TrunkConfig):
         return Transformer(self)
 
 
+def readable(
+    rows: int, n: int, cache: Cache | None, attend: Tensor | None, pad: Tensor | None, device: torch.device
+) -> Tensor:
+    """(B, N, M + N) bool: which of the M cached and N new tokens each new token may read."""
+    fresh = torch.ones(1, n, n, dtype=torch.bool, device=device) if attend is None else attend
+    fresh = fresh.view(-1, n, n).expand(rows, n, n)
+    if pad is not None:
+        # A padded token still reads itself, so that no row of the softmax is empty.
+        own = torch.eye(n, dtype=torch.bool, device=device)
+        fresh = fresh & (~pad[:, None, :] | own)
+    if cache is None:
+        return fresh
+    return torch.cat((~cache.pad[:, None, :].expand(rows, n, cache.length), fresh), dim=2)
+
+
+def relative_bias(table: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Time bias (B, heads, N, M) of block indices (B, N) and (B, M); tokens outside time get none.
+
+    ``table`` is (heads, 2 * reach + 1); longer distances get the bias of the longest.
+    """
+    reach = table.shape[1] // 2
+    distance = (query[:, :, None] - key[:, None, :]).clamp(-reach, reach) + reach
+    timed = (query[:, :, None] != NO_TIME) & (key[:, None, :] != NO_TIME)
+    return table[:, distance].transpose(0, 1) * timed[:, None]
+
+
 class Block(nn.Module):
     """Self-attention over cached and new tokens, then a feed-forward layer."""
 
@@ -127,29 +153,10 @@ class Transformer(Trunk):
         cached_pad = cache is not None and bool(cache.pad.any())
         if attend is None and pad is None and not cached_pad and not biased:
             return None
-        device = times.device
-        b = times.shape[0]
-        fresh = torch.ones(1, n, n, dtype=torch.bool, device=device) if attend is None else attend
-        fresh = fresh.view(-1, n, n).expand(b, n, n)
-        if pad is not None:
-            # A padded token still reads itself, so that no row of the softmax is empty.
-            own = torch.eye(n, dtype=torch.bool, device=device)
-            fresh = fresh & (~pad[:, None, :] | own)
-        allowed = fresh
-        all_times = times
-        if cache is not None:
-            allowed = torch.cat((~cache.pad[:, None, :].expand(b, n, cache.length), fresh), dim=2)
-            all_times = torch.cat((cache.times, times), dim=1)
+        allowed = readable(times.shape[0], n, cache, attend, pad, times.device)
         mask = allowed[:, None]
         if not biased:
             return mask
-        return self._bias(times, all_times).masked_fill(~mask, float("-inf"))
-
-    def _bias(self, query: Tensor, key: Tensor) -> Tensor:
-        """Relative time bias (B, heads, N, M); tokens outside time get none."""
-        assert self.time_bias is not None
-        reach = self.config.time_range
-        distance = (query[:, :, None] - key[:, None, :]).clamp(-reach, reach) + reach
-        timed = (query[:, :, None] != NO_TIME) & (key[:, None, :] != NO_TIME)
-        bias = self.time_bias[:, distance].transpose(0, 1)  # (B, heads, N, M)
-        return bias * timed[:, None]
+        keys = times if cache is None else torch.cat((cache.times, times), dim=1)
+        bias = relative_bias(self.time_bias, times, keys)  # type: ignore[arg-type]
+        return bias.masked_fill(~mask, float("-inf"))
