@@ -1,24 +1,31 @@
 """Substrates: where the future lives."""
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
+from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
+from wamkit.substrates.pixels import RGBD, Pixels, PixelsConfig, RGBDConfig
 from wamkit.substrates.polyline import Polyline, PolylineConfig
 from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
 from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
 from wamkit.substrates.quantized import Quantized, QuantizedConfig
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
+from wamkit.substrates.vae import VAE, VAEConfig
 from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfig
 
 __all__ = [
+    "RGBD",
+    "VAE",
     "Codec",
     "CodecConfig",
     "Contact",
     "ContactConfig",
     "DepthMap",
     "DepthMapConfig",
+    "EmaFeature",
+    "EmaFeatureConfig",
     "Heatmap",
     "HeatmapConfig",
     "ObjectFlow",
@@ -29,6 +36,8 @@ __all__ = [
     "PatchVQConfig",
     "PixelLatent",
     "PixelLatentConfig",
+    "Pixels",
+    "PixelsConfig",
     "Polyline",
     "PolylineConfig",
     "PoseStream",
@@ -37,12 +46,14 @@ __all__ = [
     "ProprioceptionConfig",
     "Quantized",
     "QuantizedConfig",
+    "RGBDConfig",
     "Segmentation",
     "SegmentationConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
     "Tracks",
     "TracksConfig",
+    "VAEConfig",
     "Wrench",
     "WrenchConfig",
 ]

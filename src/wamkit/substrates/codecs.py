@@ -32,20 +32,20 @@ class CodecConfig(draccus.ChoiceRegistry):
     patch: int = 16
     features: int = 32
 
-    def build(self) -> Codec:
-        """Build the codec."""
+    def build(self, channels: int = 3) -> Codec:
+        """Build the codec for pictures of ``channels`` channels (3 for RGB, 4 with depth)."""
         raise NotImplementedError
 
 
 class Codec(nn.Module, ABC):
-    """(M, 3, h, w) in [0, 1] <-> (M, N, D) latents or (M, N) ids, N patches in row order."""
+    """(M, C, h, w) in [0, 1] <-> (M, N, D) latents or (M, N) ids, N patches in row order."""
 
     config: CodecConfig
     vocabulary: int | None = None
 
     @abstractmethod
     def fit(self, images: Tensor, seed: int) -> None:
-        """Fit on (M, 3, h, w) images in [0, 1]."""
+        """Fit on (M, C, h, w) images in [0, 1]."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -53,11 +53,11 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """Latents or ids -> (M, 3, height, width) in [0, 1]."""
+        """Latents or ids -> (M, C, height, width) in [0, 1]."""
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:
-    """(M, 3, h, w) -> (M, N, 3 * patch * patch); raises :class:`ConfigError` when the patch does not fit."""
+    """(M, C, h, w) -> (M, N, C * patch * patch); raises :class:`ConfigError` when the patch does not fit."""
     height, width = images.shape[-2:]
     if height % patch or width % patch:
         raise ConfigError(f"codec: patch {patch} does not divide the image size {height} x {width}")
@@ -75,9 +75,9 @@ def from_patches(patches: Tensor, patch: int, height: int, width: int) -> Tensor
 class PatchPCAConfig(CodecConfig):
     """Continuous patch codec: leading principal components (Baldi and Hornik 1989)."""
 
-    def build(self) -> PatchPCA:
+    def build(self, channels: int = 3) -> PatchPCA:
         """Build the codec."""
-        return PatchPCA(self)
+        return PatchPCA(self, channels)
 
 
 @final
@@ -92,10 +92,10 @@ class PatchPCA(Codec):
     basis: Tensor
     scale: Tensor
 
-    def __init__(self, config: PatchPCAConfig) -> None:
+    def __init__(self, config: PatchPCAConfig, channels: int = 3) -> None:
         super().__init__()
         self.config = config
-        size = 3 * config.patch**2
+        size = channels * config.patch**2
         if config.features > size:
             raise ConfigError(f"codec 'pca': {config.features} features, but a patch has only {size} values")
         self.register_buffer("mean", torch.zeros(1, size))
@@ -142,9 +142,9 @@ class PatchVQConfig(CodecConfig):
 
     vocabulary: int = 256
 
-    def build(self) -> PatchVQ:
+    def build(self, channels: int = 3) -> PatchVQ:
         """Build the codec."""
-        return PatchVQ(self)
+        return PatchVQ(self, channels)
 
 
 @final
@@ -153,11 +153,11 @@ class PatchVQ(Codec):
 
     centres: Tensor
 
-    def __init__(self, config: PatchVQConfig) -> None:
+    def __init__(self, config: PatchVQConfig, channels: int = 3) -> None:
         super().__init__()
         self.config = config
         self.vocabulary: int = config.vocabulary
-        self.linear = PatchPCA(PatchPCAConfig(config.patch, config.features))
+        self.linear = PatchPCA(PatchPCAConfig(config.patch, config.features), channels)
         self.register_buffer("centres", torch.zeros(config.vocabulary, config.features))
 
     def fit(self, images: Tensor, seed: int) -> None:
