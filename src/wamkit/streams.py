@@ -112,6 +112,14 @@ class RowNoise:
         other.generators = self.generators
         return other
 
+    def fork(self) -> RowNoise:
+        """Other generators, one for each of the B * copies rows, seeded by one draw from these.
+
+        What is drawn from them leaves these as they are, so that it does not matter who else draws in between.
+        """
+        parts = (self.uniform(2).double() * 2**24).long().cpu()
+        return RowNoise((parts[:, 0] * 2**24 + parts[:, 1]).tolist(), self.device)
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise, (B * copies, *shape)."""
         rows = [torch.randn(self.copies, *shape, generator=g) for g in self.generators]

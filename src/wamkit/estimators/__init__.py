@@ -6,6 +6,7 @@ from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsC
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
+from wamkit.estimators.unmasker import Unmasker, UnmaskerConfig
 
 __all__ = [
     "Autoregressor",
@@ -20,4 +21,6 @@ __all__ = [
     "RegressorConfig",
     "StateSpace",
     "StateSpaceConfig",
+    "Unmasker",
+    "UnmaskerConfig",
 ]
