@@ -247,12 +247,7 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
             f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
             f"memory; set observation to (0,)"
         )
-    execute = config.controller.horizon(config.horizon).execute
-    if execute != config.stride:
-        raise ConfigError(
-            f"controller executes {execute} ticks per call, but one model step is stride {config.stride} ticks; "
-            f"a design that keeps its past needs the two to be equal"
-        )
+    config.controller.check_past(config.stride, config.horizon)
 
 
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:

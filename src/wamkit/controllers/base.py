@@ -142,6 +142,11 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
         return False
 
     @property
+    def regular(self) -> bool:
+        """Whether it calls at :meth:`calls` and never earlier. A design that carries its past needs that."""
+        return True
+
+    @property
     def compares(self) -> str | None:
         """Name of the future stream whose predictions it compares with what is seen, or None."""
         return None
@@ -153,6 +158,17 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
             mode: ``delta`` or ``absolute``, what the policy's actions are.
             offsets: ticks after a call that the compared stream predicts; empty when nothing is compared.
         """
+
+    def check_past(self, stride: int, predicted: int) -> None:
+        """Raise :class:`ConfigError` unless there is one call per ``stride`` ticks, for designs that keep a past."""
+        execute = self.horizon(predicted).execute
+        if execute != stride or not self.regular:
+            name = self.get_choice_name(type(self))
+            every = f"every {execute} ticks" if self.regular else f"every {execute} ticks or earlier"
+            raise ConfigError(
+                f"controller {name!r} calls {every}, but one model step is stride {stride} ticks; a design that "
+                f"keeps its past needs exactly one call per stride. Use `chunked` with execute={stride}."
+            )
 
     def start(self) -> ControllerState:
         """The state before the first observation of an episode."""

@@ -34,6 +34,11 @@ class Interactive(Early):
                     f"Interactive: `inputs` has {words!r} at tick {tick}; needs words from tick 0 on."
                 )
 
+    @property
+    def regular(self) -> bool:
+        """False: words call early."""
+        return False
+
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
         """See :meth:`Controller.watch`."""
         return self.say(state, self.inputs[state.tick]) if state.tick in self.inputs else state

@@ -35,6 +35,11 @@ class ProgressGate(Early):
             raise ConfigError(f"ProgressGate: `threshold` must be at least 0, got {self.threshold}.")
 
     @property
+    def regular(self) -> bool:
+        """False: a waypoint that is reached calls early."""
+        return False
+
+    @property
     def compares(self) -> str:
         """The stream."""
         return self.stream

@@ -34,6 +34,11 @@ class VerifierReplan(Early):
             raise ConfigError(f"VerifierReplan: `threshold` must be at least 0, got {self.threshold}.")
 
     @property
+    def regular(self) -> bool:
+        """False: a gap calls early."""
+        return False
+
+    @property
     def compares(self) -> str:
         """The stream."""
         return self.stream

@@ -99,6 +99,8 @@ class PolicyPilot(Pilot):
             policy.check_budget(self._budget(spend))
         self.perceived = None if controller.compares is None else policy.perceived(controller.compares)
         controller.check(policy.action_spec.mode, self.perceived.offsets if self.perceived else ())
+        if policy.window.past_actions:
+            controller.check_past(policy.window.past_actions, policy.window.horizon)
         if self.perceived and budget.future is False:
             raise ConfigError(
                 f"the controller compares predictions of stream {controller.compares!r} with what is seen, and the "
