@@ -5,6 +5,7 @@ from wamkit.encoders.depth import DepthConfig, DepthEncoder
 from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
 from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
+from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.state import StateConfig, StateEncoder
 
 __all__ = [
@@ -16,8 +17,11 @@ __all__ = [
     "GoalImageEncoder",
     "ImageEncoder",
     "ImagesConfig",
+    "InstructionBPEConfig",
+    "InstructionBPEEncoder",
     "InstructionConfig",
     "InstructionEncoder",
     "StateConfig",
     "StateEncoder",
+    "train_bpe",
 ]

@@ -28,8 +28,8 @@ class VAEConfig(CodecConfig):
 
     patch: int = 8
     features: int = 16
-    channels: int = 24
-    steps: int = 600
+    channels: int = 16
+    steps: int = 300
     batch_size: int = 16
     learning_rate: float = 3e-3
     kl: float = 1e-6

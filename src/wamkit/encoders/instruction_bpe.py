@@ -1,0 +1,125 @@
+"""Instruction -> one token per piece of text, with a byte-pair vocabulary (`oe.text-vlm`, eqs. 1, 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.errors import ConfigError, MissingExtraError
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def import_tokenizers() -> Any:
+    """The module `tokenizers`; raises :class:`MissingExtraError` when it is not installed."""
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise MissingExtraError("tokenizers is not installed: pip install 'wamkit[text]'.") from error
+    return tokenizers
+
+
+def train_bpe(texts: Sequence[str], vocabulary: int) -> str:
+    """Train a byte-level BPE (Sennrich et al. 2016) of at most ``vocabulary`` pieces; returns its JSON.
+
+    Every text can be encoded: the 256 bytes are always pieces.
+    """
+    if vocabulary < 256:
+        raise ConfigError(f"vocabulary = {vocabulary}: the 256 bytes are pieces already")
+    tokenizers = import_tokenizers()
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    model.train_from_iterator(texts, trainer)
+    return str(model.to_str(pretty=False))
+
+
+def read_vocabulary(path: str) -> Tokenizer:
+    """The vocabulary at ``path``, or the package's own when it is empty."""
+    tokenizers = import_tokenizers()
+    if not path:
+        text = resources.files("wamkit.encoders").joinpath("instruction_bpe.json").read_text("utf-8")
+        return tokenizers.Tokenizer.from_str(text)
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"encoder 'instruction_bpe': no vocabulary at {path!r}. Train one with "
+            f"wamkit.encoders.train_bpe(texts, size) and write it there, or leave `vocabulary` empty."
+        )
+    return tokenizers.Tokenizer.from_file(path)
+
+
+@EncoderConfig.register_subclass("instruction_bpe")
+@dataclass(frozen=True)
+class InstructionBPEConfig(EncoderConfig):
+    """Instruction as byte-pair pieces through a small transformer (Sennrich et al. 2016; Vaswani et al. 2017).
+
+    Attributes:
+        vocabulary: JSON file of a byte-level BPE, from :func:`train_bpe`; empty for the one that comes with the
+            package, trained on the embedded benchmark's instructions.
+        length: most pieces of an instruction; the rest is cut.
+        hidden: features per piece.
+        heads: attention heads.
+        layers: transformer layers.
+    """
+
+    vocabulary: str = ""
+    length: int = 24
+    hidden: int = 64
+    heads: int = 4
+    layers: int = 2
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionBPEEncoder:
+        """Build; raises :class:`ConfigError` when the vocabulary is not there."""
+        if self.hidden % self.heads:
+            raise ConfigError(
+                f"encoder 'instruction_bpe': {self.heads} heads do not divide hidden = {self.hidden}"
+            )
+        return InstructionBPEEncoder(self, read_vocabulary(self.vocabulary), width)
+
+
+@final
+class InstructionBPEEncoder(Encoder):
+    """N = ``length``, the pieces that an instruction does not have are padding. Distinct texts are encoded once."""
+
+    def __init__(self, config: InstructionBPEConfig, vocabulary: Tokenizer, width: int) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        h = config.hidden
+        self.embed = nn.Embedding(vocabulary.get_vocab_size(), h)
+        self.position = nn.Parameter(torch.randn(config.length, h) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            h, config.heads, 4 * h, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.project = nn.Sequential(nn.LayerNorm(h), nn.Linear(h, width))
+        self.kind = nn.Parameter(torch.randn(width) * 0.02)
+
+    def pieces(self, text: str) -> list[int]:
+        """Ids of the pieces of one text, at least one."""
+        return self.vocabulary.encode(text).ids or self.vocabulary.encode(" ").ids
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`."""
+        distinct = sorted(set(observation.task))
+        row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
+        ids = torch.zeros(len(distinct), self.config.length, dtype=torch.long)
+        pad = torch.ones(len(distinct), self.config.length, dtype=torch.bool)
+        for i, text in enumerate(distinct):
+            found = self.pieces(text)[: self.config.length]
+            ids[i, : len(found)], pad[i, : len(found)] = torch.tensor(found), False
+        ids, pad = ids.to(self.kind.device), pad.to(self.kind.device)
+        hidden = self.layers(self.embed(ids) + self.position, src_key_padding_mask=pad)
+        return (self.project(hidden) + self.kind)[row], pad[row]
