@@ -5,6 +5,7 @@ from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
+from wamkit.substrates.optical_flow import OpticalFlow, OpticalFlowConfig
 from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
 from wamkit.substrates.pixels import RGBD, Pixels, PixelsConfig, RGBDConfig
 from wamkit.substrates.polyline import Polyline, PolylineConfig
@@ -30,6 +31,8 @@ __all__ = [
     "HeatmapConfig",
     "ObjectFlow",
     "ObjectFlowConfig",
+    "OpticalFlow",
+    "OpticalFlowConfig",
     "PatchPCA",
     "PatchPCAConfig",
     "PatchVQ",
