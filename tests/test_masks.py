@@ -230,3 +230,18 @@ def test_masked_training_removes_the_gap_on_a_leak() -> None:
         gaps[name] = errors[1] - errors[0]
     assert gaps["masked"] == 0
     assert gaps["leaks"] > 0.5
+
+
+def test_reads_and_a_kept_past_go_together(data: DataSpec, toy: ToyWindows) -> None:
+    """Chunk-causal and action-centred: the past is read by all, the future of this block by no action."""
+    base = recipe("chunk_causal")
+    world = replace(base.estimators["world"], reads={"action": ()}, absent={}, clean={})  # type: ignore[type-var]
+    design = Design(replace(base, estimators={"world": world}), data).eval()
+    design.fit(toy, 0)
+    design.loss(toy.windows(torch.arange(30, 38).numpy(), design.training_window)).total.backward()
+    seen = acting_observation(toy, [30], design.window)
+    state = design.initial_state(1)
+    without, _ = design.forecast(seen, state, Budget(future=False), [1])
+    beside, _ = design.forecast(seen, state, Budget(), [1])
+    assert torch.equal(without.action, beside.action)
+    assert len(beside.future) == 2

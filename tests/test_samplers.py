@@ -265,6 +265,29 @@ def test_exit_hands_the_partial_state_to_the_action(data: DataSpec, toy: ToyWind
     assert gaps[0] > gaps[1] > 0
 
 
+def test_in_a_joint_design_the_action_goes_on_beside_a_future_that_stopped(
+    data: DataSpec, toy: ToyWindows
+) -> None:
+    design = Design(recipe("joint"), data).eval()
+    design.fit(toy, 0)
+    model = design.estimators["world"]
+    assert isinstance(model, Denoiser)
+    seen, levels = acting_observation(toy, [30], design.window), []
+    network = model._network
+
+    def listening(
+        values: Mapping[str, Tensor], told: Mapping[str, Tensor], cache: Cache, times: Tensor | None
+    ) -> dict[str, Tensor]:
+        levels.append((told["future"].item(), told["action"].item()))
+        return network(values, told, cache, times)
+
+    model._network = listening  # type: ignore[method-assign]
+    budget = Budget(nfe={"future": 4, "action": 4}, exit={"future": 2})
+    made = design.sample(seen, ["action", "future"], seeds=[1], budget=budget)
+    assert levels == [(1.0, 1.0), (0.75, 0.75), (0.5, 0.5), (0.5, 0.25)]
+    assert made.nfe == {"future": 2, "action": 4}
+
+
 def test_a_partly_denoised_stream_keeps_its_level_while_others_go_on() -> None:
     calls: list[float] = []
     model = denoiser(DenoiserConfig())
