@@ -25,10 +25,11 @@ from wamkit.errors import ConfigError
 @Controller.register_subclass("async_overlap")
 @dataclass(frozen=True)
 class AsyncOverlap(Controller):
-    """Predict the next chunk while the current one runs (survey eq. 34; real-time chunking, Black et al. 2025).
+    """Predict the next chunk while the current one runs (DreamZero, LingBot-VA; survey eq. 34).
 
     A call at tick t is answered at t + latency. Until then the old chunk goes on; the first ``latency`` actions
-    of the answer are stale by then and skipped, so what was executed in between is the old chunk's. There is one
+    of the answer are stale by then and skipped, so what was executed in between is the old chunk's. Unlike
+    real-time chunking (Black et al. 2025) the answer is not conditioned on these actions: it may jump. There is one
     model: the next call waits for the answer to the last one. The first call is made while the robot has not
     started yet and is waited for.
 
