@@ -3,6 +3,7 @@
 from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
+from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
@@ -15,6 +16,8 @@ __all__ = [
     "DenoiserConfig",
     "InverseDynamics",
     "InverseDynamicsConfig",
+    "LatentAction",
+    "LatentActionConfig",
     "Proposer",
     "ProposerConfig",
     "Regressor",

@@ -1,0 +1,128 @@
+"""Latent actions: z inferred from (s, s'), read by a world model and by one decoder per robot (`ar.latent-action`).
+
+    posterior    q(z | s, s')     what happened, in a few numbers; training, or when the future is given
+    prior        p(z | c)         what to do next
+    world model  p(s' | z, c)     rebuilds the future from the present and z (survey eq. 10 with a replaced by z)
+
+z is a stream of role ``state``: no data shows it. A robot's decoder is any estimator of p(a | z, c), so that another
+robot needs another decoder and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.cache import Cache
+from wamkit.errors import ConfigError
+from wamkit.estimators.checks import require_trunk
+from wamkit.estimators.tokens import StreamTokens
+from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
+from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.types import Budget
+
+
+@EstimatorConfig.register_subclass("latent_action")
+@dataclass(frozen=True)
+class LatentActionConfig(EstimatorConfig):
+    """Latent action inferred from consecutive observations, with its world model (LAPA; AdaWorld, Gao et al. 2025).
+
+    Attributes:
+        bottleneck: weight of the posterior's divergence from a standard normal, which keeps z small.
+        temperature: spread of a sampled z, in units of the prior's; 0 takes its mean.
+    """
+
+    bottleneck: float = 1e-3
+    temperature: float = 0.0
+
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> LatentAction:
+        """Build; raises :class:`ConfigError` unless its factors are p(state | c) and p(future | state, c)."""
+        reader = "estimator 'latent_action'"
+        roles = {s.role: s for s in outputs}
+        if set(roles) != {"state", "future"} or len(outputs) != 2 or [s.role for s in given] != ["state"]:
+            raise ConfigError(
+                f"{reader} needs factors p(state | c) and p(future | state); it outputs "
+                f"{[s.name for s in outputs]} and is given {[s.name for s in given]}"
+            )
+        roles["future"].require(discrete=False, reader=reader)
+        return LatentAction(self, roles["state"], roles["future"], require_trunk(trunk, reader))
+
+
+@final
+class LatentAction(Estimator):
+    """Posterior, prior and world model on one trunk; the world model's error trains the posterior through z."""
+
+    family: ClassVar[Family] = "joint-embedding"
+
+    def __init__(
+        self, config: LatentActionConfig, state: StreamSpec, future: StreamSpec, trunk: Trunk
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.state, self.future = state, future
+        self.seen = StreamTokens(future, trunk.width)  # the true future, for the posterior only
+        self.rebuilt = StreamTokens(future, trunk.width)
+        self.latent = nn.Linear(state.features, trunk.width)
+        self.ask = nn.Parameter(torch.randn(2, trunk.width) * 0.02)  # queries of posterior and prior
+        self.posterior = nn.Linear(trunk.width, 2 * state.features)
+        self.prior = nn.Linear(trunk.width, 2 * state.features)
+
+    def _density(self, head: nn.Module, query: Tensor, cache: Cache, rows: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of z, each (B, 1, 1, Z)."""
+        hidden, _ = self.trunk(query.expand(rows, 1, -1), cache=cache, layout=[(self.state.name, 1)])
+        mean, raw = head(hidden)[:, None].chunk(2, dim=-1)
+        return mean, F.softplus(raw) + 1e-3
+
+    def infer(self, call: Call, future: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z | s, s'): mean and standard deviation (B, 1, 1, Z) for a future (B, F, N, D)."""
+        tokens = self.seen.embed(future)
+        _, cache = self.trunk(tokens, cache=call.context, layout=[(self.future.name, tokens.shape[1])])
+        return self._density(self.posterior, self.ask[0], call.context.append(cache), call.rows)
+
+    def _propose(self, call: Call) -> tuple[Tensor, Tensor]:
+        return self._density(self.prior, self.ask[1], call.context, call.rows)
+
+    def _rebuild(self, call: Call) -> Tensor:
+        """p(s' | z, c): (B, F, N, D)."""
+        z = self.latent(call.given[self.state.name].flatten(1, 2))
+        _, cache = self.trunk(z, cache=call.context, layout=[(self.state.name, 1)])
+        queries = self.rebuilt.position.flatten(0, 1)[None].expand(call.rows, -1, -1)
+        layout = [(self.future.name, self.future.length)]
+        hidden, _ = self.trunk(queries, cache=call.context.append(cache), layout=layout)
+        return self.rebuilt.read(hidden)
+
+    def loss(
+        self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
+    ) -> FactorLoss:
+        """For z the bottleneck and the prior's divergence; for the future the error of rebuilding it from z."""
+        target = targets[self.future.name]
+        if self.future.name in outputs:
+            error = F.mse_loss(self._rebuild(call), target.values, reduction="none")
+            return FactorLoss({self.future.name: masked_mean(error, target.pad)})
+        mean, std = self.infer(call, target.values)
+        expected, spread = self._propose(call)
+        standard = 0.5 * (mean.square() + std.square() - 1) - std.log()
+        ratio = std.detach() / spread
+        gap = 0.5 * (ratio.square() + ((mean.detach() - expected) / spread).square() - 1) - ratio.log()
+        outside = target.pad.any(dim=1, keepdim=True)
+        term = masked_mean(self.config.bottleneck * standard + gap, outside)
+        return FactorLoss({self.state.name: term}, {self.state.name: mean + std * torch.randn_like(std)})
+
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """z from the prior, or from the posterior where the future is given; the future from z."""
+        name = self.state.name
+        if name not in outputs:
+            return Generated({self.future.name: self._rebuild(call)}, {self.future.name: 1})
+        if self.future.name in call.given:
+            return Generated({name: self.infer(call, call.given[self.future.name])[0]}, {name: 1})
+        mean, std = self._propose(call)
+        z = mean + self.config.temperature * std * noise.normal(*mean.shape[1:])
+        return Generated({name: z}, {name: 1})
