@@ -129,7 +129,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
     facts = {
-        name: EstimatorFacts(e.family, config.estimators[name].trunk, e.processes, e.past, e.reads)
+        name: EstimatorFacts(e.family, config.estimators[name].trunk, e.processes, e.past, dict(e.reads))
         for name, e in estimators.items()
     }
     graph = FactorGraph(

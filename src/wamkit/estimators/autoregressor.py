@@ -27,10 +27,13 @@ class AutoregressorConfig(EstimatorConfig):
         segments: how many pieces every stream is cut into (along time) before they are interleaved in the
             order in which the factor names them: 1 gives a...a s...s, 2 gives a.. s.. a.. s..
         temperature: sampling temperature; 0 takes the most likely token.
+        lookahead: heads that are trained, the first on the next token, the k-th on the k-th next (multi-token
+            prediction, Gloeckle et al. 2024). Decoding runs the first alone.
     """
 
     segments: int = 1
     temperature: float = 0.0
+    lookahead: int = 1
 
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
@@ -38,6 +41,11 @@ class AutoregressorConfig(EstimatorConfig):
         """Build; raises :class:`ConfigError` on continuous outputs or steps that cannot be cut evenly."""
         if self.segments < 1:
             raise ConfigError(f"estimator 'autoregressor': segments {self.segments} must be at least 1")
+        length = sum(spec.length for spec in outputs)
+        if not 1 <= self.lookahead <= length:
+            raise ConfigError(
+                f"estimator 'autoregressor': lookahead {self.lookahead} must be 1 to {length}, the tokens of a window"
+            )
         require_disjoint(outputs, given, "estimator 'autoregressor'")
         for spec in outputs:
             spec.require(discrete=True, reader="estimator 'autoregressor'")
@@ -77,6 +85,11 @@ class Autoregressor(Estimator):
         self.outputs = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in outputs})
         self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
         self.begin = nn.Parameter(torch.randn(trunk.width) * 0.02)
+        d = trunk.width
+        self.ahead = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU(), nn.Linear(d, d))
+            for _ in range(config.lookahead - 1)
+        )
 
     def _stream(self, name: str) -> StreamTokens:
         stream = self.outputs[name]
@@ -125,32 +138,60 @@ class Autoregressor(Estimator):
 
     def logits(self, values: Mapping[str, Tensor], names: Sequence[str], call: Call) -> list[Tensor]:
         """Teacher-forced logits per piece, (B, tokens of the piece, vocabulary), without a decoding cache."""
+        return self._read(self._hidden(values, names, call), names)
+
+    def _hidden(self, values: Mapping[str, Tensor], names: Sequence[str], call: Call) -> Tensor:
+        """(B, L, width): element i is what the trunk knows before element i of the sequence is read."""
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         known = self._embedded(values, names)[:, :-1]
         begin = self.begin.expand(call.rows, 1, -1)
         tokens = torch.cat((begin, known), dim=1) + self._slots(names)
         length = tokens.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-        order = self.order(names)
-        sizes = [(p.stop - p.start) * self._stream(p.stream).spec.tokens for p in order]
-        layout = [(p.stream, size) for p, size in zip(order, sizes, strict=True)]
+        layout = [(p.stream, size) for p, size in zip(self.order(names), self._sizes(names), strict=True)]
         hidden, _ = self.trunk(tokens, cache=cache, attend=causal, layout=layout)
-        parts = hidden.split(sizes, dim=1)
-        return [self._stream(p.stream).outward(h) for p, h in zip(order, parts, strict=True)]
+        return hidden
+
+    def _sizes(self, names: Sequence[str]) -> list[int]:
+        """Tokens per piece."""
+        return [(p.stop - p.start) * self._stream(p.stream).spec.tokens for p in self.order(names)]
+
+    def _read(self, hidden: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """Hidden tokens, one per element of the sequence -> logits per piece."""
+        parts = hidden.split(self._sizes(names), dim=1)
+        return [self._stream(p.stream).outward(h) for p, h in zip(self.order(names), parts, strict=True)]
+
+    def foresee(self, hidden: Tensor, names: Sequence[str], distance: int) -> list[Tensor]:
+        """Logits per piece of the head that sees ``distance`` elements further than the next.
+
+        Nobody foresees the first ``distance`` elements of the sequence; their logits are of a padded zero.
+        """
+        if distance == 0:
+            return self._read(hidden, names)
+        seen = hidden[:, : hidden.shape[1] - distance]
+        seen = seen + self.ahead[distance - 1](seen)  # one unembedding per stream for all heads
+        return self._read(F.pad(seen, (0, 0, distance, 0)), names)
 
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Cross-entropy per stream, reported separately."""
+        """Cross-entropy per stream, reported separately; with lookahead, the mean over all heads."""
         values = {name: targets[name].values for name in outputs}
         sums = {name: torch.zeros((), device=self.begin.device) for name in outputs}
         counts = {name: torch.zeros((), device=self.begin.device) for name in outputs}
-        for piece, logits in zip(self.order(outputs), self.logits(values, outputs, call), strict=True):
-            ids = values[piece.stream][:, piece.start : piece.stop]
-            keep = ~targets[piece.stream].pad[:, piece.start : piece.stop, None].expand_as(ids).flatten(1)
-            error = F.cross_entropy(logits.transpose(1, 2), ids.flatten(1), reduction="none")
-            sums[piece.stream] = sums[piece.stream] + (error * keep).sum()
-            counts[piece.stream] = counts[piece.stream] + keep.sum()
+        hidden = self._hidden(values, outputs, call)
+        for distance in range(self.config.lookahead):
+            start = 0
+            for piece, logits in zip(
+                self.order(outputs), self.foresee(hidden, outputs, distance), strict=True
+            ):
+                ids = values[piece.stream][:, piece.start : piece.stop]
+                keep = ~targets[piece.stream].pad[:, piece.start : piece.stop, None].expand_as(ids).flatten(1)
+                foreseen = torch.arange(start, start + keep.shape[1], device=keep.device) >= distance
+                start += keep.shape[1]
+                error = F.cross_entropy(logits.transpose(1, 2), ids.flatten(1), reduction="none")
+                sums[piece.stream] = sums[piece.stream] + (error * (keep & foreseen)).sum()
+                counts[piece.stream] = counts[piece.stream] + (keep & foreseen).sum()
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     def needed(self, wanted: Sequence[str], budget: Budget) -> list[Piece]:
