@@ -198,7 +198,7 @@ def test_masked_training_removes_the_gap_on_a_leak() -> None:
     gaps = {}
     future, action = StreamSpec("future", "future", 1, 1, 1), StreamSpec("action", "action", 1, 1, 1)
     hint = StreamSpec("hint", "goal", 1, 1, 1)
-    rows = 256
+    rows = 96
     pad = torch.zeros(rows, 1, dtype=torch.bool)
     for name, reads in (("leaks", {}), ("masked", CENTRED)):
         torch.manual_seed(0)
