@@ -3,7 +3,6 @@
 from wamkit.actions.bins import Bins, BinsConfig
 from wamkit.actions.chunk import Chunk, ChunkConfig
 from wamkit.actions.fast import Fast, FastConfig
-from wamkit.actions.movement import MovementPrimitive, MovementPrimitiveConfig
 
 __all__ = [
     "Bins",
@@ -12,6 +11,4 @@ __all__ = [
     "ChunkConfig",
     "Fast",
     "FastConfig",
-    "MovementPrimitive",
-    "MovementPrimitiveConfig",
 ]
