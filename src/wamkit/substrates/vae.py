@@ -28,7 +28,7 @@ class VAEConfig(CodecConfig):
 
     patch: int = 8
     features: int = 16
-    channels: int = 16
+    channels: int = 12
     steps: int = 300
     batch_size: int = 16
     learning_rate: float = 3e-3
