@@ -9,7 +9,6 @@ from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
@@ -39,10 +38,12 @@ class EmaFeatureConfig(SubstrateConfig):
 
 @final
 class EmaFeature(Substrate):
-    """Tokens of the averaged encoder, layer-normalised: (B, T, N, D). No gradient ever reaches the average.
+    """Tokens of the averaged encoder, standardised: (B, T, N, D). No gradient ever reaches the average.
 
-    The predictor reads the trained encoder and a future it has not seen, so the two sides differ (BYOL, Grill et
-    al. 2020); the normalisation keeps the target's scale whatever the encoder does.
+    Every token is centred and scaled by its mean and its one deviation over the batch in training, and by moving
+    averages of the two afterwards (the batch normalisation of BYOL's target, Grill et al. 2020; the centring of
+    DINO, Caron et al. 2021). What all observations share is so worth nothing, and an encoder that shrinks does
+    not make the target easier.
     """
 
     category: ClassVar[Category] = "feature"
@@ -51,9 +52,15 @@ class EmaFeature(Substrate):
     def __init__(self, config: EmaFeatureConfig) -> None:
         super().__init__()
         self.config = config
+        self.bound = False
+        self.register_buffer("mean", torch.zeros(1, 1))
+        self.register_buffer("variance", torch.ones(1, 1))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
 
     target: Encoder
-    shape: tuple[int, int]
+    mean: Tensor
+    variance: Tensor
+    seen: Tensor
 
     def bind(self, encoders: Mapping[str, Encoder], data: DataSpec) -> None:
         """Copy the encoder that is followed, and see how many tokens it makes of one step."""
@@ -79,16 +86,38 @@ class EmaFeature(Substrate):
                 name: torch.zeros(1, 1, *data.extra(name, "substrate 'ema_feature'")) for name in self.extras
             },
         )
-        n, d = self.encode(still).shape[2:]
-        self.shape = (n, d)
+        shape = self.tokens(still).shape[2:]
+        self.mean, self.variance = torch.zeros(shape), torch.ones(shape[0], 1)
+        self.bound = True
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """See :class:`wamkit.protocols.Substrate`."""
-        return StreamSpec(name, role, steps, *self.shape)
+        if not self.bound:
+            raise ConfigError(
+                "substrate 'ema_feature' follows an encoder of its design and cannot be held by another substrate. "
+                "Name it in `substrates` itself."
+            )
+        tokens, features = self.mean.shape
+        return StreamSpec(name, role, steps, tokens, features)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """Every step is encoded on its own."""
+        """See :class:`wamkit.protocols.Substrate`. In training mode the moments are the batch's."""
+        values = self.tokens(observation)
+        if self.training:
+            variance, mean = torch.var_mean(values, dim=(0, 1), correction=0)
+            variance = variance.mean(dim=-1, keepdim=True)
+            weight = torch.where(self.seen, 1 - self.config.decay, 1.0)
+            self.mean.lerp_(mean, weight)
+            self.variance.lerp_(variance, weight)
+            self.seen.fill_(True)
+        else:
+            mean, variance = self.mean, self.variance
+        return (values - mean) / (variance + 1e-8).sqrt()
+
+    @torch.no_grad()
+    def tokens(self, observation: Observation) -> Tensor:
+        """Tokens of every step on its own, as the averaged encoder makes them: (B, T, N, D)."""
         rows, steps = observation.pad.shape
 
         def apart(values: Tensor) -> Tensor:
@@ -105,7 +134,7 @@ class EmaFeature(Substrate):
             missing={k: apart(v) for k, v in observation.missing.items()},
         )
         tokens, _ = self.target(alone)
-        return F.layer_norm(tokens, tokens.shape[-1:]).unflatten(0, (rows, steps))
+        return tokens.unflatten(0, (rows, steps))
 
     @torch.no_grad()
     def after_step(self, encoders: Mapping[str, Encoder]) -> None:
@@ -113,8 +142,8 @@ class EmaFeature(Substrate):
         online = encoders[self.config.encoder]
         for mean, value in zip(self.target.parameters(), online.parameters(), strict=True):
             mean.mul_(self.config.decay).add_(value, alpha=1 - self.config.decay)
-        for mean, value in zip(self.target.buffers(), online.buffers(), strict=True):
-            mean.copy_(value)
+        for kept, new in zip(self.target.buffers(), online.buffers(), strict=True):
+            kept.copy_(new)
 
     def train(self, mode: bool = True) -> Self:
         """The average is never in training mode: its targets carry no augmentation."""
