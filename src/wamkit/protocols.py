@@ -88,10 +88,12 @@ class Substrate(nn.Module, ABC):
         extras: names of the extras of an observation that the target is made of; needed in training only.
         relative: whether a target is relative to "now" (motion), so that it cannot be read off one observation.
         decodable: whether :meth:`decode` gives images.
+        moving: whether its values change while the design trains, so that nothing can be fitted to them.
     """
 
     extras: tuple[str, ...] = ()
     relative: bool = False
+    moving: bool = False
     category: ClassVar[Category]
     variant: ClassVar[str]
     decodable: bool = False

@@ -89,7 +89,9 @@ def controller_notes(pilot: PolicyPilot, result: LoopResult, probe: Probe) -> li
     for name in names:
         counted = [state.counts.get(name, 0) for state in states]
         mean = math.fsum(counted) / len(counted)
-        notes.append(f"controller: {name}: mean {mean:.2f}, most {max(counted)} per episode, n = {len(counted)}")
+        notes.append(
+            f"controller: {name}: mean {mean:.2f}, most {max(counted)} per episode, n = {len(counted)}"
+        )
     answer, p95 = pilot.controller.answer_s(pilot.policy.action_spec.rate_hz), probe.latency().p95
     if answer is not None and p95 is not None and p95 > 1000 * answer:
         notes.append(

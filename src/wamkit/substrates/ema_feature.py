@@ -48,6 +48,7 @@ class EmaFeature(Substrate):
 
     category: ClassVar[Category] = "feature"
     variant: ClassVar[str] = "EMA target"
+    moving = True
 
     def __init__(self, config: EmaFeatureConfig) -> None:
         super().__init__()

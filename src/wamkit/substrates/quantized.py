@@ -36,6 +36,11 @@ class QuantizedConfig(SubstrateConfig):
     def build(self, data: DataSpec) -> Quantized:
         """Build; raises :class:`ConfigError` when the inner substrate has token ids already."""
         inner = self.inner.build(data)
+        if inner.moving:
+            raise ConfigError(
+                "substrate 'quantized': the inner substrate's values move while the design trains, so no codebook can "
+                "be fitted to them. Quantise a frozen one."
+            )
         spec = inner.spec("future", "future", 1)
         if spec.vocabulary is not None:
             raise ConfigError(
