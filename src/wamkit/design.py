@@ -69,8 +69,8 @@ class Design(nn.Module):
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Extras that have to be there when acting."""
-        return extras_of(self.encoders.values())
+        """Extras that have to be there when acting: a design that keeps its past reads futures off what it sees."""
+        return extras_of([*self.encoders.values(), *(self.substrates.values() if self.past_blocks else ())])
 
     @property
     def observation_spec(self) -> ObservationSpec:
