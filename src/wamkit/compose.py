@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+import wamkit.encoders
+import wamkit.estimators
+import wamkit.planners
+import wamkit.substrates  # noqa: F401 (the four rooms register the parts that a config names)
 from wamkit.actions import ChunkConfig
 from wamkit.controllers import Chunked, Controller
 from wamkit.errors import ConfigError, did_you_mean
@@ -113,10 +117,12 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` where two of them do not fit."""
     check_names(config)
     window = WindowSpec(observation=config.observation, horizon=config.horizon)
-    encoders = {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
-    for substrate in substrates.values():
-        substrate.bind(encoders, data)
+    encoders: dict[str, Encoder] = {}
+    if any(substrate.moving for substrate in substrates.values()):
+        encoders = build_encoders(config, data, window)
+        for substrate in substrates.values():
+            substrate.bind(encoders, data)
     action = config.action.build(data, config.horizon)
     streams = build_streams(config, substrates, action)
     trunks = {name: c.build() for name, c in config.trunks.items()}
@@ -143,7 +149,8 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_past(config, past_blocks, substrates)
     config.controller.horizon(config.horizon)
     return Parts(
-        encoders=encoders,
+        # Last, where no substrate follows one: initial weights then are those that published results were trained from.
+        encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
         action=action,
         trunks=trunks,
@@ -156,6 +163,11 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     )
 
 
+def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> dict[str, Encoder]:
+    """All encoders of the context."""
+    return {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
+
+
 def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
     """Names of the extras of an observation that encoders or substrates read."""
     found = {name for part in parts if isinstance(part, Encoder | Substrate) for name in part.extras}
@@ -165,7 +177,7 @@ def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
 def required_extras(config: DesignConfig, data: DataSpec) -> tuple[str, ...]:
     """Extras that a dataset has to deliver to train this design."""
     window = WindowSpec(observation=config.observation, horizon=config.horizon)
-    encoders = [c.build(data, window, config.width) for c in config.encoders.values()]
+    encoders = build_encoders(config, data, window).values()
     return extras_of([*encoders, *(c.build(data) for c in config.substrates.values())])
 
 
