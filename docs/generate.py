@@ -105,8 +105,7 @@ def comparison() -> str:
             f"{row['peak_mem_mb']['process']:.0f}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
-    seconds = sum(run["seconds"].values())
-    rows += ["", f"`{run['command']}` at commit `{run['commit']}`: {run['setting']} {seconds:.0f} s in all on "
+    rows += ["", f"`{run['command']}` at commit `{run['commit']}`: {run['setting']} on "
              f"{run['machine']}. Latency: one robot, n = {latency['n']} warm calls."]  # fmt: skip
     return "\n".join(rows)
 
