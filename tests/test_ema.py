@@ -182,7 +182,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path: Path) -> None:
 def test_wrong_names_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown encoder 'imags'.*images"):
         built(jepa(encoder="imags"))
-    with pytest.raises(ConfigError, match="cannot be held by another substrate"):
+    with pytest.raises(ConfigError, match="values move while the design trains"):
         QuantizedConfig(EmaFeatureConfig()).build(data_spec())
     with pytest.raises(ConfigError, match=r"decay 1\.5"):
         built(jepa(decay=1.5))
