@@ -61,7 +61,8 @@ def encode(images: np.ndarray, coding: Coding) -> bytes:
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = coding.pixels
         for image in images:
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            # One thread: with several, the conversion is not the same bits in every run of a loaded machine.
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=coding.pixels, threads=1)
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return buffer.getvalue()
