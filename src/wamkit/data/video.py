@@ -62,7 +62,9 @@ def encode(images: np.ndarray, coding: Coding) -> bytes:
         stream.pix_fmt = coding.pixels
         for image in images:
             # One thread: with several, the conversion is not the same bits in every run of a loaded machine.
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=coding.pixels, threads=1)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+                format=coding.pixels, threads=1
+            )
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return buffer.getvalue()
