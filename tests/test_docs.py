@@ -56,7 +56,7 @@ def commands(language: str) -> list[Any]:
     return found
 
 
-def python(args: list[str], folder: Path) -> None:
+def check_runs(args: list[str], folder: Path) -> None:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     done = subprocess.run(
         [sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=120
@@ -87,10 +87,10 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
             script += [""] * (block.line - 1 - len(script))  # so that a traceback names the line of the page
             script += block.text.splitlines()
     (tmp_path / page.name).write_text("\n".join(script) + "\n")
-    python([page.name], tmp_path)
+    check_runs([page.name], tmp_path)
     tests = sorted(path.name for path in tmp_path.glob("test_*.py"))
     if tests:
-        python(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], tmp_path)
+        check_runs(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], tmp_path)
 
 
 @pytest.mark.parametrize("command", commands("console"))

@@ -16,7 +16,7 @@ def truth(values: np.ndarray) -> dict[str, np.ndarray]:
     return simple | {name: np.quantile(values, q, axis=0) for name, q in QUANTILES.items()}
 
 
-def compare(stats: FeatureStats, values: np.ndarray, shape: tuple[int, ...], count: int) -> None:
+def check_equal(stats: FeatureStats, values: np.ndarray, shape: tuple[int, ...], count: int) -> None:
     assert stats.count == count
     for name, expected in truth(values.astype(np.float64)).items():
         got = getattr(stats, name)
@@ -26,9 +26,9 @@ def compare(stats: FeatureStats, values: np.ndarray, shape: tuple[int, ...], cou
 
 def test_vectors_against_numpy() -> None:
     values = np.random.default_rng(0).normal(size=(101, 3))
-    compare(vector_stats(values), values, (3,), 101)
-    compare(vector_stats(values[:, 0]), values[:, :1], (1,), 101)
-    compare(vector_stats(values[:1]), values[:1], (3,), 1)
+    check_equal(vector_stats(values), values, (3,), 101)
+    check_equal(vector_stats(values[:, 0]), values[:, :1], (1,), 101)
+    check_equal(vector_stats(values[:1]), values[:1], (3,), 1)
 
 
 @pytest.mark.parametrize(("frames", "levels"), [(1, 256), (3, 256), (7, 4), (5, 1)])
@@ -37,16 +37,16 @@ def test_image_quantiles_are_exact(frames: int, levels: int) -> None:
     counts = PixelCounts()
     for image in images:
         counts.add(image[None])
-    compare(counts.stats(), images.reshape(-1, 3) / 255.0, (3, 1, 1), frames)
+    check_equal(counts.stats(), images.reshape(-1, 3) / 255.0, (3, 1, 1), frames)
 
 
 def test_dataset_statistics_cover_all_episodes(recorded: Path) -> None:
     episodes = varied([5, 9, 4])
     data = Dataset(recorded)
-    compare(data.stats["action"], np.concatenate([e.action for e in episodes]), (2,), 18)
-    compare(data.stats["observation.state"], np.concatenate([e.state for e in episodes]), (3,), 18)
+    check_equal(data.stats["action"], np.concatenate([e.action for e in episodes]), (2,), 18)
+    check_equal(data.stats["observation.state"], np.concatenate([e.state for e in episodes]), (3,), 18)
     pixels = np.concatenate([e.images["scene"] for e in episodes]).reshape(-1, 3) / 255.0
-    compare(data.stats["observation.images.scene"], pixels, (3, 1, 1), 18)
+    check_equal(data.stats["observation.images.scene"], pixels, (3, 1, 1), 18)
     stored = json.loads((recorded / "meta/stats.json").read_text())
     depth = np.concatenate([e.extras["depth"] for e in episodes])
     assert np.ravel(stored["extra.depth"]["mean"]) == pytest.approx(depth.mean(dtype=np.float64))
