@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wamkit.calls import Call
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Autoregressor, AutoregressorConfig
-from wamkit.protocols import Call
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
 from wamkit.types import Budget

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
+from wamkit.calls import Call
 from wamkit.compose import FutureConfig
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import InverseDynamicsConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics
-from wamkit.protocols import Call, DataSpec
+from wamkit.protocols import DataSpec
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig
 from wamkit.training import from_pretrained, save_pretrained

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wamkit.calls import Call
 from wamkit.errors import ConfigError
 from wamkit.estimators import Autoregressor, AutoregressorConfig
-from wamkit.protocols import Call
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
 from wamkit.types import Budget

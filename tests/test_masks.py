@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
+from wamkit.calls import Call
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.joint import Reads
 from wamkit.graph import EstimatorFacts, Factor, FactorGraph
-from wamkit.protocols import Call, DataSpec
+from wamkit.protocols import DataSpec
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
 from wamkit.types import Budget

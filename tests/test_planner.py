@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wamkit.calls import PlanResult
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners import CEM, CandidateScoringConfig, CEMConfig
 from wamkit.planners.goal_cost import goal_cost
-from wamkit.protocols import PlanResult
 from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows
+from wamkit.calls import Call
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import (
@@ -22,7 +23,7 @@ from wamkit.estimators import (
     StateSpace,
     StateSpaceConfig,
 )
-from wamkit.protocols import Call, DataSpec, Estimator
+from wamkit.protocols import DataSpec, Estimator
 from wamkit.sampling import NO_CONTEXT
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.substrates import TeacherFeatureConfig

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.cache import Cache
+from wamkit.calls import Call, Guide
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.denoiser import TOP_NOISE
 from wamkit.estimators.samplers import DescentWalk, walk_together
 from wamkit.graph import Factor
-from wamkit.protocols import Call, DataSpec, Guide
+from wamkit.protocols import DataSpec
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
 from wamkit.types import Budget

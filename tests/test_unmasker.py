@@ -12,11 +12,12 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig
+from wamkit.calls import Call
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Unmasker, UnmaskerConfig
 from wamkit.estimators.unmasker import masked_after
-from wamkit.protocols import Call, DataSpec
+from wamkit.protocols import DataSpec
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
 from wamkit.types import Budget

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
+from wamkit.calls import Call, Guide
 from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, extras_of, read_windows
 from wamkit.controllers import Controller
+from wamkit.description import describe, survey_tuple
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
 from wamkit.perception import perceived
-from wamkit.protocols import Call, DataSpec, Estimator, Guide, Substrate, Windows
-from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide, required
+from wamkit.protocols import DataSpec, Estimator, Substrate, Windows
+from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
 from wamkit.timing import Stages
@@ -84,51 +86,15 @@ class Design(nn.Module):
 
     def tuple(self) -> dict[str, str]:
         """The survey's tuple (eq. 37), derived from the parts."""
-        cells = [self._substrate(n).label() for n, role in self.graph.roles.items() if role == "future"]
-        return {
-            "substrate": " ∧ ".join(sorted(set(cells))) or "None",
-            "coupling": self.graph.coupling(),
-            "backbone": self.graph.backbone(),
-            "deployment": self._regime(),
-        }
-
-    def _regime(self) -> str:
-        controller = self.config.controller
-        return controller.get_choice_name(type(controller)).replace("_", "-").capitalize()
+        return survey_tuple(self)
 
     def factorisation(self) -> str:
         """The chain rule this design uses, e.g. ``p(s|c) p(a|s,c)``."""
         return self.graph.formula()
 
-    def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters per part; a shared trunk is counted once."""
-        groups: dict[str, nn.Module] = {}
-        for kind in ("encoders", "substrates", "trunks", "context", "estimators"):
-            part = getattr(self, kind)
-            groups.update({f"{kind}.{name}": module for name, module in part.items()})
-        seen: set[int] = set()
-        counts = {}
-        for label, module in groups.items():
-            fresh = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
-            seen.update(id(p) for p in fresh)
-            counts[label] = sum(p.numel() for p in fresh)
-        return counts
-
     def describe(self) -> dict[str, Any]:
         """Everything `wamkit inspect` prints, as plain values."""
-        status = self.graph.wam()
-        counts = self.parameter_counts()
-        return {
-            "name": self.name,
-            "tuple": self.tuple(),
-            "formula": self.factorisation(),
-            "is_wam": status.is_wam,
-            "kind": status.kind,
-            "wam_paths": list(status.paths),
-            "parameters": {**counts, "total": sum(counts.values())},
-            "horizon": {"predict": self.config.horizon},
-            "streams": {s.name: [s.steps, s.tokens, s.features] for s in self.streams.values()},
-        }
+        return describe(self)
 
     # ------------------------------------------------------------------------------------------ shared path
 
@@ -296,6 +262,10 @@ class Design(nn.Module):
         for name in (*want, *known):
             if name not in self.streams:
                 raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
+        estimators = self._all_estimators()
+        horizon = self.config.horizon
+        needed = check_budget(budget, self.graph, estimators, self.planner, horizon, want, tuple(known))
+        check_guide(guide, self.graph, estimators, needed)
         stages = Stages(self._device())
         if context is None:
             with stages.measure("encode"):
@@ -303,7 +273,7 @@ class Design(nn.Module):
         rows = observation.batch_size
         session = Session(
             graph=self.graph,
-            estimators=self._all_estimators(),
+            estimators=estimators,
             planner=self.planner,
             context=context,
             carry=self.initial_state(rows) if carry is None else carry,
@@ -314,8 +284,6 @@ class Design(nn.Module):
             values=known,
             guide=guide,
         )
-        needed = required(self.graph, session.estimators, want, tuple(known), budget)
-        check_guide(guide, self.graph, session.estimators, needed)
         session.run(needed)
         values = {name: session.values[name] for name in session.values if name not in (given or {})}
         return Sampled(values, session.nfe, session.cost, stages.milliseconds)

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
+from wamkit.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
@@ -150,9 +151,15 @@ class ActionRepresentation(nn.Module, ABC):
 
 
 class Trunk(nn.Module, ABC):
-    """Tokens -> tokens, with a cache of the keys and values that were computed before."""
+    """Tokens -> tokens, with a cache of the keys and values that were computed before.
+
+    Attributes:
+        width: features per token.
+        depth: number of layers.
+    """
 
     width: int
+    depth: int
 
     @abstractmethod
     def forward(
@@ -164,6 +171,7 @@ class Trunk(nn.Module, ABC):
         pad: Tensor | None = None,
         times: Tensor | None = None,
         layout: Layout = (),
+        layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
         """Run the network over new tokens.
 
@@ -175,6 +183,8 @@ class Trunk(nn.Module, ABC):
             times: (B, N) int64 block index of each new token, for the relative time bias; None = no bias.
             layout: runs of new tokens in order, (stream, length) each, for trunks with an expert per stream;
                 empty for context tokens.
+            layers: how many of the first layers to run; None = all. The hidden state of an inner layer is not
+                normalised, and the cache then holds the keys and values of those layers only.
 
         Returns:
             hidden (B, N, D) and the cache of the new tokens alone.
@@ -186,62 +196,6 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def empty(self, batch_size: int, length: int) -> Cache:
         """A cache of ``length`` padded tokens: the memory at the start of an episode."""
-
-
-@dataclass(frozen=True)
-class FactorLoss:
-    """Losses of one factor.
-
-    Attributes:
-        terms: stream name -> scalar loss.
-        inferred: stream name -> the estimator's own value of it, for factors that read a prediction.
-    """
-
-    terms: dict[str, Tensor]
-    inferred: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A sample of one factor: values per stream, and function evaluations spent per stream."""
-
-    values: dict[str, Tensor]
-    nfe: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Guide:
-    """Steers the generation of one stream towards a higher objective (guided inference).
-
-    Attributes:
-        stream: the stream that is steered.
-        objective: estimates of the clean values, stream -> (B, T, N, D), of everything that is generated together
-            or known -> (B,), higher is better. Differentiable in ``stream``; it may run any model of its own.
-        weight: the clean estimate is moved by ``weight`` times the gradient. Zero is the base sampler.
-    """
-
-    stream: str
-    objective: Callable[[Mapping[str, Tensor]], Tensor]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a factor is conditioned on in one call.
-
-    Attributes:
-        context: cache of the context tokens c in the estimator's trunk, encoded once per call.
-        given: stream name -> values that this factor (or the caller) conditions on.
-        carry: the estimator's carried state, a pytree of tensors with leading dimension B.
-        rows: B.
-        guide: what to steer by; only for estimators that are ``guidable``.
-    """
-
-    context: Cache
-    given: Mapping[str, Tensor]
-    carry: Any
-    rows: int
-    guide: Guide | None = None
 
 
 class Estimator(nn.Module, ABC):
@@ -325,15 +279,6 @@ class Planner(ABC):
             budget: ``candidates`` and ``iterations`` override the configuration.
             noise: per-row noise.
         """
-
-
-@dataclass(frozen=True)
-class PlanResult:
-    """The chosen action values (B, T, N, D), their cost (B,) and the number of candidates evaluated per row."""
-
-    action: Tensor
-    cost: Tensor
-    evaluations: int
 
 
 @dataclass(frozen=True)

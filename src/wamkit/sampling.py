@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from wamkit.cache import Cache
+from wamkit.calls import Call, Generated, Guide
 from wamkit.errors import BudgetError, did_you_mean
 from wamkit.graph import Factor, FactorGraph
-from wamkit.protocols import Call, Estimator, Generated, Guide, Planner
+from wamkit.protocols import Estimator, Planner
 from wamkit.streams import RowNoise
 from wamkit.timing import Stages
 from wamkit.types import Budget, map_tensors
@@ -32,8 +33,9 @@ def check_budget(
     planner: Planner | None,
     horizon: int,
     wanted: Sequence[str],
-) -> None:
-    """Raise :class:`BudgetError` when a design of these parts cannot honour ``budget``."""
+    given: Sequence[str] = (),
+) -> set[str]:
+    """The streams to generate; :class:`BudgetError` when a design of these parts cannot honour ``budget``."""
     for label, mapping in (("nfe", budget.nfe), ("exit", budget.exit)):
         for name in mapping:
             if name not in graph.roles:
@@ -51,7 +53,7 @@ def check_budget(
         raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
     for factor in graph.factors:
         estimators[factor.estimator].check_budget(factor.generates, budget)
-    required(graph, estimators, wanted, (), budget)
+    return required(graph, estimators, wanted, given, budget)
 
 
 def check_guide(

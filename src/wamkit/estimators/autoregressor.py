@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.calls import Call, FactorLoss, Generated
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.tokens import StreamTokens, with_given
-from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
+from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.types import Budget
 

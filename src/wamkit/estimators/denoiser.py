@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
+from wamkit.calls import Call, FactorLoss, Generated
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.history import BlockMemory
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, spending, walk_together
 from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, with_given
-from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
+from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
 from wamkit.types import Budget
 

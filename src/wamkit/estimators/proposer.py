@@ -9,10 +9,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from wamkit.calls import Call, FactorLoss, Generated
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.tokens import StreamTokens, with_given
-from wamkit.protocols import Call, Estimator, EstimatorConfig, FactorLoss, Family, Generated, Trunk
+from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
 from wamkit.types import Budget
 

@@ -14,8 +14,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.calls import Guide
 from wamkit.errors import BudgetError
-from wamkit.protocols import Guide
 from wamkit.types import Budget
 
 Solver = Literal["euler", "heun"]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
-from wamkit.protocols import Call, Trunk
+from wamkit.calls import Call
+from wamkit.protocols import Trunk
 from wamkit.streams import StreamSpec
 
 

@@ -9,9 +9,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wamkit.calls import PlanResult
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners.goal_cost import goal_cost
-from wamkit.protocols import Planner, PlannerConfig, PlanResult
+from wamkit.protocols import Planner, PlannerConfig
 from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
 

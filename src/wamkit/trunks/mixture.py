@@ -162,7 +162,7 @@ class Mixture(Trunk):
     def __init__(self, config: MixtureConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
+        self.width, self.depth = config.width, config.depth
         names = (CONTEXT, *config.experts)
         self.experts = nn.ModuleDict({name: Expert(config, name) for name in names})
         self.index = {s: i + 1 for i, group in enumerate(config.experts.values()) for s in group}
@@ -197,6 +197,7 @@ class Mixture(Trunk):
         pad: Tensor | None = None,
         times: Tensor | None = None,
         layout: Layout = (),
+        layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
         """See :meth:`wamkit.protocols.Trunk.forward`."""
         b, n, _ = tokens.shape
@@ -217,7 +218,9 @@ class Mixture(Trunk):
         else:
             columns = there
         turns = self._turns(allowed[:, there][:, :, columns], owners[:, there], new_times[:, there], cache)
-        hidden, keys, values = self._layers(tokens[:, there], turns, cache)
+        hidden, keys, values = self._layers(
+            tokens[:, there], turns, cache, self.depth if layers is None else layers
+        )
         fresh = Cache(
             tuple(k[:, :, back] for k in keys),
             tuple(v[:, :, back] for v in values),
@@ -252,12 +255,12 @@ class Mixture(Trunk):
         return found
 
     def _layers(
-        self, hidden: Tensor, turns: list[Turn], cache: Cache | None
+        self, hidden: Tensor, turns: list[Turn], cache: Cache | None, depth: int
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Hidden tokens and the new keys and values per layer."""
+        """Hidden tokens and the new keys and values per layer, of the first ``depth`` layers."""
         parts = [hidden[:, turn.run] for turn in turns]
         keys, values = [], []
-        for i in range(self.config.depth):
+        for i in range(depth):
             layers: list[Layer] = [turn.expert.layers[i] for turn in turns]  # type: ignore[misc]
             made = [layer.project(x) for layer, x in zip(layers, parts, strict=True)]
             k, v = torch.cat([m[1] for m in made], dim=2), torch.cat([m[2] for m in made], dim=2)
@@ -273,8 +276,9 @@ class Mixture(Trunk):
                 if turn.bridge is not None:
                     x = x + layer.cross(parts[j], seen, what, turn.bridge)
                 parts[j] = layer.feed(x)
-        normed = [turn.expert.norm(x) for turn, x in zip(turns, parts, strict=True)]
-        return torch.cat(normed, dim=1), keys, values
+        if depth == self.depth:
+            parts = [turn.expert.norm(x) for turn, x in zip(turns, parts, strict=True)]
+        return torch.cat(parts, dim=1), keys, values
 
     def empty(self, batch_size: int, length: int) -> Cache:
         """See :meth:`wamkit.protocols.Trunk.empty`."""

@@ -103,7 +103,7 @@ class Transformer(Trunk):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
+        self.width, self.depth = config.width, config.depth
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.time_bias = (
@@ -119,6 +119,7 @@ class Transformer(Trunk):
         pad: Tensor | None = None,
         times: Tensor | None = None,
         layout: Layout = (),
+        layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
         """See :meth:`wamkit.protocols.Trunk.forward`."""
         b, n, _ = tokens.shape
@@ -127,12 +128,14 @@ class Transformer(Trunk):
         mask = self._mask(n, cache, attend, pad, new_times)
         keys, values = [], []
         hidden = tokens
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks[:layers]):
             past = None if cache is None else (cache.keys[i], cache.values[i])
             hidden, k, v = block(hidden, past, mask)
             keys.append(k)
             values.append(v)
-        return self.norm(hidden), Cache(tuple(keys), tuple(values), new_pad, new_times)
+        if layers is None or layers == self.depth:
+            hidden = self.norm(hidden)
+        return hidden, Cache(tuple(keys), tuple(values), new_pad, new_times)
 
     def empty(self, batch_size: int, length: int) -> Cache:
         """See :meth:`wamkit.protocols.Trunk.empty`."""

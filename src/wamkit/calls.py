@@ -1,0 +1,76 @@
+"""What travels between a design and its estimators and planner in one call: values, never parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from wamkit.cache import Cache
+
+
+@dataclass(frozen=True)
+class FactorLoss:
+    """Losses of one factor.
+
+    Attributes:
+        terms: stream name -> scalar loss.
+        inferred: stream name -> the estimator's own value of it, for factors that read a prediction.
+    """
+
+    terms: dict[str, Tensor]
+    inferred: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A sample of one factor: values per stream, and function evaluations spent per stream."""
+
+    values: dict[str, Tensor]
+    nfe: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Steers the generation of one stream towards a higher objective (guided inference).
+
+    Attributes:
+        stream: the stream that is steered.
+        objective: estimates of the clean values, stream -> (B, T, N, D), of everything that is generated together
+            or known -> (B,), higher is better. Differentiable in ``stream``; it may run any model of its own.
+        weight: the clean estimate is moved by ``weight`` times the gradient. Zero is the base sampler.
+    """
+
+    stream: str
+    objective: Callable[[Mapping[str, Tensor]], Tensor]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a factor is conditioned on in one call.
+
+    Attributes:
+        context: cache of the context tokens c in the estimator's trunk, encoded once per call.
+        given: stream name -> values that this factor (or the caller) conditions on.
+        carry: the estimator's carried state, a pytree of tensors with leading dimension B.
+        rows: B.
+        guide: what to steer by; only for estimators that are ``guidable``.
+    """
+
+    context: Cache
+    given: Mapping[str, Tensor]
+    carry: Any
+    rows: int
+    guide: Guide | None = None
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The chosen action values (B, T, N, D), their cost (B,) and the number of candidates evaluated per row."""
+
+    action: Tensor
+    cost: Tensor
+    evaluations: int
