@@ -10,13 +10,19 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from wamkit.api import load_design
-from wamkit.zoo import RECIPES
+from wamkit.zoo import GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "wamkit"
 RESULTS = ROOT / "docs" / "results"
+HEADINGS = {
+    "tenants": "Couplings: the seven designs that the contract was proved on",
+    "places": "Substrates: the joint denoiser with its future in another place",
+    "families": "Families of estimators, trunks and action representations",
+}
 PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md")
 
 
@@ -26,7 +32,7 @@ def designs() -> str:
         "| design | factorisation | substrate | coupling | backbone | deployment | the future reaches the action |"
     ]
     rows.append("|---|---|---|---|---|---|---|")
-    for name in RECIPES:
+    for name in GROUPS["tenants"]:
         design = load_design(name)
         status = design.graph.wam()
         path = ", ".join(status.paths) or f"not at all: a {status.kind}"
@@ -80,15 +86,31 @@ def comparison() -> str:
     if not file.exists():
         return "No record yet: run `make table`."
     run = json.loads(file.read_text())
-    tasks = list(next(iter(run["designs"].values()))["tasks"])
+    parts = []
+    for group, recipes in GROUPS.items():
+        rows = {name: run["designs"][name] for name in recipes if name in run["designs"]}
+        if rows:
+            parts += [f"**{HEADINGS[group]}**", "", group_table(rows), ""]
+    calls = next(iter(run["designs"].values()))["latency_ms"]["n"]
+    commits = sorted({row["commit"] for row in run["designs"].values()})
+    parts.append(
+        f"`{run['command']}` at commit `{'`, `'.join(commits)}`: {run['setting']}; on {run['machine']}. Latency: one "
+        f"robot, n = {calls} warm calls."
+    )
+    return "\n".join(parts)
+
+
+def group_table(designs: dict[str, dict[str, Any]]) -> str:
+    """Rows that are to be compared with each other."""
+    tasks = list(next(iter(designs.values()))["tasks"])
     rows = [
-        "| design | factorisation | "
+        "| design | factorisation | substrate | backbone | "
         + " | ".join(tasks)
         + " | mean [95 %] | call p50 / p95, ms | evaluations per call "
         "| parameters | peak memory, MB |",
-        "|---|---|" + "---|" * (len(tasks) + 5),
+        "|---|---|---|---|" + "---|" * (len(tasks) + 5),
     ]
-    for name, row in run["designs"].items():
+    for name, row in designs.items():
         mean, latency = row["mean_over_tasks"], row["latency_ms"]
         scores = [
             f"{s['successes']} of {s['n']}" + (f", {s['errors']} errors" if s["errors"] else "")
@@ -97,6 +119,8 @@ def comparison() -> str:
         cells = [
             name,
             "`" + row["formula"].replace("|", "\\|") + "`",
+            row["tuple"]["substrate"],
+            row["tuple"]["backbone"],
             *scores,
             f"{mean['rate']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]",
             f"{latency['p50']:.1f} / {latency['p95']:.1f}",
@@ -105,8 +129,6 @@ def comparison() -> str:
             f"{row['peak_mem_mb']['process']:.0f}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
-    rows += ["", f"`{run['command']}` at commit `{run['commit']}`: {run['setting']} on "
-             f"{run['machine']}. Latency: one robot, n = {latency['n']} warm calls."]  # fmt: skip
     return "\n".join(rows)
 
 

@@ -1,8 +1,9 @@
-"""`make table`: every design on the embedded benchmark, same data, steps and seeds, one table in docs/.
+"""`make table`: every recipe on the embedded benchmark, same data, steps and seeds, one table in docs/.
 
 Trains each recipe on the same demonstrations, two at a time (one core each), evaluates it on the same unseen
 episodes and writes ``docs/results/designs.json``; ``python docs/generate.py`` makes the table of it. Weak results
-are shown as they are.
+are shown as they are. With ``--recipes`` the rows of the others stay as they are; what is trained already is only
+evaluated again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, recipe
 from wamkit.config import encode
+from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.evaluation.report import Report
 from wamkit.zoo import RECIPES
 
@@ -45,6 +47,7 @@ def row(report: Report, parameters: int) -> dict[str, object]:
     latency = report.latency_ms
     return {
         "formula": report.design["formula"],
+        "commit": report.versions.get("commit", "unknown"),
         "tuple": report.design["tuple"],
         "tasks": {
             task: {
@@ -82,7 +85,12 @@ def main() -> None:
         with clock.phase("collect"):
             collect(
                 CollectConfig(
-                    out=data, tasks=TASKS, episodes=chosen.demonstrations, seed=chosen.seed, tail_ticks=6
+                    out=data,
+                    tasks=TASKS,
+                    episodes=chosen.demonstrations,
+                    seed=chosen.seed,
+                    tail_ticks=6,
+                    record=RECORDABLE,
                 )
             )
     trainings = [
@@ -93,29 +101,35 @@ def main() -> None:
         pair = trainings[start : start + chosen.jobs]
         with clock.phase("train " + ", ".join(t.design.name for t in pair)):
             train_side_by_side(pair)
-    designs: dict[str, object] = {}
-    for name in chosen.recipes:
+    setting = (
+        f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps of {trainings[0].batch_size} "
+        f"windows, seed {chosen.seed}, futures generated when acting"
+    )
+    for training, name in zip(trainings, chosen.recipes, strict=True):
         with clock.phase(f"evaluate {name}"):
             evaluation = EvaluationConfig(tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16)
             report = evaluate_apart(
-                EvaluateConfig(str(out / name / "model"), out / name, evaluation, dataset=data)
+                EvaluateConfig(str(training.out / "model"), training.out, evaluation, dataset=data)
             )
-        designs[name] = row(report, report.design["parameters"]["total"])
+        add_row(chosen.publish, name, report, setting)
         Console().print(report.headline())
-        record = {
-            "command": "make table",
-            "commit": report.versions.get("commit", "unknown"),
-            "setting": (
-                f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps of {trainings[0].batch_size} "
-                f"windows, seed {chosen.seed}, futures generated when acting, evaluation seeds from "
-                f"{min(min(s) for s in report.seeds.values())};"
-            ),
-            "machine": f"{os.cpu_count()} cores of {report.device.get('cpu', 'unknown')}, one torch thread per process",
-            "seconds": clock.seconds,
-            "designs": designs,
-        }
-        chosen.publish.parent.mkdir(parents=True, exist_ok=True)
-        chosen.publish.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def add_row(path: Path, name: str, report: Report, setting: str) -> None:
+    """Write a row into the record; raises when the record's other rows were made in another setting."""
+    seeds = f"evaluation seeds from {min(min(s) for s in report.seeds.values())}"
+    head = {
+        "command": "make table",
+        "setting": f"{setting}, {seeds}",
+        "machine": f"{os.cpu_count()} cores of {report.device.get('cpu', 'unknown')}, one torch thread per process",
+    }
+    old = json.loads(path.read_text()) if path.exists() else {**head, "designs": {}}
+    if {key: old[key] for key in head} != head:
+        raise SystemExit(f"{path} was made in another setting or on another machine; move it away first")
+    rows = {**old["designs"], name: row(report, report.design["parameters"]["total"])}
+    order = [known for known in RECIPES if known in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**head, "designs": {known: rows[known] for known in order}}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

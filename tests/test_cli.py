@@ -26,7 +26,7 @@ def test_inspect_is_derived_from_the_parts(name: str, capsys: pytest.CaptureFixt
     assert main(["inspect", name, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert set(facts["tuple"]) == {"substrate", "coupling", "backbone", "deployment"}
-    assert facts["is_wam"] == (name != "direct")
+    assert facts["is_wam"] == (facts["tuple"]["substrate"] != "None")
     parts = {k: v for k, v in facts["parameters"].items() if k != "total"}
     assert sum(parts.values()) == facts["parameters"]["total"] > 0
     assert facts["inputs"]["cameras"]["scene"] == [64, 64, 3]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from wamkit import api, cli
+from wamkit.zoo import GROUPS, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -143,6 +144,8 @@ def test_generated_regions_are_current(page: str) -> None:
     assert text == generate.filled(text), f"{page} is out of date: python docs/generate.py"
 
 
-def test_every_recipe_is_in_the_table() -> None:
+def test_every_reference_design_is_in_the_table() -> None:
     rows = [line.split("|")[1].strip(" `") for line in generate.designs().splitlines()[2:]]
-    assert rows == [entry.name for entry in api.list_parts() if entry.kind == "recipe"]
+    recipes = [entry.name for entry in api.list_parts() if entry.kind == "recipe"]
+    assert rows == recipes[: len(rows)] == list(GROUPS["tenants"])
+    assert sorted(recipes) == sorted(RECIPES)

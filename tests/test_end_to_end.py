@@ -13,9 +13,10 @@ from wamkit.config import encode
 from wamkit.evaluation.report import Report
 from wamkit.training import TrainConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.zoo import RECIPES, recipe
+from wamkit.zoo import GROUPS, recipe
 
 pytestmark = pytest.mark.sim
+TENANTS = GROUPS["tenants"]
 SIZE = 32
 
 
@@ -34,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(TENANTS))
 def test_train_and_act_in_the_simulator(name: str, data: Path, tmp_path: Path) -> None:
     design = recipe(name)
     trunks = {n: TransformerConfig(width=32, depth=1, heads=2) for n in design.trunks}

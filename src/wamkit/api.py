@@ -18,6 +18,7 @@ from wamkit.config import decode
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
+from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.rollout import EvaluationConfig
@@ -91,10 +92,11 @@ def load_design(name: str, dataset: Path | None = None) -> Design:
         raise ConfigError(f"no recipe, file or checkpoint {name!r}. {did_you_mean(name, RECIPES)}")
     if dataset is not None:
         return Design(config, data_spec(Dataset(dataset)))
-    env = MetaWorldConfig()
+    env = MetaWorldConfig(record=RECORDABLE)  # a design may foresee any of the simulator's ground truth
     observation, action = env.observation_spec(), env.action_spec()
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
-    return Design(config, DataSpec(observation, action, stats))
+    extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
+    return Design(config, DataSpec(observation, action, stats, extras))
 
 
 def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:

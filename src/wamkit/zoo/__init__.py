@@ -6,17 +6,50 @@ from collections.abc import Callable, Mapping
 
 from wamkit.compose import DesignConfig
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.zoo import tenants
+from wamkit.zoo import families, places, tenants
 
-RECIPES: Mapping[str, Callable[[], DesignConfig]] = {
-    "direct": tenants.direct,
-    "joint": tenants.joint,
-    "post_head": tenants.post_head,
-    "autoregressive": tenants.autoregressive,
-    "rollout": tenants.rollout,
-    "recurrent": tenants.recurrent,
-    "chunk_causal": tenants.chunk_causal,
+Recipe = Callable[[], DesignConfig]
+
+# Group -> name -> recipe. Within a group as little as possible differs, so that a comparison says something.
+GROUPS: Mapping[str, Mapping[str, Recipe]] = {
+    "tenants": {
+        "direct": tenants.direct,
+        "joint": tenants.joint,
+        "post_head": tenants.post_head,
+        "autoregressive": tenants.autoregressive,
+        "rollout": tenants.rollout,
+        "recurrent": tenants.recurrent,
+        "chunk_causal": tenants.chunk_causal,
+    },
+    "places": {
+        "pixels": places.pixels,
+        "rgbd": places.rgbd,
+        "teacher": places.teacher,
+        "force": places.force,
+        "contact": places.contact,
+        "object_flow": places.object_flow,
+        "optical_flow": places.optical_flow,
+        "tracks": places.tracks,
+        "polyline": places.polyline,
+        "pose_stream": places.pose_stream,
+        "depth": places.depth,
+        "segmentation": places.segmentation,
+        "heatmap": places.heatmap,
+    },
+    "families": {
+        "noise_prediction": families.noise_prediction,
+        "equilibrium": families.equilibrium,
+        "masked": families.masked,
+        "fast_tokens": families.fast_tokens,
+        "regression": families.regression,
+        "jepa": families.jepa,
+        "shared_trunk": families.shared_trunk,
+        "mixture": families.mixture,
+        "inverse_dynamics": families.inverse_dynamics,
+        "latent_action": families.latent_action,
+    },
 }
+RECIPES: Mapping[str, Recipe] = {name: make for group in GROUPS.values() for name, make in group.items()}
 
 
 def recipe(name: str) -> DesignConfig:
@@ -26,4 +59,4 @@ def recipe(name: str) -> DesignConfig:
     return RECIPES[name]()
 
 
-__all__ = ["RECIPES", "recipe"]
+__all__ = ["GROUPS", "RECIPES", "recipe"]

@@ -1,0 +1,142 @@
+"""One example per family of estimators and trunks, on the futures of `tenants`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wamkit.actions import BinsConfig, FastConfig
+from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.estimators import (
+    AutoregressorConfig,
+    DenoiserConfig,
+    InverseDynamicsConfig,
+    LatentActionConfig,
+    RegressorConfig,
+    UnmaskerConfig,
+)
+from wamkit.graph import Factor
+from wamkit.substrates import EmaFeatureConfig, PatchPCAConfig, PixelLatentConfig, QuantizedConfig
+from wamkit.trunks import MixtureConfig, TransformerConfig
+from wamkit.zoo.tenants import EXECUTE, HORIZON, base, joint, post_head
+
+JOINT = joint().estimators["world"]
+
+
+def denoised(name: str, **changes: object) -> DesignConfig:
+    """The joint denoiser of `tenants` with some of its fields exchanged."""
+    assert isinstance(JOINT, DenoiserConfig)
+    return replace(joint(), name=name, estimators={"world": replace(JOINT, **changes)})  # type: ignore[arg-type]
+
+
+def noise_prediction() -> DesignConfig:
+    """The joint denoiser predicting noise instead of velocity (as UWM's own; survey eq. 21)."""
+    return denoised("noise_prediction", prediction="noise")
+
+
+def equilibrium() -> DesignConfig:
+    """The joint denoiser as a gradient field whose fixed point is the sample (Wang & Du 2025)."""
+    return denoised("equilibrium", prediction="equilibrium", steps=12)
+
+
+def masked() -> DesignConfig:
+    """Image tokens and binned action tokens unmasked together (as UD-VLA; survey eq. 23)."""
+    return replace(
+        base("masked"),
+        action=BinsConfig(bins=256, ticks_per_token=2),
+        substrates={"video": QuantizedConfig(PixelLatentConfig(PatchPCAConfig(patch=16, features=24)))},
+        futures={"future": FutureConfig("video", (EXECUTE,))},
+        estimators={"world": UnmaskerConfig(steps=8, temperature=0.0, shuffle=0.0, absent={"future": 0.4})},
+        factors=(Factor(("future", "action"), (), "world"),),
+        loss_weights={"future": 0.25},
+    )
+
+
+def fast_tokens() -> DesignConfig:
+    """Action chunks as compressed tokens in a causal stream (as pi0-FAST)."""
+    return replace(
+        base("fast_tokens"),
+        action=FastConfig(),
+        estimators={"policy": AutoregressorConfig(temperature=0.0)},
+        factors=(Factor(("action",), (), "policy"),),
+    )
+
+
+def regression() -> DesignConfig:
+    """The plain baseline: the action regressed in one pass."""
+    return replace(
+        base("regression"),
+        estimators={"policy": RegressorConfig(loss="smooth_l1")},
+        factors=(Factor(("action",), (), "policy"),),
+    )
+
+
+def jepa() -> DesignConfig:
+    """Features of the moving average of the design's own encoder, then the action (as VLA-JEPA; eq. 28)."""
+    shared = post_head()
+    return replace(
+        shared,
+        name="jepa",
+        substrates={"ema": EmaFeatureConfig()},
+        futures={"future": FutureConfig("ema", (EXECUTE,))},
+    )
+
+
+def shared_trunk() -> DesignConfig:
+    """The post-head design with both factors on one trunk (the hybrid family; survey eqs. 30, 31)."""
+    shared = post_head()
+    return replace(
+        shared,
+        name="shared_trunk",
+        trunks={"main": TransformerConfig(width=128, depth=3, heads=4)},
+        estimators={name: replace(part, trunk="main") for name, part in shared.estimators.items()},
+    )
+
+
+def mixture() -> DesignConfig:
+    """The joint denoiser with an expert for the future and one for the action (as Motus; Liang et al. 2024)."""
+    experts: dict[str, tuple[str, ...]] = {"video": ("future",), "control": ("action",)}
+    trunk = MixtureConfig(
+        experts=experts, width=128, depth=3, heads=4, expansions={"video": 2.0, "control": 2.0}
+    )
+    return replace(joint(), name="mixture", trunks={"main": trunk})
+
+
+def inverse_dynamics() -> DesignConfig:
+    """Predict the future, then the action that joins now and it (as UniPi; survey eq. 20)."""
+    return replace(
+        base("inverse_dynamics"),
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
+        futures={"future": FutureConfig("video", (EXECUTE, HORIZON))},
+        trunks={
+            "predictor": TransformerConfig(width=128, depth=2, heads=4),
+            "policy": TransformerConfig(width=128, depth=2, heads=4),
+        },
+        estimators={
+            "world": DenoiserConfig(trunk="predictor", steps=4, draws=2, temperature=0.0),
+            "policy": InverseDynamicsConfig(trunk="policy"),
+        },
+        factors=(Factor(("future",), (), "world"), Factor(("action",), ("future",), "policy")),
+    )
+
+
+def latent_action() -> DesignConfig:
+    """A latent action inferred from the change, a world model of it and a decoder (as LAPA; survey eq. 10)."""
+    return replace(
+        base("latent_action"),
+        substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
+        futures={"future": FutureConfig("video", (EXECUTE,))},
+        states={"latent": 16},
+        trunks={
+            "world": TransformerConfig(width=128, depth=2, heads=4),
+            "policy": TransformerConfig(width=128, depth=2, heads=4),
+        },
+        estimators={
+            "world": LatentActionConfig(trunk="world"),
+            "policy": DenoiserConfig(trunk="policy", steps=4, draws=2, temperature=0.0),
+        },
+        factors=(
+            Factor(("latent",), (), "world"),
+            Factor(("future",), ("latent",), "world"),
+            Factor(("action",), ("latent",), "policy"),
+        ),
+    )
