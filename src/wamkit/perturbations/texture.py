@@ -1,0 +1,101 @@
+"""Background Textures: the table, the wall and the floor look otherwise, in pattern or in colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wamkit.perturbations.base import Dimension, Perturbation, Scene
+
+SURFACES = ("table", "wall", "floor")
+DIFFUSE_ROLE = 1  # mjTEXROLE_RGB: which of a material's textures is its colour
+OLDER_ROLE = 0
+
+
+@dataclass(frozen=True)
+class SurfacePerturbation(Perturbation):
+    """What both kinds share.
+
+    Attributes:
+        surface: ``table``, ``wall`` or ``floor``. Where a scene does not have it, nothing changes and
+            :meth:`applies` says so.
+    """
+
+    dimension: ClassVar[Dimension] = "Background Textures"
+    surface: str = "table"
+
+    def applies(self, scene: Scene) -> bool:
+        """Whether the scene has this surface."""
+        return self.surface in scene.surfaces
+
+
+@Perturbation.register_subclass("surface_colour")
+@dataclass(frozen=True)
+class SurfaceColour(SurfacePerturbation):
+    """A surface is painted towards a colour drawn by seed; at full strength its texture is gone.
+
+    A texture multiplies the colour of its material, so both fade together.
+    """
+
+    def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
+        """See :class:`Perturbation`."""
+        colour, share = rng.uniform(0, 1, 3), self.grade(1.0)
+        for material in scene.surfaces.get(self.surface, ()):
+            blend_texture(scene, material, lambda old: np.full_like(old, 255), share)
+            rgba = scene.model.mat_rgba[material]
+            rgba[:3] += share * (colour - rgba[:3])
+
+
+@Perturbation.register_subclass("surface_texture")
+@dataclass(frozen=True)
+class SurfaceTexture(SurfacePerturbation):
+    """A surface's picture fades into a pattern drawn by seed (checks, stripes, blotches or grain)."""
+
+    def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
+        """See :class:`Perturbation`."""
+        seed = int(rng.integers(2**31))
+        for material in scene.surfaces.get(self.surface, ()):
+            blend_texture(
+                scene, material, lambda old: pattern(old.shape, np.random.default_rng(seed)), self.grade(1.0)
+            )
+
+
+def blend_texture(scene: Scene, material: int, new: object, share: float) -> None:
+    """Blend a material's texture with ``new(old)`` (H, W, 3) uint8; a material without one is left alone."""
+    assert callable(new)
+    model = scene.model
+    for texture in sorted({int(t) for t in np.ravel(model.mat_texid[material]) if t >= 0}):
+        height, width, channels = (
+            int(model.tex_height[texture]),
+            int(model.tex_width[texture]),
+            int(model.tex_nchannel[texture]),
+        )
+        first = int(model.tex_adr[texture])
+        flat = model.tex_data[first : first + height * width * channels]
+        old = flat.reshape(height, width, channels)
+        mixed = old[..., :3] + share * (np.asarray(new(old[..., :3]), np.float64) - old[..., :3])
+        old[..., :3] = np.round(mixed).astype(np.uint8)
+        scene.stage.upload_texture(texture)
+
+
+def pattern(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of two colours: checks, stripes, blotches or grain."""
+    height, width = shape[:2]
+    colours = rng.uniform(0, 255, (2, 3))
+    y, x = np.mgrid[0:height, 0:width]
+    cells = int(rng.integers(4, 17))
+    name = rng.choice(("checks", "stripes", "blotches", "grain"))
+    if name == "checks":
+        share = ((y * cells // height + x * cells // width) % 2).astype(np.float64)
+    elif name == "stripes":
+        share = 0.5 + 0.5 * np.sin(2 * np.pi * cells * (x / width + rng.uniform(-1, 1) * y / height))
+    else:
+        coarse = 8 if name == "blotches" else 64
+        noise = rng.standard_normal((coarse, coarse))
+        share = ndimage.zoom(noise, (height / coarse, width / coarse), order=1, mode="grid-wrap")
+        share = 1 / (1 + np.exp(-2 * share[:height, :width]))
+    return np.round(colours[0] + share[..., None] * (colours[1] - colours[0])).astype(np.uint8)

@@ -1,0 +1,60 @@
+"""Wordings: the task stays, what stands around it grows, slips are as many as the strength says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wamkit.envs import instructions, list_tasks
+from wamkit.perturbations import Perturbation
+from wamkit.perturbations.language import shared_words
+
+TASK = "drawer-open-v3"
+
+
+def worded(kind: str, strength: int, seed: int = 0, task: str = TASK) -> str:
+    phrases = instructions(task)
+    part = Perturbation.get_choice_class(kind)(strength=strength)
+    return part.on_instruction(phrases[0], phrases, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("task", list_tasks())
+def test_paraphrases_of_every_task_drift_away(task: str) -> None:
+    canonical = instructions(task)[0]
+    shared = [shared_words(worded("paraphrase", k, task=task), canonical) for k in range(1, 6)]
+    assert all(worded("paraphrase", k, task=task) in instructions(task)[1:] for k in range(1, 6))
+    assert shared == sorted(shared, reverse=True)
+    assert shared[-1] < 1
+
+
+@pytest.mark.parametrize("kind", ["added_context", "distraction"])
+def test_the_instruction_stays_and_sentences_are_added(kind: str) -> None:
+    canonical = instructions(TASK)[0].rstrip(".")
+    for strength in range(1, 6):
+        text = worded(kind, strength)
+        assert canonical in text
+        assert text.count(".") - instructions(TASK)[0].count(".") in (strength, strength + 1)
+
+
+def distance(a: str, b: str) -> int:
+    """Edits between two words, a swap of neighbours counting as one (Damerau)."""
+    table = {(i, -1): i + 1 for i in range(-1, len(a))} | {(-1, j): j + 1 for j in range(-1, len(b))}
+    for i in range(len(a)):
+        for j in range(len(b)):
+            same = a[i] != b[j]
+            best = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + same)
+            if i and j and a[i] == b[j - 1] and a[i - 1] == b[j]:
+                best = min(best, table[i - 2, j - 2] + 1)
+            table[i, j] = best
+    return table[len(a) - 1, len(b) - 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(strength=st.integers(1, 5), seed=st.integers(0, 10_000))
+def test_slips_are_at_most_as_many_as_the_strength(strength: int, seed: int) -> None:
+    text, canonical = worded("typos", strength, seed), instructions(TASK)[0]
+    assert 0 < distance(text, canonical) <= strength or strength > 1
+    assert distance(text, canonical) <= strength
+    assert text == worded("typos", strength, seed)
