@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from wamkit.envs.perturbations import Perturbation, PerturbedEpisode, Scene, Start
 from wamkit.errors import ConfigError, DataError, SpecError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
 
@@ -92,7 +93,8 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
 
     An observation is ``{"images": {camera: (H, W, 3) uint8}, "state": (S,) float32, "task": str}``, plus
     ``"extras": {name: array}`` when ground truth is recorded. ``reset`` accepts
-    ``options={"instruction": str}``; without one the task's canonical instruction is used. An episode ends
+    ``options={"instruction": str, "perturbation": Perturbation}``; without an instruction the task's canonical one is
+    used, and without a perturbation nothing is changed. An episode ends
     with ``terminated`` at success and with ``truncated`` after ``max_ticks``.
 
     ``step`` is ``advance`` followed by ``observe``; whoever will not look calls ``advance`` alone and pays
@@ -132,6 +134,7 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         )
         self._canonical = self._instruction = instruction
         self._tick = -1
+        self._episode = PerturbedEpisode(None, 0)
 
     @property
     def tick(self) -> int:
@@ -144,11 +147,30 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         return self._instruction
 
     @final
-    def restart(self, seed: int, instruction: str | None = None) -> None:
-        """Begin the episode that ``seed`` names, without looking."""
-        self._instruction = self._canonical if instruction is None else instruction
+    def restart(
+        self, seed: int, instruction: str | None = None, perturbation: Perturbation | None = None
+    ) -> None:
+        """Begin the episode that ``seed`` names, without looking; perturbed, where ``perturbation`` says so."""
+        self._episode = PerturbedEpisode(perturbation, seed)
+        plain = self._canonical if instruction is None else instruction
+        self._instruction = self._episode.instruction(plain, self.phrases())
         self._tick = 0
-        self._reset_simulation(seed)
+        self._restore_simulation()
+        if perturbation is not None and perturbation.strength:
+            self._episode.scene(self.scene())
+        self._reset_simulation(seed, self._episode.start())
+
+    def phrases(self) -> Sequence[str]:
+        """All known wordings of the task, the canonical one first."""
+        return (self._canonical,)
+
+    def scene(self) -> Scene:
+        """What perturbations may change.
+
+        Raises:
+            ConfigError: this simulator cannot be perturbed.
+        """
+        raise ConfigError(f"{type(self).__name__} describes no scene and cannot be perturbed.")
 
     @final
     def advance(self, action: ArrayLike) -> Outcome:
@@ -184,8 +206,10 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
     @final
     def observe(self) -> dict[str, Any]:
         """Look: render the cameras and read the state (and the ground truth, where recorded)."""
+        taken = self._images()
+        shown = {name: self._episode.picture(image, name, self._tick) for name, image in taken.items()}
         observation: dict[str, Any] = {
-            "images": self._images(),
+            "images": shown,
             "state": self._state(),
             "task": self._instruction,
         }
@@ -201,7 +225,7 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(EVALUATION_SEEDS_FROM))
-        self.restart(seed, (options or {}).get("instruction"))
+        self.restart(seed, (options or {}).get("instruction"), (options or {}).get("perturbation"))
         return self.observe(), {"success": False, "seed": seed}
 
     @final
@@ -220,7 +244,12 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         raise ConfigError(f"{type(self).__name__} has no scripted demonstrator.")
 
     @abstractmethod
-    def _reset_simulation(self, seed: int) -> None: ...
+    def _restore_simulation(self) -> None:
+        """Undo whatever an earlier episode left behind, in the model, the data and the renderer."""
+
+    @abstractmethod
+    def _reset_simulation(self, seed: int, start: Start) -> None:
+        """Begin an episode in the restored simulation."""
 
     @abstractmethod
     def _advance_simulation(self, action: NDArray[np.float32]) -> tuple[float, bool]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,14 @@ from numpy.typing import NDArray
 from wamkit.envs.base import EnvConfig, Expert, ExtrasSpec, SimulatedEnv, instructions
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.ground_truth import GroundTruth, extras_spec
+from wamkit.envs.perturbations import Scene, Start
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
+from wamkit.envs.staging import SavedModel, surfaces
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
+ARM_JOINTS = 7
+WORKSPACE = np.array([[-0.35, 0.45, 0.0], [0.35, 0.9, 0.4]])  # the table in front of the arm, world frame
 PHYSICS_RATE_HZ = 80.0  # 5 MuJoCo steps of 2.5 ms per step of the package
 DISPLACEMENT_M = 0.01  # per physics tick, at action 1
 
@@ -149,23 +154,41 @@ class MetaWorldEnv(SimulatedEnv):
         )
         self._truth = GroundTruth(self._sim.model, self._renderer, extras)
         self._privileged: NDArray[np.float64] = np.zeros(39)
-        self._fresh_model = _small_arrays(self._sim.model)
+        self._saved = SavedModel(self._sim.model, self._renderer)
         self._fresh_fields = _plain_fields(self._sim)
 
-    def _reset_simulation(self, seed: int) -> None:
-        self._restore()
+    def phrases(self) -> Sequence[str]:
+        """See :class:`SimulatedEnv`."""
+        return instructions(self.task_name)
+
+    def scene(self) -> Scene:
+        """See :class:`SimulatedEnv`. The gripper's camera moves with the hand and is none of a scene's cameras."""
+        return Scene(
+            model=self._sim.model,
+            cameras={name: index for name, index in self._renderer.ids.items() if name == "scene"},
+            surfaces=surfaces(self._sim.model),
+            workspace=WORKSPACE,
+            focus=np.asarray(self._config.scene_pose.target),
+            stage=self._renderer,
+        )
+
+    def _reset_simulation(self, seed: int, start: Start) -> None:
         self._sim.seed(seed)
+        _begin_elsewhere(self._sim, start)
         self._sim.reset()
+        if any(start.joint_offset_rad):
+            # The hand is welded to a point that is pulled along: it comes back to it, and the arm stays bent otherwise.
+            self._sim.data.qpos[:ARM_JOINTS] += np.resize(start.joint_offset_rad, ARM_JOINTS)
+            self._sim._reset_hand()
         # Several tasks move bodies after their last forward pass; without this one the first picture and the
         # first state would show them where they were before.
         self._mujoco.mj_forward(self._sim.model, self._sim.data)
         self._sim._prev_obs = self._sim._get_curr_obs_combined_no_goal()
         self._privileged = self._sim._get_obs()
 
-    def _restore(self) -> None:
-        """Put model, data and fields back as constructed, so that no episode leaves a trace."""
-        for name, value in self._fresh_model.items():
-            getattr(self._sim.model, name)[...] = value
+    def _restore_simulation(self) -> None:
+        """Put model, data, fields and renderer back as constructed, so that no episode leaves a trace."""
+        self._saved.restore()
         for name in vars(self._sim).keys() - self._fresh_fields.keys() - _SHARED:
             delattr(self._sim, name)
         vars(self._sim).update({name: _private(value) for name, value in self._fresh_fields.items()})
@@ -230,15 +253,15 @@ def _construct(task: str) -> Any:
     return sim
 
 
-def _small_arrays(model: Any) -> dict[str, NDArray[Any]]:
-    """Copies of the model's parameters, without its meshes and textures."""
-    skipped = ("mesh_", "tex_", "hfield_", "skin_", "cam_", "bvh_")
-    names = [n for n in dir(model) if not n.startswith(("_", *skipped))]
-    return {
-        n: v.copy()
-        for n in names
-        if isinstance(v := getattr(model, n), np.ndarray) and np.issubdtype(v.dtype, np.floating)
-    }
+def _begin_elsewhere(sim: Any, start: Start) -> None:
+    """Change what the package's next reset begins with; its fields are put back before every episode."""
+    sim.hand_init_pos = np.asarray(sim.hand_init_pos, np.float64) + start.hand_offset_m
+    if start.object_offset:
+        space = sim._random_reset_space
+        middle, half = (space.low + space.high) / 2, (space.high - space.low) / 2
+        sides = np.resize(start.object_offset, middle.shape)
+        at = (middle + sides * half).astype(space.low.dtype)
+        sim._random_reset_space = type(space)(at, at, dtype=space.low.dtype)
 
 
 def _plain_fields(sim: Any) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import os
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.envs.cameras import CameraPose
+from wamkit.envs.perturbations.base import Shape, Stage
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CELL_M_TIMES_PIXELS = 1.0  # clustering grid: 16 mm at 64 px, below one pixel of a scene picture (20 mm)
 DRAWN_GROUP, HIDDEN_GROUP = 0, 5
+MOST_SHAPES = 8  # that can be drawn beside the model
 
 
 def import_mujoco() -> Any:
@@ -91,7 +93,7 @@ def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) ->
     """A copy of ``model`` for the GL context only: clustered meshes, no multi-sampling, small buffers."""
     drawn = copy.copy(model)
     drawn.vis.quality.offsamples = 0
-    drawn.vis.quality.shadowsize = 0
+    drawn.vis.quality.shadowsize = 4 * max(size)  # costs nothing while shadows are off, as they are at first
     rounds = min(28, max(12, size[0] // 5))  # MuJoCo draws a cylinder with 28 sides, at any size
     drawn.vis.quality.numslices, drawn.vis.quality.numstacks, drawn.vis.quality.numquads = (
         rounds,
@@ -117,7 +119,8 @@ def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) ->
     return drawn
 
 
-class SceneRenderer:
+@final
+class SceneRenderer(Stage):
     """Renders named cameras of one model.
 
     The model's own cameras are re-posed (their number is the limit); the physics does not read them.
@@ -157,7 +160,7 @@ class SceneRenderer:
         # current then; this releases it inside its own, when closed or collected.
         self._release = weakref.finalize(self, _release, self._gl, self._context)
         self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        self._scene: Any = self._mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 8)
+        self._scene: Any = self._mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + MOST_SHAPES)
         for flag in ("SHADOW", "REFLECTION", "HAZE", "CULL_FACE"):
             self._scene.flags[getattr(self._mujoco.mjtRndFlag, f"mjRND_{flag}")] = flag == "CULL_FACE"
         self._option: Any = self._mujoco.MjvOption()
@@ -165,6 +168,8 @@ class SceneRenderer:
         self._camera: Any = self._mujoco.MjvCamera()
         self._camera.type = self._mujoco.mjtCamera.mjCAMERA_FIXED
         self._rect: Any = self._mujoco.MjrRect(0, 0, size[1], size[0])
+        self._shapes: tuple[Shape, ...] = ()
+        self.uploaded: set[int] = set()  # textures that may differ from those the renderer was built with
 
     def _place_cameras(self, cameras: Mapping[str, CameraPose]) -> None:
         model = self._model
@@ -206,7 +211,42 @@ class SceneRenderer:
             self._mujoco.mjtCatBit.mjCAT_ALL.value,
             self._scene,
         )
+        for shape in self._shapes:
+            self._append(shape)
         self._mujoco.mjr_render(self._rect, self._scene, self._context)
+
+    def _append(self, shape: Shape) -> None:
+        """Draw a shape beside the model in this picture."""
+        if self._scene.ngeom >= self._scene.maxgeom:
+            raise RuntimeError(f"{self._scene.maxgeom} things are drawn already, there is no room for more")
+        self._mujoco.mjv_initGeom(
+            self._scene.geoms[self._scene.ngeom],
+            getattr(self._mujoco.mjtGeom, f"mjGEOM_{shape.kind.upper()}").value,
+            np.asarray(shape.size),
+            np.asarray(shape.position),
+            np.asarray(shape.rotation),
+            np.asarray((*shape.colour, 1.0), np.float32),
+        )
+        self._scene.ngeom += 1
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Camera name -> its index in the model."""
+        return dict(self._ids)
+
+    def upload_texture(self, texture: int) -> None:
+        """Draw with the texture's present data in the model from now on."""
+        self._gl.make_current()
+        self._mujoco.mjr_uploadTexture(self._model, self._context, texture)
+        self.uploaded.add(texture)
+
+    def show_shadows(self, shown: bool) -> None:
+        """Draw the shadows of the lights that throw any, or none."""
+        self._scene.flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = shown
+
+    def decorate(self, shapes: Sequence[Shape]) -> None:
+        """Draw these shapes beside the model from now on, in place of earlier ones; at most :data:`MOST_SHAPES`."""
+        self._shapes = tuple(shapes)
 
     def rgb(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
         """The picture of ``camera``, (height, width, 3) uint8. ``data`` must be forwarded."""

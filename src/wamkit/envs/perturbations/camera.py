@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from wamkit.perturbations.base import Dimension, Perturbation, Scene, direction
+from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
 SHIFT_M = 0.2
 TURN_DEG = 15.0
 ZOOM = 0.3
-ORBIT_DEG = 45.0
+ORBIT_DEG = 30.0  # further on, the arm's own pedestal hides the table
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class CameraFieldOfView(CameraPerturbation):
 @Perturbation.register_subclass("camera_orbit")
 @dataclass(frozen=True)
 class CameraOrbit(CameraPerturbation):
-    """The camera goes around the scene by up to 45 degrees, at its height and distance, and looks at the same point."""
+    """The camera goes around the scene by up to 30 degrees, at its height and distance, and looks at the same point."""
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""

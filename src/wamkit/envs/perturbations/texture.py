@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wamkit.perturbations.base import Dimension, Perturbation, Scene
+from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene
 
 SURFACES = ("table", "wall", "floor")
 DIFFUSE_ROLE = 1  # mjTEXROLE_RGB: which of a material's textures is its colour

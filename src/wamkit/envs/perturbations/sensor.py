@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wamkit.perturbations.base import Dimension, Perturbation, Picture, Shutter
+from wamkit.envs.perturbations.base import Dimension, Perturbation, Picture, Shutter
 
 GAUSSIAN = 60.0  # standard deviation at full strength, of 255
 BLUR = 0.125  # length of the strongest motion blur, part of the width
@@ -33,13 +32,6 @@ def to_bytes(values: NDArray[Any]) -> Picture:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
-def once(shutter: Shutter, name: str, make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """What stays the same over an episode."""
-    if name not in shutter.fixed:
-        shutter.fixed[name] = make()
-    return shutter.fixed[name]
-
-
 @Perturbation.register_subclass("gaussian_noise")
 @dataclass(frozen=True)
 class GaussianNoise(SensorPerturbation):
@@ -47,7 +39,7 @@ class GaussianNoise(SensorPerturbation):
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
-        return to_bytes(picture + self.grade(GAUSSIAN) * shutter.rng.standard_normal(picture.shape))
+        return to_bytes(picture + self.grade(GAUSSIAN) * shutter.now.standard_normal(picture.shape))
 
 
 @Perturbation.register_subclass("motion_blur")
@@ -57,8 +49,7 @@ class MotionBlur(SensorPerturbation):
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
-        angle = once(shutter, "angle", lambda: shutter.rng.uniform(0, np.pi, 1))[0]
-        kernel = line(self.grade(BLUR) * picture.shape[1], float(angle))
+        kernel = line(self.grade(BLUR) * picture.shape[1], shutter.episode.uniform(0, np.pi))
         return to_bytes(ndimage.convolve(picture.astype(np.float64), kernel[..., None], mode="nearest"))
 
 
@@ -94,15 +85,10 @@ class Fog(SensorPerturbation):
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
-
-        def clouds() -> NDArray[np.float64]:
-            noise = ndimage.gaussian_filter(
-                shutter.rng.standard_normal(picture.shape[:2]), picture.shape[1] / 8, mode="wrap"
-            )
-            span = np.ptp(noise)
-            return (noise - noise.min()) / (span if span > 0 else 1.0)
-
-        thickness = self.grade(FOG) * (0.7 + 0.3 * once(shutter, "clouds", clouds))[..., None]
+        noise = shutter.episode.standard_normal(picture.shape[:2])
+        clouds = ndimage.gaussian_filter(noise, picture.shape[1] / 8, mode="wrap")
+        clouds = (clouds - clouds.min()) / np.ptp(clouds)
+        thickness = self.grade(FOG) * (0.7 + 0.3 * clouds)[..., None]
         return to_bytes(picture + thickness * (205.0 - picture))
 
 
@@ -114,7 +100,7 @@ class Glare(SensorPerturbation):
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
         height, width = picture.shape[:2]
-        place = once(shutter, "place", lambda: shutter.rng.uniform(0.2, 0.8, 2))
+        place = shutter.episode.uniform(0.2, 0.8, 2)
         y, x = np.mgrid[0:height, 0:width]
         square = ((y / height - place[0]) ** 2 + (x / width - place[1]) ** 2) / (2 * 0.12**2)
         return to_bytes(picture + self.grade(GLARE) * np.exp(-square)[..., None] * (255.0 - picture))
@@ -128,10 +114,9 @@ class DeadPixels(SensorPerturbation):
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
         shape = picture.shape[:2]
-        fate = once(shutter, "fate", lambda: shutter.rng.uniform(0, 1, shape))
-        white = once(shutter, "white", lambda: shutter.rng.integers(0, 2, shape).astype(np.float64))
-        dead = (fate < self.grade(DEAD))[..., None]
-        return np.where(dead, (255 * white[..., None]).astype(np.uint8), picture)
+        dead = shutter.episode.uniform(0, 1, shape) < self.grade(DEAD)
+        white = shutter.episode.integers(0, 2, shape, np.uint8) * np.uint8(255)
+        return np.where(dead[..., None], white[..., None], picture)
 
 
 @Perturbation.register_subclass("dropped_frames")
@@ -141,5 +126,5 @@ class DroppedFrames(SensorPerturbation):
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
-        dropped = shutter.rng.random() < self.grade(DROPPED)
+        dropped = shutter.now.random() < self.grade(DROPPED)
         return shutter.previous if dropped and shutter.previous is not None else picture

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from wamkit.perturbations.base import Dimension, Perturbation, Scene, Shape, Start, direction
+from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, Shape, Start, direction
 
 HAND_M = 0.1
 JOINT_RAD = 0.25

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wamkit.envs import instructions, list_tasks
-from wamkit.perturbations import Perturbation
-from wamkit.perturbations.language import shared_words
+from wamkit.envs.perturbations import Perturbation
+from wamkit.envs.perturbations.language import shared_words
 
 TASK = "drawer-open-v3"
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wamkit.envs.perturbations import Perturbation, Shutter
+from wamkit.envs.perturbations.sensor import SensorPerturbation
 from wamkit.errors import ConfigError
-from wamkit.perturbations import Perturbation, Shutter
-from wamkit.perturbations.sensor import SensorPerturbation
 
 KINDS = sorted(
     name
@@ -29,12 +29,15 @@ def scene(size: int = 48) -> np.ndarray:
 
 def shown(kind: str, strength: int, seed: int, frames: int = 1) -> list[np.ndarray]:
     part = Perturbation.get_choice_class(kind)(strength=strength)
-    shutter = Shutter(np.random.default_rng(seed))
-    found = []
+    found: list[np.ndarray] = []
     for k in range(frames):
-        shutter.previous = part.on_picture(np.roll(scene(), k, axis=1), shutter)
-        found.append(shutter.previous)
+        shutter = taking(seed, k, found[-1] if found else None)
+        found.append(part.on_picture(np.roll(scene(), k, axis=1), shutter))
     return found
+
+
+def taking(seed: int, tick: int = 0, previous: np.ndarray | None = None) -> Shutter:
+    return Shutter(np.random.default_rng([seed, tick]), np.random.default_rng(seed), previous)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,7 +71,7 @@ def test_the_same_seed_shows_the_same_pictures(kind: str, seed: int, strength: i
 def test_noise_has_the_stated_deviation() -> None:
     grey = np.full((128, 128, 3), 128, np.uint8)
     part = Perturbation.get_choice_class("gaussian_noise")(strength=2)
-    noisy = part.on_picture(grey, Shutter(np.random.default_rng(0)))
+    noisy = part.on_picture(grey, taking(0))
     assert np.std(noisy.astype(float)) == pytest.approx(24.0, rel=0.02)
 
 
@@ -77,9 +80,7 @@ def test_blur_keeps_the_mean_and_moves_it_nowhere() -> None:
     spot[32, 32] = 255
     wide = np.repeat(np.repeat(spot[24:41, 24:41], 1, 0), 1, 1)
     for kind in ("motion_blur", "defocus"):
-        blurred = Perturbation.get_choice_class(kind)(strength=1).on_picture(
-            wide, Shutter(np.random.default_rng(1))
-        )
+        blurred = Perturbation.get_choice_class(kind)(strength=1).on_picture(wide, taking(1))
         y, x = np.mgrid[0:17, 0:17]
         weights = blurred[..., 0].astype(float)
         assert (weights * y).sum() / weights.sum() == pytest.approx(8, abs=0.6)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from wamkit.perturbations.base import Dimension, Perturbation
+from wamkit.envs.perturbations.base import Dimension, Perturbation
 
 CONTEXT = (
     "You are helping in the workshop.",

@@ -8,11 +8,12 @@ from typing import ClassVar
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from wamkit.perturbations.base import Dimension, Perturbation, Scene, direction
+from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
 DIMMED = 0.8  # part of the light that the strongest dimming takes away
 TILT_DEG = 75.0
 SHINE = 1.0
+WIDE = 0.1  # shininess of a highlight that covers much of a thing
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class LightDirection(LightPerturbation):
 @Perturbation.register_subclass("light_specular")
 @dataclass(frozen=True)
 class LightSpecular(LightPerturbation):
-    """Every surface shines more, in highlights up to full strength and as small as on polish."""
+    """Every surface shines more, in wide highlights up to full strength."""
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""
@@ -70,7 +71,7 @@ class LightSpecular(LightPerturbation):
         model.vis.headlight.specular[:] += share * (tint - model.vis.headlight.specular)
         model.light_specular[:] += share * (tint - model.light_specular)
         model.mat_specular[:] += share * (1 - model.mat_specular)
-        model.mat_shininess[:] += share * (0.9 - model.mat_shininess)
+        model.mat_shininess[:] += share * (WIDE - model.mat_shininess)
 
 
 @Perturbation.register_subclass("light_shadow")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import draccus
@@ -105,19 +105,20 @@ class Start:
     object_offset: tuple[float, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shutter:
-    """What a camera remembers within one episode.
+    """One picture being taken.
 
     Attributes:
-        rng: noise of this episode and camera.
-        previous: the last picture that was delivered, or None.
-        fixed: what is drawn once per episode (dead pixels, where the glare is), by name.
+        now: noise of this tick and camera.
+        episode: what is drawn once per episode and camera; a new generator, at its start, for every picture.
+        previous: the last picture that was delivered, or None. Only a picture that somebody asks for is taken, so a
+            lost one repeats the last that was asked for.
     """
 
-    rng: np.random.Generator
+    now: np.random.Generator
+    episode: np.random.Generator
     previous: Picture | None = None
-    fixed: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""Perturbations: one factor of a scene changed, by a known strength, by seed."""
+
+from wamkit.envs.perturbations import camera, language, layout, light, sensor, texture  # noqa: F401 (they register)
+from wamkit.envs.perturbations.base import (
+    DIMENSIONS,
+    Dimension,
+    Perturbation,
+    Scene,
+    Shape,
+    Shutter,
+    Stage,
+    Start,
+)
+from wamkit.envs.perturbations.episode import PerturbedEpisode
+
+__all__ = [
+    "DIMENSIONS",
+    "Dimension",
+    "Perturbation",
+    "PerturbedEpisode",
+    "Scene",
+    "Shape",
+    "Shutter",
+    "Stage",
+    "Start",
+]
