@@ -3,6 +3,7 @@
 Importing this package imports no simulator; :meth:`EnvConfig.build` does.
 """
 
+from wamkit.envs.aloha import AlohaConfig
 from wamkit.envs.base import (
     EVALUATION_SEEDS_FROM,
     EnvConfig,
@@ -18,6 +19,7 @@ from wamkit.envs.vector import Step, VectorEnv
 
 __all__ = [
     "EVALUATION_SEEDS_FROM",
+    "AlohaConfig",
     "CameraPose",
     "EnvConfig",
     "MetaWorldConfig",

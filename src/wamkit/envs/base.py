@@ -311,6 +311,10 @@ class EnvConfig(draccus.ChoiceRegistry, ABC):
     def action_spec(self) -> ActionSpec:
         """What its actions mean, without building it."""
 
+    def perturbations(self) -> tuple[Perturbation, ...]:
+        """What can be changed about it, every kind at strength 1. Empty where it cannot be perturbed."""
+        return ()
+
     def extras_spec(self) -> ExtrasSpec:
         """Shape and dtype of every further array that it delivers, without building it."""
         return {}

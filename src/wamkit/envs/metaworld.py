@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from wamkit.envs.base import EnvConfig, Expert, ExtrasSpec, SimulatedEnv, instructions
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.ground_truth import GroundTruth, extras_spec
-from wamkit.envs.perturbations import Scene, Start
+from wamkit.envs.perturbations import Perturbation, Scene, Start
+from wamkit.envs.perturbations.suite import every_kind
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
 from wamkit.envs.staging import SavedModel, surfaces
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
@@ -120,6 +121,10 @@ class MetaWorldConfig(EnvConfig):
             rotation="none",
             gripper="positive_closes",
         )
+
+    def perturbations(self) -> tuple[Perturbation, ...]:
+        """See :class:`EnvConfig`. No camera sees the floor."""
+        return every_kind({"surface_colour": ("table", "wall"), "surface_texture": ("table", "wall")})
 
     def extras_spec(self) -> ExtrasSpec:
         """What ``record`` asks for."""

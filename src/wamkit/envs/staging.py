@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from wamkit.envs.perturbations import Surface
 from wamkit.envs.rendering import SceneRenderer
 
 if TYPE_CHECKING:
@@ -59,14 +59,21 @@ def _changeable(model: Any) -> list[str]:
     return [n for n, v in arrays.items() if np.issubdtype(v.dtype, np.floating) or v.dtype == np.bool_]
 
 
-def surfaces(model: Any) -> dict[str, tuple[int, ...]]:
-    """``table``, ``wall`` and ``floor`` -> ids of the textured materials that are named so."""
-    found: dict[str, tuple[int, ...]] = {}
-    textured: NDArray[np.bool_] = (model.mat_texid >= 0).reshape(model.nmat, -1).any(axis=1)
-    for surface, words in SURFACE_WORDS.items():
-        ids = tuple(
-            i for i in range(model.nmat) if textured[i] and any(word in model.mat(i).name for word in words)
+def surfaces(model: Any) -> dict[str, Surface]:
+    """``table``, ``wall`` and ``floor``, as far as materials with a texture or plain geoms are named so."""
+    found = {}
+    textured = [bool((np.asarray(model.mat_texid[i]) >= 0).any()) for i in range(model.nmat)]
+    for name, words in SURFACE_WORDS.items():
+
+        def named(thing: str, words: tuple[str, ...] = words) -> bool:
+            return any(word in thing for word in words)
+
+        surface = Surface(
+            materials=tuple(i for i in range(model.nmat) if textured[i] and named(model.mat(i).name)),
+            geoms=tuple(
+                i for i in range(model.ngeom) if model.geom_matid[i] < 0 and named(model.geom(i).name)
+            ),
         )
-        if ids:
-            found[surface] = ids
+        if surface.materials or surface.geoms:
+            found[name] = surface
     return found

@@ -10,6 +10,7 @@ from wamkit.envs.perturbations.base import (
     Shutter,
     Stage,
     Start,
+    Surface,
 )
 from wamkit.envs.perturbations.episode import PerturbedEpisode
 
@@ -23,4 +24,5 @@ __all__ = [
     "Shutter",
     "Stage",
     "Start",
+    "Surface",
 ]

@@ -69,13 +69,26 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Surface:
+    """How a surface gets its looks.
+
+    Attributes:
+        materials: ids of its materials that have a texture.
+        geoms: ids of its geoms that have a colour of their own and no material.
+    """
+
+    materials: tuple[int, ...] = ()
+    geoms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Scene:
     """What of a MuJoCo environment a perturbation may change.
 
     Attributes:
         model: the ``MjModel`` that is simulated and drawn; its numbers are as constructed.
         cameras: name of a camera that stands still -> its index in the model.
-        surfaces: ``table``, ``wall``, ``floor`` (those that the scene has) -> ids of their materials.
+        surfaces: ``table``, ``wall``, ``floor``, those that the scene has.
         workspace: (2, 3), corners of the box in which the task happens, metres, world frame.
         focus: (3,), the point that the cameras look at, metres, world frame.
         stage: the renderer.
@@ -83,7 +96,7 @@ class Scene:
 
     model: Any
     cameras: Mapping[str, int]
-    surfaces: Mapping[str, tuple[int, ...]]
+    surfaces: Mapping[str, Surface]
     workspace: NDArray[np.float64]
     focus: NDArray[np.float64]
     stage: Stage

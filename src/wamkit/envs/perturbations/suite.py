@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import draccus
 import numpy as np
 
-from wamkit.envs.perturbations.base import DIMENSIONS, STRONGEST, Dimension, Perturbation
+from wamkit.envs.perturbations.base import DIMENSIONS, STRONGEST, Perturbation
 from wamkit.envs.perturbations.texture import SurfacePerturbation
 from wamkit.errors import ConfigError, did_you_mean
 
 CLEAN = "Original"
-SURFACES = ("table", "wall")  # of the embedded benchmark, those that its cameras see
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,21 @@ class Variant:
         return 0 if self.perturbation is None else self.perturbation.strength
 
 
-def kinds_of(dimension: Dimension) -> list[Perturbation]:
-    """Every kind of a dimension at strength 1, a surface's kinds once per surface."""
+def every_kind(surfaces: Mapping[str, Sequence[str]]) -> tuple[Perturbation, ...]:
+    """Every kind at strength 1, a kind that changes a surface once for each of ``surfaces[kind]``."""
     found: list[Perturbation] = []
-    for name, kind in sorted(Perturbation.get_known_choices().items()):
-        if kind.dimension != dimension:
-            continue
+    for name in sorted(Perturbation.get_known_choices()):
+        kind = Perturbation.get_choice_class(name)
         if issubclass(kind, SurfacePerturbation):
-            found += [kind(strength=1, surface=surface) for surface in SURFACES]
+            found += [kind(strength=1, surface=surface) for surface in surfaces.get(name, ())]
         else:
-            found.append(Perturbation.get_choice_class(name)(strength=1))
-    return found
+            found.append(kind(strength=1))
+    return tuple(found)
 
 
 def suite(
     tasks: Sequence[str],
+    kinds: Sequence[Perturbation],
     per_dimension: int = 40,
     dimensions: Sequence[str] = DIMENSIONS,
     strengths: Sequence[int] = tuple(range(1, STRONGEST + 1)),
@@ -74,6 +73,13 @@ def suite(
 
     Kinds and strengths are spread evenly (each pair as often as any other, to within one) and by a fixed draw, so
     that they are not tied to tasks. Adding a dimension changes no other dimension's variants.
+
+    Args:
+        tasks: in turn.
+        kinds: what can be changed; :meth:`wamkit.envs.EnvConfig.perturbations` of the environment.
+        per_dimension: variants per dimension.
+        dimensions: which of :data:`DIMENSIONS`.
+        strengths: 1 to 5.
 
     Raises:
         ConfigError: no task, a number below 1, an unknown dimension or strength.
@@ -91,7 +97,9 @@ def suite(
     places = [(tasks[i % len(tasks)], i // len(tasks)) for i in range(per_dimension)]
     found = [Variant(f"clean/{task}/{episode:03d}", task, episode) for task, episode in places]
     for dimension in (d for d in DIMENSIONS if d in dimensions):
-        pairs = [(kind, strength) for kind in kinds_of(dimension) for strength in strengths]
+        pairs = [(k, strength) for k in kinds if k.dimension == dimension for strength in strengths]
+        if not pairs:
+            raise ConfigError(f"suite: the environment has no kind of {dimension!r}; leave the dimension out")
         rng = np.random.default_rng(zlib.crc32(dimension.encode()))
         drawn: list[int] = []
         while len(drawn) < per_dimension:

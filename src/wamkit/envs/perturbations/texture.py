@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene
-
-SURFACES = ("table", "wall", "floor")
-DIFFUSE_ROLE = 1  # mjTEXROLE_RGB: which of a material's textures is its colour
-OLDER_ROLE = 0
+from wamkit.envs.perturbations.base import Dimension, Perturbation, Picture, Scene, Surface
+from wamkit.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -21,16 +19,20 @@ class SurfacePerturbation(Perturbation):
     """What both kinds share.
 
     Attributes:
-        surface: ``table``, ``wall`` or ``floor``. Where a scene does not have it, nothing changes and
-            :meth:`applies` says so.
+        surface: ``table``, ``wall`` or ``floor``.
     """
 
     dimension: ClassVar[Dimension] = "Background Textures"
     surface: str = "table"
 
-    def applies(self, scene: Scene) -> bool:
-        """Whether the scene has this surface."""
-        return self.surface in scene.surfaces
+    def chosen(self, scene: Scene) -> Surface:
+        """The surface; raises :class:`ConfigError` where the scene does not have it."""
+        if self.surface not in scene.surfaces:
+            raise ConfigError(
+                f"perturbation {self.kind!r}: the scene has no surface {self.surface!r}. "
+                f"{did_you_mean(self.surface, scene.surfaces)}"
+            )
+        return scene.surfaces[self.surface]
 
 
 @Perturbation.register_subclass("surface_colour")
@@ -43,10 +45,11 @@ class SurfaceColour(SurfacePerturbation):
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""
-        colour, share = rng.uniform(0, 1, 3), self.grade(1.0)
-        for material in scene.surfaces.get(self.surface, ()):
+        colour, share, surface = rng.uniform(0, 1, 3), self.grade(1.0), self.chosen(scene)
+        for material in surface.materials:
             blend_texture(scene, material, lambda old: np.full_like(old, 255), share)
-            rgba = scene.model.mat_rgba[material]
+        painted = [scene.model.mat_rgba[i] for i in surface.materials]
+        for rgba in (*painted, *(scene.model.geom_rgba[i] for i in surface.geoms)):
             rgba[:3] += share * (colour - rgba[:3])
 
 
@@ -57,16 +60,20 @@ class SurfaceTexture(SurfacePerturbation):
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""
-        seed = int(rng.integers(2**31))
-        for material in scene.surfaces.get(self.surface, ()):
+        seed, surface = int(rng.integers(2**31)), self.chosen(scene)
+        if not surface.materials:
+            raise ConfigError(
+                f"perturbation 'surface_texture': the surface {self.surface!r} of this scene has no texture. "
+                f"Use 'surface_colour'."
+            )
+        for material in surface.materials:
             blend_texture(
                 scene, material, lambda old: pattern(old.shape, np.random.default_rng(seed)), self.grade(1.0)
             )
 
 
-def blend_texture(scene: Scene, material: int, new: object, share: float) -> None:
-    """Blend a material's texture with ``new(old)`` (H, W, 3) uint8; a material without one is left alone."""
-    assert callable(new)
+def blend_texture(scene: Scene, material: int, new: Callable[[Picture], Picture], share: float) -> None:
+    """Blend a material's texture with ``new(old)``, both (H, W, 3) uint8."""
     model = scene.model
     for texture in sorted({int(t) for t in np.ravel(model.mat_texid[material]) if t >= 0}):
         height, width, channels = (
