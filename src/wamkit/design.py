@@ -75,6 +75,17 @@ class Design(nn.Module):
         return extras_of([*self.encoders.values(), *(self.substrates.values() if self.past_blocks else ())])
 
     @property
+    def droppable(self) -> Mapping[str, tuple[int, ...]]:
+        """Sensors that may be flagged as missing when acting, and their shape per step: those of encoders alone."""
+        fixed = extras_of(self.substrates.values()) if self.past_blocks else ()
+        return {name: self.data.extras[name] for name in self.sensors if name not in fixed}
+
+    @property
+    def reads_goal(self) -> bool:
+        """Whether an encoder reads the goal observation."""
+        return any(encoder.goal for encoder in self.encoders.values())
+
+    @property
     def observation_spec(self) -> ObservationSpec:
         """What this design must be shown."""
         return self.data.observation

@@ -15,11 +15,21 @@ import torch
 
 from wamkit.controllers import ActionArray, Controller, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
-from wamkit.evaluation.episodes import Block, Imagined, Run, Trace, observe, row_seed, to_frames
+from wamkit.evaluation.episodes import (
+    Block,
+    Imagined,
+    PlannedEpisode,
+    Run,
+    Senses,
+    Trace,
+    observe,
+    row_seed,
+    to_frames,
+)
 from wamkit.evaluation.machine import synchronise
 from wamkit.evaluation.policy import Policy
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget, Forecast, WindowSpec
+from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
 Result = TypeVar("Result")
 
@@ -85,9 +95,19 @@ class TimedCall:
 class PolicyPilot(Pilot):
     """Calls the policy for all episodes of a group at once and feeds its chunks to the controller."""
 
-    def __init__(self, policy: Policy, controller: Controller, budget: Budget, max_ticks: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        controller: Controller,
+        budget: Budget,
+        max_ticks: int,
+        senses: Senses | None = None,
+        goals: Callable[[PlannedEpisode], Observation] | None = None,
+    ) -> None:
         self.policy = policy
         self.controller = controller
+        self.senses = senses or Senses(tuple(policy.sensors))
+        self.goals = goals
         self.max_ticks = max_ticks
         self.calls: list[TimedCall] = []
         self.notes: list[str] = []
@@ -112,11 +132,13 @@ class PolicyPilot(Pilot):
     def begin(self, run: Run) -> None:
         """See :meth:`Pilot.begin`."""
         run.controller = self.controller.start()
+        goals = self.goals
         state = attempt(lambda: self.policy.initial_state(1))
-        if isinstance(state, Failed):
-            run.fail(state.traceback)
+        goal = attempt(lambda: goals(run.plan)) if goals is not None else None
+        if isinstance(state, Failed) or isinstance(goal, Failed):
+            run.fail("\n".join(f.traceback for f in (state, goal) if isinstance(f, Failed)))
         else:
-            run.state = state
+            run.state, run.goal = state, goal
 
     def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
         """See :meth:`Pilot.decide`."""
@@ -152,8 +174,8 @@ class PolicyPilot(Pilot):
         """What ``run`` sees at its tick, as values of the compared stream, relative to its newest plan's call."""
         assert self.perceived is not None
         called = dataclasses.replace(run, tick=run.controller.plans[-1].start)
-        width, sensors = self.policy.action_spec.width, self.policy.sensors
-        now, before = (observe([r], WindowSpec(), width, sensors) for r in (run, called))
+        width = self.policy.action_spec.width
+        now, before = (observe([r], WindowSpec(), width, self.senses) for r in (run, called))
         values: ValueArray = self.perceived.encode(now, before)[0].cpu().numpy()
         return values
 
@@ -170,7 +192,7 @@ class PolicyPilot(Pilot):
         Returns:
             the forecast of all rows, the new state of each row, and what the call took.
         """
-        observation = observe(runs, self.policy.window, self.policy.action_spec.width, self.policy.sensors)
+        observation = observe(runs, self.policy.window, self.policy.action_spec.width, self.senses)
         state = join_rows([run.state for run in runs])
         seeds = [row_seed(run.plan.seed, run.calls) for run in runs]
         synchronise(self.device)

@@ -37,6 +37,14 @@ class Policy(Protocol):
         """Extras of an observation that it reads when acting (depth, contact forces); often none."""
 
     @property
+    def droppable(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of :attr:`sensors` that may be flagged as missing, with their shape per step."""
+
+    @property
+    def reads_goal(self) -> bool:
+        """Whether it reads a goal observation when acting."""
+
+    @property
     def controller(self) -> Controller:
         """The controller it was composed with; an evaluation may choose another one."""
 
