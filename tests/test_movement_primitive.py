@@ -51,7 +51,7 @@ def test_a_smooth_chunk_survives_the_round_trip(seed: int, stop: int) -> None:
     again = part.decode(part.encode(action))
     assert (again - action).square().mean().sqrt() < 0.15 * action.square().mean().sqrt()
     end, there = action[:, :, :3].sum(dim=1), again[:, :, :3].sum(dim=1)
-    torch.testing.assert_close(there, end, atol=0.02, rtol=0)
+    torch.testing.assert_close(there, end, atol=0.05, rtol=0)
 
 
 def test_more_weights_follow_the_chunk_more_closely() -> None:

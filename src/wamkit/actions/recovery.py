@@ -14,8 +14,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from wamkit.actions.poses import PoseLayout
-from wamkit.actions.rotation import parse, write
 from wamkit.errors import SpecError
+from wamkit.rotations import parse, write
 from wamkit.specs import ActionSpec
 
 
