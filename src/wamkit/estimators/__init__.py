@@ -1,6 +1,7 @@
 """Estimators: one factor of a design."""
 
 from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
+from wamkit.estimators.continuous_autoregressor import ContinuousAutoregressor, ContinuousAutoregressorConfig
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
@@ -12,6 +13,8 @@ from wamkit.estimators.unmasker import Unmasker, UnmaskerConfig
 __all__ = [
     "Autoregressor",
     "AutoregressorConfig",
+    "ContinuousAutoregressor",
+    "ContinuousAutoregressorConfig",
     "Denoiser",
     "DenoiserConfig",
     "InverseDynamics",
