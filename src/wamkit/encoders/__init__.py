@@ -6,7 +6,9 @@ from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
 from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
+from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
 from wamkit.encoders.state import StateConfig, StateEncoder
+from wamkit.encoders.vision_model import VisionModelConfig, VisionModelEncoder
 
 __all__ = [
     "BodySensorEncoder",
@@ -21,7 +23,11 @@ __all__ = [
     "InstructionBPEEncoder",
     "InstructionConfig",
     "InstructionEncoder",
+    "LanguageModelConfig",
+    "LanguageModelEncoder",
     "StateConfig",
     "StateEncoder",
+    "VisionModelConfig",
+    "VisionModelEncoder",
     "train_bpe",
 ]
