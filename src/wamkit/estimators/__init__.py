@@ -3,8 +3,11 @@
 from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
 from wamkit.estimators.continuous_autoregressor import ContinuousAutoregressor, ContinuousAutoregressorConfig
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
+from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
+from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
+from wamkit.estimators.next_scale import NextScale, NextScaleConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
@@ -17,10 +20,16 @@ __all__ = [
     "ContinuousAutoregressorConfig",
     "Denoiser",
     "DenoiserConfig",
+    "FeatureTap",
+    "FeatureTapConfig",
+    "FastWeights",
+    "FastWeightsConfig",
     "InverseDynamics",
     "InverseDynamicsConfig",
     "LatentAction",
     "LatentActionConfig",
+    "NextScale",
+    "NextScaleConfig",
     "Proposer",
     "ProposerConfig",
     "Regressor",
