@@ -5,6 +5,7 @@ from wamkit.estimators.continuous_autoregressor import ContinuousAutoregressor, 
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
 from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
 from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
+from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
 from wamkit.estimators.next_scale import NextScale, NextScaleConfig
@@ -22,6 +23,8 @@ __all__ = [
     "DenoiserConfig",
     "FeatureTap",
     "FeatureTapConfig",
+    "FastWeights",
+    "FastWeightsConfig",
     "FastWeights",
     "FastWeightsConfig",
     "InverseDynamics",
