@@ -3,9 +3,8 @@
 from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
 from wamkit.estimators.continuous_autoregressor import ContinuousAutoregressor, ContinuousAutoregressorConfig
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
+from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
 from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
-from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
-from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
 from wamkit.estimators.next_scale import NextScale, NextScaleConfig
@@ -21,12 +20,10 @@ __all__ = [
     "ContinuousAutoregressorConfig",
     "Denoiser",
     "DenoiserConfig",
+    "FastWeights",
+    "FastWeightsConfig",
     "FeatureTap",
     "FeatureTapConfig",
-    "FastWeights",
-    "FastWeightsConfig",
-    "FastWeights",
-    "FastWeightsConfig",
     "InverseDynamics",
     "InverseDynamicsConfig",
     "LatentAction",
