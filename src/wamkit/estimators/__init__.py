@@ -6,6 +6,7 @@ from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
 from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
 from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
+from wamkit.estimators.jacobian_dynamics import JacobianDynamics, JacobianDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
 from wamkit.estimators.next_scale import NextScale, NextScaleConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
@@ -26,6 +27,8 @@ __all__ = [
     "FeatureTapConfig",
     "InverseDynamics",
     "InverseDynamicsConfig",
+    "JacobianDynamics",
+    "JacobianDynamicsConfig",
     "LatentAction",
     "LatentActionConfig",
     "NextScale",
