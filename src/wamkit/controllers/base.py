@@ -215,7 +215,19 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     @abc.abstractmethod
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """The action of this tick, (A,), and the state after it."""
+        """The action of this tick, (A,), and the state after it.
+
+        Raises:
+            ConfigError: the state asks for a model call first.
+        """
+
+    def current(self, state: ControllerState) -> ActionArray:
+        """The newest chunk, (H, A); raises :class:`ConfigError` when a model call is due first."""
+        if state.chunk is None or self.wants_call(state):
+            raise ConfigError(
+                "Controller.next: a model call is due (`wants_call`): `receive` its chunk first."
+            )
+        return state.chunk
 
     @abc.abstractmethod
     def horizon(self, predicted: int) -> HorizonUse:
