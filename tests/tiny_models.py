@@ -111,8 +111,8 @@ def vision_language_model(folder: Path, seed: int = 5) -> Path:
     """PaliGemma at 16 pixels with four patches and two layers, and its processor."""
     torch.manual_seed(seed)
     half = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
+        "hidden_size": 32,
+        "intermediate_size": 64,
         "num_attention_heads": 2,
     }
     config = transformers.PaliGemmaConfig(
@@ -121,8 +121,8 @@ def vision_language_model(folder: Path, seed: int = 5) -> Path:
             "model_type": "siglip_vision_model",
             "num_hidden_layers": 1,
             "image_size": 16,
-            "patch_size": 4,
-            "projection_dim": 16,
+            "patch_size": 8,
+            "projection_dim": 32,
         },
         text_config={
             **half,
@@ -130,12 +130,12 @@ def vision_language_model(folder: Path, seed: int = 5) -> Path:
             "vocab_size": 16,
             "num_hidden_layers": 2,
             "num_key_value_heads": 1,
-            "head_dim": 8,
+            "head_dim": 16,
             "pad_token_id": 0,
             "bos_token_id": 3,
             "eos_token_id": 4,
         },
-        projection_dim=16,
+        projection_dim=32,
         image_token_index=2,
         pad_token_id=0,
         bos_token_id=3,
@@ -143,6 +143,6 @@ def vision_language_model(folder: Path, seed: int = 5) -> Path:
     )
     transformers.PaliGemmaForConditionalGeneration(config).save_pretrained(folder)
     pictures = transformers.SiglipImageProcessorPil(size={"height": 16, "width": 16})
-    pictures.image_seq_length = 16
+    pictures.image_seq_length = 4
     transformers.PaliGemmaProcessor(pictures, tokenizer()).save_pretrained(folder)
     return folder

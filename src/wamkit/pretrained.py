@@ -181,9 +181,14 @@ class Host(nn.Module):
         archive = torch.zeros(0, dtype=torch.uint8)
         if self._auto and not self.absent:
             try:
-                archive = packed(getattr(transformers, self._auto).from_pretrained(name))
+                tool = getattr(transformers, self._auto).from_pretrained(name)
             except (OSError, ValueError, ImportError) as error:
                 raise unreadable(f"{part} ({self._auto})", name, error) from error
+            if kind == "joint" and getattr(tool, "image_token", None) is None:
+                raise ConfigError(
+                    f"{part}: {type(tool).__name__} of {name!r} does not read text and pictures together"
+                )
+            archive = packed(tool)
         self.register_buffer("archive", archive)
         self.register_load_state_dict_post_hook(_arrived)
         self.train(False)

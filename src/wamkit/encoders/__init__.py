@@ -8,6 +8,7 @@ from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
 from wamkit.encoders.state import StateConfig, StateEncoder
+from wamkit.encoders.vision_language_model import VisionLanguageModelConfig, VisionLanguageModelEncoder
 from wamkit.encoders.vision_model import VisionModelConfig, VisionModelEncoder
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "LanguageModelEncoder",
     "StateConfig",
     "StateEncoder",
+    "VisionLanguageModelConfig",
+    "VisionLanguageModelEncoder",
     "VisionModelConfig",
     "VisionModelEncoder",
     "train_bpe",
