@@ -4,6 +4,7 @@ from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfi
 from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
+from wamkit.substrates.normals import NormalMap, NormalMapConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.optical_flow import OpticalFlow, OpticalFlowConfig
 from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
@@ -29,6 +30,8 @@ __all__ = [
     "EmaFeatureConfig",
     "Heatmap",
     "HeatmapConfig",
+    "NormalMap",
+    "NormalMapConfig",
     "ObjectFlow",
     "ObjectFlowConfig",
     "OpticalFlow",
