@@ -130,7 +130,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     trunks = {name: c.build() for name, c in config.trunks.items()}
     streams = build_streams(config, substrates, action, trunks)
     context: dict[str, nn.Module] = {
-        name: nn.Identity() if t.width == config.width else nn.Linear(config.width, t.width)
+        name: nn.Identity() if t.context_width == config.width else nn.Linear(config.width, t.context_width)
         for name, t in trunks.items()
     }
     estimators = {name: build_estimator(name, config, streams, trunks) for name in config.estimators}
@@ -142,7 +142,13 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner.check(streams[ACTION])
     facts = {
         name: EstimatorFacts(
-            e.family, config.estimators[name].trunk, e.processes, e.past, dict(e.reads), dict(e.exposes)
+            e.family,
+            config.estimators[name].trunk,
+            e.processes,
+            e.past,
+            dict(e.reads),
+            dict(e.exposes),
+            any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
         )
         for name, e in estimators.items()
     }

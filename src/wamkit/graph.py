@@ -62,7 +62,10 @@ class WamStatus:
 
 @dataclass(frozen=True)
 class EstimatorFacts:
-    """What the graph needs to know of an estimator: see :class:`wamkit.protocols.Estimator` for the fields."""
+    """What the graph needs to know of an estimator: see :class:`wamkit.protocols.Estimator` for the fields.
+
+    ``language`` is that of its trunk.
+    """
 
     family: Family
     trunk: str | None
@@ -70,6 +73,7 @@ class EstimatorFacts:
     past: int = 0
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exposes: Mapping[str, Exposure] = field(default_factory=dict)
+    language: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,14 +217,19 @@ class FactorGraph:
         return "Joint generation" if "trains" in self.wam().paths else "Direct"
 
     def backbone(self) -> str:
-        """The family that predicts; ``Hybrid`` when two processes share one trunk (eqs. 30, 31)."""
+        """The family that predicts; ``Hybrid`` when two processes share one trunk (eqs. 30, 31).
+
+        One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys and values (eq. 32).
+        """
         futures, actions = self.of_role("future"), self.of_role("action")
         used = {f.estimator for f in self.factors if set(f.generates) & (futures | actions)}
+        leading = futures or actions
+        names = sorted({self.factor_of(stream).estimator for stream in leading})
+        if any(self.estimators[n].language and self.estimators[n].processes == 1 for n in names):
+            return "LLM/VLM"
         trunks = [self.estimators[name].trunk for name in used if self.estimators[name].trunk is not None]
         if len(trunks) > len(set(trunks)):
             return "Hybrid"
-        leading = futures or actions
-        names = sorted({self.factor_of(stream).estimator for stream in leading})
         if any(self.estimators[n].past and self.estimators[n].family == "diffusion" for n in names):
             return "AR / Diffusion"
         if any(self.estimators[name].processes > 1 for name in used):

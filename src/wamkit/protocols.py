@@ -157,10 +157,17 @@ class Trunk(nn.Module, ABC):
     Attributes:
         width: features per token.
         depth: number of layers.
+        language: whether it is a language model, alone or with vision, that was not made for robots (eq. 32).
     """
 
     width: int
     depth: int
+    language: bool = False
+
+    @property
+    def context_width(self) -> int:
+        """Features per context token, where they differ from those of a stream's tokens."""
+        return self.width
 
     @abstractmethod
     def forward(
