@@ -9,6 +9,7 @@ from wamkit.controllers.base import (
     Plan,
     Seen,
     Spend,
+    Subgoal,
     ValueArray,
 )
 from wamkit.controllers.cost import chunk_cost, feasible, open_loop_cost, single_step_cost
@@ -18,6 +19,7 @@ from wamkit.controllers.periodic import Chunked, Early, OpenLoop, Periodic, Sing
 from wamkit.controllers.phase_trigger import PhaseTrigger
 from wamkit.controllers.progress_gate import ProgressGate
 from wamkit.controllers.slow_fast import SlowFast
+from wamkit.controllers.subgoal_refresh import SubgoalRefresh
 from wamkit.controllers.verifier_replan import VerifierReplan
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "SingleStep",
     "SlowFast",
     "Spend",
+    "Subgoal",
+    "SubgoalRefresh",
     "ValueArray",
     "VerifierReplan",
     "chunk_cost",

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from wamkit.controllers import ActionArray, Controller, Seen, Spend, ValueArray
+from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
 from wamkit.evaluation.episodes import (
     Block,
@@ -121,6 +122,8 @@ class PolicyPilot(Pilot):
         controller.check(policy.action_spec.mode, self.perceived.offsets if self.perceived else ())
         if policy.window.past_actions:
             controller.check_past(policy.window.past_actions, policy.window.horizon)
+        if controller.supplies is not None:
+            policy.check_given(controller.supplies)
         if self.perceived and budget.future is False:
             raise ConfigError(
                 f"the controller compares predictions of stream {controller.compares!r} with what is seen, and the "
@@ -144,6 +147,7 @@ class PolicyPilot(Pilot):
         """See :meth:`Pilot.decide`."""
         if self.controller.watches:
             self._watch(runs)
+        self.supply(runs)
         alike: dict[tuple[Hashable, Spend], list[Run]] = {}
         for run in runs:
             if run.status is None and self.controller.wants_call(run.controller):
@@ -152,6 +156,33 @@ class PolicyPilot(Pilot):
         for (_, spend), rows in alike.items():
             self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
+
+    def supply(self, runs: Sequence[Run]) -> None:
+        """Let the generator of the supplied stream answer every run that starts it at this tick."""
+        for run in runs:
+            if run.status is None and self.controller.wants_subgoal(run.controller):
+                values = attempt(lambda run=run: self._generate(run))  # type: ignore[misc]
+                if isinstance(values, Failed):
+                    run.fail(values.traceback)
+                else:
+                    run.controller = self.controller.supply(run.controller, values)
+
+    def _generate(self, run: Run) -> ValueArray:
+        """One run's values of the supplied stream; its noise differs from that of every call of the policy."""
+        assert self.controller.supplies is not None
+        observation = observe([run], self.policy.window, self.policy.action_spec.width, self.senses)
+        seeds = [row_seed(run.plan.seed, -1 - run.tick)]
+        values = self.policy.generate(observation, run.state, self.controller.supplies, self.budget, seeds)
+        made: ValueArray = values[0].cpu().numpy()
+        return made
+
+    def _given(self, runs: Sequence[Run]) -> dict[str, dict[str, Tensor]]:
+        """The argument ``given`` of a call, where the controller supplies a stream."""
+        values = [self.controller.given(run.controller) for run in runs]
+        there = [value for value in values if value is not None]
+        if self.controller.supplies is None or not there:
+            return {}
+        return {"given": {self.controller.supplies: torch.from_numpy(np.stack(there))}}
 
     def _budget(self, spend: Spend) -> Budget:
         return dataclasses.replace(self.budget, **spend.changes())
@@ -198,7 +229,7 @@ class PolicyPilot(Pilot):
         synchronise(self.device)
         start = time.perf_counter()
         with torch.no_grad():
-            forecast, state = self.policy.forecast(observation, state, budget, seeds)
+            forecast, state = self.policy.forecast(observation, state, budget, seeds, **self._given(runs))
         self.device = forecast.action.device
         synchronise(self.device)
         ms = (time.perf_counter() - start) * 1000
@@ -233,11 +264,14 @@ class PolicyPilot(Pilot):
             else:
                 run.fail(f"the policy's actions are not finite at tick {run.tick}, call {run.calls}")
 
+    def _due(self, state: ControllerState) -> bool:
+        return self.controller.wants_call(state) or self.controller.wants_subgoal(state)
+
     def _block(self, run: Run) -> Block:
         """Drain the controller until it wants a call or the episode's ticks run out."""
         actions: list[ActionArray] = []
         most = min(self.max_ticks - run.tick, 1 if self.controller.watches else self.max_ticks)
-        while len(actions) < most and not self.controller.wants_call(run.controller):
+        while len(actions) < most and not self._due(run.controller):
             action, run.controller = self.controller.next(run.controller)
             actions.append(action)
         raw = np.stack(actions)
