@@ -4,6 +4,7 @@ from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfi
 from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
+from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
 from wamkit.substrates.normals import NormalMap, NormalMapConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.optical_flow import OpticalFlow, OpticalFlowConfig
@@ -14,6 +15,14 @@ from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
 from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
 from wamkit.substrates.quantized import Quantized, QuantizedConfig
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
+from wamkit.substrates.teachers import (
+    PretrainedTeacher,
+    PretrainedTeacherConfig,
+    SelfTrained,
+    SelfTrainedConfig,
+    Teacher,
+    TeacherConfig,
+)
 from wamkit.substrates.vae import VAE, VAEConfig
 from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfig
 
@@ -30,6 +39,8 @@ __all__ = [
     "EmaFeatureConfig",
     "Heatmap",
     "HeatmapConfig",
+    "MotionVectors",
+    "MotionVectorsConfig",
     "NormalMap",
     "NormalMapConfig",
     "ObjectFlow",
@@ -48,6 +59,8 @@ __all__ = [
     "PolylineConfig",
     "PoseStream",
     "PoseStreamConfig",
+    "PretrainedTeacher",
+    "PretrainedTeacherConfig",
     "Proprioception",
     "ProprioceptionConfig",
     "Quantized",
@@ -55,6 +68,10 @@ __all__ = [
     "RGBDConfig",
     "Segmentation",
     "SegmentationConfig",
+    "SelfTrained",
+    "SelfTrainedConfig",
+    "Teacher",
+    "TeacherConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
     "Tracks",
