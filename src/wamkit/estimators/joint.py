@@ -93,6 +93,7 @@ def cut(cache: Cache, start: int, stop: int, hidden: Tensor) -> Cache:
         values=tuple(v[:, :, start:stop] for v in cache.values),
         pad=cache.pad[:, start:stop] | hidden[:, None],
         times=cache.times[:, start:stop],
+        owner=None if cache.owner is None else cache.owner[:, start:stop],
     )
 
 
