@@ -14,6 +14,7 @@ from wamkit.controllers.base import (
 )
 from wamkit.controllers.cost import chunk_cost, feasible, open_loop_cost, single_step_cost
 from wamkit.controllers.interactive import Interactive
+from wamkit.controllers.online_adapt import OnlineAdapt
 from wamkit.controllers.overlap import Overlap
 from wamkit.controllers.periodic import Chunked, Early, OpenLoop, Periodic, SingleStep
 from wamkit.controllers.phase_trigger import PhaseTrigger
@@ -31,6 +32,7 @@ __all__ = [
     "Early",
     "HorizonUse",
     "Interactive",
+    "OnlineAdapt",
     "OpenLoop",
     "Overlap",
     "Periodic",
