@@ -9,6 +9,7 @@ from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsC
 from wamkit.estimators.jacobian_dynamics import JacobianDynamics, JacobianDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
 from wamkit.estimators.next_scale import NextScale, NextScaleConfig
+from wamkit.estimators.paced import Paced, PacedConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
@@ -33,6 +34,8 @@ __all__ = [
     "LatentActionConfig",
     "NextScale",
     "NextScaleConfig",
+    "Paced",
+    "PacedConfig",
     "Proposer",
     "ProposerConfig",
     "Regressor",
