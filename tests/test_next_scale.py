@@ -158,7 +158,7 @@ def test_both_modes_of_a_whole_are_recovered_and_never_mixed() -> None:
     ramp = torch.tensor([0.7, 0.9, 1.1, 1.3])[:, None]
     model = build((spec,), steps=16).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    for _ in range(500):
+    for _ in range(350):
         sign = torch.randint(2, (64, 1, 1, 1)).float() * 2 - 1
         target = {"future": Target(sign * ramp, torch.zeros(64, 1, dtype=torch.bool))}
         loss = model.loss(["future"], Call(model.trunk.empty(64, 1), {}, (), 64), target, None).terms[
