@@ -24,6 +24,7 @@ from wamkit.substrates.teachers import (
     TeacherConfig,
 )
 from wamkit.substrates.vae import VAE, VAEConfig
+from wamkit.substrates.vlm_token import VlmToken, VlmTokenConfig
 from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfig
 
 __all__ = [
@@ -77,6 +78,8 @@ __all__ = [
     "Tracks",
     "TracksConfig",
     "VAEConfig",
+    "VlmToken",
+    "VlmTokenConfig",
     "Wrench",
     "WrenchConfig",
 ]
