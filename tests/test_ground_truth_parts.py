@@ -34,10 +34,12 @@ from wamkit.substrates import (
     PixelsConfig,
     PolylineConfig,
     PoseStreamConfig,
+    ProgressConfig,
     RGBDConfig,
     SegmentationConfig,
     TracksConfig,
     VAEConfig,
+    ValueConfig,
     WrenchConfig,
 )
 from wamkit.training import TrainConfig, train
@@ -53,6 +55,8 @@ SUBSTRATES: dict[str, SubstrateConfig] = {
     "contact": ContactConfig(),
     "depth_map": DepthMapConfig(grid=4),
     "heatmap": HeatmapConfig(grid=8),
+    "heatmap of contact": HeatmapConfig(grid=8, where="contact"),
+    "heatmap worth its value": HeatmapConfig(grid=8, where="object", discount=0.98),
     "motion_vectors": MotionVectorsConfig(),
     "normal_map": NormalMapConfig(grid=4),
     "object_flow": ObjectFlowConfig(grid=4),
@@ -60,11 +64,13 @@ SUBSTRATES: dict[str, SubstrateConfig] = {
     "polyline": PolylineConfig(),
     "polyline of a view": PolylineConfig(camera="scene"),
     "pose_stream": PoseStreamConfig(),
+    "progress": ProgressConfig(),
     "rgbd": RGBDConfig(codec=PatchPCAConfig(16, 8)),
     "rgbd with normals": RGBDConfig(codec=PatchPCAConfig(16, 8), normals=True),
     "segmentation": SegmentationConfig(grid=4),
     "tracks": TracksConfig(points=4),
     "vae": PixelLatentConfig(VAEConfig(patch=8, features=4, channels=8, steps=3)),
+    "value": ValueConfig(),
     "wrench": WrenchConfig(),
 }
 

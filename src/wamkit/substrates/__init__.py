@@ -2,6 +2,7 @@
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
 from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
+from wamkit.substrates.episode_progress import Progress, ProgressConfig, Value, ValueConfig
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
 from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
@@ -62,6 +63,8 @@ __all__ = [
     "PoseStreamConfig",
     "PretrainedTeacher",
     "PretrainedTeacherConfig",
+    "Progress",
+    "ProgressConfig",
     "Proprioception",
     "ProprioceptionConfig",
     "Quantized",
@@ -78,6 +81,8 @@ __all__ = [
     "Tracks",
     "TracksConfig",
     "VAEConfig",
+    "Value",
+    "ValueConfig",
     "VlmToken",
     "VlmTokenConfig",
     "Wrench",
