@@ -74,3 +74,12 @@ class CountingEnv(SimulatedEnv):
 
     def _extras(self) -> dict[str, NDArray[Any]]:
         return {}
+
+
+@dataclass(frozen=True)
+class DyingConfig(CountingConfig):
+    """A world that kills its process while it is built."""
+
+    def build(self) -> SimulatedEnv:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
-from broken_worlds import CountingConfig
+from broken_worlds import CountingConfig, DyingConfig
 
 from wamkit.controllers import Chunked, Controller
 from wamkit.envs import EVALUATION_SEEDS_FROM, EnvConfig, VectorEnv
@@ -73,6 +75,36 @@ def test_an_evaluation_goes_on_when_a_worker_is_killed(
     for episode in broken:
         assert word in str(episode.error)
     assert {(e.status, e.ticks) for e in episodes if e not in broken} == {("timeout", 6)}
+
+
+def test_episodes_that_have_not_begun_are_started_in_the_next_worker() -> None:
+    configs = [CountingConfig(what="die", at=0, seeds=(7,))] * 3
+    with VectorEnv(configs, workers=1, timeout_s=30) as env:
+        for slot in range(3):
+            env.reset_async(slot, 7 if slot == 0 else slot)
+        env.wait(range(3))
+        env.step_async(0, torch.ones(1, 1).numpy())  # the worker dies here
+        env.reset_async(1, 5)  # and never gets to this
+        steps = env.wait([0, 1])
+        assert "SIGKILL" in str(steps[0].error)
+        assert steps[1].error is None
+        assert steps[1].observations[0]["state"][2] == 5
+        env.step_async(2, torch.ones(1, 1).numpy())
+        assert "was lost with it" in str(env.wait([2])[2].error)
+        (pid,) = env.worker_pids
+        os.kill(pid, signal.SIGKILL)  # while nobody asks it for anything
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        env.reset_async(0, 3)
+        assert env.wait([0])[0].observations[0]["state"][2] == 3
+
+
+def test_a_reset_that_kills_its_worker_is_an_error_and_not_tried_again() -> None:
+    with VectorEnv([CountingConfig()] * 2, workers=1, timeout_s=30) as env:
+        env.reset_async(0, 0, config=DyingConfig())
+        env.reset_async(1, 4)
+        steps = env.wait([0, 1])
+        assert "SIGKILL" in str(steps[0].error)
+        assert steps[1].observations[0]["state"][2] == 4
 
 
 def test_the_traceback_of_a_crash_is_kept() -> None:
