@@ -53,8 +53,11 @@ def pin(config: Any, part: str, library: Literal["transformers", "diffusers"] = 
     known = json.loads(config.architecture) if config.architecture else {}
     if not config.model or known.get("model") == config.model:
         return
-    read = read_transformers if library == "transformers" else read_diffusers
-    facts = {"model": config.model, **read(config.model, part)}
+    if library == "transformers":
+        found = read_transformers(config.model, part)
+    else:
+        found = read_diffusers(config.model, config.subfolder, part)
+    facts = {"model": config.model, **found}
     object.__setattr__(config, "architecture", json.dumps(facts, sort_keys=True))
 
 
@@ -86,13 +89,14 @@ def read_transformers(model: str, part: str) -> dict[str, Any]:
     return {"config": json.loads(json.dumps(config, default=str)), "pictures": pictures}
 
 
-def read_diffusers(model: str, part: str) -> dict[str, Any]:
-    """The config of an auto-encoder, as plain values."""
+def read_diffusers(model: str, subfolder: str, part: str) -> dict[str, Any]:
+    """The config of a model, as plain values."""
     diffusers = import_extra("diffusers")
     try:
-        return {"config": dict(diffusers.AutoModel.load_config(model))}
+        config = diffusers.AutoModel.load_config(model, subfolder=subfolder or None)
     except (OSError, ValueError) as error:
         raise unreadable(part, model, error) from error
+    return {"config": json.loads(json.dumps(dict(config), default=str))}
 
 
 def packed(tool: Any) -> Tensor:

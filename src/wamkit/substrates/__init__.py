@@ -13,6 +13,7 @@ from wamkit.substrates.pixel_latent import PixelLatent, PixelLatentConfig
 from wamkit.substrates.pixels import RGBD, Pixels, PixelsConfig, RGBDConfig
 from wamkit.substrates.polyline import Polyline, PolylineConfig
 from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
+from wamkit.substrates.pretrained_codec import PretrainedCodec, PretrainedCodecConfig
 from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
 from wamkit.substrates.quantized import Quantized, QuantizedConfig
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
@@ -61,6 +62,8 @@ __all__ = [
     "PolylineConfig",
     "PoseStream",
     "PoseStreamConfig",
+    "PretrainedCodec",
+    "PretrainedCodecConfig",
     "PretrainedTeacher",
     "PretrainedTeacherConfig",
     "Progress",
