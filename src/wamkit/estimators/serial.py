@@ -73,7 +73,13 @@ class Serial(Estimator):
         return stream
 
     def order(self, names: Sequence[str]) -> list[Piece]:
-        """The declared order of the serialised stream, as pieces."""
+        """The declared order of the serialised stream, as pieces; raises :class:`ConfigError` on any other order."""
+        declared = [name for name in self.outputs if name in names]
+        if list(names) != declared:
+            raise ConfigError(
+                f"an interleaved stream of {list(names)} cannot be read or written: the factor declares {declared} of "
+                f"{list(self.outputs)}. Keep the factor's order."
+            )
         pieces = []
         for i in range(self.segments):
             for name in names:
