@@ -185,7 +185,7 @@ def train(config: DesignConfig, data: DataSpec, windows: Reaching, steps: int) -
     optimizer = OptimConfig(lr=3e-3, warmup=10).build(model)
     rng = np.random.default_rng(0)
     for _ in range(steps):
-        loss = model.loss(windows.windows(rng.integers(300, size=64), model.training_window)).total
+        loss = model.loss(windows.windows(rng.integers(300, size=48), model.training_window)).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -200,7 +200,7 @@ def pixels_off(one: Tensor, two: Tensor) -> float:
 @pytest.mark.parametrize("writer", ["autoregressor", "unmasker"])
 def test_tokens_decode_to_the_next_stage_and_the_action_listens(writer: str, data: DataSpec) -> None:
     windows = Reaching()
-    model = train(design(writer), spec_of(data), windows, 150)
+    model = train(design(writer), spec_of(data), windows, 120)
     rows = list(range(305, 385, 4))
     seen = acting_observation(windows, rows, model.window)
     truth = model.targets(windows.windows(np.array(rows), model.training_window))["future"].values

@@ -84,7 +84,10 @@ class FeatureTapConfig(EstimatorConfig):
 
 @final
 class Listener(Trunk):
-    """A trunk as another one, that hands out the hidden state of one layer at one evaluation of one stream."""
+    """A trunk as another one, that hands out the hidden state of one layer at one evaluation of one stream.
+
+    It remembers what it listens to from one :meth:`reset` to the next, so one call at a time.
+    """
 
     def __init__(self, trunk: Trunk, future: StreamSpec, layer: int) -> None:
         super().__init__()

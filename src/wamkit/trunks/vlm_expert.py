@@ -98,6 +98,10 @@ class LanguageModel(nn.Module):
         self.heads = int(getattr(settings, "num_attention_heads", 0))
         self.kinds = list(getattr(settings, "layer_types", None) or [""] * self.depth)
         self.rotary = getattr(self.decoder, "rotary_emb", None)
+        turns = inspect.signature(self.rotary.forward).parameters if self.rotary is not None else {}
+        self.turns_by_kind = (
+            "layer_type" in turns
+        )  # some models turn their global layers otherwise than their local
         self.frozen = config.learning == "frozen"
         self.decoder.requires_grad_(not self.frozen)
         self.train(False)
@@ -159,9 +163,8 @@ class LanguageModel(nn.Module):
         if self.rotary is None:
             return x
         where = torch.full((1, 1), place, device=x.device)
-        kind = {"layer_type": self.kinds[layer]}
-        takes_kind = "layer_type" in inspect.signature(self.rotary.forward).parameters
-        cos, sin = self.rotary(x, where, **kind) if takes_kind else self.rotary(x, where)
+        kind = {"layer_type": self.kinds[layer]} if self.turns_by_kind else {}
+        cos, sin = self.rotary(x, where, **kind)
         width = cos.shape[-1]
         turned, rest = x[..., :width], x[..., width:]
         first, second = turned.chunk(2, dim=-1)
