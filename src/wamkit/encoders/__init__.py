@@ -1,5 +1,6 @@
 """Encoders: observation -> context tokens."""
 
+from wamkit.encoders.audio import AudioConfig, AudioEncoder
 from wamkit.encoders.body_sensors import BodySensorEncoder, BodySensorsConfig
 from wamkit.encoders.depth import DepthConfig, DepthEncoder
 from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
@@ -8,10 +9,13 @@ from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
 from wamkit.encoders.state import StateConfig, StateEncoder
+from wamkit.encoders.tactile_image import TactileImageConfig, TactileImageEncoder
 from wamkit.encoders.vision_language_model import VisionLanguageModelConfig, VisionLanguageModelEncoder
 from wamkit.encoders.vision_model import VisionModelConfig, VisionModelEncoder
 
 __all__ = [
+    "AudioConfig",
+    "AudioEncoder",
     "BodySensorEncoder",
     "BodySensorsConfig",
     "DepthConfig",
@@ -28,6 +32,8 @@ __all__ = [
     "LanguageModelEncoder",
     "StateConfig",
     "StateEncoder",
+    "TactileImageConfig",
+    "TactileImageEncoder",
     "VisionLanguageModelConfig",
     "VisionLanguageModelEncoder",
     "VisionModelConfig",

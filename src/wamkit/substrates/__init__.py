@@ -16,6 +16,12 @@ from wamkit.substrates.pose_stream import PoseStream, PoseStreamConfig
 from wamkit.substrates.pretrained_codec import PretrainedCodec, PretrainedCodecConfig
 from wamkit.substrates.proprioception import Proprioception, ProprioceptionConfig
 from wamkit.substrates.quantized import Quantized, QuantizedConfig
+from wamkit.substrates.sensor_picture import (
+    AudioFuture,
+    AudioFutureConfig,
+    TactileFuture,
+    TactileFutureConfig,
+)
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
 from wamkit.substrates.teachers import (
     PretrainedTeacher,
@@ -32,6 +38,8 @@ from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfi
 __all__ = [
     "RGBD",
     "VAE",
+    "AudioFuture",
+    "AudioFutureConfig",
     "Codec",
     "CodecConfig",
     "Contact",
@@ -77,6 +85,8 @@ __all__ = [
     "SegmentationConfig",
     "SelfTrained",
     "SelfTrainedConfig",
+    "TactileFuture",
+    "TactileFutureConfig",
     "Teacher",
     "TeacherConfig",
     "TeacherFeature",
