@@ -8,6 +8,7 @@ from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
+from wamkit.encoders.region import RegionConfig, RegionEncoder
 from wamkit.encoders.state import StateConfig, StateEncoder
 from wamkit.encoders.tactile_image import TactileImageConfig, TactileImageEncoder
 from wamkit.encoders.vision_language_model import VisionLanguageModelConfig, VisionLanguageModelEncoder
@@ -30,6 +31,8 @@ __all__ = [
     "InstructionEncoder",
     "LanguageModelConfig",
     "LanguageModelEncoder",
+    "RegionConfig",
+    "RegionEncoder",
     "StateConfig",
     "StateEncoder",
     "TactileImageConfig",
