@@ -10,8 +10,9 @@ from torch import Tensor
 
 from support import data_spec
 from wamkit.protocols import DataSpec
+from wamkit.rotations import from_quaternion
 from wamkit.specs import CameraSpec, ObservationSpec
-from wamkit.substrates.rigid import pixel_centres, rays, rotation, to_world
+from wamkit.substrates.rigid import pixel_centres, rays, to_world
 from wamkit.types import Observation
 
 SIDE = 32  # pixels
@@ -38,7 +39,7 @@ def render(plates: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
     depth, index = -camera[2] / world[:, 2], torch.zeros(SIDE * SIDE, dtype=torch.uint8)
     for k, plate in enumerate(plates):
         reach = (plate[2] - camera[2]) / world[:, 2]
-        local = (camera[:3] + reach[:, None] * world - plate[:3]) @ rotation(plate[3:])
+        local = (camera[:3] + reach[:, None] * world - plate[:3]) @ from_quaternion(plate[3:])
         hit = (local[:, :2].abs() <= HALF).all(dim=1) & (reach < depth)
         depth, index = torch.where(hit, reach, depth), torch.where(hit, k + 1, index).to(torch.uint8)
     return depth.view(SIDE, SIDE), index.view(SIDE, SIDE)

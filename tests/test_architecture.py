@@ -22,7 +22,18 @@ ROOT = Path(wamkit.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
-CONTRACT = {"cache", "calls", "errors", "protocols", "specs", "streams", "transforms", "types"}
+CONTRACT = {
+    "cache",
+    "calls",
+    "errors",
+    "pretrained",
+    "protocols",
+    "rotations",
+    "specs",
+    "streams",
+    "transforms",
+    "types",
+}
 ROOMS = (
     "encoders",
     "substrates",

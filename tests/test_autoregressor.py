@@ -90,6 +90,16 @@ def test_segments_interleave_the_streams_in_the_declared_order() -> None:
     assert model.serialize(values, BOTH).tolist() == [expected]
 
 
+def test_another_order_than_the_declared_one_is_refused() -> None:
+    model = build()
+    sequence = model.serialize(
+        {"action": torch.zeros(1, 4, 2).long(), "future": torch.ones(1, 2, 3).long()}, BOTH
+    )
+    for names in (BOTH[::-1], ["action", "action"], ["action", "reward"]):
+        with pytest.raises(ConfigError, match=r"factor declares \['action'.*Keep the factor's order"):
+            model.parse(sequence, names)
+
+
 # ------------------------------------------------------------------------------------------------- causality
 
 

@@ -49,7 +49,7 @@ def test_the_loss_is_the_mean_over_heads_of_what_each_foresees() -> None:
     model, values = build(3), data()
     sequence = model.serialize(values, BOTH)
     slots = [(p.stream, i) for p, n in zip(model.order(BOTH), (4, 3, 4, 3), strict=True) for i in range(n)]
-    hidden = model._hidden(values, BOTH, call(model, 3))
+    hidden = model.hidden(values, BOTH, call(model, 3))
     expected: dict[str, list[Tensor]] = {name: [] for name in BOTH}
     for at in range(TOTAL):
         for distance in range(min(3, at + 1)):
@@ -94,7 +94,7 @@ def test_no_head_sees_the_elements_that_it_foresees(j: int) -> None:
     edited = model.parse(sequence, BOTH)
     with torch.no_grad():
         c = call(model, 3)
-        before, after = model._hidden(values, BOTH, c), model._hidden(edited, BOTH, c)
+        before, after = model.hidden(values, BOTH, c), model.hidden(edited, BOTH, c)
         for distance in range(3):
             pairs = zip(
                 model.foresee(before, BOTH, distance), model.foresee(after, BOTH, distance), strict=True
@@ -114,7 +114,7 @@ def test_every_head_learns_its_distance() -> None:
         sum(loss(model, values).values()).backward()  # type: ignore[union-attr]
         optimizer.step()
     with torch.no_grad():
-        hidden = model._hidden(values, BOTH, call(model, rows))
+        hidden = model.hidden(values, BOTH, call(model, rows))
         for distance in range(3):
             best = torch.cat([x.argmax(dim=-1) for x in model.foresee(hidden, BOTH, distance)], dim=1)
             right = (best == sequence)[:, 1 + distance :].float().mean()

@@ -15,6 +15,7 @@ from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.design import Design
 from wamkit.errors import ConfigError
+from wamkit.estimators.joint import Reads, run_joint
 from wamkit.trunks import Mixture, MixtureConfig, Transformer, TransformerConfig
 from wamkit.types import Budget
 from wamkit.zoo import recipe
@@ -183,6 +184,19 @@ def test_every_layer_of_a_bridge_reads_the_same_layer_of_the_other_expert() -> N
     both[3:] = blocked
     apart, _ = model(torch.randn(1, 5, 16), attend=both, layout=[VIDEO, ACT])
     assert apart.isfinite().all()  # a bridge with nothing to read
+
+
+@torch.no_grad()
+def test_streams_of_two_experts_that_read_each_other_one_way_keep_their_experts() -> None:
+    """What goes first is kept for the others as what it is: a video that the action expert may not read."""
+    model = trunk(reads={"act": ("context",), "video": ("context",)})
+    streams = Reads(("future", "action"), {"future": ()}, "test")
+    cache = model(torch.randn(2, 4, 16))[1]
+    tokens = {"future": torch.randn(2, 3, 16), "action": torch.randn(2, 2, 16)}
+    shown = dict.fromkeys(tokens, torch.zeros(2, dtype=torch.bool))
+    one = run_joint(model, streams, tokens, shown, cache, None)["action"]
+    two = run_joint(model, streams, {**tokens, "future": tokens["future"] + 1}, shown, cache, None)["action"]
+    assert torch.equal(one, two)
 
 
 # -------------------------------------------------------------------------------------------------- in a design

@@ -17,15 +17,13 @@ from scenes import ABOVE, ASLANT, SIDE, look, pose, scene_spec
 from wamkit.envs.base import SimulatedEnv
 from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec
+from wamkit.rotations import from_quaternion, from_six_d, six_d
 from wamkit.substrates import ObjectFlowConfig, PolylineConfig, PoseStreamConfig, TracksConfig
 from wamkit.substrates.rigid import (
-    from_six_d,
     moved,
     pixel_centres,
     project,
-    rotation,
     seen,
-    six_d,
     unproject,
 )
 from wamkit.types import Observation
@@ -43,16 +41,16 @@ def points(seed: int, count: int = 6) -> Tensor:
 
 
 def test_a_quarter_turn_about_z() -> None:
-    quarter = rotation(torch.tensor([math.sqrt(0.5), 0, 0, math.sqrt(0.5)]))
+    quarter = from_quaternion(torch.tensor([math.sqrt(0.5), 0, 0, math.sqrt(0.5)]))
     torch.testing.assert_close(quarter @ torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]))
-    assert torch.equal(rotation(torch.zeros(4)), torch.eye(3))
+    assert torch.equal(from_quaternion(torch.zeros(4)), torch.eye(3))
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 9999))
 def test_rotations_are_rotations_and_six_d_keeps_them(seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
-    matrix = rotation(torch.randn(4, generator=g))
+    matrix = from_quaternion(torch.randn(4, generator=g))
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(3), atol=1e-5, rtol=0)
     assert torch.linalg.det(matrix).item() == pytest.approx(1.0, abs=1e-5)
     torch.testing.assert_close(from_six_d(six_d(matrix)), matrix, atol=1e-5, rtol=0)
@@ -204,7 +202,7 @@ def test_what_slides_under_a_cover_is_flagged_and_its_motion_is_still_true() -> 
 def test_tracked_points_lie_on_the_object_and_are_spread_over_it() -> None:
     now = look([NOW], camera=ASLANT)
     values = TracksConfig(points=16).build(DATA).encode(now, now)[0, 0]
-    body = values[:, :3] * 0.1 @ rotation(NOW[3:])
+    body = values[:, :3] * 0.1 @ from_quaternion(NOW[3:])
     assert body[:, 2].abs().max() < 1e-5
     assert body[:, :2].abs().max() < 0.15 + 1e-5
     assert body[:, :2].std(dim=0).min() > 0.04

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wamkit.actions.poses import Frame, PoseLayout
-from wamkit.actions.rotation import FORMS, SIZES, Form, convert, matrix_from_6d
 from wamkit.errors import SpecError
+from wamkit.rotations import FORMS, SIZES, Form, convert, from_six_d
 from wamkit.specs import ActionSpec
 
 forms = st.sampled_from(FORMS)
@@ -54,7 +54,7 @@ def test_conversions_keep_the_rotation(source: Form, target: Form, seed: int) ->
 def test_any_6d_values_are_a_rotation_and_pass_gradients(seed: int) -> None:
     raw = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     raw.requires_grad_()
-    turn = matrix_from_6d(raw)
+    turn = from_six_d(raw)
     torch.testing.assert_close(turn @ turn.mT, torch.eye(3, dtype=torch.float64).expand(5, 3, 3))
     torch.testing.assert_close(torch.linalg.det(turn), torch.ones(5, dtype=torch.float64))
     turn[:, 0, 1].sum().backward()

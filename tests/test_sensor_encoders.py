@@ -13,7 +13,8 @@ from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalIm
 from wamkit.encoders.depth import Frame, turned
 from wamkit.errors import ConfigError, SpecError
 from wamkit.protocols import Encoder, EncoderConfig
-from wamkit.substrates.rigid import moved, rotation
+from wamkit.rotations import from_quaternion
+from wamkit.substrates.rigid import moved
 from wamkit.types import Observation, WindowSpec
 
 DATA = scene_spec()
@@ -137,7 +138,7 @@ def test_world_points_lie_on_the_scene_whatever_the_camera(camera: Tensor) -> No
     on_plate = height > 0.1
     assert 8 < on_plate.sum() < 128
     torch.testing.assert_close(height, on_plate * 0.2, atol=1e-5, rtol=0)
-    local = (points[on_plate] - PLATE[:3]) @ rotation(PLATE[3:])
+    local = (points[on_plate] - PLATE[:3]) @ from_quaternion(PLATE[3:])
     assert local[:, :2].abs().max() < HALF + 1e-5
 
 
@@ -196,7 +197,7 @@ def test_the_fallback_stands_in_exactly_where_depth_is_missing() -> None:
 def test_quaternions_turn_points_as_matrices_do() -> None:
     g = torch.Generator().manual_seed(0)
     points, q = torch.randn(2, 3, 4, 5, 3, generator=g), torch.randn(2, 3, 4, generator=g)
-    expected = torch.einsum("btij,btnmj->btnmi", rotation(q), points)
+    expected = torch.einsum("btij,btnmj->btnmi", from_quaternion(q), points)
     torch.testing.assert_close(turned(points, q), expected, atol=1e-5, rtol=0)
 
 

@@ -24,7 +24,7 @@ from wamkit.substrates import (
     ProprioceptionConfig,
     TeacherFeatureConfig,
 )
-from wamkit.substrates.teacher_feature import vicreg
+from wamkit.substrates.teachers import vicreg
 from wamkit.training import OptimConfig
 from wamkit.types import WindowSpec
 from wamkit.zoo import recipe

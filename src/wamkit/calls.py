@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,14 @@ class Call:
     carry: Any
     rows: int
     guide: Guide | None = None
+
+
+class Revises(ABC):
+    """What an estimator adds to its contract when its streams can be refined in turns (`Budget.rounds`)."""
+
+    @abstractmethod
+    def revisable(self, outputs: Sequence[str]) -> bool:
+        """Whether each of ``outputs`` can be generated again with the others given, and reads them then."""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from wamkit.protocols import (
     SubstrateConfig,
     TrunkConfig,
 )
-from wamkit.substrates import CodecConfig
+from wamkit.substrates import CodecConfig, TeacherConfig
 from wamkit.zoo import RECIPES
 
 KINDS: Mapping[str, Any] = {
     "encoder": EncoderConfig,
     "substrate": SubstrateConfig,
     "codec": CodecConfig,
+    "teacher": TeacherConfig,
     "action": ActionConfig,
     "trunk": TrunkConfig,
     "estimator": EstimatorConfig,

@@ -65,6 +65,8 @@ class DesignConfig:
         futures: future stream name -> substrate and offsets.
         goals: goal stream name -> substrate. A goal is the last observation of the episode.
         states: state stream name -> features. A state is inferred, no data shows it.
+        taps: state stream name -> future. It is a hidden state of the network that generates this future, with a
+            token for every token of the future and the features of the network's trunk (survey eq. 14).
         action: representation of the action stream, which is always called ``action``.
         trunks: name -> trunk.
         estimators: name -> estimator.
@@ -84,6 +86,7 @@ class DesignConfig:
     futures: dict[str, FutureConfig] = field(default_factory=dict)
     goals: dict[str, str] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
+    taps: dict[str, str] = field(default_factory=dict)
     action: ActionConfig = field(default_factory=ChunkConfig)
     trunks: dict[str, TrunkConfig] = field(default_factory=lambda: {"main": TransformerConfig()})
     estimators: dict[str, EstimatorConfig] = field(default_factory=dict)
@@ -124,18 +127,29 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         for substrate in substrates.values():
             substrate.bind(encoders, data)
     action = config.action.build(data, config.horizon)
-    streams = build_streams(config, substrates, action)
     trunks = {name: c.build() for name, c in config.trunks.items()}
+    streams = build_streams(config, substrates, action, trunks)
     context: dict[str, nn.Module] = {
-        name: nn.Identity() if t.width == config.width else nn.Linear(config.width, t.width)
+        name: nn.Identity() if t.context_width == config.width else nn.Linear(config.width, t.context_width)
         for name, t in trunks.items()
     }
     estimators = {name: build_estimator(name, config, streams, trunks) for name in config.estimators}
+    for tap in config.taps:
+        if not any(tap in e.exposes for e in estimators.values()):
+            raise ConfigError(f"tap {tap!r}: its estimator exposes no hidden state. Use 'feature_tap'.")
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
     facts = {
-        name: EstimatorFacts(e.family, config.estimators[name].trunk, e.processes, e.past, dict(e.reads))
+        name: EstimatorFacts(
+            e.family,
+            config.estimators[name].trunk,
+            e.processes,
+            e.past,
+            dict(e.reads),
+            dict(e.exposes),
+            any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
+        )
         for name, e in estimators.items()
     }
     graph = FactorGraph(
@@ -197,7 +211,12 @@ def check_names(config: DesignConfig) -> None:
     for name, future in config.futures.items():
         if not future.offsets or list(future.offsets) != sorted(set(future.offsets)) or future.offsets[0] < 1:
             raise ConfigError(f"future {name!r}: offsets {future.offsets} must be ascending and at least 1")
-    names = [ACTION, *config.futures, *config.goals, *config.states]
+    for name, stream in config.taps.items():
+        if stream not in config.futures:
+            raise ConfigError(
+                f"tap {name!r}: unknown future {stream!r}. {did_you_mean(stream, config.futures)}"
+            )
+    names = [ACTION, *config.futures, *config.goals, *config.states, *config.taps]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two streams are called {name!r}; rename one")
@@ -207,9 +226,12 @@ def check_names(config: DesignConfig) -> None:
 
 
 def build_streams(
-    config: DesignConfig, substrates: Mapping[str, Substrate], action: ActionRepresentation
+    config: DesignConfig,
+    substrates: Mapping[str, Substrate],
+    action: ActionRepresentation,
+    trunks: Mapping[str, Trunk],
 ) -> dict[str, StreamSpec]:
-    """Specs of all streams: futures, goals, states, then the action."""
+    """Specs of all streams: futures, goals, states, taps, then the action."""
     streams = {}
     for name, future in config.futures.items():
         streams[name] = substrates[future.substrate].spec(name, "future", len(future.offsets))
@@ -217,9 +239,25 @@ def build_streams(
         streams[name] = substrates[substrate].spec(name, "goal", 1)
     for name, features in config.states.items():
         streams[name] = StreamSpec(name, "state", 1, 1, features)
+    for name, tapped in config.taps.items():
+        shape, width = streams[tapped], trunks[trunk_of(name, config)].width
+        streams[name] = StreamSpec(name, "state", shape.steps, shape.tokens, width)
     if any(ACTION in factor.generates for factor in config.factors):
         streams[ACTION] = action.spec(ACTION)
     return streams
+
+
+def trunk_of(tap: str, config: DesignConfig) -> str:
+    """Name of the trunk that a tap is read off; raises :class:`ConfigError` when no network can be tapped for it."""
+    future = config.taps[tap]
+    for factor in config.factors:
+        part = config.estimators.get(factor.estimator)
+        if {tap, future} <= set(factor.generates) and part is not None and part.trunk is not None:
+            return part.trunk
+    raise ConfigError(
+        f"tap {tap!r}: no factor generates it together with {future!r} on a trunk. Name both in one factor, with "
+        f"the estimator 'feature_tap'."
+    )
 
 
 def build_estimator(
@@ -240,7 +278,7 @@ def build_estimator(
     part: EstimatorConfig = config.estimators[name]
     trunk = trunks[part.trunk] if part.trunk is not None else None
     if trunk is not None:
-        trunk.check([*outputs, *given])
+        trunk.check([name for name in (*outputs, *given) if name in given or name not in config.taps])
     return part.build(tuple(outputs.values()), tuple(given.values()), trunk)
 
 

@@ -16,10 +16,11 @@ def survey_tuple(design: Design) -> dict[str, str]:
     """The survey's tuple (eq. 37): substrate, coupling, backbone, deployment."""
     graph, config = design.graph, design.config
     cells = set()
-    for name in graph.of_role("future"):
+    for name in graph.facing():
         substrate = design.substrates[config.substrate_of(name)]
         assert isinstance(substrate, Substrate)
         cells.add(substrate.label())
+    cells |= {f"Feature ({kind})" for kind in graph.tapped().values()}
     regime = config.controller.get_choice_name(type(config.controller))
     return {
         "substrate": " ∧ ".join(sorted(cells)) or "None",

@@ -23,7 +23,7 @@ from wamkit.controllers import Controller
 from wamkit.description import describe, survey_tuple
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
-from wamkit.perception import perceived
+from wamkit.perception import check_given, perceived
 from wamkit.protocols import DataSpec, Estimator, Substrate, Windows
 from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide
 from wamkit.specs import ActionSpec, ObservationSpec
@@ -57,8 +57,6 @@ class Design(nn.Module):
         self.planner = parts.planner
         self.weights = dict(config.loss_weights)
 
-    # ------------------------------------------------------------------------------------------ description
-
     @property
     def name(self) -> str:
         """The design's name, for people; nothing branches on it."""
@@ -73,6 +71,17 @@ class Design(nn.Module):
     def sensors(self) -> tuple[str, ...]:
         """Extras that have to be there when acting: a design that keeps its past reads futures off what it sees."""
         return extras_of([*self.encoders.values(), *(self.substrates.values() if self.past_blocks else ())])
+
+    @property
+    def droppable(self) -> Mapping[str, tuple[int, ...]]:
+        """Sensors that may be flagged as missing when acting, and their shape per step: those of encoders alone."""
+        fixed = extras_of(self.substrates.values()) if self.past_blocks else ()
+        return {name: self.data.extras[name] for name in self.sensors if name not in fixed}
+
+    @property
+    def reads_goal(self) -> bool:
+        """Whether an encoder reads the goal observation."""
+        return any(encoder.goal for encoder in self.encoders.values())
 
     @property
     def observation_spec(self) -> ObservationSpec:
@@ -95,8 +104,6 @@ class Design(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Everything `wamkit inspect` prints, as plain values."""
         return describe(self)
-
-    # ------------------------------------------------------------------------------------------ shared path
 
     def _estimator(self, name: str) -> Estimator:
         estimator = self.estimators[name]
@@ -136,8 +143,6 @@ class Design(nn.Module):
             pad=observation.pad,
             action_pad=action_pad.unflatten(1, (k, stride)).any(dim=2),
         )
-
-    # ------------------------------------------------------------------------------------------ training
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit codecs, teachers and tokenizers on the dataset, before training. They are frozen afterwards."""
@@ -202,8 +207,6 @@ class Design(nn.Module):
         zero = torch.zeros((), device=batch.action.device)
         total = sum((self.weights.get(name, 1.0) * term for name, term in terms.items()), zero)
         return Losses(total, terms)
-
-    # ------------------------------------------------------------------------------------------ acting
 
     def initial_state(self, batch_size: int) -> dict[str, Any]:
         """Everything that is carried between calls, at the start of an episode: a pytree with leading B."""
@@ -289,7 +292,14 @@ class Design(nn.Module):
         return Sampled(values, session.nfe, session.cost, stages.milliseconds)
 
     @torch.inference_mode()
-    def forecast(self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]) -> Called:
+    def forecast(
+        self,
+        observation: Observation,
+        state: Any,
+        budget: Budget,
+        seeds: Sequence[int],
+        given: Mapping[str, Tensor] | None = None,
+    ) -> Called:
         """One call of the policy.
 
         Args:
@@ -297,6 +307,7 @@ class Design(nn.Module):
             state: carried state, from :meth:`initial_state` or the last call.
             budget: what may be spent.
             seeds: one per row.
+            given: stream -> values that somebody else generated, e.g. a subgoal; nothing is spent on them.
 
         Returns:
             the forecast (actions in physical units) and the state to pass in next time.
@@ -307,9 +318,9 @@ class Design(nn.Module):
         with stages.measure("encode"):
             context = self.encode_context(observation)
             state = self.observe(observation, state, context)
-        sampled = self.sample(
-            observation, self._wanted(budget), seeds=seeds, budget=budget, carry=state, context=context
-        )
+            known = to_device(dict(given or {}), self._device())
+        want, told = self._wanted(budget), {"given": known, "carry": state, "context": context}
+        sampled = self.sample(observation, want, seeds=seeds, budget=budget, **told)
         with stages.measure("decode"):
             action = self.action.decode(sampled.values[ACTION]).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
@@ -321,6 +332,24 @@ class Design(nn.Module):
             stage_ms={**stages.milliseconds, **sampled.stage_ms},
         )
         return forecast, state
+
+    @torch.inference_mode()
+    def generate(
+        self, observation: Observation, state: Any, stream: str, budget: Budget, seeds: Sequence[int]
+    ) -> Tensor:
+        """Values of one stream, (B, T, N, D) or ids (B, T, N), and of nothing that it does not need.
+
+        The carried ``state`` is left as it is: this is the generator beside the policy, not a call of the policy.
+        """
+        observation = to_device(observation, self._device())
+        context = self.encode_context(observation)
+        carry = self.observe(observation, state, context)
+        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=carry, context=context)
+        return sampled.values[stream]
+
+    def check_given(self, stream: str) -> None:
+        """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are made from."""
+        check_given(self.graph, stream)
 
     @torch.no_grad()
     def observe(self, observation: Observation, state: Any, context: Mapping[str, Cache]) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Family
+from wamkit.protocols import Exposure, Family
 from wamkit.streams import SYMBOLS, Role
 
 Coupling = Literal["Direct", "Joint generation", "Post-prediction head", "Cond. rollout", "None"]
@@ -62,13 +62,18 @@ class WamStatus:
 
 @dataclass(frozen=True)
 class EstimatorFacts:
-    """What the graph needs to know of an estimator: see :class:`wamkit.protocols.Estimator` for the fields."""
+    """What the graph needs to know of an estimator: see :class:`wamkit.protocols.Estimator` for the fields.
+
+    ``language`` is that of its trunk.
+    """
 
     family: Family
     trunk: str | None
     processes: int = 1
     past: int = 0
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exposes: Mapping[str, Exposure] = field(default_factory=dict)
+    language: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,19 @@ class FactorGraph:
                     todo.append(name)
         return found
 
+    def tapped(self) -> dict[str, Exposure]:
+        """Hidden states of the network that generates a future which the action is generated from (eq. 14)."""
+        exposed = {name: kind for facts in self.estimators.values() for name, kind in facts.exposes.items()}
+        read = self.ancestors(self.of_role("action"))
+        return {name: kind for name, kind in exposed.items() if name in read}
+
+    def facing(self) -> set[str]:
+        """The futures that the action faces as they are, not only through a hidden state of their network."""
+        futures, actions = self.of_role("future"), self.of_role("action")
+        hidden = {s for name in self.tapped() for s in self.factor_of(name).generates} & futures
+        joined = {s for f in self.factors if set(f.generates) & actions for s in f.generates}
+        return futures - (hidden - joined - self.ancestors(actions))
+
     def _symbol(self, name: str) -> str:
         role = self.roles.get(name, "state")
         same = [other for other, r in self.roles.items() if r == role]
@@ -192,21 +210,26 @@ class FactorGraph:
             return "Direct"
         if any(set(f.generates) & futures and set(f.generates) & actions for f in self.factors):
             return "Joint generation"
-        if self.ancestors(actions) & futures:
+        if self.ancestors(actions) & futures or self.tapped():
             return "Post-prediction head"
         if self.ancestors(futures) & actions:
             return "Cond. rollout"
         return "Joint generation" if "trains" in self.wam().paths else "Direct"
 
     def backbone(self) -> str:
-        """The family that predicts; ``Hybrid`` when two processes share one trunk (eqs. 30, 31)."""
+        """The family that predicts; ``Hybrid`` when two processes share one trunk (eqs. 30, 31).
+
+        One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys and values (eq. 32).
+        """
         futures, actions = self.of_role("future"), self.of_role("action")
         used = {f.estimator for f in self.factors if set(f.generates) & (futures | actions)}
+        leading = futures or actions
+        names = sorted({self.factor_of(stream).estimator for stream in leading})
+        if any(self.estimators[n].language and self.estimators[n].processes == 1 for n in names):
+            return "LLM/VLM"
         trunks = [self.estimators[name].trunk for name in used if self.estimators[name].trunk is not None]
         if len(trunks) > len(set(trunks)):
             return "Hybrid"
-        leading = futures or actions
-        names = sorted({self.factor_of(stream).estimator for stream in leading})
         if any(self.estimators[n].past and self.estimators[n].family == "diffusion" for n in names):
             return "AR / Diffusion"
         if any(self.estimators[name].processes > 1 for name in used):
@@ -243,7 +266,7 @@ class FactorGraph:
         paths = []
         if any(self._beside(f, actions) & futures for f in self.factors):
             paths.append("joint")
-        if self.ancestors(actions) & futures:
+        if self.ancestors(actions) & futures or "tap" in self.tapped().values():
             paths.append("produces")
         if self.scored is not None:
             paths.append("selects")

@@ -1,4 +1,4 @@
-"""What is seen, as values of a future stream: for controllers that compare it with what was predicted."""
+"""For controllers: what is seen as values of a future stream, and which streams they may supply."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wamkit.compose import DesignConfig
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.graph import FactorGraph
 from wamkit.protocols import Substrate
 from wamkit.types import Observation, Perceived, to_device
 
@@ -44,3 +45,15 @@ def perceived(
         return substrate.encode(to_device(seen, device), to_device(now, device))[:, 0]
 
     return Perceived(stream, config.futures[stream].offsets, encode)
+
+
+def check_given(graph: FactorGraph, stream: str) -> None:
+    """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are made from or chosen by."""
+    goals = graph.of_role("goal")
+    if stream not in goals:
+        raise ConfigError(
+            f"{graph.formula()} has no goal stream {stream!r} that a controller could supply. "
+            f"{did_you_mean(stream, goals)}"
+        )
+    if stream not in graph.ancestors(graph.of_role("action")) | {graph.goal}:
+        raise ConfigError(f"no action of {graph.formula()} is made from the goal stream {stream!r}.")

@@ -27,6 +27,7 @@ from wamkit.types import Batch, Budget, Observation, WindowSpec
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
 Layout = Sequence[tuple[str, int]]
 Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space"]
+Exposure = Literal["tap", "encoder-only"]
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,17 @@ class Trunk(nn.Module, ABC):
     Attributes:
         width: features per token.
         depth: number of layers.
+        language: whether it is a language model, alone or with vision, that was not made for robots (eq. 32).
     """
 
     width: int
     depth: int
+    language: bool = False
+
+    @property
+    def context_width(self) -> int:
+        """Features per context token, where they differ from those of a stream's tokens."""
+        return self.width
 
     @abstractmethod
     def forward(
@@ -208,6 +216,8 @@ class Estimator(nn.Module, ABC):
         reads: stream -> streams generated in the same factor that it may read; without an entry, all of them.
         guidable: whether it honours :attr:`Call.guide`.
         exits: whether a stream can be handed on partly generated (``Budget.exit``).
+        exposes: state stream -> how it is read off the network that generates the future (survey eq. 14): ``tap``,
+            a hidden state on the way to the future, or ``encoder-only``, one that the future had no part in.
     """
 
     family: ClassVar[Family]
@@ -216,6 +226,7 @@ class Estimator(nn.Module, ABC):
     reads: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     guidable: bool = False
     exits: bool = False
+    exposes: Mapping[str, Exposure] = MappingProxyType({})
 
     @abstractmethod
     def loss(

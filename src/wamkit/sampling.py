@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wamkit.cache import Cache
-from wamkit.calls import Call, Generated, Guide
+from wamkit.calls import Call, Generated, Guide, Revises
 from wamkit.errors import BudgetError, did_you_mean
 from wamkit.graph import Factor, FactorGraph
 from wamkit.protocols import Estimator, Planner
@@ -24,6 +24,13 @@ NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0
 def repeat_rows(tree: Any, copies: int) -> Any:
     """Every row of every tensor ``copies`` times in a row."""
     return tree if copies == 1 else map_tensors(tree, lambda t: t.repeat_interleave(copies, dim=0))
+
+
+def same_start(noise: RowNoise) -> RowNoise:
+    """Noise that draws what ``noise`` would draw next, and leaves it as it is."""
+    other = noise.expand(1)
+    other.generators = [torch.Generator().set_state(g.get_state()) for g in noise.generators]
+    return other
 
 
 def check_budget(
@@ -53,7 +60,40 @@ def check_budget(
         raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
     for factor in graph.factors:
         estimators[factor.estimator].check_budget(factor.generates, budget)
-    return required(graph, estimators, wanted, given, budget)
+    needed = required(graph, estimators, wanted, given, budget)
+    check_rounds(budget, graph, estimators, needed)
+    return needed
+
+
+def revised(outputs: Sequence[str], estimator: Estimator) -> bool:
+    """Whether ``outputs`` of one factor can be refined in turns."""
+    return len(outputs) > 1 and isinstance(estimator, Revises) and estimator.revisable(outputs)
+
+
+def check_rounds(
+    budget: Budget, graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str]
+) -> None:
+    """Raise :class:`BudgetError` when no two streams of this call can be refined in turns."""
+    if budget.rounds is None or budget.rounds == 0:
+        return
+    if budget.rounds < 0:
+        raise BudgetError(f"rounds {budget.rounds} must be at least 0")
+    found: list[str] = []
+    for factor in graph.factors:
+        outputs = [name for name in factor.generates if name in needed]
+        if revised(outputs, estimators[factor.estimator]):
+            found += outputs
+    if not found:
+        raise BudgetError(
+            f"rounds={budget.rounds}: no factor of {graph.formula()} generates two streams in this call of which "
+            f"each can be given to the other. Generate future and action in one factor of a denoiser or unmasker "
+            f"that names both in `clean`, and want both."
+        )
+    for name in sorted(set(found) & set(budget.exit)):
+        raise BudgetError(
+            f"exit for stream {name!r} with rounds={budget.rounds}: a round reads the other streams as clean. Leave "
+            f"one of them out."
+        )
 
 
 def check_guide(
@@ -177,18 +217,39 @@ class Session:
             else:
                 with self.stages.measure("+".join(sorted({self.graph.roles[n] for n in outputs}))):
                     self.values.update(self._generate(factor, outputs, 1, {}).values)
+                    self._refine(factor, outputs)
+
+    def _refine(self, factor: Factor, outputs: Sequence[str]) -> None:
+        """`Budget.rounds` times every stream again with the others given; actions last (`cp.iterative-refine`).
+
+        A stream starts every round from the same noise, so that rounds refine one hypothesis and can settle.
+        """
+        if not self.budget.rounds or not revised(outputs, self.estimators[factor.estimator]):
+            return
+        turns = sorted(outputs, key=lambda name: self.graph.roles[name] == "action")
+        sources = {name: self.noise.fork() for name in turns}
+        for _ in range(self.budget.rounds):
+            for name in turns:
+                made = self._generate(factor, [name], 1, {}, same_start(sources[name]))
+                self.values.update(made.values)
 
     def _generate(
-        self, factor: Factor, outputs: Sequence[str], copies: int, known: Mapping[str, Tensor]
+        self,
+        factor: Factor,
+        outputs: Sequence[str],
+        copies: int,
+        known: Mapping[str, Tensor],
+        noise: RowNoise | None = None,
     ) -> Generated:
         """Sample one factor for ``copies`` candidates per row; ``known`` has rows * copies rows already."""
         facts = self.graph.estimators[factor.estimator]
         context = self.context[facts.trunk] if facts.trunk is not None else NO_CONTEXT
-        given = {**repeat_rows(self.values, copies), **known}
+        others = {name: value for name, value in self.values.items() if name not in outputs}
+        given = {**repeat_rows(others, copies), **known}
         carry = repeat_rows(self.carry[factor.estimator], copies)
         guide = self.guide if self.guide is not None and self.guide.stream in outputs else None
         call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide)
-        noise = self.noise.expand(copies)
+        noise = (self.noise if noise is None else noise).expand(copies)
         made = self.estimators[factor.estimator].generate(outputs, call, self.budget, noise)
         for name, count in made.nfe.items():
             self.nfe[name] = self.nfe.get(name, 0) + count

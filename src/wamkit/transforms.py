@@ -60,3 +60,65 @@ class Normalizer(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         """Normalised -> physical units, (..., D)."""
         return y * self.scale + self.shift
+
+
+def mel_filters(frequencies: int, mels: int, rate_hz: float) -> Tensor:
+    """Triangles of equal width on the Mel scale (Stevens et al. 1937; HTK's formula), (frequencies, mels)."""
+    top = 2595 * np.log10(1 + rate_hz / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, mels + 2) / 2595) - 1)
+    slopes = edges[None] - np.linspace(0, rate_hz / 2, frequencies)[:, None]
+    rising, falling = -slopes[:, :-2] / np.diff(edges)[:-1], slopes[:, 2:] / np.diff(edges)[1:]
+    return torch.from_numpy(np.maximum(0, np.minimum(rising, falling)).astype(np.float32))
+
+
+@final
+class LogMel(nn.Module):
+    """Waveform (..., samples) in [-1, 1] <-> Mel spectrogram (..., frames, mels): 1 is full scale, 0 is -80 dB or less.
+
+    The inverse finds a waveform with this spectrogram (Griffin and Lim 1984): what a Mel band mixes and the phase are
+    lost.
+    """
+
+    FLOOR_DB = 80.0
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, rate_hz: float, size: int, hop: int, mels: int) -> None:
+        super().__init__()
+        self.size, self.hop = size, hop
+        self.register_buffer("window", torch.hann_window(size), persistent=False)
+        self.register_buffer("filters", mel_filters(size // 2 + 1, mels, rate_hz), persistent=False)
+
+    def frames(self, samples: int) -> int:
+        """Frames of so many samples."""
+        return max(0, 1 + (samples - self.size) // self.hop)
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Complex spectrum (..., frames, frequencies); a sine of full scale has magnitude one half."""
+        return torch.fft.rfft(waveform.unfold(-1, self.size, self.hop) * self.window) / self.window.sum()
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """See the class."""
+        power = self.spectrum(waveform).abs().square() @ self.filters
+        return (10 * power.clamp(min=1e-12).log10() / self.FLOOR_DB + 1).clamp(0, 1)
+
+    def inverse(self, level: Tensor, iterations: int = 64) -> Tensor:
+        """Spectrogram -> a waveform of (frames - 1) * hop + size samples."""
+        power = 10 ** ((level - 1) * self.FLOOR_DB / 10) * (level > 0)
+        magnitude = (power @ torch.linalg.pinv(self.filters)).clamp(min=0).sqrt()
+        phase = torch.ones_like(magnitude, dtype=torch.complex64)
+        for _ in range(iterations):
+            found = self.spectrum(self._joined(magnitude * phase))
+            phase = found / found.abs().clamp(min=1e-12)
+        return self._joined(magnitude * phase)
+
+    def _joined(self, spectrum: Tensor) -> Tensor:
+        """The waveform whose spectrum is nearest (least squares, overlap and add)."""
+        pieces = torch.fft.irfft(spectrum * self.window.sum(), n=self.size) * self.window
+        shape = (*pieces.shape[:-2], (pieces.shape[-2] - 1) * self.hop + self.size)
+        total, weight = pieces.new_zeros(shape), pieces.new_zeros(shape[-1])
+        for i in range(pieces.shape[-2]):
+            span = slice(i * self.hop, i * self.hop + self.size)
+            total[..., span] += pieces[..., i, :]
+            weight[span] += self.window.square()
+        return total / weight.clamp(min=1e-2)

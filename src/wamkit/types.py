@@ -116,6 +116,8 @@ class Budget:
         candidates: action candidates that a planner considers.
         iterations: refinement rounds of a planner.
         horizon: how many of the H predicted actions are needed (autoregressive designs stop early).
+        rounds: how often the streams of one factor are generated again in turns, each reading the others' latest
+            estimate; zero is the first sample.
     """
 
     nfe: Mapping[str, int] = field(default_factory=dict)
@@ -124,6 +126,7 @@ class Budget:
     candidates: int | None = None
     iterations: int | None = None
     horizon: int | None = None
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)

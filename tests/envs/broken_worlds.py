@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -17,12 +18,13 @@ from wamkit.specs import ActionSpec, ObservationSpec
 
 @dataclass(frozen=True)
 class CountingConfig(EnvConfig):
-    """A world whose state counts ticks and sums actions; at tick ``at`` it does ``what``."""
+    """A world whose state counts ticks and sums actions; at tick ``at`` it does ``what``, if only for ``seeds``."""
 
     what: str = "nothing"
     at: int = 3
     max_ticks: int = 6
     succeeds_at: int = 100
+    seeds: tuple[int, ...] = ()
 
     def build(self) -> SimulatedEnv:
         return CountingEnv(self)
@@ -53,11 +55,13 @@ class CountingEnv(SimulatedEnv):
 
     def _advance_simulation(self, action: NDArray[np.float32]) -> tuple[float, bool]:
         self._sum += float(action[0])
-        if self.tick == self._config.at:
+        if self.tick == self._config.at and (not self._config.seeds or self._seed in self._config.seeds):
             if self._config.what == "raise":
                 raise ValueError("the arm fell off")
             if self._config.what == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self._config.what == "crash":
+                ctypes.string_at(0)
             if self._config.what == "hang":
                 time.sleep(60)
         return 0.0, self.tick + 1 >= self._config.succeeds_at
@@ -70,3 +74,12 @@ class CountingEnv(SimulatedEnv):
 
     def _extras(self) -> dict[str, NDArray[Any]]:
         return {}
+
+
+@dataclass(frozen=True)
+class DyingConfig(CountingConfig):
+    """A world that kills its process while it is built."""
+
+    def build(self) -> SimulatedEnv:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError

@@ -13,7 +13,7 @@ from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.errors import ConfigError
-from wamkit.evaluation.episodes import PlannedEpisode, Queue, Run, Trace, observe, row_seed
+from wamkit.evaluation.episodes import PlannedEpisode, Queue, Run, Senses, Trace, observe, row_seed
 from wamkit.evaluation.loop import ClosedLoop, LoopResult
 from wamkit.evaluation.pilot import PolicyPilot, ReplayPilot
 from wamkit.evaluation.tree import join_rows, signature, take_row
@@ -180,7 +180,7 @@ def test_sensors_are_stacked_like_everything_else() -> None:
         frame["images"]["scene"] = np.zeros((2, 2, 3), np.uint8)
     spec = WindowSpec(observation=(-2, 0))
     assert observe([early, late], spec, 3).extras == {}
-    seen = observe([early, late], spec, 3, ("force", "touch"))
+    seen = observe([early, late], spec, 3, Senses(("force", "touch")))
     assert seen.extras["force"].shape == (2, 2, 2, 3)
     assert seen.extras["force"][:, :, 0, 0].tolist() == [[0.0, 1.0], [1.0, 3.0]]
     assert seen.extras["touch"].dtype == torch.uint8

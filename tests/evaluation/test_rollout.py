@@ -42,6 +42,7 @@ class Wanderer:
     )
     name: str = "wanderer"
     sensors: tuple[str, ...] = ()
+    reads_goal: bool = False
     controller: Controller = dataclasses.field(default_factory=lambda: Chunked(4))
     observation_spec: ObservationSpec = dataclasses.field(default_factory=ENV.observation_spec)
     action_spec: ActionSpec = dataclasses.field(default_factory=ENV.action_spec)

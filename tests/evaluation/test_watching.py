@@ -24,6 +24,7 @@ from wamkit.controllers import (
     Chunked,
     Controller,
     Interactive,
+    OnlineAdapt,
     Overlap,
     PhaseTrigger,
     ProgressGate,
@@ -115,6 +116,7 @@ WATCHERS = [
     SlowFast(4, (0,), (0,), 1.0),
     Interactive(4),
     ProgressGate(4, "s", 0.01),
+    OnlineAdapt(4, (0,), (0,), 1.0),
 ]
 
 

@@ -14,6 +14,7 @@ from wamkit.controllers import (
     Chunked,
     Controller,
     Interactive,
+    OnlineAdapt,
     Overlap,
     PhaseTrigger,
     ProgressGate,
@@ -74,6 +75,8 @@ def calls(design: Design, controller: Controller) -> tuple[int, tuple[str, ...]]
         (Interactive(5, {3: "close the drawer"}), 3, "inputs: mean 1.00"),
         (PhaseTrigger(5, 1.0), 2, "critical_calls: mean 0.00"),
         (SlowFast(5, gain=0.1), 2, "corrections: mean 10.00"),
+        (OnlineAdapt(5, threshold=1.0), 2, "adapted_ticks: mean 0.00"),
+        (OnlineAdapt(5, threshold=0.0), 2, "adapted_ticks: mean 9.00"),
         (VerifierReplan(5, "future", 1e9), 2, "early_calls: mean 0.00"),
         (VerifierReplan(5, "future", 0.0), 5, "early_calls: mean 4.00"),  # an untrained design is never right
         (ProgressGate(5, "future", 0.0), 2, "stalled_calls: mean 1.00"),

@@ -120,6 +120,7 @@ class ToyPolicy:
     observation_spec: ObservationSpec = OBSERVATION
     action_spec: ActionSpec = ACTION
     sensors: tuple[str, ...] = ()
+    reads_goal: bool = False
     grows: bool = False
     batches: list[int] = dataclasses.field(default_factory=list, compare=False)
 

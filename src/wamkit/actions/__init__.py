@@ -3,6 +3,7 @@
 from wamkit.actions.bins import Bins, BinsConfig
 from wamkit.actions.chunk import Chunk, ChunkConfig
 from wamkit.actions.fast import Fast, FastConfig
+from wamkit.actions.movement_primitive import MovementPrimitive, MovementPrimitiveConfig
 
 __all__ = [
     "Bins",
@@ -11,4 +12,6 @@ __all__ = [
     "ChunkConfig",
     "Fast",
     "FastConfig",
+    "MovementPrimitive",
+    "MovementPrimitiveConfig",
 ]

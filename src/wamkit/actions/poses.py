@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from wamkit.actions.rotation import SIZES, Form, parse, require_form, write
 from wamkit.errors import SpecError
+from wamkit.rotations import SIZES, Form, parse, require_form, write
 from wamkit.specs import ActionSpec
 
 Frame = Literal["world", "body"]

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from wamkit.actions.poses import PoseLayout
-from wamkit.actions.rotation import parse, write
 from wamkit.errors import SpecError
+from wamkit.rotations import parse, write
 from wamkit.specs import ActionSpec
 
 
@@ -34,6 +34,20 @@ class RigidPath:
     translation: np.ndarray
     residual_m: np.ndarray
     rigid: np.ndarray
+
+    def carried(self, position: np.ndarray, orientation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Poses of a gripper that holds the body: (T, 3) and (T, 3, 3), from where it is now.
+
+        Raises:
+            SpecError: a step is not rigid.
+        """
+        if not self.rigid.all():
+            step = int(np.argmin(self.rigid))
+            raise SpecError(
+                f"motion recovery: step {step} is not one rigid motion (residual {self.residual_m[step]:.4f} m). The "
+                f"object is articulated, or its points were lost; track one of its parts, or raise tolerance_m."
+            )
+        return self.rotation @ position + self.translation, self.rotation @ orientation
 
 
 def fit(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -99,22 +113,36 @@ def commands(
     Raises:
         SpecError: a step is not rigid, the actions are not deltas, or the limits leave out zero.
     """
-    if not path.rigid.all():
-        step = int(np.argmin(path.rigid))
-        raise SpecError(
-            f"commands: step {step} is not one rigid motion (residual {path.residual_m[step]:.4f} m). The object is "
-            f"articulated, or its points were lost; track one of its parts, or raise tolerance_m."
-        )
     layout = PoseLayout.of(spec)
     if spec.mode != "delta" or spec.rotation == "joint" or (layout.rotation is None and layout.moving != 3):
         raise SpecError(
             "commands: needs delta actions of an end effector, position first; joints need IK before"
         )
-    turns = path.rotation @ orientation
-    places = path.rotation @ position + path.translation
+    places, turns = path.carried(position, orientation)
     turn_form = layout.rotation
     parts = [places] if turn_form is None else [places, write(Rotation.from_matrix(turns), turn_form)]
-    poses = np.concatenate(parts, axis=1)
+    return follow(np.concatenate(parts, axis=1), spec, grip)
+
+
+def follow(poses: np.ndarray, spec: ActionSpec, grip: float = 0.0) -> np.ndarray:
+    """Delta actions along a path of poses or joints, slower than the path where the limits of the spec ask for it.
+
+    Args:
+        poses: (T, moving), where to be step by step; the first is now.
+        spec: delta actions, laid out as :class:`PoseLayout` says.
+        grip: the entries behind the moving ones.
+
+    Returns:
+        (ticks, A), actions within the limits; none where nothing moves.
+
+    Raises:
+        SpecError: the actions are not deltas, the path does not fit them, or the limits leave out zero.
+    """
+    layout = PoseLayout.of(spec)
+    if spec.mode != "delta" or poses.ndim != 2 or poses.shape[1] != layout.moving:
+        raise SpecError(
+            f"follow: needs delta actions and a path (T, {layout.moving}), got {spec.mode} actions and {poses.shape}"
+        )
     low, high = np.array(spec.low), np.array(spec.high)
     moved: list[np.ndarray] = []
     for before, after in itertools.pairwise(poses):

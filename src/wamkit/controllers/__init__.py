@@ -9,15 +9,18 @@ from wamkit.controllers.base import (
     Plan,
     Seen,
     Spend,
+    Subgoal,
     ValueArray,
 )
 from wamkit.controllers.cost import chunk_cost, feasible, open_loop_cost, single_step_cost
 from wamkit.controllers.interactive import Interactive
+from wamkit.controllers.online_adapt import OnlineAdapt
 from wamkit.controllers.overlap import Overlap
 from wamkit.controllers.periodic import Chunked, Early, OpenLoop, Periodic, SingleStep
 from wamkit.controllers.phase_trigger import PhaseTrigger
 from wamkit.controllers.progress_gate import ProgressGate
 from wamkit.controllers.slow_fast import SlowFast
+from wamkit.controllers.subgoal_refresh import SubgoalRefresh
 from wamkit.controllers.verifier_replan import VerifierReplan
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "Early",
     "HorizonUse",
     "Interactive",
+    "OnlineAdapt",
     "OpenLoop",
     "Overlap",
     "Periodic",
@@ -39,6 +43,8 @@ __all__ = [
     "SingleStep",
     "SlowFast",
     "Spend",
+    "Subgoal",
+    "SubgoalRefresh",
     "ValueArray",
     "VerifierReplan",
     "chunk_cost",

@@ -18,13 +18,13 @@ from wamkit.controllers.base import (
     ValueArray,
     check_chunk,
 )
-from wamkit.controllers.cost import chunk_cost
+from wamkit.controllers.periodic import Every
 from wamkit.errors import ConfigError
 
 
 @Controller.register_subclass("async_overlap")
 @dataclass(frozen=True)
-class AsyncOverlap(Controller):
+class AsyncOverlap(Every):
     """Predict the next chunk while the current one runs (DreamZero, LingBot-VA; survey eq. 34).
 
     A call at tick t is answered at t + latency. Until then the old chunk goes on; the first ``latency`` actions
@@ -40,17 +40,14 @@ class AsyncOverlap(Controller):
         lost: numbers of calls, from 0, whose answers never come (a dropped link), simulated.
     """
 
-    execute: int = 8
     latency: int = 4
     fallback: Literal["hold", "zero"] = "hold"
     lost: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.execute < 1 or self.latency < 0:
-            raise ConfigError(
-                f"AsyncOverlap: needs `execute` of at least 1 and `latency` of at least 0, "
-                f"got {self.execute} and {self.latency}."
-            )
+        super().__post_init__()
+        if self.latency < 0:
+            raise ConfigError(f"AsyncOverlap: `latency` must be at least 0, got {self.latency}.")
         if 0 in self.lost:
             raise ConfigError("AsyncOverlap: `lost` names call 0, without which an episode cannot start.")
 
@@ -72,20 +69,9 @@ class AsyncOverlap(Controller):
         )
         return dataclasses.replace(state, chunk=chunk, cursor=0, calls=state.calls + 1, plans=kept)
 
-    def wants_call(self, state: ControllerState) -> bool:
-        """See :meth:`Controller.wants_call`."""
-        return state.chunk is None or state.cursor >= self.period
-
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """See :meth:`Controller.next`. Ticks without an action are counted as ``idle_ticks``.
-
-        Raises:
-            ConfigError: the state asks for a model call first.
-        """
-        if self.wants_call(state):
-            raise ConfigError(
-                "Controller.next: a model call is due (`wants_call`): `receive` its chunk first."
-            )
+        """See :meth:`Controller.next`. Ticks without an action are counted as ``idle_ticks``."""
+        self.current(state)
         tick, arrived = state.tick, [p for p in state.plans if p.ready <= state.tick]
         newest = arrived[-1]
         after = dataclasses.replace(state, cursor=state.cursor + 1, tick=tick + 1).count("idle_ticks", 0)
@@ -103,14 +89,6 @@ class AsyncOverlap(Controller):
                 f"ones, the model predicts {predicted}. Set `execute` to at most {predicted} and `latency` below it."
             )
         return HorizonUse(predicted, self.period, need=min(predicted, self.period + self.latency))
-
-    def calls(self, ticks: int) -> tuple[int, ...]:
-        """See :meth:`Controller.calls`."""
-        return tuple(range(0, ticks, self.period))
-
-    def cost(self, ticks: int, call: float) -> float:
-        """Equation (34); the cost is hidden behind execution as long as a call fits into K ticks."""
-        return chunk_cost(ticks, self.period, call)
 
     def answer_s(self, rate_hz: float) -> float:
         """See :meth:`Controller.answer_s`."""

@@ -45,6 +45,21 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Subgoal:
+    """One answer of a generator that runs on a clock of its own.
+
+    Attributes:
+        asked: the tick whose observation it was made from.
+        ready: the first tick at which it is there; later than ``asked`` where latency is simulated.
+        values: (T, N, D) values or (T, N) ids of its stream.
+    """
+
+    asked: int
+    ready: int
+    values: ValueArray
+
+
+@dataclass(frozen=True)
 class Seen:
     """What a controller is shown at a tick.
 
@@ -87,6 +102,7 @@ class ControllerState:
         calls: model calls received so far.
         tick: how many actions were handed out since the start.
         plans: answers that may still be used or are under way, oldest first.
+        subgoals: likewise, of the generator that :attr:`Controller.supplies` names.
         due: an early call was asked for.
         words: the instruction from now on; None leaves it as it is.
         seen: name -> array, what the controller remembers of earlier observations.
@@ -98,6 +114,7 @@ class ControllerState:
     calls: int = 0
     tick: int = 0
     plans: tuple[Plan, ...] = ()
+    subgoals: tuple[Subgoal, ...] = ()
     due: bool = False
     words: str | None = None
     seen: Mapping[str, ValueArray] = field(default_factory=dict)
@@ -132,8 +149,9 @@ class HorizonUse:
 class Controller(draccus.ChoiceRegistry, abc.ABC):
     """Decides when the model is called and which action each tick executes.
 
-    Whoever drives it does, at every tick: :meth:`watch` if it :attr:`watches`; if it :meth:`wants_call`, one
-    call with :meth:`spend` taken into the budget and :meth:`receive`; then :meth:`next`.
+    Whoever drives it does, at every tick: :meth:`watch` if it :attr:`watches`; if it :meth:`wants_subgoal`, one
+    sample of the stream that it :attr:`supplies` and :meth:`supply`; if it :meth:`wants_call`, one call with
+    :meth:`spend` taken into the budget and :meth:`given` as known, and :meth:`receive`; then :meth:`next`.
     """
 
     @property
@@ -149,6 +167,11 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
     @property
     def compares(self) -> str | None:
         """Name of the future stream whose predictions it compares with what is seen, or None."""
+        return None
+
+    @property
+    def supplies(self) -> str | None:
+        """Name of the stream that is generated on a clock of its own and given to the policy's calls, or None."""
         return None
 
     def check(self, mode: str, offsets: Sequence[int]) -> None:
@@ -181,6 +204,18 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
     def wants_values(self, state: ControllerState) -> bool:
         """Whether :meth:`watch` needs ``seen.values`` at this tick."""
         return False
+
+    def wants_subgoal(self, state: ControllerState) -> bool:
+        """Whether the generator of :attr:`supplies` is to be started with this tick's observation."""
+        return False
+
+    def supply(self, state: ControllerState, values: ValueArray) -> ControllerState:
+        """Take in what the generator made of this tick's observation."""
+        raise ConfigError(f"Controller {self.get_choice_name(type(self))!r} asked for no subgoal.")
+
+    def given(self, state: ControllerState) -> ValueArray | None:
+        """What a call at this tick is given of the stream that it :attr:`supplies`; None: nothing."""
+        return None
 
     def words(self, state: ControllerState) -> str | None:
         """The instruction from this tick on, or None to leave it as it is."""
@@ -215,7 +250,19 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     @abc.abstractmethod
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """The action of this tick, (A,), and the state after it."""
+        """The action of this tick, (A,), and the state after it.
+
+        Raises:
+            ConfigError: the state asks for a model call first.
+        """
+
+    def current(self, state: ControllerState) -> ActionArray:
+        """The newest chunk, (H, A); raises :class:`ConfigError` when a model call is due first."""
+        if state.chunk is None or self.wants_call(state):
+            raise ConfigError(
+                "Controller.next: a model call is due (`wants_call`): `receive` its chunk first."
+            )
+        return state.chunk
 
     @abc.abstractmethod
     def horizon(self, predicted: int) -> HorizonUse:
@@ -231,6 +278,10 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
         A controller that watches may call earlier; these are then its calls when nothing happens.
         """
+
+    def reads(self, ticks: int) -> tuple[int, ...]:
+        """The ticks at which anybody reads an observation, as far as they are known before the episode."""
+        return self.calls(ticks)
 
     @abc.abstractmethod
     def cost(self, ticks: int, call: float) -> float:
@@ -258,7 +309,7 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
         """
         if self.watches:
             return tuple(range(1, count + 1))
-        wanted = {call + offset for call in self.calls(ticks) if call > tick for offset in offsets}
+        wanted = {call + offset for call in self.reads(ticks) if call > tick for offset in offsets}
         return tuple(p for p in range(1, count + 1) if tick + p in wanted)
 
 

@@ -44,16 +44,9 @@ class Periodic(Controller):
         return state.chunk is None or state.due or (self.period is not None and state.cursor >= self.period)
 
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """See :meth:`Controller.next`. Past the end of the chunk its last action is held.
-
-        Raises:
-            ConfigError: the state asks for a model call first.
-        """
-        if state.chunk is None or self.wants_call(state):
-            raise ConfigError(
-                "Controller.next: a model call is due (`wants_call`): `receive` its chunk first."
-            )
-        action = state.chunk[min(state.cursor, len(state.chunk) - 1)]
+        """See :meth:`Controller.next`. Past the end of the chunk its last action is held."""
+        chunk = self.current(state)
+        action = chunk[min(state.cursor, len(chunk) - 1)]
         return action, dataclasses.replace(state, cursor=state.cursor + 1, tick=state.tick + 1)
 
     def horizon(self, predicted: int) -> HorizonUse:
@@ -75,11 +68,11 @@ class Periodic(Controller):
 
 
 @dataclass(frozen=True)
-class Early(Periodic):
-    """A chunked controller that watches every tick and may ask for the next call before K ticks are over.
+class Every(Periodic):
+    """Calls every K ticks (survey eq. 34).
 
     Attributes:
-        execute: K, at least 1, the ticks between two calls when nothing happens.
+        execute: K, at least 1.
     """
 
     execute: int = 8
@@ -87,6 +80,24 @@ class Early(Periodic):
     def __post_init__(self) -> None:
         if self.execute < 1:
             raise ConfigError(f"{type(self).__name__}: `execute` must be at least 1, got {self.execute}.")
+
+    @property
+    def period(self) -> int:
+        """K."""
+        return self.execute
+
+    def cost(self, ticks: int, call: float) -> float:
+        """Equation (34), without early calls."""
+        return chunk_cost(ticks, self.period, call)
+
+
+@dataclass(frozen=True)
+class Early(Every):
+    """A chunked controller that watches every tick and may ask for the next call before K ticks are over.
+
+    Attributes:
+        execute: K, at least 1, the ticks between two calls when nothing happens.
+    """
 
     @property
     def watches(self) -> bool:
@@ -97,19 +108,10 @@ class Early(Periodic):
         """Ask for a call at this tick, counted under ``reason``; nothing where one is due anyway."""
         return state if self.wants_call(state) else dataclasses.replace(state, due=True).count(reason)
 
-    @property
-    def period(self) -> int:
-        """K."""
-        return self.execute
-
-    def cost(self, ticks: int, call: float) -> float:
-        """Equation (34), without early calls."""
-        return chunk_cost(ticks, self.execute, call)
-
 
 @Controller.register_subclass("chunked")
 @dataclass(frozen=True)
-class Chunked(Periodic):
+class Chunked(Every):
     """Call every K ticks and execute the first K of the H predicted actions (survey eq. 34).
 
     ``C_chunk(T, K) = ceil(T / K) * N_fwd(K)``, feasible when ``N_fwd(K) / K < 1 / f``.
@@ -117,21 +119,6 @@ class Chunked(Periodic):
     Attributes:
         execute: K, at least 1.
     """
-
-    execute: int = 8
-
-    def __post_init__(self) -> None:
-        if self.execute < 1:
-            raise ConfigError(f"Chunked: `execute` must be at least 1, got {self.execute}.")
-
-    @property
-    def period(self) -> int:
-        """K."""
-        return self.execute
-
-    def cost(self, ticks: int, call: float) -> float:
-        """Equation (34)."""
-        return chunk_cost(ticks, self.execute, call)
 
 
 @Controller.register_subclass("single_step")

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray, gap
-from wamkit.controllers.periodic import Early
+from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray
+from wamkit.controllers.comparing import Comparing
 from wamkit.errors import ConfigError
 
 
 @Controller.register_subclass("progress_gate")
 @dataclass(frozen=True)
-class ProgressGate(Early):
+class ProgressGate(Comparing):
     """Advance to the next predicted waypoint only when this one is reached (Dex4D; survey eq. 34, variable K).
 
     A waypoint is what a call predicted for its last offset. When what is seen comes within the threshold, the
@@ -26,23 +26,7 @@ class ProgressGate(Early):
         threshold: gap at which it is reached: root mean square difference, or share of different token ids.
     """
 
-    stream: str = "future"
     threshold: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.threshold >= 0:
-            raise ConfigError(f"ProgressGate: `threshold` must be at least 0, got {self.threshold}.")
-
-    @property
-    def regular(self) -> bool:
-        """False: a waypoint that is reached calls early."""
-        return False
-
-    @property
-    def compares(self) -> str:
-        """The stream."""
-        return self.stream
 
     def check(self, mode: str, offsets: Sequence[int]) -> None:
         """See :meth:`Controller.check`."""
@@ -57,10 +41,8 @@ class ProgressGate(Early):
 
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
         """See :meth:`Controller.watch`."""
-        if seen.values is None or not state.plans:
-            return state
-        future = state.plans[-1].future
-        if gap(future[max(future)], seen.values) > self.threshold:
+        waypoint = max(state.plans[-1].future) if state.plans else 0
+        if not self.close(state, waypoint, seen):
             return state
         return dataclasses.replace(state, plans=(), due=True).count("waypoints")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wamkit.controllers.base import Controller, ControllerState, Seen, gap
-from wamkit.controllers.periodic import Early
+from wamkit.controllers.base import Controller, ControllerState, Seen
+from wamkit.controllers.comparing import Comparing
 from wamkit.errors import ConfigError
 
 
 @Controller.register_subclass("verifier_replan")
 @dataclass(frozen=True)
-class VerifierReplan(Early):
+class VerifierReplan(Comparing):
     """Replan early when a predicted future differs from what is seen (FFDC-WAM; survey eq. 34, adaptive K).
 
     At every tick that the newest call predicted, the observation is encoded by the design's own substrate and
@@ -24,24 +24,6 @@ class VerifierReplan(Early):
         stream: name of the future stream that is compared. It needs an offset below ``execute``.
         threshold: largest gap that is trusted: root mean square difference, or share of different token ids.
     """
-
-    stream: str = "future"
-    threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.threshold >= 0:
-            raise ConfigError(f"VerifierReplan: `threshold` must be at least 0, got {self.threshold}.")
-
-    @property
-    def regular(self) -> bool:
-        """False: a gap calls early."""
-        return False
-
-    @property
-    def compares(self) -> str:
-        """The stream."""
-        return self.stream
 
     def check(self, mode: str, offsets: Sequence[int]) -> None:
         """See :meth:`Controller.check`."""
@@ -58,8 +40,7 @@ class VerifierReplan(Early):
 
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
         """See :meth:`Controller.watch`."""
-        if seen.values is None or not self.wants_values(state):
+        close = self.close(state, state.tick, seen)
+        if close is None:
             return state
-        if gap(state.plans[-1].future[state.tick], seen.values) <= self.threshold:
-            return state.count("early_calls", 0)
-        return self.early(state, "early_calls")
+        return state.count("early_calls", 0) if close else self.early(state, "early_calls")

@@ -32,7 +32,8 @@ class Dataset:
     Args:
         root: the dataset folder.
         extras: names of extras to load and to put into observations. For a dataset written elsewhere, any
-            further numeric feature by its key.
+            further numeric feature by its key. ``episode_clock`` is in every dataset: ticks since the start of
+            the episode, ticks to its end, and 1 where it succeeded, 0 where it failed, NaN where nobody says.
         image_memory_gb: most memory for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
 
     Attributes:
@@ -62,7 +63,7 @@ class Dataset:
         self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
         vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
-        wanted = {name: self._extra_key(name) for name in extras}
+        wanted = {name: self._extra_key(name) for name in extras if name != layout.CLOCK}
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
         self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, shapes)
@@ -82,6 +83,8 @@ class Dataset:
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)
         self._last = np.repeat(starts + lengths - 1, lengths)
+        if layout.CLOCK in extras:
+            self.extras[layout.CLOCK] = self._clock()
 
     @property
     def num_frames(self) -> int:
@@ -142,6 +145,14 @@ class Dataset:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
+
+    def _clock(self) -> np.ndarray:
+        """Where every frame stands in its episode (N, 3); see the class."""
+        frames = np.arange(self.num_frames)
+        said = np.concatenate(
+            [np.full(len(e), np.nan if e.success is None else e.success) for e in self.episodes]
+        )
+        return np.stack((frames - self._first, self._last - frames, said), axis=1).astype(np.float32)
 
     def _steps(self, now: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frames (B, T) at ``offsets`` (T,) from ``now`` (B,), clamped, and where that changed them."""

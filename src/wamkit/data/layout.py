@@ -28,6 +28,7 @@ ACTION_KEY = "action"
 IMAGE_PREFIX = "observation.images."
 # Not below "observation.": LeRobot turns every such key into a policy input.
 EXTRA_PREFIX = "extra."
+CLOCK = "episode_clock"  # an extra that is not stored: ticks since the start, ticks to the end, success
 SUCCESS_KEY = "next.success"
 SPEC_KEY = "wamkit"
 

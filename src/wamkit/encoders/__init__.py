@@ -1,14 +1,22 @@
 """Encoders: observation -> context tokens."""
 
+from wamkit.encoders.audio import AudioConfig, AudioEncoder
 from wamkit.encoders.body_sensors import BodySensorEncoder, BodySensorsConfig
 from wamkit.encoders.depth import DepthConfig, DepthEncoder
 from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
 from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
+from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
+from wamkit.encoders.region import RegionConfig, RegionEncoder
 from wamkit.encoders.state import StateConfig, StateEncoder
+from wamkit.encoders.tactile_image import TactileImageConfig, TactileImageEncoder
+from wamkit.encoders.vision_language_model import VisionLanguageModelConfig, VisionLanguageModelEncoder
+from wamkit.encoders.vision_model import VisionModelConfig, VisionModelEncoder
 
 __all__ = [
+    "AudioConfig",
+    "AudioEncoder",
     "BodySensorEncoder",
     "BodySensorsConfig",
     "DepthConfig",
@@ -21,7 +29,17 @@ __all__ = [
     "InstructionBPEEncoder",
     "InstructionConfig",
     "InstructionEncoder",
+    "LanguageModelConfig",
+    "LanguageModelEncoder",
+    "RegionConfig",
+    "RegionEncoder",
     "StateConfig",
     "StateEncoder",
+    "TactileImageConfig",
+    "TactileImageEncoder",
+    "VisionLanguageModelConfig",
+    "VisionLanguageModelEncoder",
+    "VisionModelConfig",
+    "VisionModelEncoder",
     "train_bpe",
 ]

@@ -43,6 +43,30 @@ class BodySensorsConfig(EncoderConfig):
         return BodySensorEncoder(self, sizes, len(window.observation), width)
 
 
+def sensed(encoder: Encoder, name: str, observation: Observation, dropout: float) -> tuple[Tensor, Tensor]:
+    """What a sensor gave, and where it gave nothing.
+
+    Returns:
+        values (B, T, ...), zero where they are missing, and flags (B, T) bool. A training row misses the sensor with
+        probability ``dropout``.
+
+    Raises:
+        SpecError: the observation has no such sensor.
+    """
+    if name not in observation.extras:
+        raise SpecError(
+            f"no sensor {name!r} in the observation. {did_you_mean(name, observation.extras)} A sensor that "
+            f"failed keeps its buffer and is named in `missing`."
+        )
+    values = observation.extras[name]
+    gone = observation.missing.get(name, torch.zeros_like(observation.pad))
+    if encoder.training and dropout:
+        gone = gone | (torch.rand(values.shape[0], 1, device=values.device) < dropout)
+    # Emptied before anything is computed from it: not a number times zero is still not a number.
+    blank = gone.reshape(*gone.shape, *[1] * (values.dim() - 2))
+    return torch.where(blank, torch.zeros_like(values), values), gone
+
+
 @final
 class BodySensorEncoder(Encoder):
     """N = sensors x steps. Values enter as sign(x) log(1 + |x|), which no impact saturates, and as they are."""
@@ -64,18 +88,8 @@ class BodySensorEncoder(Encoder):
         """See :class:`wamkit.protocols.Encoder`."""
         tokens = []
         for i, name in enumerate(self.extras):
-            if name not in observation.extras:
-                raise SpecError(
-                    f"no sensor {name!r} in the observation. {did_you_mean(name, observation.extras)} A sensor that "
-                    f"failed keeps its buffer and is named in `missing`."
-                )
-            values = observation.extras[name].flatten(2).float()
-            gone = observation.missing.get(name, torch.zeros_like(observation.pad))
-            if self.training and self.config.dropout:
-                dropped = torch.rand(values.shape[0], 1, device=values.device) < self.config.dropout
-                gone = gone | dropped
-            # Emptied before anything is computed from it: not a number times zero is still not a number.
-            values = torch.where(gone[..., None], 0.0, values)
+            values, gone = sensed(self, name, observation, self.config.dropout)
+            values = values.flatten(2).float()
             features = torch.cat((values.sign() * values.abs().log1p(), values.clamp(-1, 1)), dim=-1)
             token = torch.where(gone[..., None], self.missing[i], self.embed[i](features))
             tokens.append(token + self.kind[i] + self.time[-values.shape[1] :])

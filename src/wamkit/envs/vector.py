@@ -51,7 +51,8 @@ class VectorEnv:
     Slot i lives in worker ``i % workers``; the slots of one worker take turns. Each slot runs one episode at
     a time and takes one request at a time. A slot whose simulator raises, or gets an action that is not
     finite or has the wrong width, reports ``Step.error``; the others go on. When a worker dies or exceeds its
-    time, the slots that lived in it report an error; the worker starts afresh at their next reset.
+    time, the episodes that ran in it report an error; a new worker takes its place at the next reset, also for
+    resets that were waiting for the dead one.
 
     Args:
         configs: one per slot: what ``reset_async`` builds unless it is given another.
@@ -74,6 +75,9 @@ class VectorEnv:
         self._pending: set[int] = set()
         self._lost: dict[int, str] = {}  # slots whose episode went down with its worker
         self._running: set[int] = set()
+        self._starting: dict[
+            int, tuple[Any, ...]
+        ] = {}  # slots whose reset has not been answered, and its arguments
         self._closed = False
 
     def __enter__(self) -> VectorEnv:
@@ -105,7 +109,8 @@ class VectorEnv:
             self._configs = (*self._configs[:slot], config, *self._configs[slot + 1 :])
         self._lost.pop(slot, None)
         self._running.add(slot)
-        self._submit(slot, reset_slot, slot, self._configs[slot], seed, instruction)
+        self._starting[slot] = (slot, self._configs[slot], seed, instruction)
+        self._submit(slot, reset_slot, *self._starting[slot])
 
     def step_async(self, slot: int, actions: NDArray[Any], look: Sequence[int] | None = None) -> None:
         """Execute a chunk of actions, stopping early when the episode ends.
@@ -159,8 +164,8 @@ class VectorEnv:
         try:
             worker.submit(slot, function, *arguments)
         except WorkerLostError as error:
-            self._answered[slot] = Step(error=str(error))
-            self._bury(index, str(error))
+            worker.pending.append(slot)
+            self._bury(index, str(error), guilty=None)
 
     def _collect(self) -> None:
         """Take the answers that are there, or wait for the next one or the next deadline."""
@@ -177,26 +182,36 @@ class VectorEnv:
                 else:
                     worker.require_in_time()
             except WorkerLostError as error:
-                self._bury(index, str(error))
+                self._bury(index, str(error), guilty=worker.pending[0] if worker.pending else None)
 
     def _take(self, answer: Answer) -> None:
+        self._starting.pop(answer.key, None)
         step = Step(error=answer.error) if answer.error is not None else answer.value
         self._answered[answer.key] = step
         if step.error is not None:
             self._running.discard(answer.key)
 
-    def _bury(self, index: int, reason: str) -> None:
-        """Report an error for every slot that the dead worker held."""
+    def _bury(self, index: int, reason: str, guilty: int | None) -> None:
+        """Report an error for every episode that the dead worker ran, and start those that were waiting elsewhere.
+
+        ``guilty`` is the slot whose request the worker was serving, as far as that is known.
+        """
         worker = self._workers[index]
         assert worker is not None
-        for slot in worker.pending:
-            self._answered[slot] = Step(error=reason)
+        waiting = [slot for slot in worker.pending if slot in self._starting and slot != guilty]
         for slot in range(index, len(self._configs), len(self._workers)):
-            if slot in self._running and slot not in worker.pending:
+            if slot in waiting:
+                continue
+            if slot in worker.pending:
+                self._answered[slot] = Step(error=reason)
+            elif slot in self._running:
                 self._lost[slot] = f"{reason} The episode of slot {slot} was lost with it."
             self._running.discard(slot)
+            self._starting.pop(slot, None)
         worker.stop()
         self._workers[index] = None
+        for slot in waiting:
+            self._submit(slot, reset_slot, *self._starting[slot])
 
 
 def reset_slot(session: Session, slot: int, config: EnvConfig, seed: int, instruction: str | None) -> Step:

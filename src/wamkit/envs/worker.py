@@ -7,11 +7,13 @@ dies, the pipe closes and the child ends.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import deque
@@ -23,6 +25,7 @@ from typing import Any
 from wamkit.envs.base import EnvConfig, SimulatedEnv
 from wamkit.errors import WamkitError
 
+LAST_WORDS = 4000  # bytes of a dead worker's output that its error quotes
 FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; a MetaWorld one takes about 65 MB
 _BOOT = "import sys; from wamkit.envs.worker import main; main(int(sys.argv[1]))"
 
@@ -102,11 +105,13 @@ class Worker:
             "OPENBLAS_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
         }
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`): a pipe would fill up and block
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(theirs.fileno())],
             env=environment,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stderr=self._words,
         )
         theirs.close()
         self.connection: Connection[Any, Any] = ours
@@ -155,6 +160,7 @@ class Worker:
         if time.monotonic() > self.deadline and not self.connection.poll():
             raise WorkerLostError(
                 f"{self.name} (pid {self.pid}) did not answer within {self._timeout_s:g} s and was killed."
+                f"{self._last_words()}"
             )
 
     def stop(self) -> None:
@@ -162,6 +168,7 @@ class Worker:
         self.connection.close()
         self._process.kill()
         self._process.wait()
+        self._words.close()
 
     def _epitaph(self) -> str:
         try:
@@ -169,11 +176,19 @@ class Worker:
         except subprocess.TimeoutExpired:
             return f"(pid {self.pid}) closed its pipe but still runs."
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"(pid {self.pid}) {how}."
+        return f"(pid {self.pid}) {how}.{self._last_words()}"
+
+    def _last_words(self) -> str:
+        """The end of what it wrote to stderr: the traceback of an exception or of a crash in native code."""
+        self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, self._words.tell() - LAST_WORDS))
+        text = self._words.read().decode(errors="replace").strip()
+        return f" Its last words:\n{text}\n" if text else ""
 
 
 def main(descriptor: int) -> None:
     """The child's loop: answer requests until the pipe closes."""
+    faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
     connection: Connection[Any, Any] = Connection(descriptor)
     session = Session()

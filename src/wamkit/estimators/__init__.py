@@ -1,9 +1,15 @@
 """Estimators: one factor of a design."""
 
 from wamkit.estimators.autoregressor import Autoregressor, AutoregressorConfig
+from wamkit.estimators.continuous_autoregressor import ContinuousAutoregressor, ContinuousAutoregressorConfig
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
+from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
+from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
+from wamkit.estimators.jacobian_dynamics import JacobianDynamics, JacobianDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
+from wamkit.estimators.next_scale import NextScale, NextScaleConfig
+from wamkit.estimators.paced import Paced, PacedConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
@@ -12,12 +18,24 @@ from wamkit.estimators.unmasker import Unmasker, UnmaskerConfig
 __all__ = [
     "Autoregressor",
     "AutoregressorConfig",
+    "ContinuousAutoregressor",
+    "ContinuousAutoregressorConfig",
     "Denoiser",
     "DenoiserConfig",
+    "FastWeights",
+    "FastWeightsConfig",
+    "FeatureTap",
+    "FeatureTapConfig",
     "InverseDynamics",
     "InverseDynamicsConfig",
+    "JacobianDynamics",
+    "JacobianDynamicsConfig",
     "LatentAction",
     "LatentActionConfig",
+    "NextScale",
+    "NextScaleConfig",
+    "Paced",
+    "PacedConfig",
     "Proposer",
     "ProposerConfig",
     "Regressor",

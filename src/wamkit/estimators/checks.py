@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wamkit.errors import ConfigError
 from wamkit.protocols import Trunk
@@ -29,3 +29,34 @@ def require_disjoint(outputs: Sequence[StreamSpec], given: Sequence[StreamSpec],
             f"{reader}: one factor generates {', '.join(both)} and another reads it. Name all streams in one "
             f"factor, or use two estimators on one trunk."
         )
+
+
+def require_levels(
+    outputs: Sequence[StreamSpec],
+    given: Sequence[StreamSpec],
+    named: Mapping[str, Mapping[str, float]],
+    *,
+    discrete: bool,
+    shared: str | None,
+    reader: str,
+) -> None:
+    """What every estimator with a noise level per stream requires; raises :class:`ConfigError`.
+
+    Args:
+        outputs: streams it generates, all discrete or all continuous.
+        given: streams it reads.
+        named: settings ``nfe``, ``absent`` and ``clean``, each by stream name.
+        discrete: which of both the outputs have to be.
+        shared: the setting that gives all streams one level, or None when each draws its own.
+        reader: who asks.
+    """
+    require_disjoint(outputs, given, reader)
+    for spec in outputs:
+        spec.require(discrete=discrete, reader=reader)
+    names = sorted(spec.name for spec in outputs)
+    for key, mapping in named.items():
+        for name in mapping:
+            if name not in names:
+                raise ConfigError(f"{reader}: `{key}` names stream {name!r}, but it generates {names}")
+    if shared is not None and (named["absent"] or named["clean"]):
+        raise ConfigError(f"{reader}: `absent` and `clean` need {shared}: independent")

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.calls import Call, FactorLoss, Generated, Revises
 from wamkit.errors import ConfigError
-from wamkit.estimators.checks import require_disjoint, require_trunk
+from wamkit.estimators.checks import require_levels, require_trunk
 from wamkit.estimators.history import BlockMemory
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, spending, walk_together
@@ -87,18 +87,14 @@ class DenoiserConfig(EstimatorConfig):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Denoiser:
         """Build; raises :class:`ConfigError` on discrete outputs or unknown stream names."""
-        require_disjoint(outputs, given, "estimator 'denoiser'")
-        names = {s.name for s in outputs}
-        for spec in outputs:
-            spec.require(discrete=False, reader="estimator 'denoiser'")
-        for key, mapping in (("nfe", self.nfe), ("absent", self.absent), ("clean", self.clean)):
-            for name in mapping:
-                if name not in names:
-                    raise ConfigError(
-                        f"estimator 'denoiser': `{key}` names stream {name!r}, but it generates {sorted(names)}"
-                    )
-        if self.levels == "shared" and (self.absent or self.clean):
-            raise ConfigError("estimator 'denoiser': `absent` and `clean` need levels: independent")
+        require_levels(
+            outputs,
+            given,
+            {"nfe": self.nfe, "absent": self.absent, "clean": self.clean},
+            discrete=False,
+            shared="levels" if self.levels == "shared" else None,
+            reader="estimator 'denoiser'",
+        )
         if self.prediction == "equilibrium" and self.solver != "euler":
             raise ConfigError("estimator 'denoiser': an equilibrium descends; set solver to euler")
         if self.prediction == "equilibrium" and not 0 < self.rate < 2 * (1 - PLATEAU):
@@ -110,7 +106,7 @@ class DenoiserConfig(EstimatorConfig):
 
 
 @final
-class Denoiser(Estimator):
+class Denoiser(Estimator, Revises):
     """One network over all output streams in one sequence."""
 
     family: ClassVar[Family] = "diffusion"
@@ -254,8 +250,11 @@ class Denoiser(Estimator):
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """A stream can be left out when training has seen it absent, or when no other one reads it."""
-        unread = not any(self.joint.allows(name, stream) for name in outputs if name != stream)
-        return unread or self.config.absent.get(stream, 0.0) > 0
+        return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
+
+    def revisable(self, outputs: Sequence[str]) -> bool:
+        """See :class:`wamkit.calls.Revises`: training has seen each of them clean, and all read each other."""
+        return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
 
     def initial_carry(self, batch_size: int) -> Any:
         """Empty block memory: a cache of padded tokens and the number of blocks seen so far."""

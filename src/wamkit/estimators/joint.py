@@ -51,6 +51,14 @@ class Reads:
         """Whether tokens of ``reader`` may attend to tokens of ``source``."""
         return reader == source or source in self._table[reader]
 
+    def unread(self, present: Sequence[str], source: str) -> bool:
+        """Whether no other stream that is present may read ``source``."""
+        return not any(self.allows(name, source) for name in present if name != source)
+
+    def mutual(self, present: Sequence[str]) -> bool:
+        """Whether every present stream may read every other one."""
+        return all(self.allows(i, j) for i in present for j in present)
+
     def _reach(self, name: str, present: Sequence[str]) -> frozenset[str]:
         """Everything that ``name`` is influenced by, itself included."""
         found, todo = {name}, [name]
@@ -85,6 +93,7 @@ def cut(cache: Cache, start: int, stop: int, hidden: Tensor) -> Cache:
         values=tuple(v[:, :, start:stop] for v in cache.values),
         pad=cache.pad[:, start:stop] | hidden[:, None],
         times=cache.times[:, start:stop],
+        owner=None if cache.owner is None else cache.owner[:, start:stop],
     )
 
 

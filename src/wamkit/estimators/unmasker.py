@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated
-from wamkit.errors import ConfigError
-from wamkit.estimators.checks import require_disjoint, require_trunk
+from wamkit.calls import Call, FactorLoss, Generated, Revises
+from wamkit.estimators.checks import require_levels, require_trunk
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.estimators.samplers import spending
 from wamkit.estimators.tokens import StreamTokens, with_given
@@ -61,18 +60,14 @@ class UnmaskerConfig(EstimatorConfig):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Unmasker:
         """Build; raises :class:`ConfigError` on continuous outputs or unknown stream names."""
-        require_disjoint(outputs, given, "estimator 'unmasker'")
-        names = {s.name for s in outputs}
-        for spec in outputs:
-            spec.require(discrete=True, reader="estimator 'unmasker'")
-        for key, mapping in (("nfe", self.nfe), ("absent", self.absent), ("clean", self.clean)):
-            for name in mapping:
-                if name not in names:
-                    raise ConfigError(
-                        f"estimator 'unmasker': `{key}` names stream {name!r}, but it generates {sorted(names)}"
-                    )
-        if self.rates == "shared" and (self.absent or self.clean):
-            raise ConfigError("estimator 'unmasker': `absent` and `clean` need rates: independent")
+        require_levels(
+            outputs,
+            given,
+            {"nfe": self.nfe, "absent": self.absent, "clean": self.clean},
+            discrete=True,
+            shared="rates" if self.rates == "shared" else None,
+            reader="estimator 'unmasker'",
+        )
         return Unmasker(self, outputs, given, require_trunk(trunk, "estimator 'unmasker'"))
 
 
@@ -91,7 +86,7 @@ def masked_after(length: int, calls: int) -> list[int]:
 
 
 @final
-class Unmasker(Estimator):
+class Unmasker(Estimator, Revises):
     """Bidirectional token predictor over all output streams in one sequence."""
 
     family: ClassVar[Family] = "diffusion"
@@ -211,8 +206,11 @@ class Unmasker(Estimator):
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """A stream can be left out when training has seen it absent, or when no other one reads it."""
-        unread = not any(self.joint.allows(name, stream) for name in outputs if name != stream)
-        return unread or self.config.absent.get(stream, 0.0) > 0
+        return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
+
+    def revisable(self, outputs: Sequence[str]) -> bool:
+        """See :class:`wamkit.calls.Revises`: training has seen each of them clean, and all read each other."""
+        return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
 
 
 def gumbel(uniform: Tensor) -> Tensor:

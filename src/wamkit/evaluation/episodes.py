@@ -73,6 +73,7 @@ class Run:
     calls: int = 0
     controller: ControllerState = field(default_factory=ControllerState)
     state: Any = None
+    goal: Observation | None = None
     frames: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     imagined: list[Imagined] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -108,7 +109,7 @@ class Run:
 
     def release(self) -> None:
         """Let go of what only a running episode needs."""
-        self.state = None
+        self.state = self.goal = None
         if not self.plan.filmed:
             self.frames = {}
 
@@ -128,6 +129,19 @@ class Run:
             clipped=self.clipped / max(self.entries, 1),
             error=self.error,
         )
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What an observation carries besides images and state.
+
+    Attributes:
+        extras: names of the extras that the frames must carry.
+        dropped: name of an extra that no frame carries -> its shape per step. It is flagged as missing.
+    """
+
+    extras: tuple[str, ...] = ()
+    dropped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Queue:
@@ -159,13 +173,14 @@ def row_seed(seed: int, call: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def observe(runs: Sequence[Run], window: WindowSpec, width: int, sensors: Sequence[str] = ()) -> Observation:
+def observe(runs: Sequence[Run], window: WindowSpec, width: int, senses: Senses | None = None) -> Observation:
     """The observation windows of B running episodes, T = len(window.observation) steps each.
 
     Steps before the start of an episode repeat its first observation and are marked as padding. Where the
     window asks for P past actions of ``width`` A, they are the ones that were really executed.
-    ``sensors`` names the extras that the frames must carry.
+    The goal is there when every run has one. The buffer of a dropped extra holds nothing but NaN.
     """
+    senses = senses or Senses()
     offsets = window.observation
     executed = executed_actions(runs, window.past_actions, width)
     wanted = [[run.tick + offset for offset in offsets] for run in runs]
@@ -175,10 +190,13 @@ def observe(runs: Sequence[Run], window: WindowSpec, width: int, sensors: Sequen
         stacked = np.stack([np.stack([s["images"][camera] for s in row]) for row in steps])
         images[camera] = torch.from_numpy(stacked).permute(0, 1, 4, 2, 3).contiguous()
     state = np.stack([np.stack([s["state"] for s in row]) for row in steps]).astype(np.float32)
-    extras = {}
-    for name in sensors:
+    extras, missing = {}, {}
+    for name in senses.extras:
         values = np.stack([np.stack([s["extras"][name] for s in row]) for row in steps])
         extras[name] = torch.from_numpy(values)
+    for name, shape in senses.dropped.items():
+        extras[name] = torch.full((len(runs), len(offsets), *shape), torch.nan)
+        missing[name] = torch.ones(len(runs), len(offsets), dtype=torch.bool)
     return Observation(
         images=images,
         state=torch.from_numpy(state),
@@ -187,6 +205,18 @@ def observe(runs: Sequence[Run], window: WindowSpec, width: int, sensors: Sequen
         extras=extras,
         past_action=executed[0],
         past_action_pad=executed[1],
+        missing=missing,
+        goal=joined([run.goal for run in runs if run.goal is not None]) if runs[0].goal is not None else None,
+    )
+
+
+def joined(observations: Sequence[Observation]) -> Observation:
+    """Goals of B runs as one observation of B rows; only images, state, words and padding."""
+    return Observation(
+        images={c: torch.cat([o.images[c] for o in observations]) for c in observations[0].images},
+        state=torch.cat([o.state for o in observations]),
+        task=tuple(word for o in observations for word in o.task),
+        pad=torch.cat([o.pad for o in observations]),
     )
 
 

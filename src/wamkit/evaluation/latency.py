@@ -52,9 +52,11 @@ def probe(pilot: PolicyPilot, runs: Sequence[Run], calls: int, per_episode: int)
     timed: list[TimedCall] = []
     if calls and runs:
         run = dataclasses.replace(runs[0])
+        pilot.supply([run])
+        first = dataclasses.replace(run)
         for i in range(calls + 1):
             if run.calls >= max(per_episode, 1):
-                run = dataclasses.replace(runs[0])
+                run = dataclasses.replace(first)
             result = attempt(lambda row=run: pilot.forecast([row], pilot.budget))  # type: ignore[misc]
             if isinstance(result, Failed):
                 pilot.notes.append(f"latency probe ended at call {i}: {result.traceback.splitlines()[-1]}")

@@ -12,14 +12,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from wamkit.controllers import ActionArray, Controller, Seen, Spend, ValueArray
+from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
-from wamkit.evaluation.episodes import Block, Imagined, Run, Trace, observe, row_seed, to_frames
+from wamkit.evaluation.episodes import (
+    Block,
+    Imagined,
+    PlannedEpisode,
+    Run,
+    Senses,
+    Trace,
+    observe,
+    row_seed,
+    to_frames,
+)
 from wamkit.evaluation.machine import synchronise
 from wamkit.evaluation.policy import Policy
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget, Forecast, WindowSpec
+from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
 Result = TypeVar("Result")
 
@@ -85,9 +96,19 @@ class TimedCall:
 class PolicyPilot(Pilot):
     """Calls the policy for all episodes of a group at once and feeds its chunks to the controller."""
 
-    def __init__(self, policy: Policy, controller: Controller, budget: Budget, max_ticks: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        controller: Controller,
+        budget: Budget,
+        max_ticks: int,
+        senses: Senses | None = None,
+        goals: Callable[[PlannedEpisode], Observation] | None = None,
+    ) -> None:
         self.policy = policy
         self.controller = controller
+        self.senses = senses or Senses(tuple(policy.sensors))
+        self.goals = goals
         self.max_ticks = max_ticks
         self.calls: list[TimedCall] = []
         self.notes: list[str] = []
@@ -101,6 +122,8 @@ class PolicyPilot(Pilot):
         controller.check(policy.action_spec.mode, self.perceived.offsets if self.perceived else ())
         if policy.window.past_actions:
             controller.check_past(policy.window.past_actions, policy.window.horizon)
+        if controller.supplies is not None:
+            policy.check_given(controller.supplies)
         if self.perceived and budget.future is False:
             raise ConfigError(
                 f"the controller compares predictions of stream {controller.compares!r} with what is seen, and the "
@@ -112,16 +135,19 @@ class PolicyPilot(Pilot):
     def begin(self, run: Run) -> None:
         """See :meth:`Pilot.begin`."""
         run.controller = self.controller.start()
+        goals = self.goals
         state = attempt(lambda: self.policy.initial_state(1))
-        if isinstance(state, Failed):
-            run.fail(state.traceback)
+        goal = attempt(lambda: goals(run.plan)) if goals is not None else None
+        if isinstance(state, Failed) or isinstance(goal, Failed):
+            run.fail("\n".join(f.traceback for f in (state, goal) if isinstance(f, Failed)))
         else:
-            run.state = state
+            run.state, run.goal = state, goal
 
     def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
         """See :meth:`Pilot.decide`."""
         if self.controller.watches:
             self._watch(runs)
+        self.supply(runs)
         alike: dict[tuple[Hashable, Spend], list[Run]] = {}
         for run in runs:
             if run.status is None and self.controller.wants_call(run.controller):
@@ -130,6 +156,33 @@ class PolicyPilot(Pilot):
         for (_, spend), rows in alike.items():
             self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
+
+    def supply(self, runs: Sequence[Run]) -> None:
+        """Let the generator of the supplied stream answer every run that starts it at this tick."""
+        for run in runs:
+            if run.status is None and self.controller.wants_subgoal(run.controller):
+                values = attempt(lambda run=run: self._generate(run))  # type: ignore[misc]
+                if isinstance(values, Failed):
+                    run.fail(values.traceback)
+                else:
+                    run.controller = self.controller.supply(run.controller, values)
+
+    def _generate(self, run: Run) -> ValueArray:
+        """One run's values of the supplied stream; its noise differs from that of every call of the policy."""
+        assert self.controller.supplies is not None
+        observation = observe([run], self.policy.window, self.policy.action_spec.width, self.senses)
+        seeds = [row_seed(run.plan.seed, -1 - run.tick)]
+        values = self.policy.generate(observation, run.state, self.controller.supplies, self.budget, seeds)
+        made: ValueArray = values[0].cpu().numpy()
+        return made
+
+    def _given(self, runs: Sequence[Run]) -> dict[str, dict[str, Tensor]]:
+        """The argument ``given`` of a call, where the controller supplies a stream."""
+        values = [self.controller.given(run.controller) for run in runs]
+        there = [value for value in values if value is not None]
+        if self.controller.supplies is None or not there:
+            return {}
+        return {"given": {self.controller.supplies: torch.from_numpy(np.stack(there))}}
 
     def _budget(self, spend: Spend) -> Budget:
         return dataclasses.replace(self.budget, **spend.changes())
@@ -152,8 +205,8 @@ class PolicyPilot(Pilot):
         """What ``run`` sees at its tick, as values of the compared stream, relative to its newest plan's call."""
         assert self.perceived is not None
         called = dataclasses.replace(run, tick=run.controller.plans[-1].start)
-        width, sensors = self.policy.action_spec.width, self.policy.sensors
-        now, before = (observe([r], WindowSpec(), width, sensors) for r in (run, called))
+        width = self.policy.action_spec.width
+        now, before = (observe([r], WindowSpec(), width, self.senses) for r in (run, called))
         values: ValueArray = self.perceived.encode(now, before)[0].cpu().numpy()
         return values
 
@@ -170,13 +223,13 @@ class PolicyPilot(Pilot):
         Returns:
             the forecast of all rows, the new state of each row, and what the call took.
         """
-        observation = observe(runs, self.policy.window, self.policy.action_spec.width, self.policy.sensors)
+        observation = observe(runs, self.policy.window, self.policy.action_spec.width, self.senses)
         state = join_rows([run.state for run in runs])
         seeds = [row_seed(run.plan.seed, run.calls) for run in runs]
         synchronise(self.device)
         start = time.perf_counter()
         with torch.no_grad():
-            forecast, state = self.policy.forecast(observation, state, budget, seeds)
+            forecast, state = self.policy.forecast(observation, state, budget, seeds, **self._given(runs))
         self.device = forecast.action.device
         synchronise(self.device)
         ms = (time.perf_counter() - start) * 1000
@@ -211,11 +264,14 @@ class PolicyPilot(Pilot):
             else:
                 run.fail(f"the policy's actions are not finite at tick {run.tick}, call {run.calls}")
 
+    def _due(self, state: ControllerState) -> bool:
+        return self.controller.wants_call(state) or self.controller.wants_subgoal(state)
+
     def _block(self, run: Run) -> Block:
         """Drain the controller until it wants a call or the episode's ticks run out."""
         actions: list[ActionArray] = []
         most = min(self.max_ticks - run.tick, 1 if self.controller.watches else self.max_ticks)
-        while len(actions) < most and not self.controller.wants_call(run.controller):
+        while len(actions) < most and not self._due(run.controller):
             action, run.controller = self.controller.next(run.controller)
             actions.append(action)
         raw = np.stack(actions)

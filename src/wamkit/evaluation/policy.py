@@ -37,6 +37,14 @@ class Policy(Protocol):
         """Extras of an observation that it reads when acting (depth, contact forces); often none."""
 
     @property
+    def droppable(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of :attr:`sensors` that may be flagged as missing, with their shape per step."""
+
+    @property
+    def reads_goal(self) -> bool:
+        """Whether it reads a goal observation when acting."""
+
+    @property
     def controller(self) -> Controller:
         """The controller it was composed with; an evaluation may choose another one."""
 
@@ -46,7 +54,19 @@ class Policy(Protocol):
     def forecast(
         self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]
     ) -> tuple[Forecast, Any]:
-        """One call for B rows. ``state`` is left as it is; row i draws its noise from ``seeds[i]`` alone."""
+        """One call for B rows. ``state`` is left as it is; row i draws its noise from ``seeds[i]`` alone.
+
+        A policy whose controller :attr:`~wamkit.controllers.Controller.supplies` a stream is also called with
+        ``given``, stream -> values (B, ...), and generates none of it.
+        """
+
+    def generate(
+        self, observation: Observation, state: Any, stream: str, budget: Budget, seeds: Sequence[int]
+    ) -> Tensor:
+        """Values (B, ...) of one stream and of nothing that it does not need. ``state`` is left as it is."""
+
+    def check_given(self, stream: str) -> None:
+        """Raise :class:`wamkit.errors.ConfigError` unless ``stream`` can be generated first and then be given."""
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Camera -> (B, F, 3, H, W) uint8 at the offsets ``window.future``, or None where nothing decodes."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import draccus
@@ -19,7 +20,8 @@ from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed, instructions
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.evaluation.assemble import build_report
-from wamkit.evaluation.episodes import PlannedEpisode, Run, Trace
+from wamkit.evaluation.episodes import PlannedEpisode, Run, Senses, Trace
+from wamkit.evaluation.goals import Goals
 from wamkit.evaluation.latency import Probe, probe
 from wamkit.evaluation.loop import ClosedLoop, LoopResult
 from wamkit.evaluation.pilot import Pilot, PolicyPilot, ReplayPilot
@@ -29,6 +31,7 @@ from wamkit.specs import require_same
 from wamkit.types import Budget
 
 PromptMode = Literal["canonical", "paraphrase"]
+GOAL = "goal"  # what `drop` calls the goal observation
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class EvaluationConfig:
         strips_per_film: forecasts shown per filmed episode.
         latency_calls: single-robot calls timed before the loop starts.
         timeout_s: seconds after which a silent simulator counts as dead.
+        goals: dataset whose demonstrations end in the goals, for designs that read one; the episode's seed
+            chooses among those of its task.
+        drop: sensors (names of extras) that are flagged as missing in every step, or ``goal``, so that the design
+            sees its "no goal". The environment need not deliver them.
     """
 
     tasks: tuple[str, ...] = ("drawer-open-v3",)
@@ -67,6 +74,8 @@ class EvaluationConfig:
     strips_per_film: int = 3
     latency_calls: int = 20
     timeout_s: float = 60.0
+    goals: Path | None = None
+    drop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("episodes", "workers", "slots", "threads"):
@@ -151,19 +160,57 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
         env, where = dataclasses.replace(config.env, task=task), f"environment {task!r}"
         require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
         require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
-        require_sensors(policy, env, where)
+        require_sensors(policy, env, where, config.drop)
+    senses = choose_senses(policy, config.drop)
+    goals = find_goals(policy, config)
     controller = config.controller or policy.controller
-    return PolicyPilot(policy, controller, config.budget, config.env.max_ticks)
+    chosen = None if goals is None else lambda plan: goals.choose(plan.task, plan.seed)
+    return PolicyPilot(policy, controller, config.budget, config.env.max_ticks, senses, chosen)
 
 
-def require_sensors(policy: Policy, env: EnvConfig, where: str) -> None:
-    """Raise :class:`SpecError` unless ``env`` delivers every extra that the policy reads when acting."""
+def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
+    """Which extras the policy is shown; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
+    dropped = {}
+    for name in drop:
+        if name == GOAL:
+            continue
+        if name not in policy.droppable:
+            needed = "its memory is made of it" if name in policy.sensors else "it does not read that sensor"
+            raise ConfigError(
+                f"drop: design {policy.name!r} cannot do without {name!r}: {needed}. "
+                f"{did_you_mean(name, [*policy.droppable, *([GOAL] if policy.reads_goal else [])])}"
+            )
+        dropped[name] = policy.droppable[name]
+    return Senses(tuple(name for name in policy.sensors if name not in dropped), dropped)
+
+
+def find_goals(policy: Policy, config: EvaluationConfig) -> Goals | None:
+    """Where goals come from; raises :class:`ConfigError` unless exactly the designs that read one are given one."""
+    supplied, dropped = config.goals is not None, GOAL in config.drop
+    if not policy.reads_goal and (supplied or dropped):
+        raise ConfigError(
+            f"design {policy.name!r} reads no goal: leave `goals` out, and {GOAL!r} out of `drop`."
+        )
+    if policy.reads_goal and supplied == dropped:
+        have = "is given one and told to drop it" if supplied else "nobody supplies one"
+        raise ConfigError(
+            f"design {policy.name!r} reads a goal observation, but {have}. Set either `goals` to a dataset with "
+            f"demonstrations of the tasks, or `drop` to [{GOAL}] for its learned 'no goal'."
+        )
+    if config.goals is None:
+        return None
+    return Goals(config.goals, config.tasks, policy.observation_spec)
+
+
+def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[str] = ()) -> None:
+    """Raise :class:`SpecError` unless ``env`` delivers every extra that the policy reads and that is not dropped."""
     delivered = env.extras_spec()
     for name in policy.sensors:
-        if name not in delivered:
+        if name not in delivered and name not in drop:
             raise SpecError(
                 f"design {policy.name!r} reads the extra {name!r} when acting, which {where} does not deliver. "
-                f"{did_you_mean(name, delivered)} Add {name.partition('.')[0]!r} to the environment's `record`."
+                f"{did_you_mean(name, delivered)} Add {name.partition('.')[0]!r} to the environment's `record`, "
+                f"or put {name!r} into `drop` to flag it as missing."
             )
 
 

@@ -2,5 +2,6 @@
 
 from wamkit.planners.candidate_scoring import CandidateScoring, CandidateScoringConfig
 from wamkit.planners.cem import CEM, CEMConfig
+from wamkit.planners.mppi import MPPI, MPPIConfig
 
-__all__ = ["CEM", "CEMConfig", "CandidateScoring", "CandidateScoringConfig"]
+__all__ = ["CEM", "MPPI", "CEMConfig", "CandidateScoring", "CandidateScoringConfig", "MPPIConfig"]

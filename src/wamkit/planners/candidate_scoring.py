@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from torch import Tensor
 
 from wamkit.calls import PlanResult
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners.goal_cost import goal_cost
+from wamkit.planners.rounds import cheapest, spending
 from wamkit.protocols import Planner, PlannerConfig
 from wamkit.streams import RowNoise
 from wamkit.types import Budget
@@ -57,13 +57,10 @@ class CandidateScoring(Planner):
         noise: RowNoise,
     ) -> PlanResult:
         """See :class:`wamkit.protocols.Planner`. The executed candidate is the argmin of the costs."""
-        n = self.config.candidates if budget.candidates is None else budget.candidates
-        if n < 1 or budget.iterations:
+        n, rounds = spending("candidate_scoring", self.config.candidates, 0, budget)
+        if rounds:
             raise BudgetError(
-                f"planner 'candidate_scoring': candidates {n} must be at least 1, and it has no iterations "
-                f"(asked for {budget.iterations})"
+                f"planner 'candidate_scoring' has no iterations (asked for {rounds}); use `candidates`"
             )
         candidates = propose(n)
-        cost, index = goal_cost(predict(candidates), goal).min(dim=1)
-        chosen = candidates[torch.arange(len(index), device=index.device), index]
-        return PlanResult(chosen, cost, n)
+        return PlanResult(*cheapest(candidates, goal_cost(predict(candidates), goal)), n)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from wamkit.calls import PlanResult
-from wamkit.errors import BudgetError, ConfigError
-from wamkit.planners.goal_cost import goal_cost
+from wamkit.errors import ConfigError
+from wamkit.planners.rounds import Score, cheapest, spending
 from wamkit.protocols import Planner, PlannerConfig
 from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
@@ -70,48 +70,20 @@ class CEM(Planner):
         noise: RowNoise,
     ) -> PlanResult:
         """See :class:`wamkit.protocols.Planner`. The cost is the last step's squared distance to the goal."""
-        n = self.config.candidates if budget.candidates is None else budget.candidates
-        rounds = self.config.iterations if budget.iterations is None else budget.iterations
-        if n < 1 or rounds < 0:
-            raise BudgetError(
-                f"planner 'cem': candidates {n} must be at least 1 and iterations {rounds} at least 0"
-            )
+        n, rounds = spending("cem", self.config.candidates, self.config.iterations, budget)
         elites = min(self.config.elites, n)
         candidates = propose(n)
-        centre, spread = (
-            candidates.mean(dim=1, keepdim=True),
-            candidates.std(dim=1, keepdim=True, correction=0),
-        )
-        best, best_cost, evaluations = candidates[:, 0], None, 0
+        score = Score.around(candidates, predict, goal, self.config.deviation_cost)
+        best, best_cost = candidates[:, 0], torch.full_like(candidates[:, 0, 0, 0, 0], torch.inf)
         for k in range(rounds + 1):
-            cost = self._cost(candidates, predict, goal, centre, spread)
-            evaluations += n
-            value, index = cost.min(dim=1)
-            chosen = candidates[torch.arange(len(index), device=index.device), index]
-            better = value < best_cost if best_cost is not None else torch.ones_like(value, dtype=torch.bool)
-            best = torch.where(better[:, None, None, None], chosen, best)
-            best_cost = value if best_cost is None else torch.minimum(value, best_cost)
+            cost = score(candidates)
+            chosen, value = cheapest(candidates, cost)
+            best = torch.where((value < best_cost)[:, None, None, None], chosen, best)
+            best_cost = torch.minimum(value, best_cost)
             if k < rounds:
                 top = cost.topk(elites, dim=1, largest=False).indices[:, :, None, None, None]
                 kept = candidates.gather(1, top.expand(-1, -1, *candidates.shape[2:]))
                 mean, std = kept.mean(dim=1, keepdim=True), kept.std(dim=1, keepdim=True, correction=0)
                 sample = noise.normal(n, *candidates.shape[2:]).view_as(candidates)
                 candidates = mean + std * sample
-        assert best_cost is not None
-        return PlanResult(best, best_cost, evaluations)
-
-    def _cost(
-        self,
-        candidates: Tensor,
-        predict: Callable[[Tensor], Tensor],
-        goal: Tensor,
-        centre: Tensor,
-        spread: Tensor,
-    ) -> Tensor:
-        """(B, n)."""
-        future = predict(candidates)  # (B, n, F, M, D)
-        cost = goal_cost(future, goal)
-        if self.config.deviation_cost:
-            deviation = ((candidates - centre) / spread.clamp(min=1e-3)).square().mean(dim=(-3, -2, -1))
-            cost = cost + self.config.deviation_cost * deviation
-        return cost
+        return PlanResult(best, best_cost, n * (rounds + 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import draccus
 import numpy as np
@@ -27,8 +27,10 @@ class CodecConfig(draccus.ChoiceRegistry):
     Attributes:
         patch: side of a patch, pixels.
         features: latent features per patch.
+        shared: whether one codec serves all cameras, because nothing of it is fitted to one of them.
     """
 
+    shared: ClassVar[bool] = False
     patch: int = 16
     features: int = 32
 

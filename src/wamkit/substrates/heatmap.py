@@ -1,4 +1,4 @@
-"""Where the end effector will be, as a map over the picture (`ps.task-map`, eq. 16)."""
+"""Where something will be or happen, as a map over the picture (`ps.task-map`, eq. 16)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ from torch import Tensor
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.streams import StreamSpec
+from wamkit.substrates.episode_progress import CLOCK, success_value
 from wamkit.substrates.rigid import NEAR_M, project
 from wamkit.types import Observation
+
+POSES = {"gripper": "gripper_pose", "object": "object_pose", "contact": "gripper_pose"}
 
 
 @SubstrateConfig.register_subclass("heatmap")
 @dataclass(frozen=True)
 class HeatmapConfig(SubstrateConfig):
-    """Gaussian map of where the end effector is in a view, read back below a pixel (survey eq. 16).
+    """Gaussian map of where the gripper, object or contact is, worth its value (survey eq. 16; AIM).
 
     Attributes:
         camera: the view.
         grid: rows and columns of the map.
         sigma: standard deviation of the Gaussian, cells.
+        where: ``gripper``; ``object``, the first movable body of the task, which read off a goal is a placement map;
+            or ``contact``, the gripper while a part of it touches an object, else nothing.
+        discount: the peak is this to the power of the ticks until success (a value map); None leaves it at 1.
     """
 
     camera: str = "scene"
     grid: int = 16
     sigma: float = 1.5
+    where: Literal["gripper", "object", "contact"] = "gripper"
+    discount: float | None = None
 
     def build(self, data: DataSpec) -> Heatmap:
         """Build; raises :class:`ConfigError` when the camera or a pose is missing."""
@@ -42,23 +50,30 @@ class HeatmapConfig(SubstrateConfig):
                 f"{reader}: grid {self.grid} (at least 3) and sigma {self.sigma} cells (at least 0.5) cannot be "
                 f"read back below a pixel"
             )
-        for name in ("gripper_pose", f"camera.{self.camera}"):
+        if self.where not in POSES or not (self.discount is None or 0 < self.discount < 1):
+            raise ConfigError(
+                f"{reader}: where = {self.where!r} must be one of {sorted(POSES)}, and discount = {self.discount} "
+                f"None or between 0 and 1"
+            )
+        extras = [POSES[self.where], f"camera.{self.camera}"]
+        extras += ["contact"] if self.where == "contact" else []
+        extras += [CLOCK] if self.discount is not None else []
+        for name in extras:
             data.extra(name, reader)
         size = data.observation.cameras[self.camera]
-        return Heatmap(self, size.height, size.width)
+        return Heatmap(self, tuple(extras), size.height, size.width)
 
 
 @final
 class Heatmap(Substrate):
-    """(B, T, grid, grid), a token per row: 1 at the end effector, -1 far from it or when it is out of the view."""
+    """(B, T, grid, grid), a token per row: 1 at the place, -1 far from it or when it is behind the camera."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "heatmap"
 
-    def __init__(self, config: HeatmapConfig, height: int, width: int) -> None:
+    def __init__(self, config: HeatmapConfig, extras: tuple[str, ...], height: int, width: int) -> None:
         super().__init__()
-        self.config, self.height, self.width = config, height, width
-        self.extras = ("gripper_pose", f"camera.{config.camera}")
+        self.config, self.extras, self.height, self.width = config, extras, height, width
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """See :class:`wamkit.protocols.Substrate`."""
@@ -78,9 +93,15 @@ class Heatmap(Substrate):
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.protocols.Substrate`."""
-        place, camera = (observation.extras[name].float() for name in self.extras)
+        pose, camera = (observation.extras[name].float() for name in self.extras[:2])
+        place = pose[:, :, 0] if pose.dim() == 4 else pose
         pixels, depth = project(place[:, :, None, :3], camera, self.height, self.width)
-        return self.draw(pixels[:, :, 0]).masked_fill((depth <= NEAR_M)[..., None], -1.0)
+        peak = (depth[:, :, 0] > NEAR_M).float()
+        if self.config.where == "contact":
+            peak = peak * observation.extras["contact"].any(dim=-1)
+        if self.config.discount is not None:
+            peak = peak * success_value(observation, self.config.discount)
+        return (self.draw(pixels[:, :, 0]) + 1) * peak[..., None, None] - 1
 
     def points(self, values: Tensor) -> Tensor:
         """Maps (..., grid, grid) -> positions (..., 2) as x, y in pixels of the picture.

@@ -62,7 +62,7 @@ class PixelLatentConfig(SubstrateConfig):
 
 @final
 class PixelLatent(Substrate):
-    """One codec per camera; the tokens of all cameras stand side by side in one time step."""
+    """One codec per camera, or one for all if nothing is fitted; their tokens stand side by side in one time step."""
 
     category: ClassVar[Category] = "pixel-grounded"
     variant: ClassVar[str] = "latent"
@@ -75,7 +75,8 @@ class PixelLatent(Substrate):
         self.sizes = {c: data.observation.cameras[c] for c in self.cameras}
         patch = config.codec.patch
         self.counts = [(self.sizes[c].height // patch) * (self.sizes[c].width // patch) for c in self.cameras]
-        self.codecs = nn.ModuleDict({c: config.codec.build() for c in self.cameras})
+        one = config.codec.build() if config.codec.shared else None
+        self.codecs = nn.ModuleDict({c: one or config.codec.build() for c in self.cameras})
 
     def _codec(self, camera: str) -> Codec:
         codec = self.codecs[camera]

@@ -1,7 +1,8 @@
-"""Future frames themselves: RGB (`ps.pixel-decoded`, eq. 13) and RGB with depth (`ps.multiview-4d`, eqs. 13, 15)."""
+"""Future frames themselves: RGB (`ps.pixel-decoded`, eq. 13), with depth and normals (`ps.multiview-4d`, eq. 15)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, final
 
@@ -14,6 +15,8 @@ from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.streams import StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig, from_patches, to_patches
+from wamkit.substrates.normals import surface_normals
+from wamkit.substrates.point_sets import scene_points
 from wamkit.types import Observation, WindowSpec
 
 FIT_FRAMES = 600
@@ -110,15 +113,17 @@ class RGBDConfig(SubstrateConfig):
 
     Attributes:
         cameras: camera names; empty means all.
-        codec: codec of pictures with four channels: red, green, blue and inverse depth.
+        codec: codec of pictures with four channels: red, green, blue and inverse depth; seven with normals.
         near_m: distance that becomes 1 in the depth channel; nearer is cut.
         far_m: distance that becomes 0; farther is cut.
+        normals: whether surface normals, in the camera's axes, are three further channels.
     """
 
     cameras: tuple[str, ...] = ()
     codec: CodecConfig = field(default_factory=PatchPCAConfig)
     near_m: float = 0.1
     far_m: float = 2.0
+    normals: bool = False
 
     def build(self, data: DataSpec) -> RGBD:
         """Build; raises :class:`ConfigError` when depth is missing or patches do not tile the picture."""
@@ -129,6 +134,8 @@ class RGBDConfig(SubstrateConfig):
             )
         for camera in cameras:
             height, width = data.extra(f"depth.{camera}", "substrate 'rgbd'")
+            if self.normals:
+                data.extra(f"camera.{camera}", "substrate 'rgbd' with normals")
             if height % self.codec.patch or width % self.codec.patch:
                 raise ConfigError(
                     f"substrate 'rgbd': patch {self.codec.patch} does not divide the {height} x {width} pixels of "
@@ -148,13 +155,14 @@ class RGBD(Substrate):
     def __init__(self, config: RGBDConfig, cameras: tuple[str, ...], data: DataSpec) -> None:
         super().__init__()
         self.config, self.cameras = config, cameras
-        self.extras = tuple(f"depth.{camera}" for camera in cameras)
+        kinds = ("depth", "camera") if config.normals else ("depth",)
+        self.extras = tuple(f"{kind}.{camera}" for camera in cameras for kind in kinds)
         self.sizes = [
             (data.observation.cameras[c].height, data.observation.cameras[c].width) for c in cameras
         ]
         patch = config.codec.patch
         self.counts = [(height // patch) * (width // patch) for height, width in self.sizes]
-        self.codecs = nn.ModuleList(config.codec.build(channels=4) for _ in cameras)
+        self.codecs = nn.ModuleList(config.codec.build(channels=7 if config.normals else 4) for _ in cameras)
 
     def _codec(self, index: int) -> Codec:
         codec = self.codecs[index]
@@ -168,11 +176,15 @@ class RGBD(Substrate):
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
 
     def picture(self, observation: Observation, camera: str) -> Tensor:
-        """(B * T, 4, height, width) in [0, 1]."""
+        """(B * T, channels, height, width) in [0, 1]."""
         near, far = self.config.near_m, self.config.far_m
         colour = observation.images[camera].flatten(0, 1).float() / 255
-        inverse = 1 / observation.extras[f"depth.{camera}"].flatten(0, 1).float().clamp(near, far)
-        return torch.cat((colour, ((inverse - 1 / far) / (1 / near - 1 / far))[:, None]), dim=1)
+        depth = observation.extras[f"depth.{camera}"].flatten(0, 1).float()
+        channels = [colour, ((1 / depth.clamp(near, far) - 1 / far) / (1 / near - 1 / far))[:, None]]
+        if self.config.normals:
+            lens = observation.extras[f"camera.{camera}"].flatten(0, 1).float()
+            channels.append((surface_normals(depth, lens).movedim(-1, 1) + 1) / 2)
+        return torch.cat(channels, dim=1)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
@@ -186,7 +198,7 @@ class RGBD(Substrate):
 
     @torch.no_grad()
     def _pictures(self, values: Tensor) -> list[Tensor]:
-        """View by view (B, T, 4, height, width) in [0, 1]."""
+        """View by view (B, T, channels, height, width) in [0, 1]."""
         parts = values.split(self.counts, dim=2)
         return [
             self._codec(i).decode(part.flatten(0, 1), *self.sizes[i]).unflatten(0, values.shape[:2])
@@ -203,6 +215,20 @@ class RGBD(Substrate):
         near, far = self.config.near_m, self.config.far_m
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {c: 1 / (picture[:, :, 3] * (1 / near - 1 / far) + 1 / far) for c, picture in pictures}
+
+    def points(self, values: Tensor, cameras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values and camera -> where it stands (B, T, 8), gives camera -> world points (B, T, height * width, 3).
+
+        The points of all views and steps together are the predicted scene in space and time.
+        """
+        return {name: scene_points(depth, cameras[name]) for name, depth in self.metres(values).items()}
+
+    def normals(self, values: Tensor) -> dict[str, Tensor]:
+        """Values -> camera -> unit normals (B, T, 3, height, width), in its axes; :class:`ConfigError` without."""
+        if not self.config.normals:
+            raise ConfigError("substrate 'rgbd' carries no normals; set normals to true")
+        pictures = zip(self.cameras, self._pictures(values), strict=True)
+        return {name: F.normalize(picture[:, :, 4:] * 2 - 1, dim=2) for name, picture in pictures}
 
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:

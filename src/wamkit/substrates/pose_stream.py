@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.rotations import from_quaternion, from_six_d, six_d
 from wamkit.streams import StreamSpec
-from wamkit.substrates.rigid import from_six_d, rotation, six_d
 from wamkit.types import Observation
 
 Body = Literal["object", "gripper"]
@@ -69,7 +69,7 @@ class PoseStream(Substrate):
         assert now is not None
         later, before = self.poses(observation), self.poses(now)
         shift = (later[..., :3] - before[..., :3]) / self.config.unit_m
-        turn = rotation(later[..., 3:]) @ rotation(before[..., 3:]).transpose(-1, -2)
+        turn = from_quaternion(later[..., 3:]) @ from_quaternion(before[..., 3:]).transpose(-1, -2)
         return torch.cat((shift, six_d(turn)), dim=-1)
 
     def motion(self, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,41 +9,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from wamkit.rotations import from_quaternion
 
 NEAR_M = 1e-4  # points nearer to a camera's plane than this have no picture
 
 
-def rotation(quaternion: Tensor) -> Tensor:
-    """(..., 4) w, x, y, z -> (..., 3, 3). Need not be normalised; a zero quaternion (no object) is the identity."""
-    nothing = quaternion.norm(dim=-1, keepdim=True) < 1e-6
-    identity = F.one_hot(torch.tensor(0, device=quaternion.device), 4).to(quaternion.dtype)
-    w, x, y, z = F.normalize(torch.where(nothing, identity, quaternion), dim=-1).unbind(-1)
-    rows = (
-        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), dim=-1),
-        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), dim=-1),
-        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), dim=-1),
-    )
-    return torch.stack(rows, dim=-2)
-
-
-def six_d(matrix: Tensor) -> Tensor:
-    """(..., 3, 3) -> its first two columns, (..., 6): continuous, unlike angles (Zhou et al. 2019)."""
-    return matrix[..., :2].transpose(-1, -2).flatten(-2)
-
-
-def from_six_d(values: Tensor) -> Tensor:
-    """Inverse of :func:`six_d` by Gram-Schmidt, (..., 6) -> (..., 3, 3), for any two independent columns."""
-    first = F.normalize(values[..., :3], dim=-1)
-    second = values[..., 3:]
-    second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)
-    return torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
-
-
 def moved(points: Tensor, now: Tensor, later: Tensor) -> Tensor:
     """World points (..., K, 3) fixed to a body that goes from pose ``now`` to pose ``later`` (..., 7)."""
-    body = (points - now[..., None, :3]) @ rotation(now[..., 3:])
-    return body @ rotation(later[..., 3:]).transpose(-1, -2) + later[..., None, :3]
+    body = (points - now[..., None, :3]) @ from_quaternion(now[..., 3:])
+    return body @ from_quaternion(later[..., 3:]).transpose(-1, -2) + later[..., None, :3]
 
 
 def focal(camera: Tensor, height: int) -> Tensor:
@@ -56,7 +31,7 @@ def project(points: Tensor, camera: Tensor, height: int, width: int) -> tuple[Te
 
     Points behind the camera have a depth below zero; their pixels mean nothing.
     """
-    local = (points - camera[..., None, :3]) @ rotation(camera[..., 3:7])
+    local = (points - camera[..., None, :3]) @ from_quaternion(camera[..., 3:7])
     depth = -local[..., 2]
     scale = focal(camera, height)[..., None] / depth.clamp(min=NEAR_M)
     x, y = width / 2 + local[..., 0] * scale, height / 2 - local[..., 1] * scale
@@ -72,7 +47,7 @@ def rays(camera: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
 
 def to_world(local: Tensor, camera: Tensor) -> Tensor:
     """Points of the camera's frame (..., K, 3) -> world."""
-    return local @ rotation(camera[..., 3:7]).transpose(-1, -2) + camera[..., None, :3]
+    return local @ from_quaternion(camera[..., 3:7]).transpose(-1, -2) + camera[..., None, :3]
 
 
 def unproject(depth: Tensor, pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Training: loop, optimiser, checkpoints."""
 
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
+from wamkit.training.distill import DistillConfig
 from wamkit.training.loop import TrainConfig, train
 from wamkit.training.optim import OptimConfig
 
-__all__ = ["OptimConfig", "TrainConfig", "from_pretrained", "save_pretrained", "train"]
+__all__ = ["DistillConfig", "OptimConfig", "TrainConfig", "from_pretrained", "save_pretrained", "train"]

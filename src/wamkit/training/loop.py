@@ -18,14 +18,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from wamkit.compose import DesignConfig, required_extras
 from wamkit.config import encode
 from wamkit.data import Batches, Dataset
-from wamkit.data.layout import EXTRA_PREFIX
+from wamkit.data.layout import CLOCK, EXTRA_PREFIX
 from wamkit.design import Design, Losses
 from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec
 from wamkit.specs import require_same
 from wamkit.training.checkpoint import MODEL, TRAINING, from_pretrained, resize_buffers, save_pretrained
+from wamkit.training.distill import Distillation, DistillConfig
 from wamkit.training.optim import OptimConfig
-from wamkit.types import to_device
+from wamkit.types import Batch, to_device
 
 Hook = Callable[[int, Design, Losses], None]
 
@@ -40,6 +41,7 @@ class TrainConfig:
         design: what to train.
         optim: optimiser and schedule.
         pretrained: checkpoint folder or hub id to start from, instead of random weights.
+        distill: compress ``pretrained`` into few steps, instead of training on the demonstrations.
         steps: optimiser steps.
         batch_size: windows per step.
         seed: of the weights, the batches and the noise.
@@ -54,6 +56,7 @@ class TrainConfig:
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     pretrained: str | None = None
+    distill: DistillConfig | None = None
     steps: int = 2000
     batch_size: int = 32
     seed: int = 0
@@ -65,12 +68,26 @@ class TrainConfig:
 
 @dataclass
 class Run:
-    """Everything that changes while training: weights, average, optimiser and step."""
+    """Everything that changes while training: weights, average, optimiser and step; and the teacher, if any."""
 
     design: Design
     average: AveragedModel
     optimizer: torch.optim.AdamW
     step: int = 0
+    distillation: Distillation | None = None
+
+    def loss(self, batch: Batch) -> Losses:
+        """What is minimised."""
+        return (
+            self.design.loss(batch)
+            if self.distillation is None
+            else self.distillation.loss(self.design, batch)
+        )
+
+    def after_step(self) -> None:
+        """Moving averages follow their encoders; a student keeps its teacher's."""
+        if self.distillation is None:
+            self.design.after_step()
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights."""
@@ -106,7 +123,7 @@ def data_spec(dataset: Dataset) -> DataSpec:
         for key, feature in dataset.info["features"].items()
         if key.startswith(EXTRA_PREFIX)
     }
-    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, extras)
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, CLOCK: (3,)})
 
 
 def open_dataset(config: TrainConfig) -> Dataset:
@@ -135,16 +152,26 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
     config.out.mkdir(parents=True, exist_ok=True)
     path.write_text(written)
     design = Design(config.design, data_spec(dataset))
-    if folder is None and config.pretrained is not None:
+    if config.pretrained is not None and (folder is None or config.distill is not None):
         initialise(design, config.pretrained)
     elif folder is None:
         design.fit(dataset, config.seed)
     design.to(config.device)
+    distillation = None
+    if config.distill is not None:
+        distillation = start_distillation(config.distill, config.pretrained, design)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
-    run = Run(design, average, config.optim.build(design))
+    run = Run(design, average, config.optim.build(design), distillation=distillation)
     if folder is not None:
         run.restore(folder)
     return run
+
+
+def start_distillation(config: DistillConfig, pretrained: str | None, design: Design) -> Distillation:
+    """The objective of a run whose design holds the teacher's weights already."""
+    if pretrained is None:
+        raise ConfigError("distill: there is no teacher; name its checkpoint in `pretrained`")
+    return Distillation(config, design)
 
 
 def initialise(design: Design, name: str) -> None:
@@ -188,12 +215,12 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
             for group in run.optimizer.param_groups:
                 group["lr"] = config.optim.rate(run.step, config.steps)
             run.design.train()
-            losses = run.design.loss(to_device(next(batches), config.device))
+            losses = run.loss(to_device(next(batches), config.device))
             run.optimizer.zero_grad()
             losses.total.backward()
             torch.nn.utils.clip_grad_norm_(run.design.parameters(), config.optim.clip)
             run.optimizer.step()
-            run.design.after_step()
+            run.after_step()
             run.average.update_parameters(run.design)
             run.step += 1
             if hook is not None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from wamkit.cache import Cache
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Layout, Trunk, TrunkConfig
-from wamkit.trunks.transformer import NO_TIME, readable, relative_bias
+from wamkit.trunks.transformer import NO_TIME, depth_of, readable, relative_bias
 
 CONTEXT = "context"
 
@@ -202,6 +202,7 @@ class Mixture(Trunk):
         """See :meth:`wamkit.protocols.Trunk.forward`."""
         b, n, _ = tokens.shape
         device = tokens.device
+        layers = depth_of(layers, self.depth, "trunk 'mixture_of_transformers'")
         self.check([stream for stream, _ in layout])
         owner = [self.index[stream] for stream, length in layout for _ in range(length)] or [0] * n
         order = sorted(range(n), key=lambda i: owner[i])  # stable: an expert's tokens become one run
@@ -218,9 +219,7 @@ class Mixture(Trunk):
         else:
             columns = there
         turns = self._turns(allowed[:, there][:, :, columns], owners[:, there], new_times[:, there], cache)
-        hidden, keys, values = self._layers(
-            tokens[:, there], turns, cache, self.depth if layers is None else layers
-        )
+        hidden, keys, values = self._layers(tokens[:, there], turns, cache, layers)
         fresh = Cache(
             tuple(k[:, :, back] for k in keys),
             tuple(v[:, :, back] for v in values),

@@ -57,6 +57,15 @@ def readable(
     return torch.cat((~cache.pad[:, None, :].expand(rows, n, cache.length), fresh), dim=2)
 
 
+def depth_of(layers: int | None, depth: int, place: str) -> int:
+    """How many layers to run; raises :class:`ConfigError` when there are not that many."""
+    if layers is None:
+        return depth
+    if not 1 <= layers <= depth:
+        raise ConfigError(f"{place}: cannot stop after layer {layers}; it has layers 1 to {depth}")
+    return layers
+
+
 def relative_bias(table: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Time bias (B, heads, N, M) of block indices (B, N) and (B, M); tokens outside time get none.
 
@@ -123,6 +132,7 @@ class Transformer(Trunk):
     ) -> tuple[Tensor, Cache]:
         """See :meth:`wamkit.protocols.Trunk.forward`."""
         b, n, _ = tokens.shape
+        layers = depth_of(layers, self.depth, "trunk 'transformer'")
         new_pad = torch.zeros(b, n, dtype=torch.bool, device=tokens.device) if pad is None else pad
         new_times = torch.full((b, n), NO_TIME, device=tokens.device) if times is None else times
         mask = self._mask(n, cache, attend, pad, new_times)
@@ -133,7 +143,7 @@ class Transformer(Trunk):
             hidden, k, v = block(hidden, past, mask)
             keys.append(k)
             values.append(v)
-        if layers is None or layers == self.depth:
+        if layers == self.depth:
             hidden = self.norm(hidden)
         return hidden, Cache(tuple(keys), tuple(values), new_pad, new_times)
 

@@ -1,5 +1,8 @@
 """Forms of a rotation and their conversions (`ar.continuous-chunk`); 6D form: Zhou et al. 2019, section 4.
 
+For recorded values :func:`convert` and its halves work on arrays in double precision; what parts need inside a model,
+matrices from quaternions and the 6D form, works on tensors and passes gradients.
+
 Arrays are (..., n) with n the size of the form. Angles are in radians; ``euler_xyz`` turns about the fixed axes x,
 then y, then z; quaternions have the real part first and are returned with it non-negative; ``rot6d`` is the first
 two columns of the rotation matrix, one after the other; ``matrix`` is the matrix row by row.
@@ -42,7 +45,7 @@ def parse(values: np.ndarray, form: Form) -> Rotation:
     if form == "quaternion_wxyz":
         return Rotation.from_quat(values, scalar_first=True)
     if form == "rot6d":
-        return Rotation.from_matrix(matrix_from_6d(torch.from_numpy(values)).numpy())
+        return Rotation.from_matrix(from_six_d(torch.from_numpy(values)).numpy())
     return Rotation.from_matrix(values.reshape(-1, 3, 3))
 
 
@@ -67,9 +70,27 @@ def convert(values: np.ndarray, source: Form, target: Form) -> np.ndarray:
     return flat.reshape(*values.shape[:-1], SIZES[target])
 
 
-def matrix_from_6d(values: Tensor) -> Tensor:
-    """(..., 6) -> rotation matrices (..., 3, 3), with gradients: Gram-Schmidt on two columns (Zhou et al., eq. 15)."""
-    first, second = values[..., :3], values[..., 3:]
-    x = F.normalize(first, dim=-1)
-    y = F.normalize(second - (x * second).sum(dim=-1, keepdim=True) * x, dim=-1)
-    return torch.stack((x, y, torch.linalg.cross(x, y, dim=-1)), dim=-1)
+def from_quaternion(quaternion: Tensor) -> Tensor:
+    """(..., 4) w, x, y, z -> (..., 3, 3). Need not be normalised; a zero quaternion (no object) is the identity."""
+    nothing = quaternion.norm(dim=-1, keepdim=True) < 1e-6
+    identity = F.one_hot(torch.tensor(0, device=quaternion.device), 4).to(quaternion.dtype)
+    w, x, y, z = F.normalize(torch.where(nothing, identity, quaternion), dim=-1).unbind(-1)
+    rows = (
+        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), dim=-1),
+        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), dim=-1),
+        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), dim=-1),
+    )
+    return torch.stack(rows, dim=-2)
+
+
+def six_d(matrix: Tensor) -> Tensor:
+    """(..., 3, 3) -> its first two columns, (..., 6): continuous, unlike angles (Zhou et al. 2019)."""
+    return matrix[..., :2].transpose(-1, -2).flatten(-2)
+
+
+def from_six_d(values: Tensor) -> Tensor:
+    """Inverse of :func:`six_d` by Gram-Schmidt (Zhou et al., eq. 15), for any two independent columns: (..., 3, 3)."""
+    first = F.normalize(values[..., :3], dim=-1)
+    second = values[..., 3:]
+    second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)
+    return torch.stack((first, second, torch.linalg.cross(first, second, dim=-1)), dim=-1)

@@ -1,0 +1,141 @@
+"""The region where something happens, found, cropped and looked at closely (`oe.goal-conditioner`, eq. 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.encoders.images import Keypoints, Stem
+from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+PART = "encoder 'region'"
+LEAST = 4  # pixels per side of a crop, so that a single changed pixel is not blown up
+
+
+@EncoderConfig.register_subclass("region")
+@dataclass(frozen=True)
+class RegionConfig(EncoderConfig):
+    """Crop of the active region, found from motion or labels, as keypoints (survey eq. 9; ARDuP, Huang et al. 2024).
+
+    Whoever calls drops it by ``missing={"region": ...}``; rows without a region, or where nothing moved, have no
+    tokens.
+
+    Attributes:
+        camera: the view.
+        source: ``motion`` between the first and the last observed step, or ``labels`` of the last one.
+        threshold: mean change of a pixel's channels, of 255, from which on it has moved.
+        labels: the extra with an id per pixel is ``labels.camera``, e.g. ``segmentation.scene``.
+        ids: labels of the region.
+        margin: what is added on every side, as a share of the region.
+        side: pixels per side that the crop is resized to.
+        patch: side of the non-overlapping half of the first kernel, pixels.
+        channels: channels of the layers.
+        keypoints: number of keypoints.
+        tokens: tokens of the crop.
+        dropout: probability that a training row has no region, so that it can be left out when acting.
+    """
+
+    camera: str = "scene"
+    source: Literal["motion", "labels"] = "motion"
+    threshold: float = 12.0
+    labels: str = "segmentation"
+    ids: tuple[int, ...] = ()
+    margin: float = 0.2
+    side: int = 32
+    patch: int = 4
+    channels: tuple[int, ...] = (16, 24)
+    keypoints: int = 8
+    tokens: int = 1
+    dropout: float = 0.2
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> RegionEncoder:
+        """Build; raises :class:`ConfigError` when there is nothing to find the region from."""
+        cameras = data.observation.cameras
+        if self.camera not in cameras:
+            raise ConfigError(f"{PART}: no camera {self.camera!r}. {did_you_mean(self.camera, cameras)}")
+        if self.side % self.patch:
+            raise ConfigError(f"{PART}: patch {self.patch} does not divide side = {self.side}")
+        if self.source == "motion" and len(window.observation) < 2:
+            raise ConfigError(f"{PART}: motion needs two observed steps, e.g. observation (-4, 0)")
+        if self.source == "labels":
+            data.extra(f"{self.labels}.{self.camera}", PART)
+            if not self.ids:
+                raise ConfigError(f"{PART}: name the `ids` of {self.labels!r} that are the region")
+        return RegionEncoder(self, width)
+
+
+@final
+class RegionEncoder(Encoder):
+    """N = ``tokens``; they are padding where there is no region."""
+
+    def __init__(self, config: RegionConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        if config.source == "labels":
+            self.extras = (f"{config.labels}.{config.camera}",)
+        self.stem = Stem(config.patch, config.channels)
+        self.head = Keypoints(config.channels[-1], config.keypoints, config.tokens, width)
+        self.where = nn.Linear(3, width)
+        self.kind = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
+
+    def active(self, observation: Observation) -> Tensor:
+        """The pixels of the region, (B, h, w) bool."""
+        c = self.config
+        if c.source == "motion":
+            first, last = (observation.images[c.camera][:, step].float() for step in (0, -1))
+            return (last - first).abs().mean(dim=1) > c.threshold
+        (name,) = self.extras
+        if name not in observation.extras:
+            raise SpecError(f"no extra {name!r} in the observation. {did_you_mean(name, observation.extras)}")
+        labels = observation.extras[name][:, -1]
+        return torch.isin(labels.long(), torch.tensor(c.ids, device=labels.device))
+
+    def boxes(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Square regions (B, 3): row and column of the middle and the side, pixels; and whether there is one, (B,)."""
+        active = self.active(observation)
+        ends = []
+        for along in (2, 1):
+            line = active.any(dim=along).long()
+            first = line.argmax(dim=1)
+            ends.append((first, line.shape[1] - line.flip(1).argmax(dim=1)))
+        (top, bottom), (left, right) = ends
+        side = torch.maximum(bottom - top, right - left) * (1 + 2 * self.config.margin)
+        box = torch.stack(((top + bottom) / 2, (left + right) / 2, side.clamp(min=LEAST)), dim=1)
+        return box, active.flatten(1).any(dim=1)
+
+    def crop(self, images: Tensor, box: Tensor) -> Tensor:
+        """Pictures (B, 3, h, w) uint8 and boxes (B, 3) -> (B, 3, side, side) in [-1, 1]; edges are repeated."""
+        h, w = images.shape[-2:]
+        steps = (torch.arange(self.config.side, device=box.device) + 0.5) / self.config.side - 0.5
+        rows, columns = (box[:, i, None] + steps * box[:, 2:] for i in (0, 1))
+        shape = (len(box), self.config.side, self.config.side)
+        grid = torch.stack(
+            (
+                (columns * 2 / w - 1)[:, None].expand(shape),
+                (rows * 2 / h - 1)[:, :, None].expand(shape),
+            ),
+            dim=-1,
+        )
+        return F.grid_sample(images.float() / 127.5 - 1, grid, padding_mode="border", align_corners=False)
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`."""
+        camera = self.config.camera
+        if camera not in observation.images:
+            raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, observation.images)}")
+        images = observation.images[camera][:, -1]
+        box, found = self.boxes(observation)
+        gone = ~found
+        if "region" in observation.missing:
+            gone = gone | observation.missing["region"][:, -1]
+        if self.training and self.config.dropout:
+            gone = gone | (torch.rand(len(gone), device=gone.device) < self.config.dropout)
+        size = box.new_tensor([*images.shape[-2:], max(images.shape[-2:])])
+        tokens = self.head(self.stem(self.crop(images, box))) + self.where(box / size * 2 - 1)[:, None]
+        return tokens + self.kind, gone[:, None].expand(-1, self.config.tokens)

@@ -1,0 +1,80 @@
+"""Pictures of a tactile skin -> tokens, with flags for missing ones (`oe.body-sensors`, eq. 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.encoders.body_sensors import sensed
+from wamkit.encoders.images import Keypoints, Stem
+from wamkit.errors import ConfigError
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+
+@EncoderConfig.register_subclass("tactile_image")
+@dataclass(frozen=True)
+class TactileImageConfig(EncoderConfig):
+    """Tactile pictures (GelSight, Yuan et al. 2017) as keypoints; missing ones are flagged (survey eq. 8).
+
+    Attributes:
+        sensors: names of the extras, (height, width, 3) per step each, uint8 or float in [0, 1].
+        patch: side of the non-overlapping half of the first kernel, pixels.
+        channels: channels of the layers.
+        keypoints: number of keypoints per sensor.
+        tokens: tokens per sensor and step.
+        dropout: probability that a training row misses one sensor, so that it may fail when acting.
+    """
+
+    sensors: tuple[str, ...] = ("tactile",)
+    patch: int = 4
+    channels: tuple[int, ...] = (16, 24)
+    keypoints: int = 8
+    tokens: int = 1
+    dropout: float = 0.0
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> TactileImageEncoder:
+        """Build; raises :class:`ConfigError` when an extra is no picture or patches do not tile it."""
+        if not self.sensors:
+            raise ConfigError(f"encoder 'tactile_image': name some `sensors`, of {sorted(data.extras)}")
+        for name in self.sensors:
+            shape = data.extra(name, "encoder 'tactile_image'")
+            if len(shape) != 3 or shape[2] != 3 or shape[0] % self.patch or shape[1] % self.patch:
+                raise ConfigError(
+                    f"encoder 'tactile_image': {name!r} has the shape {shape} per step; needed is (height, width, 3) "
+                    f"with sides that patch = {self.patch} divides"
+                )
+        return TactileImageEncoder(self, len(window.observation), width)
+
+
+@final
+class TactileImageEncoder(Encoder):
+    """N = sensors x steps x tokens."""
+
+    def __init__(self, config: TactileImageConfig, steps: int, width: int) -> None:
+        super().__init__()
+        self.config, self.extras = config, config.sensors
+        count, last = len(config.sensors), config.channels[-1]
+        self.stems = nn.ModuleList(Stem(config.patch, config.channels) for _ in config.sensors)
+        self.heads = nn.ModuleList(
+            Keypoints(last, config.keypoints, config.tokens, width) for _ in config.sensors
+        )
+        self.missing = nn.Parameter(torch.randn(count, config.tokens, width) * 0.02)
+        self.kind = nn.Parameter(torch.randn(count, config.tokens, width) * 0.02)
+        self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`."""
+        tokens = []
+        for i, name in enumerate(self.extras):
+            values, gone = sensed(self, name, observation, self.config.dropout)
+            scale = 1.0 if values.is_floating_point() else 255.0
+            pictures = (values.float() / scale * 2 - 1).movedim(-1, 2)
+            seen = self.heads[i](self.stems[i](pictures.flatten(0, 1))).unflatten(0, pictures.shape[:2])
+            seen = torch.where(gone[..., None, None], self.missing[i], seen)
+            tokens.append((seen + self.kind[i] + self.time[-seen.shape[1] :]).flatten(1, 2))
+        pad = observation.pad.repeat_interleave(self.config.tokens, dim=1).repeat(1, len(tokens))
+        return torch.cat(tokens, dim=1), pad

@@ -1,0 +1,98 @@
+"""Autoregression over continuous tokens with a flow per token (`bb.autoregressive`, continuous elements)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.calls import Call, FactorLoss
+from wamkit.errors import ConfigError
+from wamkit.estimators.checks import require_trunk
+from wamkit.estimators.serial import Serial, require_serial
+from wamkit.estimators.token_head import TokenHead
+from wamkit.protocols import EstimatorConfig, Family, Trunk
+from wamkit.streams import Past, RowNoise, StreamSpec, Target
+
+
+@EstimatorConfig.register_subclass("continuous_autoregressor")
+@dataclass(frozen=True)
+class ContinuousAutoregressorConfig(EstimatorConfig):
+    """Continuous next-token generation, a small flow per token (MAR, Li et al. 2024; PhysGen; eq. 26).
+
+    Attributes:
+        segments: how many pieces every stream is cut into before they are interleaved, as in ``autoregressor``.
+        steps: flow steps of the head per token; the trunk runs once per token.
+        temperature: scale of the head's initial noise; 1 samples the learned density.
+        draws: noise draws per token in training (MAR takes 4).
+        hidden: width of the head.
+        depth: residual layers of the head.
+    """
+
+    segments: int = 1
+    steps: int = 8
+    temperature: float = 1.0
+    draws: int = 4
+    hidden: int = 64
+    depth: int = 2
+
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> ContinuousAutoregressor:
+        """Build; raises :class:`ConfigError` on discrete outputs or steps that cannot be cut evenly."""
+        place = "estimator 'continuous_autoregressor'"
+        require_serial(outputs, given, self.segments, discrete=False, reader=place)
+        for key in ("steps", "draws", "hidden", "depth"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{place}: {key} {getattr(self, key)} must be at least 1")
+        return ContinuousAutoregressor(self, outputs, given, require_trunk(trunk, place))
+
+
+@final
+class ContinuousAutoregressor(Serial):
+    """A causal stream of vectors; each is drawn by the flow head of its stream from the trunk's hidden token."""
+
+    family: ClassVar[Family] = "autoregressive"
+
+    def __init__(
+        self,
+        config: ContinuousAutoregressorConfig,
+        outputs: Sequence[StreamSpec],
+        given: Sequence[StreamSpec],
+        trunk: Trunk,
+    ) -> None:
+        super().__init__(outputs, given, trunk, config.segments)
+        self.config = config
+        self.heads = nn.ModuleDict(
+            {s.name: TokenHead(s.features, trunk.width, config.hidden, config.depth) for s in outputs}
+        )
+
+    def _head(self, name: str) -> TokenHead:
+        head = self.heads[name]
+        assert isinstance(head, TokenHead)
+        return head
+
+    def loss(
+        self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
+    ) -> FactorLoss:
+        """Flow matching error per stream, under the hidden tokens of the true values before each."""
+        values = {name: targets[name].values for name in outputs}
+        hidden = self.hidden(values, outputs, call)
+        sums = {name: torch.zeros((), device=hidden.device) for name in outputs}
+        counts = {name: torch.zeros((), device=hidden.device) for name in outputs}
+        for piece, known in zip(self.order(outputs), hidden.split(self.sizes(outputs), dim=1), strict=True):
+            name = piece.stream
+            target = values[name][:, piece.start : piece.stop].flatten(1, 2)
+            keep = self.kept(targets, piece)
+            error = self._head(name).error(known, target, self.config.draws)
+            sums[name] = sums[name] + (error * keep).sum()
+            counts[name] = counts[name] + keep.sum()
+        return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
+
+    def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
+        """See :meth:`Serial.draw`."""
+        found = self._head(name).draw(hidden[:, None], self.config.steps, self.config.temperature, noise)
+        return found[:, 0]

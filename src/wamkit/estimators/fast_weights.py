@@ -1,0 +1,148 @@
+"""Memory in weights that are trained while acting (`mm.ttt-memory`; eq. 36).
+
+A matrix W is a model of what was seen: it maps a key of every observed token to its value. One gradient step on
+``|W k - v|^2 / 2`` per token is the delta rule
+
+    W  <-  W + b (v - W k) k^T,    |k| = 1,    b in (0, 1) learned from the token
+
+(Schlag et al. 2021; TTT-Linear of Sun et al. 2024 with a minibatch of one). Keys have length one, so a step never
+overshoots, and what is written under one key leaves orthogonal keys as they are. The memory is read with a few
+queries and handed on as a state stream z, so any estimator that can be given a state can remember: its factor
+is ``p(z | c)``, and ``p(s, a | z, c)`` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.cache import Cache
+from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.errors import ConfigError
+from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.types import Budget
+
+
+@EstimatorConfig.register_subclass("fast_weights")
+@dataclass(frozen=True)
+class FastWeightsConfig(EstimatorConfig):
+    """Memory of constant size: weights trained at test time by the delta rule (TTT-Linear, Sun et al. 2024).
+
+    Attributes:
+        stream: name of the future stream whose observed values are remembered.
+        shape: tokens and features per step of that stream.
+        width: rows and columns of the fast weights.
+        queries: how many values are read from them at a time.
+        past: blocks of real past in training; when acting there is no end.
+    """
+
+    trunk: str | None = None
+    stream: str = "future"
+    shape: tuple[int, int] = (1, 4)
+    width: int = 32
+    queries: int = 4
+    past: int = 4
+
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> FastWeights:
+        """Build; raises :class:`ConfigError` unless its one factor is p(state | c)."""
+        if [s.role for s in outputs] != ["state"] or given:
+            raise ConfigError(
+                "estimator 'fast_weights' needs one factor p(state | c); it outputs "
+                f"{[s.name for s in outputs]} and is given {[s.name for s in given]}"
+            )
+        if min(*self.shape, self.width, self.queries, self.past) < 1:
+            raise ConfigError(
+                f"estimator 'fast_weights': shape {self.shape}, width {self.width}, queries {self.queries} and "
+                f"past {self.past} must be at least 1"
+            )
+        return FastWeights(self, outputs[0])
+
+
+@final
+class FastWeights(Estimator):
+    """Writes every observed token into (B, width, width) fast weights and reads a state from them."""
+
+    family: ClassVar[Family] = "state-space"
+
+    def __init__(self, config: FastWeightsConfig, state: StreamSpec) -> None:
+        super().__init__()
+        self.config, self.state, self.past = config, state, config.past
+        tokens, features = config.shape
+        width = config.width
+        self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.embed = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.rate = nn.Linear(width, 1)
+        self.ask = nn.Linear(width, width, bias=False)
+        self.queries = nn.Parameter(torch.randn(config.queries, width))
+        self.read = nn.Linear(config.queries * width, state.features)
+
+    def _tokens(self, values: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, width); raises :class:`ConfigError` when the stream has another shape."""
+        if tuple(values.shape[1:]) != tuple(self.config.shape) or not values.is_floating_point():
+            raise ConfigError(
+                f"estimator 'fast_weights': stream {self.config.stream!r} shows {tuple(values.shape[1:])} "
+                f"{values.dtype} per step, but `shape` says {tuple(self.config.shape)} floating-point values"
+            )
+        return self.embed(values) + self.place
+
+    def _write(self, weights: Tensor, tokens: Tensor, gone: Tensor) -> Tensor:
+        """One delta-rule step per token of one block; rows that are ``gone`` (B,) write nothing."""
+        keys, values = F.normalize(self.key(tokens), dim=-1), self.value(tokens)
+        rates = torch.sigmoid(self.rate(tokens)) * (~gone)[:, None, None]
+        for k, v, b in zip(keys.unbind(1), values.unbind(1), rates.unbind(1), strict=True):
+            error = v - (weights @ k[..., None])[..., 0]
+            weights = weights + (b * error)[..., None] * k[:, None]
+        return weights
+
+    def _query(self, tokens: Tensor) -> Tensor:
+        """What to look for, given what is seen now: (B, queries, width)."""
+        return F.normalize(self.queries + self.ask(tokens.mean(dim=1))[:, None], dim=-1)
+
+    def _recall(self, carry: Mapping[str, Tensor]) -> Tensor:
+        """The state that is read, (B, 1, 1, features)."""
+        found = carry["query"] @ carry["weights"].mT
+        return self.read(found.flatten(1))[:, None, None]
+
+    def loss(
+        self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
+    ) -> FactorLoss:
+        """No loss of its own: whoever reads the state trains it, through all blocks of the past."""
+        assert past is not None
+        carry = self.observe(self.initial_carry(call.rows), call.context, past)
+        return FactorLoss({}, {self.state.name: self._recall(carry)})
+
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """What the carried memory holds."""
+        return Generated({self.state.name: self._recall(call.carry)}, {self.state.name: 1})
+
+    def initial_carry(self, batch_size: int) -> Any:
+        """Zero weights: whatever they are asked, they answer zero."""
+        width, queries = self.config.width, self.config.queries
+        return {
+            "weights": self.queries.new_zeros(batch_size, width, width),
+            "query": self.queries.new_zeros(batch_size, queries, width),
+        }
+
+    def observe(self, carry: Any, context: Cache, past: Past) -> Any:
+        """Write the blocks of ``past`` in order. The size of the carry does not change."""
+        if self.config.stream not in past.values:
+            raise ConfigError(
+                f"estimator 'fast_weights': `stream` {self.config.stream!r} is no future stream of the design, "
+                f"which has {sorted(past.values)}"
+            )
+        weights, query = carry["weights"], carry["query"]
+        for values, gone in zip(past.values[self.config.stream].unbind(1), past.pad.unbind(1), strict=True):
+            tokens = self._tokens(values)
+            weights = self._write(weights, tokens, gone)
+            query = torch.where(gone[:, None, None], query, self._query(tokens))
+        return {"weights": weights, "query": query}

@@ -1,0 +1,125 @@
+"""Inverse dynamics by a learned Jacobian (`ar.inverse-dynamics`, survey eqs. 5, 12; VERA 2026).
+
+What the robot sees move is, nearby, linear in what it does: m = J(c) a + b(c). J and b are learned per robot from the
+context alone, and the action is the damped pseudo-inverse of J applied to the motion that somebody else predicted.
+The planner of the motion therefore needs no actions, and serves every robot that has such a translator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.errors import ConfigError
+from wamkit.estimators.checks import require_trunk
+from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.types import Budget
+
+
+@EstimatorConfig.register_subclass("jacobian_dynamics")
+@dataclass(frozen=True)
+class JacobianDynamicsConfig(EstimatorConfig):
+    """Action from a predicted motion by the damped inverse of a learned Jacobian (VERA, 2026; survey eq. 12).
+
+    Attributes:
+        damping: cost of a unit of the action, against the mean squared motion that it leaves unexplained. It keeps
+            directions still that move nothing.
+        inverse: weight of the action's own error in the loss, beside the error of the motion that an action causes.
+            Zero learns from the forward direction alone.
+    """
+
+    damping: float = 1e-3
+    inverse: float = 1.0
+
+    def build(
+        self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
+    ) -> JacobianDynamics:
+        """Build; raises :class:`ConfigError` unless it joins continuous futures or goals by a continuous action."""
+        reader = "estimator 'jacobian_dynamics'"
+        if len(outputs) != 1 or outputs[0].role != "action":
+            raise ConfigError(f"{reader} generates the action alone, not {[s.name for s in outputs]}")
+        if not given or any(s.role not in ("future", "goal") for s in given):
+            raise ConfigError(
+                f"{reader} inverts the motion of futures or goals, but is given {[s.name for s in given]}. Name "
+                f"them, and nothing else, in its factor's `given`."
+            )
+        if self.damping <= 0 or self.inverse < 0:
+            raise ConfigError(
+                f"{reader}: damping {self.damping} must be positive and inverse {self.inverse} at least 0"
+            )
+        for spec in (*outputs, *given):
+            spec.require(discrete=False, reader=reader)
+        return JacobianDynamics(self, outputs[0], given, require_trunk(trunk, reader))
+
+
+@final
+class JacobianDynamics(Estimator):
+    """A query per motion token reads the context and says how its values answer to every entry of the action."""
+
+    family: ClassVar[Family] = "joint-embedding"
+
+    def __init__(
+        self, config: JacobianDynamicsConfig, output: StreamSpec, given: Sequence[StreamSpec], trunk: Trunk
+    ) -> None:
+        super().__init__()
+        self.config, self.trunk, self.output = config, trunk, output
+        self.given = list(given)
+        self.size = output.length * output.features
+        self.queries = nn.ParameterDict(
+            {s.name: nn.Parameter(torch.randn(s.length, trunk.width) * 0.02) for s in given}
+        )
+        self.rows = nn.ModuleDict(
+            {s.name: nn.Linear(trunk.width, s.features * (self.size + 1)) for s in given}
+        )
+
+    def linear(self, call: Call) -> tuple[Tensor, Tensor]:
+        """The Jacobian (B, M, A) and the drift (B, M): M values of all given streams, A entries of the action."""
+        layout = [(s.name, s.length) for s in self.given]
+        queries = torch.cat([self.queries[s.name] for s in self.given])[None].expand(call.rows, -1, -1)
+        hidden, _ = self.trunk(queries, cache=call.context, layout=layout)
+        found = []
+        for spec, part in zip(self.given, hidden.split([n for _, n in layout], dim=1), strict=True):
+            found.append(self.rows[spec.name](part).view(call.rows, -1, self.size + 1))
+        answer = torch.cat(found, dim=1)
+        return answer[..., :-1], answer[..., -1]
+
+    def motion(self, given: Mapping[str, Tensor]) -> Tensor:
+        """Values of the given streams, one after the other: (B, M)."""
+        return torch.cat([given[s.name].flatten(1) for s in self.given], dim=1)
+
+    def invert(self, jacobian: Tensor, motion: Tensor) -> Tensor:
+        """The action (B, A) that minimises |J a - m|^2 / M + damping |a|^2 / A."""
+        damping = self.config.damping * jacobian.shape[1] / self.size
+        normal = jacobian.mT @ jacobian + damping * torch.eye(self.size, device=jacobian.device)
+        action: Tensor = torch.linalg.solve(normal, (jacobian.mT @ motion[..., None]))[..., 0]
+        return action
+
+    def loss(
+        self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
+    ) -> FactorLoss:
+        """Error of the motion that the real action would cause, and of the action; rows with padding are left out."""
+        name = self.output.name
+        target = targets[name]
+        jacobian, drift = self.linear(call)
+        motion = self.motion(call.given)
+        action = self.invert(jacobian, motion - drift)
+        caused = (jacobian @ target.values.flatten(1)[..., None])[..., 0] + drift
+        pad = target.pad.any(dim=1, keepdim=True)
+        forward = masked_mean(F.mse_loss(caused, motion, reduction="none")[:, None], pad)
+        error = F.mse_loss(action, target.values.flatten(1), reduction="none")
+        term = forward + self.config.inverse * masked_mean(error[:, None], pad)
+        return FactorLoss({name: term}, {name: action.view_as(target.values)})
+
+    def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
+        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        jacobian, drift = self.linear(call)
+        action = self.invert(jacobian, self.motion(call.given) - drift)
+        spec = self.output
+        return Generated({spec.name: action.view(-1, spec.steps, spec.tokens, spec.features)}, {spec.name: 1})

@@ -1,0 +1,66 @@
+"""A flow for one token, told what the trunk knows of it (`bb.autoregressive`, per-token head).
+
+The trunk runs once per token; the head is small and runs as often as its flow has steps (MAR, Li et al. 2024).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.estimators.samplers import FlowWalk
+from wamkit.estimators.tokens import LevelEmbedding
+from wamkit.streams import RowNoise
+
+
+class TokenHead(nn.Module):
+    """Flow matching of single tokens: from noise (B, D) to a value (B, D) under a condition (B, width).
+
+    Args:
+        features: D.
+        width: of the condition.
+        hidden: width of the head.
+        depth: residual layers of the head.
+    """
+
+    def __init__(self, features: int, width: int, hidden: int, depth: int) -> None:
+        super().__init__()
+        self.features = features
+        self.inward = nn.Linear(features, hidden)
+        self.condition = nn.Linear(width, hidden)
+        self.level = LevelEmbedding(hidden)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(hidden), nn.Linear(hidden, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, hidden)
+            )
+            for _ in range(depth)
+        )
+        self.outward = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, features))
+
+    def velocity(self, values: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+        """Noise minus data: values (R, D) at level (R,) under (R, width) -> (R, D)."""
+        told = self.condition(condition) + self.level(level)[:, 0]
+        x = self.inward(values)
+        for layer in self.layers:
+            x = x + layer(x + told)
+        return self.outward(x)
+
+    def error(self, condition: Tensor, target: Tensor, draws: int) -> Tensor:
+        """Squared error of the velocity, (B, L, width) and (B, L, D) -> (B, L), the mean over D and ``draws``."""
+        shape = target.shape[:2]
+        known = condition.flatten(0, 1).repeat_interleave(draws, dim=0)
+        clean = target.flatten(0, 1).repeat_interleave(draws, dim=0)
+        level = torch.rand(len(clean), device=clean.device)
+        noise = torch.randn_like(clean)
+        found = self.velocity(torch.lerp(clean, noise, level[:, None]), level, known)
+        return (found - (noise - clean)).square().mean(dim=1).unflatten(0, (*shape, draws)).mean(dim=2)
+
+    def draw(self, condition: Tensor, steps: int, temperature: float, noise: RowNoise) -> Tensor:
+        """Sample every token by Euler steps: (B, L, width) -> (B, L, D)."""
+        b, length, _ = condition.shape
+        start = temperature * noise.normal(length, 1, self.features)
+        walk = FlowWalk(start.flatten(0, 1), 1.0, steps, steps, "euler")
+        while walk.left:
+            level = walk.value.new_full((b * length,), walk.level)
+            walk.advance(self.velocity(walk.value[:, 0], level, condition.flatten(0, 1))[:, None], None)
+        return walk.value[:, 0].unflatten(0, (b, length))

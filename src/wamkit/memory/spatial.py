@@ -1,0 +1,169 @@
+"""What was seen, by where it was: a hash of voxels that is carved, filled and drawn again (`mm.spatial-memory`).
+
+A picture with depth says two things about a place: what stands there, and that nothing stands before it. So every
+observation removes the stored voxels that it looks through and writes those that it hits. What is hidden is
+neither hit nor looked through: it stays, for as long as it is hidden. Voxel hashing: Niessner et al. 2013;
+carving by free space: Curless and Levoy 1996; used as a policy's memory in 3D-ALP (survey eq. 36).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.substrates.rigid import NEAR_M, focal, pixel_centres, project, unproject
+from wamkit.types import Observation
+
+HALF_RANGE = 2**20  # voxels on each side of the origin that a code can name
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture drawn from the store.
+
+    Attributes:
+        values: (height, width, F), what stands at each pixel; zero where nothing is known.
+        depth: (height, width), metres along the viewing direction; infinity where nothing is known.
+        known: (height, width) bool.
+    """
+
+    values: Tensor
+    depth: Tensor
+    known: Tensor
+
+
+@final
+class SpatialMemory:
+    """Points with values (colours, labels, features), one per voxel that something was seen in.
+
+    It grows with the surface that was seen, not with the time spent looking: a voxel that is seen again is
+    overwritten.
+
+    Args:
+        voxel_m: side of a voxel, metres.
+        far_m: pixels farther away than this are not stored, but what lies before them is carved.
+    """
+
+    def __init__(self, voxel_m: float = 0.02, far_m: float = 2.0) -> None:
+        if not voxel_m > 0 or not far_m > 0:
+            raise ConfigError(f"SpatialMemory: voxel_m {voxel_m} and far_m {far_m} must be above 0.")
+        self.voxel_m, self.far_m = voxel_m, far_m
+        self._codes = torch.zeros(0, dtype=torch.int64)
+        self.points = torch.zeros(0, 3)
+        self.values = torch.zeros(0, 0)
+
+    def __len__(self) -> int:
+        """Voxels in use."""
+        return len(self._codes)
+
+    def see(self, observation: Observation, camera: str) -> None:
+        """Take in the newest step of one episode: colours (0 to 255) by the depth of ``camera``.
+
+        Raises:
+            SpecError: more than one row, or no depth or pose of that camera among the extras.
+        """
+        if observation.batch_size != 1:
+            raise SpecError(f"a spatial memory belongs to one episode, got {observation.batch_size} rows.")
+        names = (f"depth.{camera}", f"camera.{camera}")
+        for name in names:
+            if name not in observation.extras:
+                raise SpecError(
+                    f"no extra {name!r} in the observation. {did_you_mean(name, observation.extras)}"
+                )
+        depth, pose = (observation.extras[name][0, -1].float().cpu() for name in names)
+        self.observe(depth, pose, observation.images[camera][0, -1].permute(1, 2, 0).float().cpu())
+
+    def observe(self, depth: Tensor, camera: Tensor, values: Tensor) -> None:
+        """Carve what is seen through, write what is seen.
+
+        Args:
+            depth: (H, W), metres along the viewing direction.
+            camera: (8,), pose and vertical field of view; see :mod:`wamkit.substrates.rigid`.
+            values: (H, W, F), what every pixel shows.
+
+        Raises:
+            SpecError: the shapes do not belong together, or F changes.
+        """
+        if values.dim() != 3 or values.shape[:2] != depth.shape or camera.shape != (8,):
+            raise SpecError(
+                f"needs depth (H, W), camera (8,) and values (H, W, F), got {tuple(depth.shape)}, "
+                f"{tuple(camera.shape)} and {tuple(values.shape)}."
+            )
+        if len(self) and values.shape[2] != self.values.shape[1]:
+            raise SpecError(f"this memory holds {self.values.shape[1]} values, got {values.shape[2]}.")
+        self._keep(~self.seen_through(depth, camera))
+        height, width = depth.shape
+        points = unproject(depth.flatten(), pixel_centres(height, width, depth.device), camera, height, width)
+        near = depth.flatten().isfinite() & (depth.flatten() > NEAR_M) & (depth.flatten() <= self.far_m)
+        self._write(points[near], values.flatten(0, 1)[near].float())
+
+    def seen_through(self, depth: Tensor, camera: Tensor) -> Tensor:
+        """Which voxels (M,) lie in the picture and in front of everything that it shows there."""
+        height, width = depth.shape
+        pixels, distance = project(self.points, camera, height, width)
+        x, y = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (distance > NEAR_M)
+        behind = depth.flatten()[y.clamp(0, height - 1) * width + x.clamp(0, width - 1)]
+        return inside & (behind > distance + math.sqrt(3) * self.voxel_m)
+
+    def _keep(self, rows: Tensor) -> None:
+        self._codes, self.points = self._codes[rows], self.points[rows]
+        self.values = self.values[rows]
+
+    def _write(self, points: Tensor, values: Tensor) -> None:
+        """Replace the voxels that ``points`` (K, 3) fall into by the means of what fell in."""
+        cells = (points / self.voxel_m).floor().long() + HALF_RANGE
+        if bool(((cells < 0) | (cells >= 2 * HALF_RANGE)).any()):
+            raise SpecError(
+                f"a point lies more than {HALF_RANGE * self.voxel_m:.0f} m from the origin; use larger voxels."
+            )
+        codes = (cells[:, 0] * 2 * HALF_RANGE + cells[:, 1]) * 2 * HALF_RANGE + cells[:, 2]
+        fresh, owner, count = torch.unique(codes, return_inverse=True, return_counts=True)
+        means = []
+        for rows in (points, values):
+            total = rows.new_zeros(len(fresh), rows.shape[1]).index_add(0, owner, rows)
+            means.append(total / count[:, None])
+        self._keep(~torch.isin(self._codes, fresh))
+        self._codes = torch.cat((self._codes, fresh))
+        self.points = torch.cat((self.points, means[0]))
+        self.values = torch.cat((self.values.reshape(-1, values.shape[1]), means[1]))
+
+    def locate(self, value: Tensor, tolerance: float) -> Tensor | None:
+        """Centre of the points whose value (F,) differs by at most ``tolerance`` per entry, (3,); None: unknown."""
+        alike = ((self.values - value).abs() <= tolerance).all(dim=1)
+        return self.points[alike].mean(dim=0) if bool(alike.any()) else None
+
+    def render(self, camera: Tensor, height: int, width: int) -> View:
+        """What ``camera`` (8,) would see, as far as it is known: nearest voxels in front."""
+        pixels, distance = project(self.points, camera, height, width)
+        half = (0.5 * focal(camera, height) * self.voxel_m / distance.clamp(min=NEAR_M)).clamp(max=height / 4)
+        ahead = distance > NEAR_M
+        places, owners = [], []
+        reach = math.ceil(float(half[ahead].max())) if bool(ahead.any()) else 0
+        for dy in range(-reach, reach + 1):
+            for dx in range(-reach, reach + 1):
+                x, y = pixels[:, 0].floor().long() + dx, pixels[:, 1].floor().long() + dy
+                beside = torch.stack((x + 0.5, y + 0.5), dim=1) - pixels
+                near = (beside.abs() <= half[:, None].clamp(min=0.5)).all(dim=1) & ahead
+                drawn = (near & (x >= 0) & (x < width) & (y >= 0) & (y < height)).nonzero()[:, 0]
+                places.append((y * width + x)[drawn])
+                owners.append(drawn)
+        place = torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)
+        owner = torch.cat(owners) if owners else place
+        return self._nearest(place, owner, distance, height, width)
+
+    def _nearest(self, place: Tensor, owner: Tensor, distance: Tensor, height: int, width: int) -> View:
+        """Of the voxels ``owner`` drawn at pixels ``place``, show the nearest one per pixel."""
+        depth = torch.full((height * width,), math.inf)
+        depth = depth.scatter_reduce(0, place, distance[owner], "amin")
+        front = distance[owner] <= depth[place]
+        shown = torch.full((height * width,), -1).scatter_reduce(0, place[front], owner[front], "amax")
+        known = shown >= 0
+        values = torch.zeros(height * width, self.values.shape[1])
+        values[known] = self.values[shown[known]]
+        return View(values.view(height, width, -1), depth.view(height, width), known.view(height, width))

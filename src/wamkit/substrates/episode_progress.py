@@ -1,0 +1,111 @@
+"""How far the task will have come (`ps.task-map`, survey eq. 16): progress and value of future steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from wamkit.errors import ConfigError, DataError
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.streams import StreamSpec
+from wamkit.types import Observation
+
+CLOCK = "episode_clock"  # ticks since the start of the episode, ticks to its end, success
+
+
+def success_value(observation: Observation, discount: float) -> Tensor:
+    """``discount`` to the power of the ticks until success, (B, T); zero in episodes that failed.
+
+    Raises:
+        DataError: the dataset does not say which episodes succeeded.
+    """
+    _, left, success = observation.extras[CLOCK].float().unbind(-1)
+    if success.isnan().any():
+        raise DataError(
+            "the value of a step depends on success, which the dataset does not tell of all its episodes. Predict "
+            "`progress` instead, or write the dataset with the outcome of its episodes."
+        )
+    return discount**left * success
+
+
+@SubstrateConfig.register_subclass("progress")
+@dataclass(frozen=True)
+class ProgressConfig(SubstrateConfig):
+    """Share of the task that will be done, from -1 at its start to 1 at its end (survey eq. 16)."""
+
+    def build(self, data: DataSpec) -> Progress:
+        """Build; raises :class:`ConfigError` when nobody tells where a frame stands in its episode."""
+        data.extra(CLOCK, "substrate 'progress'")
+        return Progress()
+
+
+@final
+class Progress(Substrate):
+    """(B, T, 1, 1), linear in time over every episode."""
+
+    category: ClassVar[Category] = "affordance"
+    variant: ClassVar[str] = "progress"
+    extras = (CLOCK,)
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, 1, 1)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        since, left, _ = observation.extras[CLOCK].float().unbind(-1)
+        return (2 * since / (since + left).clamp(min=1) - 1)[..., None, None]
+
+    def share(self, values: Tensor) -> Tensor:
+        """Values -> share of the task that is done, (B, T), in [0, 1]."""
+        return ((values[..., 0, 0] + 1) / 2).clamp(0, 1)
+
+
+@SubstrateConfig.register_subclass("value")
+@dataclass(frozen=True)
+class ValueConfig(SubstrateConfig):
+    """Discounted success of future steps, 1 when it is reached, 0 if it never is (survey eq. 16; AIM).
+
+    Attributes:
+        discount: what success is worth a tick later.
+    """
+
+    discount: float = 0.98
+
+    def build(self, data: DataSpec) -> Value:
+        """Build; raises :class:`ConfigError` on a discount outside (0, 1) or without an episode clock."""
+        if not 0 < self.discount < 1:
+            raise ConfigError(f"substrate 'value': discount {self.discount} must lie between 0 and 1")
+        data.extra(CLOCK, "substrate 'value'")
+        return Value(self)
+
+
+@final
+class Value(Substrate):
+    """(B, T, 1, 1): twice the value minus one, in [-1, 1]."""
+
+    category: ClassVar[Category] = "affordance"
+    variant: ClassVar[str] = "value"
+    extras = (CLOCK,)
+
+    def __init__(self, config: ValueConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, 1, 1)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`; raises :class:`DataError` when success is not known."""
+        return (2 * success_value(observation, self.config.discount) - 1)[..., None, None]
+
+    def ticks_left(self, values: Tensor) -> Tensor:
+        """Values -> ticks until success, (B, T)."""
+        value = ((values[..., 0, 0] + 1) / 2).clamp(1e-8, 1)
+        return value.log() / torch.tensor(self.config.discount).log()

@@ -1,0 +1,99 @@
+"""Surface normals (`ps.multiview-4d`, survey eqs. 13, 15; TesserAct 2025), from depth and the camera's lens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from wamkit.errors import ConfigError
+from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.rotations import from_quaternion
+from wamkit.streams import StreamSpec
+from wamkit.substrates.label_maps import check_grid
+from wamkit.substrates.rigid import pixel_centres, rays
+from wamkit.types import Observation
+
+
+def surface_normals(depth: Tensor, camera: Tensor) -> Tensor:
+    """Depth maps (..., H, W) and their cameras (..., 8) -> unit normals (..., H, W, 3), axes of the camera.
+
+    A normal is square to the steps to a neighbour in the row and one in the column, each the one that is nearer in
+    depth, so that a surface does not lean towards what stands behind its edge. Normals look at the camera.
+    """
+    height, width = depth.shape[-2:]
+    pixels = pixel_centres(height, width, depth.device).expand(*depth.shape[:-2], -1, -1)
+    points = rays(camera, pixels, height, width) * depth.flatten(-2)[..., None]
+    points = points.unflatten(-2, (height, width))
+    normal = F.normalize(torch.linalg.cross(_step(points, -2), _step(points, -3), dim=-1), dim=-1)
+    away = (normal * points).sum(dim=-1, keepdim=True) > 0
+    return torch.where(away, -normal, normal)
+
+
+def _step(points: Tensor, axis: int) -> Tensor:
+    """Difference to the neighbour before or after along ``axis``, whichever is nearer in depth; same shape."""
+    change = points.diff(dim=axis)
+    after = torch.cat((change, change.narrow(axis, -1, 1)), dim=axis)
+    before = torch.cat((change.narrow(axis, 0, 1), change), dim=axis)
+    return torch.where(after[..., 2:].abs() <= before[..., 2:].abs(), after, before)
+
+
+@SubstrateConfig.register_subclass("normal_map")
+@dataclass(frozen=True)
+class NormalMapConfig(SubstrateConfig):
+    """Surface normals at low resolution, from recorded depth (TesserAct, 2025; survey eq. 15).
+
+    Attributes:
+        camera: the view.
+        grid: rows and columns of the map; a cell holds the mean normal of its pixels, shorter where they differ.
+        frame: axes of the normals: ``camera`` (right, up, backward) or ``world``.
+    """
+
+    camera: str = "scene"
+    grid: int = 8
+    frame: Literal["camera", "world"] = "camera"
+
+    def build(self, data: DataSpec) -> NormalMap:
+        """Build; raises :class:`ConfigError` when depth or camera is missing, or the grid does not fit."""
+        reader = "substrate 'normal_map'"
+        depth = check_grid("depth", self.camera, self.grid, data, reader)
+        data.extra(f"camera.{self.camera}", reader)
+        if min(data.extras[depth]) < 2:
+            raise ConfigError(f"{reader}: a picture of {data.extras[depth]} pixels has no normals")
+        return NormalMap(self, (depth, f"camera.{self.camera}"))
+
+
+@final
+class NormalMap(Substrate):
+    """(B, T, grid, grid * 3): a token per row of cells, x, y, z of each cell's mean normal."""
+
+    category: ClassVar[Category] = "geometric"
+    variant: ClassVar[str] = "normals"
+
+    def __init__(self, config: NormalMapConfig, extras: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config, self.extras = config, extras
+
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return StreamSpec(name, role, steps, self.config.grid, self.config.grid * 3)
+
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """See :class:`wamkit.protocols.Substrate`."""
+        depth, camera = (observation.extras[name].float() for name in self.extras)
+        normals = surface_normals(depth, camera)
+        if self.config.frame == "world":
+            normals = torch.einsum("btij,bthwj->bthwi", from_quaternion(camera[..., 3:7]), normals)
+        h, w = (side // self.config.grid for side in depth.shape[-2:])
+        return (
+            rearrange(normals, "b t (i h) (j w) c -> b t i j c h w", h=h, w=w).mean(dim=(-1, -2)).flatten(3)
+        )
+
+    def normals(self, values: Tensor) -> Tensor:
+        """Values -> unit normals (B, T, grid, grid, 3)."""
+        return F.normalize(values.unflatten(3, (self.config.grid, 3)), dim=-1)

@@ -1,0 +1,161 @@
+"""Goals and missing sensors when acting: real designs, untrained, in the real simulator."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import ToyPolicy
+
+from wamkit.api import unit_stats
+from wamkit.collect import CollectConfig, collect
+from wamkit.data import Dataset
+from wamkit.design import Design
+from wamkit.encoders import BodySensorsConfig, GoalImageConfig
+from wamkit.envs import MetaWorldConfig, instructions
+from wamkit.errors import ConfigError, SpecError
+from wamkit.evaluation.episodes import PlannedEpisode, Run, Senses, observe
+from wamkit.evaluation.goals import Goals
+from wamkit.evaluation.rollout import EvaluationConfig, Rollout, prepare, rollout
+from wamkit.protocols import DataSpec, EncoderConfig
+from wamkit.trunks import TransformerConfig
+from wamkit.types import WindowSpec
+from wamkit.zoo import recipe
+
+pytestmark = pytest.mark.sim
+TASK, OTHER = "button-press-topdown-v3", "drawer-open-v3"
+ENV = MetaWorldConfig(image_size=32, action_repeat=4, max_ticks=8)
+CONFIG = EvaluationConfig(tasks=(TASK,), episodes=2, env=ENV, workers=1, slots=2, films=0, latency_calls=1)
+FORCE = (3, 3)
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("goals") / "data"
+    shape = {"image_size": ENV.image_size, "action_repeat": ENV.action_repeat}
+    collect(CollectConfig(out=out, tasks=(TASK,), episodes=3, workers=1, **shape), progress=False)  # type: ignore[arg-type]
+    return out
+
+
+def design_with(encoder: EncoderConfig) -> Design:
+    config = recipe("direct")
+    trunks = {name: TransformerConfig(width=32, depth=1, heads=2) for name in config.trunks}
+    config = dataclasses.replace(
+        config, width=32, trunks=trunks, encoders={**config.encoders, "more": encoder}
+    )
+    observation, action = ENV.observation_spec(), ENV.action_spec()
+    stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
+    torch.manual_seed(0)
+    return Design(config, DataSpec(observation, action, stats, {"contact_force": FORCE})).eval()
+
+
+@pytest.fixture(scope="module")
+def aiming() -> Design:
+    return design_with(GoalImageConfig(channels=(8, 8), keypoints=4))
+
+
+@pytest.fixture(scope="module")
+def feeling() -> Design:
+    return design_with(BodySensorsConfig(("contact_force",)))
+
+
+def sent(done: Rollout) -> np.ndarray:
+    return np.concatenate([block.actions for trace in done.traces for block in trace.blocks])
+
+
+def test_a_goal_image_reaches_the_policy_in_the_simulator(aiming: Design, demonstrations: Path) -> None:
+    config = dataclasses.replace(CONFIG, goals=demonstrations)
+    aimed, again = (rollout(aiming, config, progress=False) for _ in range(2))
+    unaimed = rollout(aiming, dataclasses.replace(CONFIG, drop=("goal",)), progress=False)
+    for done in (aimed, unaimed):
+        assert [e.status for e in done.report.episodes] == ["timeout"] * 2
+    assert np.array_equal(sent(aimed), sent(again))
+    assert not np.allclose(sent(aimed), sent(unaimed))
+    assert aimed.report.config["goals"] == str(demonstrations)
+
+
+def test_goals_are_last_frames_chosen_by_seed(demonstrations: Path) -> None:
+    data, goals = Dataset(demonstrations), Goals(demonstrations, (TASK,), ENV.observation_spec())
+    ends = [row.stop - 1 for row in data.episodes]
+    last = data.windows(np.array(ends), WindowSpec()).observation
+    seen = set()
+    for seed in range(12):
+        goal = goals.choose(TASK, seed)
+        assert goal.pad.tolist() == [[False]]
+        assert goal.task[0] in instructions(TASK)
+        torch.testing.assert_close(goal.images["scene"], goals.choose(TASK, seed).images["scene"])
+        same = [
+            torch.equal(goal.images["scene"][0], image) and torch.equal(goal.state[0], state)
+            for image, state in zip(last.images["scene"], last.state, strict=True)
+        ]
+        assert sum(same) == 1
+        seen.add(same.index(True))
+    assert seen == {0, 1, 2}
+
+
+def test_runs_keep_their_own_goals(demonstrations: Path, aiming: Design) -> None:
+    pilot = prepare(aiming, dataclasses.replace(CONFIG, goals=demonstrations))
+    frame = {"images": {"scene": np.zeros((32, 32, 3), np.uint8)}, "state": np.zeros(4), "task": "go"}
+    runs = [Run(PlannedEpisode(TASK, seed), seed, frames={0: frame}) for seed in range(6)]
+    for run in runs:
+        pilot.begin(run)
+    goal = observe(runs, WindowSpec(), 4).goal
+    assert goal is not None
+    for row, run in enumerate(runs):
+        assert run.goal is not None
+        assert torch.equal(goal.images["scene"][row], run.goal.images["scene"][0])
+        run.release()
+        assert run.goal is None
+
+
+def test_a_goal_that_nobody_supplies_is_refused_before_the_first_episode(
+    aiming: Design, demonstrations: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"nobody supplies one\. Set either `goals`"):
+        prepare(aiming, CONFIG)
+    both = dataclasses.replace(CONFIG, goals=demonstrations, drop=("goal",))
+    with pytest.raises(ConfigError, match="told to drop it"):
+        prepare(aiming, both)
+    for change in ({"goals": demonstrations}, {"drop": ("goal",)}):
+        with pytest.raises(ConfigError, match="reads no goal"):
+            prepare(goalless(aiming), dataclasses.replace(CONFIG, **change))
+    with pytest.raises(ConfigError, match=f"no demonstration of task '{OTHER}'"):
+        prepare(aiming, dataclasses.replace(CONFIG, goals=demonstrations, tasks=(OTHER,)))
+    with pytest.raises(SpecError, match="do not agree"):
+        Goals(demonstrations, (TASK,), dataclasses.replace(ENV, image_size=16).observation_spec())
+
+
+def goalless(design: Design) -> ToyPolicy:
+    return ToyPolicy(observation_spec=design.observation_spec, action_spec=design.action_spec)
+
+
+def test_a_sensor_that_is_dropped_is_flagged_and_its_buffer_is_never_read(feeling: Design) -> None:
+    with pytest.raises(SpecError, match="put 'contact_force' into `drop`"):
+        prepare(feeling, CONFIG)
+    numb = dataclasses.replace(CONFIG, drop=("contact_force",))
+    recording = dataclasses.replace(numb, env=dataclasses.replace(ENV, record=("contact_force",)))
+    without, ignored = (rollout(feeling, config, progress=False) for config in (numb, recording))
+    felt = rollout(feeling, dataclasses.replace(recording, drop=()), progress=False)
+    for done in (without, ignored, felt):
+        assert [e.status for e in done.report.episodes] == ["timeout"] * 2
+    assert np.array_equal(sent(without), sent(ignored))
+    assert not np.allclose(sent(without), sent(felt))
+    assert np.isfinite(sent(without)).all()
+
+
+def test_what_is_dropped_looks_missing() -> None:
+    frame = {"images": {"scene": np.zeros((2, 2, 3), np.uint8)}, "state": np.zeros(1), "task": "go"}
+    run = Run(PlannedEpisode(TASK, 0), 0, frames={0: frame})
+    seen = observe([run], WindowSpec(observation=(-2, 0)), 1, Senses(dropped={"contact_force": FORCE}))
+    assert seen.extras["contact_force"].shape == (1, 2, 3, 3)
+    assert bool(seen.extras["contact_force"].isnan().all())
+    assert seen.missing["contact_force"].tolist() == [[True, True]]
+
+
+def test_what_cannot_be_dropped_is_refused(feeling: Design) -> None:
+    for name, reason in (("contact_forc", "Did you mean 'contact_force'"), ("depth.scene", "does not read")):
+        with pytest.raises(ConfigError, match=reason):
+            prepare(feeling, dataclasses.replace(CONFIG, drop=("contact_force", name)))
