@@ -16,6 +16,7 @@ from wamkit.collect import CollectConfig, collect
 from wamkit.compose import DesignConfig
 from wamkit.config import decode
 from wamkit.data import Dataset
+from wamkit.data.layout import CLOCK
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
@@ -96,7 +97,7 @@ def load_design(name: str, dataset: Path | None = None) -> Design:
     observation, action = env.observation_spec(), env.action_spec()
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
-    return Design(config, DataSpec(observation, action, stats, extras))
+    return Design(config, DataSpec(observation, action, stats, {**extras, CLOCK: (3,)}))
 
 
 def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:

@@ -35,6 +35,9 @@ GROUPS: Mapping[str, Mapping[str, Recipe]] = {
         "depth": places.depth,
         "segmentation": places.segmentation,
         "heatmap": places.heatmap,
+        "progress": places.progress,
+        "motion_vectors": places.motion_vectors,
+        "normals": places.normals,
     },
     "families": {
         "noise_prediction": families.noise_prediction,
@@ -47,6 +50,13 @@ GROUPS: Mapping[str, Mapping[str, Recipe]] = {
         "mixture": families.mixture,
         "inverse_dynamics": families.inverse_dynamics,
         "latent_action": families.latent_action,
+        "continuous_tokens": families.continuous_tokens,
+        "next_scale": families.next_scale,
+        "feature_tap": families.feature_tap,
+        "encoder_only": families.encoder_only,
+        "vlm_expert": families.vlm_expert,
+        "vlm_token": families.vlm_token,
+        "movement_primitive": families.movement_primitive,
     },
 }
 RECIPES: Mapping[str, Recipe] = {name: make for group in GROUPS.values() for name, make in group.items()}

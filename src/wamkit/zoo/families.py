@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Literal
 
-from wamkit.actions import BinsConfig, FastConfig
+from wamkit.actions import BinsConfig, FastConfig, MovementPrimitiveConfig
 from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.estimators import (
     AutoregressorConfig,
+    ContinuousAutoregressorConfig,
     DenoiserConfig,
+    FeatureTapConfig,
     InverseDynamicsConfig,
     LatentActionConfig,
+    NextScaleConfig,
     RegressorConfig,
     UnmaskerConfig,
 )
 from wamkit.graph import Factor
-from wamkit.substrates import EmaFeatureConfig, PatchPCAConfig, PixelLatentConfig, QuantizedConfig
-from wamkit.trunks import MixtureConfig, TransformerConfig
+from wamkit.substrates import (
+    EmaFeatureConfig,
+    PatchPCAConfig,
+    PixelLatentConfig,
+    QuantizedConfig,
+    VlmTokenConfig,
+)
+from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
 from wamkit.zoo.tenants import EXECUTE, HORIZON, base, joint, post_head
 
 JOINT = joint().estimators["world"]
@@ -139,4 +150,106 @@ def latent_action() -> DesignConfig:
             Factor(("future",), ("latent",), "world"),
             Factor(("action",), ("latent",), "policy"),
         ),
+    )
+
+
+def continuous_tokens() -> DesignConfig:
+    """Future and action as vectors in one causal stream, a small flow per token (as PhysGen; survey eq. 26)."""
+    shared = joint()
+    world = ContinuousAutoregressorConfig(steps=4, temperature=0.0, draws=2)
+    return replace(
+        shared,
+        name="continuous_tokens",
+        estimators={"world": world},
+        factors=(Factor(("action", "future"), (), "world"),),
+    )
+
+
+def next_scale() -> DesignConfig:
+    """Future and action coarse to fine, a pass per scale (as VAR, Tian et al. 2024)."""
+    world = NextScaleConfig(steps=4, temperature=0.0, draws=2)
+    return replace(joint(), name="next_scale", estimators={"world": world})
+
+
+def tapped(name: str, kind: Literal["tap", "encoder-only"]) -> DesignConfig:
+    """The future of `joint` on a trunk of its own, and an action that reads a hidden state of it."""
+    shared = joint()
+    generator = DenoiserConfig(steps=4, draws=2, temperature=0.0)
+    return replace(
+        shared,
+        name=name,
+        taps={"tap": "future"},
+        trunks={
+            "video": TransformerConfig(width=128, depth=3, heads=4),
+            "policy": TransformerConfig(width=128, depth=2, heads=4),
+        },
+        estimators={
+            "video": FeatureTapConfig(trunk="video", generator=generator, kind=kind, layer=2),
+            "policy": DenoiserConfig(trunk="policy", steps=4, draws=2, temperature=0.0),
+        },
+        factors=(Factor(("future", "tap"), (), "video"), Factor(("action",), ("tap",), "policy")),
+    )
+
+
+def feature_tap() -> DesignConfig:
+    """The action reads a hidden state of the future's denoiser after one evaluation (as VPP; survey eq. 14)."""
+    return tapped("feature_tap", "tap")
+
+
+def encoder_only() -> DesignConfig:
+    """The action reads a hidden state that the future was trained from, and no future (as Fast-WAM)."""
+    return tapped("encoder_only", "encoder-only")
+
+
+def language_model(streams: tuple[str, ...] = ()) -> VlmExpertConfig:
+    """A small Llama with random weights, to stand for a pretrained one, and an expert that reads it layer by layer."""
+    facts = {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "vocab_size": 64,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    return VlmExpertConfig(architecture=json.dumps({"config": facts}), width=96, language=streams)
+
+
+def vlm_expert() -> DesignConfig:
+    """A language model reads the context, a smaller expert denoises the action (as pi0; survey eq. 32)."""
+    return replace(
+        base("vlm_expert"),
+        trunks={"main": language_model()},
+        estimators={"policy": DenoiserConfig(steps=4, draws=2, temperature=0.0)},
+        factors=(Factor(("action",), (), "policy"),),
+    )
+
+
+def vlm_token() -> DesignConfig:
+    """The language model writes where the gripper will be, the expert acts on it (as CoT-VLA; survey eq. 14)."""
+    return replace(
+        base("vlm_token"),
+        substrates={"words": VlmTokenConfig(bins=64)},
+        futures={"target": FutureConfig("words", (EXECUTE,))},
+        trunks={"main": language_model(("target",))},
+        estimators={
+            "writer": AutoregressorConfig(),
+            "policy": DenoiserConfig(steps=4, draws=2, temperature=0.0),
+        },
+        factors=(Factor(("target",), (), "writer"), Factor(("action",), ("target",), "policy")),
+        loss_weights={"target": 0.1},
+    )
+
+
+def movement_primitive() -> DesignConfig:
+    """The action as goal, duration and shape of a movement primitive (as LMP; Ijspeert et al. 2013)."""
+    return replace(
+        base("movement_primitive"),
+        action=MovementPrimitiveConfig(),
+        estimators={"policy": DenoiserConfig(steps=4, draws=2, temperature=0.0)},
+        factors=(Factor(("action",), (), "policy"),),
     )

@@ -13,12 +13,15 @@ from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,
     HeatmapConfig,
+    MotionVectorsConfig,
+    NormalMapConfig,
     ObjectFlowConfig,
     OpticalFlowConfig,
     PatchPCAConfig,
     PixelsConfig,
     PolylineConfig,
     PoseStreamConfig,
+    ProgressConfig,
     RGBDConfig,
     SegmentationConfig,
     TeacherFeatureConfig,
@@ -98,3 +101,18 @@ def segmentation() -> DesignConfig:
 def heatmap() -> DesignConfig:
     """Where the end effector will be, as a map over the picture (survey eq. 16)."""
     return foreseen("heatmap", HeatmapConfig())
+
+
+def progress() -> DesignConfig:
+    """How much of the task will be done (survey eq. 16)."""
+    return foreseen("progress", ProgressConfig())
+
+
+def motion_vectors() -> DesignConfig:
+    """Block motion since now, as a video codec finds it (as HiF-VLA)."""
+    return foreseen("motion_vectors", MotionVectorsConfig())
+
+
+def normals() -> DesignConfig:
+    """Future surface normals of the scene (as TesserAct)."""
+    return foreseen("normals", NormalMapConfig())
