@@ -6,6 +6,7 @@ import json
 import sys
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from support import ToyWindows, data_spec
+from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import MovementPrimitiveConfig
 from wamkit.actions.movement_primitive import MovementPrimitive
+from wamkit.design import Design
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
 from wamkit.protocols import DataSpec
 from wamkit.specs import ActionSpec
-from wamkit.types import WindowSpec
+from wamkit.training import from_pretrained, save_pretrained
+from wamkit.types import Budget, WindowSpec
+from wamkit.zoo import recipe
 
 pytest.importorskip("movement_primitives")
 H = 16
@@ -135,6 +139,30 @@ def test_the_stream_is_one_small_vector_and_gradients_pass() -> None:
     part.decode(values).square().sum().backward()
     assert values.grad is not None
     assert (values.grad.abs().sum(dim=(0, 1, 2)) > 0).float().mean() > 0.9
+
+
+def test_a_design_acts_with_it_and_comes_back_from_disk(tmp_path: Path, toy: ToyWindows) -> None:
+    torch.manual_seed(0)
+    design = Design(replace(recipe("direct"), action=MovementPrimitiveConfig()), DATA)
+    design.fit(toy, seed=0)
+    totals = []
+    optimizer = torch.optim.Adam(design.parameters(), lr=1e-3)
+    for _ in range(6):
+        losses = design.loss(toy.windows(np.arange(0, 320, 20), design.training_window))
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+        totals.append(losses.total.item())
+    assert min(totals[1:]) < totals[0]
+    design.eval()
+    observation = acting_observation(toy, [40, 90], design.window)
+    forecast, _ = design.forecast(observation, design.initial_state(2), Budget(), [1, 2])
+    assert forecast.action.shape == (2, H, 4)
+    assert forecast.action.abs().max() <= 1
+    save_pretrained(design, tmp_path / "model")
+    again = from_pretrained(tmp_path / "model")
+    repeated, _ = again.forecast(observation, again.initial_state(2), Budget(), [1, 2])
+    assert torch.equal(forecast.action, repeated.action)
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ WINDOW = WindowSpec(observation=(-2, 0))
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All models, one folder each."""
     root = tmp_path_factory.mktemp("models")
-    for family in ("bert", "gpt2", "t5"):
+    for family in ("bert", "gpt2", "t5", "clip"):
         text_model(root / family, family)
     for family in ("dinov2", "dinov3", "siglip", "vjepa2", "resnet"):
         vision_model(root / family, family)
@@ -60,7 +60,7 @@ def say(*texts: str) -> Observation:
 # ------------------------------------------------------------------------------------------------------ text
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "clip"])
 def test_any_text_model_reads_the_instruction(folder: Path, family: str) -> None:
     encoder = text(LanguageModelConfig(str(folder / family), length=6))
     tokens, pad = encoder(say("push it", "open the red drawer", "push it"))
@@ -70,6 +70,7 @@ def test_any_text_model_reads_the_instruction(folder: Path, family: str) -> None
     hidden, _ = encoder.read(["push it"])
     reference = transformers.AutoModelForTextEncoding if family == "t5" else transformers.AutoModel
     model = reference.from_pretrained(folder / family).eval()
+    model = model.text_model if family == "clip" else model
     expected = model(input_ids=torch.tensor([[5, 7]])).last_hidden_state
     torch.testing.assert_close(hidden[0, :2], expected[0], atol=1e-5, rtol=1e-5)
 
@@ -126,7 +127,8 @@ def test_a_trainable_model_learns_with_the_design(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "every"), [("dinov2", 17), ("dinov3", 19), ("siglip", 16), ("vjepa2", 16), ("resnet", 16)]
+    ("family", "every"),
+    [("dinov2", 17), ("dinov3", 19), ("siglip", 16), ("clip", 17), ("vjepa2", 16), ("resnet", 16)],
 )
 def test_any_vision_model_reads_the_views(folder: Path, family: str, every: int) -> None:
     name, observation = str(folder / family), say("push it", "pull it")

@@ -54,6 +54,19 @@ def test_one_prefix_holds_every_view_and_the_instruction(folder: Path) -> None:
     assert (~pad).sum(dim=1).tolist() == [pictures + 3, pictures + 5]
 
 
+@pytest.mark.parametrize(("family", "picture"), [("llava", 4), ("idefics3", 4)])
+def test_other_families_read_text_and_pictures_too(tmp_path: Path, family: str, picture: int) -> None:
+    config = VisionLanguageModelConfig(str(vision_language_model(tmp_path, family)), trainable=True)
+    encoder = build(config)
+    tokens, pad = encoder(say("push it", "open the red drawer"))
+    assert (~pad).sum(dim=1).tolist() == [2 * 2 * picture + 2, 2 * 2 * picture + 4]
+    assert not torch.allclose(tokens[0, -1], tokens[1, -1])
+    tokens.square().sum().backward()
+    grown = [n for n, p in encoder.host.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    for half in ("vision", "language" if family == "llava" else "text"):
+        assert any(half in name for name in grown)
+
+
 def test_the_prefix_is_what_the_model_itself_makes(folder: Path) -> None:
     scene = VisionLanguageModelConfig(str(folder), cameras=("scene",))
     now = say("push the red block", window=WindowSpec())

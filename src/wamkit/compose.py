@@ -44,10 +44,17 @@ class FutureConfig:
     Attributes:
         substrate: name of the substrate it lives in.
         offsets: control ticks ahead of "now", ascending.
+        milestones: instead of offsets, the next so many milestones of the task (keyframes), whenever they come.
     """
 
     substrate: str
-    offsets: tuple[int, ...]
+    offsets: tuple[int, ...] = ()
+    milestones: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Number of predicted steps."""
+        return self.milestones or len(self.offsets)
 
 
 @dataclass(frozen=True)
@@ -209,7 +216,15 @@ def check_names(config: DesignConfig) -> None:
                 f"estimator {name!r}: unknown trunk {estimator.trunk!r}. {did_you_mean(estimator.trunk, config.trunks)}"
             )
     for name, future in config.futures.items():
-        if not future.offsets or list(future.offsets) != sorted(set(future.offsets)) or future.offsets[0] < 1:
+        if future.milestones:
+            if future.offsets or future.milestones < 0:
+                raise ConfigError(
+                    f"future {name!r}: give offsets {future.offsets} or a positive number of milestones "
+                    f"({future.milestones}), not both"
+                )
+        elif (
+            not future.offsets or list(future.offsets) != sorted(set(future.offsets)) or future.offsets[0] < 1
+        ):
             raise ConfigError(f"future {name!r}: offsets {future.offsets} must be ascending and at least 1")
     for name, stream in config.taps.items():
         if stream not in config.futures:
@@ -234,7 +249,7 @@ def build_streams(
     """Specs of all streams: futures, goals, states, taps, then the action."""
     streams = {}
     for name, future in config.futures.items():
-        streams[name] = substrates[future.substrate].spec(name, "future", len(future.offsets))
+        streams[name] = substrates[future.substrate].spec(name, "future", future.steps)
     for name, substrate in config.goals.items():
         streams[name] = substrates[substrate].spec(name, "goal", 1)
     for name, features in config.states.items():
@@ -287,6 +302,11 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
     if not blocks:
         return
     for name, future in config.futures.items():
+        if future.milestones:
+            raise ConfigError(
+                f"future {name!r}: milestones come at no fixed time, and an estimator that keeps a past needs the "
+                f"observation at the end of every block. Use offsets, or another estimator."
+            )
         if substrates[future.substrate].relative:
             raise ConfigError(
                 f"future {name!r}: substrate {future.substrate!r} is relative to the moment of prediction, and an "
@@ -314,8 +334,11 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
         horizon=config.horizon,
         future=tuple(offsets),
         goal=bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values()),
+        milestones=max((f.milestones for f in config.futures.values()), default=0),
     )
-    decodable = [f.offsets for f in config.futures.values() if parts.substrates[f.substrate].decodable]
+    decodable = [
+        f.offsets for f in config.futures.values() if f.offsets and parts.substrates[f.substrate].decodable
+    ]
     acting = WindowSpec(
         config.observation, stride if k else 0, config.horizon, future=decodable[0] if decodable else ()
     )

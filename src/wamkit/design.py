@@ -176,9 +176,12 @@ class Design(nn.Module):
         if name in self.config.goals:
             assert batch.goal is not None
             return batch.goal
+        future = self.config.futures[name]
+        if future.milestones:
+            assert batch.milestones is not None
+            return batch.milestones.steps(slice(future.milestones))
         assert batch.future is not None
-        offsets = self.training_window.future
-        return batch.future.steps([offsets.index(o) for o in self.config.futures[name].offsets])
+        return batch.future.steps([self.training_window.future.index(o) for o in future.offsets])
 
     def loss(self, batch: Batch) -> Losses:
         """Losses of all factors on one batch."""
@@ -390,8 +393,8 @@ class Design(nn.Module):
         return perceived(self.config, substrates, stream, self._device())
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
-        """Imagined frames, camera -> (B, F, 3, h, w) uint8, or None when no future of this design can be decoded."""
-        for name, values in forecast.future.items():
-            if self._substrate(name).decodable:
-                return self._substrate(name).decode(values)
+        """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8, or None when none can be decoded."""
+        for name, future in self.config.futures.items():
+            if name in forecast.future and future.offsets and self._substrate(name).decodable:
+                return self._substrate(name).decode(forecast.future[name])
         return None

@@ -34,6 +34,11 @@ def perceived(
             f"seen. {did_you_mean(stream, config.futures)}"
         )
     substrate = substrates[stream]
+    if config.futures[stream].milestones:
+        raise ConfigError(
+            f"future {stream!r}: milestones come at no fixed time, so a controller cannot compare them with what is "
+            f"seen at one. Compare a stream with offsets."
+        )
     if substrate.extras:
         raise ConfigError(
             f"future {stream!r}: its values are made of {', '.join(substrate.extras)}, which exist in training only, "

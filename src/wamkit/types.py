@@ -72,6 +72,8 @@ class Batch:
         past: P.
         future: the observed future, F steps, or None when no part asks for one.
         goal: the last observation of the episode, 1 step, or None when no part asks for one.
+        milestones: the next milestones of the episode (:mod:`wamkit.data.milestones`), after the last one the last
+            one again, or None when no part asks for them.
         index: (B,) int64, the dataset frame each window was cut at.
     """
 
@@ -82,6 +84,7 @@ class Batch:
     future: Observation | None = None
     goal: Observation | None = None
     index: Tensor | None = None
+    milestones: Observation | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class WindowSpec:
         horizon: H, actions from "now" on.
         future: offsets of the future observations, ascending, all positive, e.g. ``(8, 16)``.
         goal: whether the last observation of the episode is needed.
+        milestones: how many of the next milestones of the episode are needed.
     """
 
     observation: tuple[int, ...] = (0,)
@@ -101,6 +105,7 @@ class WindowSpec:
     horizon: int = 16
     future: tuple[int, ...] = ()
     goal: bool = False
+    milestones: int = 0
 
 
 @dataclass(frozen=True)

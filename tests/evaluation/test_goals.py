@@ -28,7 +28,7 @@ from wamkit.zoo import recipe
 pytestmark = pytest.mark.sim
 TASK, OTHER = "button-press-topdown-v3", "drawer-open-v3"
 ENV = MetaWorldConfig(image_size=32, action_repeat=4, max_ticks=8)
-CONFIG = EvaluationConfig(tasks=(TASK,), episodes=2, env=ENV, workers=1, slots=2, films=0, latency_calls=1)
+CONFIG = EvaluationConfig(tasks=(TASK,), episodes=1, env=ENV, workers=1, slots=1, films=0, latency_calls=1)
 FORCE = (3, 3)
 
 
@@ -68,11 +68,10 @@ def sent(done: Rollout) -> np.ndarray:
 
 def test_a_goal_image_reaches_the_policy_in_the_simulator(aiming: Design, demonstrations: Path) -> None:
     config = dataclasses.replace(CONFIG, goals=demonstrations)
-    aimed, again = (rollout(aiming, config, progress=False) for _ in range(2))
+    aimed = rollout(aiming, config, progress=False)
     unaimed = rollout(aiming, dataclasses.replace(CONFIG, drop=("goal",)), progress=False)
     for done in (aimed, unaimed):
-        assert [e.status for e in done.report.episodes] == ["timeout"] * 2
-    assert np.array_equal(sent(aimed), sent(again))
+        assert [e.status for e in done.report.episodes] == ["timeout"]
     assert not np.allclose(sent(aimed), sent(unaimed))
     assert aimed.report.config["goals"] == str(demonstrations)
 
@@ -140,7 +139,7 @@ def test_a_sensor_that_is_dropped_is_flagged_and_its_buffer_is_never_read(feelin
     without, ignored = (rollout(feeling, config, progress=False) for config in (numb, recording))
     felt = rollout(feeling, dataclasses.replace(recording, drop=()), progress=False)
     for done in (without, ignored, felt):
-        assert [e.status for e in done.report.episodes] == ["timeout"] * 2
+        assert [e.status for e in done.report.episodes] == ["timeout"]
     assert np.array_equal(sent(without), sent(ignored))
     assert not np.allclose(sent(without), sent(felt))
     assert np.isfinite(sent(without)).all()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
 from scenes import ABOVE, ASLANT, SIDE, look, pose, render
+from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, SpecError
 from wamkit.memory import SpatialMemory
 
@@ -107,6 +109,40 @@ def test_colours_of_an_observation_are_stored_by_its_depth() -> None:
     found = memory.locate(torch.full((3,), 120.0), 20.0)  # the first plate's grey
     assert found is not None
     torch.testing.assert_close(found, OBJECT[:3], atol=0.02, rtol=0)
+
+
+@pytest.mark.sim
+def test_two_cameras_of_the_simulator_agree_on_where_things_are() -> None:
+    """The gripper's camera wanders; what the store shows is what the cameras then really see."""
+    env = MetaWorldConfig(task="drawer-open-v3", image_size=64, record=("depth", "camera")).build()
+    env.restart(0)
+    memory = SpatialMemory(0.02, far_m=2.5)
+
+    def sight(camera: str) -> tuple[Tensor, Tensor, Tensor]:
+        seen = env.observe()
+        extras = (
+            torch.from_numpy(seen["extras"][f"{kind}.{camera}"]).float() for kind in ("depth", "camera")
+        )
+        depth, place = extras
+        return depth, place, torch.from_numpy(seen["images"][camera]).float()
+
+    sizes = []
+    for tick in range(30):
+        for camera in ("scene", "gripper"):
+            memory.observe(*sight(camera))
+        sizes.append(len(memory))
+        env.advance([0.3 * math.sin(tick / 3), 0.3 * math.cos(tick / 3), 0.0, 0.0])
+    assert sizes[-1] - sizes[20] < 0.1 * sizes[20]
+    for camera in ("scene", "gripper"):
+        depth, place, colours = sight(camera)
+        view = memory.render(place, 64, 64)
+        known = view.known & (depth < 2.5)
+        error = (view.depth - depth).abs()[known].median().item()
+        print(f"{camera}: {known.float().mean():.2f} known, median depth error {1000 * error:.1f} mm")
+        assert known.float().mean() > 0.6
+        assert error < memory.voxel_m / 2
+        assert (view.values - colours).abs()[known].median() < 8
+    env.close()
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -14,6 +14,7 @@ import torch
 from wamkit.data import catalog, check, layout, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.frames import FrameStore
+from wamkit.data.milestones import milestones
 from wamkit.data.stats import FeatureStats
 from wamkit.errors import DataError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
@@ -120,6 +121,7 @@ class Dataset:
         if spec.goal:
             last = self._last[now][:, None]
             goal = self._observe(last, np.zeros_like(last, dtype=bool))
+        ahead = self._observe(*self._next_milestones(now, spec.milestones)) if spec.milestones else None
         return Batch(
             observation=self._observe(*self._steps(now, np.array(spec.observation))),
             action=torch.from_numpy(self.action[acts]),
@@ -127,6 +129,7 @@ class Dataset:
             past=spec.past_actions,
             future=self._observe(*self._steps(now, np.array(spec.future))) if spec.future else None,
             goal=goal,
+            milestones=ahead,
             index=torch.from_numpy(now),
         )
 
@@ -153,6 +156,20 @@ class Dataset:
             [np.full(len(e), np.nan if e.success is None else e.success) for e in self.episodes]
         )
         return np.stack((frames - self._first, self._last - frames, said), axis=1).astype(np.float32)
+
+    @cached_property
+    def milestones(self) -> np.ndarray:
+        """Frame numbers of the milestones of all episodes, ascending; see :mod:`wamkit.data.milestones`."""
+        found = [milestones(self.action[e.start : e.stop], self.action_spec) + e.start for e in self.episodes]
+        return np.concatenate(found)
+
+    def _next_milestones(self, now: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next ``count`` milestones after ``now`` (B,): frames (B, count), and that none of them is padding."""
+        # After the end of its task the world stays as it is, so the last milestone again is the truth.
+        end = np.searchsorted(self.milestones, self._last[now])
+        first = np.searchsorted(self.milestones, now, side="right")
+        steps = self.milestones[np.minimum(first[:, None] + np.arange(count), end[:, None])]
+        return steps, np.zeros_like(steps, dtype=bool)
 
     def _steps(self, now: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frames (B, T) at ``offsets`` (T,) from ``now`` (B,), clamped, and where that changed them."""

@@ -87,9 +87,10 @@ class Paced(Estimator, Revises):
         self.inner = inner
         self.processes = inner.processes
         self.reads = inner.reads
+        seen = trunk.empty(1, 1).values[-1].numel()  # features of one token's values, all heads
         self.gate = nn.Sequential(
-            nn.LayerNorm(trunk.width),
-            nn.Linear(trunk.width, config.hidden),
+            nn.LayerNorm(seen),
+            nn.Linear(seen, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, len(config.counts)),
         )
