@@ -86,7 +86,14 @@ class Recorded:
     at: int = 0
     answer: Step | None = None
 
-    def reset_async(self, slot: int, seed: int, instruction: str | None = None, config: Any = None) -> None:
+    def reset_async(
+        self,
+        slot: int,
+        seed: int,
+        instruction: str | None = None,
+        config: Any = None,
+        perturbation: Any = None,
+    ) -> None:
         self.at, self.answer = 0, Step((dict(self.frames[0]),), (0,))
 
     def step_async(self, slot: int, actions: np.ndarray, look: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.envs import EnvConfig, SimulatedEnv
+from wamkit.envs.perturbations import Start
 from wamkit.specs import ActionSpec, ObservationSpec
 
 
@@ -28,6 +29,9 @@ class CountingConfig(EnvConfig):
 
     def build(self) -> SimulatedEnv:
         return CountingEnv(self)
+
+    def phrases(self) -> tuple[str, ...]:
+        return ("count",)
 
     def observation_spec(self) -> ObservationSpec:
         return ObservationSpec({}, ("ticks", "sum", "seed", "builds"), 10.0)
@@ -49,7 +53,10 @@ class CountingEnv(SimulatedEnv):
         self._config = config
         self._sum, self._seed, self._resets = 0.0, 0, 0
 
-    def _reset_simulation(self, seed: int) -> None:
+    def _restore_simulation(self) -> None:
+        """Nothing is left behind that a reset does not set."""
+
+    def _reset_simulation(self, seed: int, start: Start) -> None:
         self._sum, self._seed = 0.0, seed
         self._resets += 1
 

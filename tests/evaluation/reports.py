@@ -4,7 +4,9 @@ import numpy as np
 
 from wamkit.config import config_hash
 from wamkit.evaluation.filmstrip import make_strip
-from wamkit.evaluation.report import Deadline, EpisodeRecord, Horizon, Latency, Report, score
+from wamkit.evaluation.report import Deadline, Horizon, Latency, Report
+from wamkit.evaluation.scores import EpisodeRecord, score
+from wamkit.evaluation.shifts import shift_table
 from wamkit.evaluation.statistics import summarise
 
 
@@ -37,6 +39,7 @@ def small_report(name: str = "joint", successes: int = 3, errors: int = 0, strip
         tasks=tasks,
         overall=overall,
         mean_over_tasks=mean,
+        shifts=shift_table(records),
         latency_ms=Latency(n=20, batch=1, p50=5.95, p95=6.8, max=6.9, first=40.0),
         latency_samples_ms=samples,
         stage_ms={"encode": summarise([1.0, 2.0]), "action": summarise([3.0, 4.0])},

@@ -64,8 +64,15 @@ class DisturbedSimulators(ToySimulators):
         super().__init__(slots)
         self.disturbance = disturbance
 
-    def reset_async(self, slot: int, seed: int, instruction: str | None = None, config: Any = None) -> None:
-        super().reset_async(slot, seed, instruction, config)
+    def reset_async(
+        self,
+        slot: int,
+        seed: int,
+        instruction: str | None = None,
+        config: Any = None,
+        perturbation: Any = None,
+    ) -> None:
+        super().reset_async(slot, seed, instruction, config, perturbation)
         world = Disturbed(**self.disturbance)
         ToyWorld.__init__(world, seed, instruction)
         self.worlds[slot] = world

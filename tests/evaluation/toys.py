@@ -73,7 +73,14 @@ class ToySimulators:
         self.log: list[tuple[Any, ...]] = []
         self.slots = slots
 
-    def reset_async(self, slot: int, seed: int, instruction: str | None = None, config: Any = None) -> None:
+    def reset_async(
+        self,
+        slot: int,
+        seed: int,
+        instruction: str | None = None,
+        config: Any = None,
+        perturbation: Any = None,
+    ) -> None:
         assert 0 <= slot < self.slots
         assert slot not in self.pending
         self.worlds[slot] = ToyWorld(seed, instruction)

@@ -109,6 +109,10 @@ class AlohaConfig(EnvConfig):
             gripper="negative_closes",
         )
 
+    def phrases(self) -> tuple[str, ...]:
+        """See :class:`EnvConfig`."""
+        return PHRASES
+
     def perturbations(self) -> tuple[Perturbation, ...]:
         """See :class:`EnvConfig`. The table has a colour and no texture, and there is no wall."""
         return every_kind({"surface_colour": ("table",)})

@@ -311,6 +311,10 @@ class EnvConfig(draccus.ChoiceRegistry, ABC):
     def action_spec(self) -> ActionSpec:
         """What its actions mean, without building it."""
 
+    @abstractmethod
+    def phrases(self) -> tuple[str, ...]:
+        """All known wordings of the task, the canonical one first."""
+
     def perturbations(self) -> tuple[Perturbation, ...]:
         """What can be changed about it, every kind at strength 1. Empty where it cannot be perturbed."""
         return ()

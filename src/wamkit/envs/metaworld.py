@@ -122,6 +122,10 @@ class MetaWorldConfig(EnvConfig):
             gripper="positive_closes",
         )
 
+    def phrases(self) -> tuple[str, ...]:
+        """See :class:`EnvConfig`."""
+        return instructions(self.task)
+
     def perturbations(self) -> tuple[Perturbation, ...]:
         """See :class:`EnvConfig`. No camera sees the floor."""
         return every_kind({"surface_colour": ("table", "wall"), "surface_texture": ("table", "wall")})
@@ -164,7 +168,7 @@ class MetaWorldEnv(SimulatedEnv):
 
     def phrases(self) -> Sequence[str]:
         """See :class:`SimulatedEnv`."""
-        return instructions(self.task_name)
+        return self._config.phrases()
 
     def scene(self) -> Scene:
         """See :class:`SimulatedEnv`. The gripper's camera moves with the hand and is none of a scene's cameras."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.envs.base import EnvConfig
+from wamkit.envs.perturbations import Perturbation
 from wamkit.envs.worker import Answer, Session, Worker, WorkerLostError
 from wamkit.errors import ConfigError, SpecError, WamkitError
 
@@ -94,7 +95,12 @@ class VectorEnv:
         return tuple(worker.pid for worker in self._workers if worker is not None)
 
     def reset_async(
-        self, slot: int, seed: int, instruction: str | None = None, config: EnvConfig | None = None
+        self,
+        slot: int,
+        seed: int,
+        instruction: str | None = None,
+        config: EnvConfig | None = None,
+        perturbation: Perturbation | None = None,
     ) -> None:
         """Begin the episode that ``seed`` names; the answer holds its first observation.
 
@@ -103,13 +109,14 @@ class VectorEnv:
             seed: the episode; see :func:`wamkit.envs.episode_seed`.
             instruction: the task in plain language; None takes the canonical one.
             config: run this environment in the slot from now on; None keeps the one it has.
+            perturbation: what is changed in this episode.
         """
         self._begin(slot)
         if config is not None:
             self._configs = (*self._configs[:slot], config, *self._configs[slot + 1 :])
         self._lost.pop(slot, None)
         self._running.add(slot)
-        self._starting[slot] = (slot, self._configs[slot], seed, instruction)
+        self._starting[slot] = (slot, self._configs[slot], seed, instruction, perturbation)
         self._submit(slot, reset_slot, *self._starting[slot])
 
     def step_async(self, slot: int, actions: NDArray[Any], look: Sequence[int] | None = None) -> None:
@@ -214,11 +221,18 @@ class VectorEnv:
             self._submit(slot, reset_slot, *self._starting[slot])
 
 
-def reset_slot(session: Session, slot: int, config: EnvConfig, seed: int, instruction: str | None) -> Step:
+def reset_slot(
+    session: Session,
+    slot: int,
+    config: EnvConfig,
+    seed: int,
+    instruction: str | None,
+    perturbation: Perturbation | None,
+) -> Step:
     """Worker side of :meth:`VectorEnv.reset_async`."""
     env = session.assign(slot, config)
     try:
-        env.restart(seed, instruction)
+        env.restart(seed, instruction, perturbation)
         return Step((env.observe(),), (0,))
     except Exception:
         session.discard(slot)

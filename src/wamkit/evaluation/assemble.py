@@ -16,7 +16,9 @@ from wamkit.evaluation.latency import Probe, judge
 from wamkit.evaluation.loop import LoopResult
 from wamkit.evaluation.machine import device_names, peak_memory_mb, versions
 from wamkit.evaluation.pilot import PolicyPilot, TimedCall
-from wamkit.evaluation.report import Horizon, Report, score
+from wamkit.evaluation.report import Horizon, Report
+from wamkit.evaluation.scores import score
+from wamkit.evaluation.shifts import shift_table
 from wamkit.evaluation.statistics import summarise
 
 
@@ -53,6 +55,7 @@ def build_report(
         tasks=tasks,
         overall=overall,
         mean_over_tasks=mean,
+        shifts=shift_table(records),
         latency_ms=probe.latency(),
         latency_samples_ms=probe.samples_ms,
         stage_ms=probe.stages(),

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from wamkit.controllers import ActionArray, ControllerState
+from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import WamkitError
 from wamkit.evaluation.policy import SimulatorStep
-from wamkit.evaluation.report import EpisodeRecord
+from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.types import Observation, WindowSpec
+
+PLACED = ("dimension", "kind", "strength")  # what a record keeps of a variant besides its id
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class PlannedEpisode:
         instruction: words for the policy, or None for the simulator's own.
         config: the simulator's config for this task.
         filmed: whether futures are decoded and the ticks they speak of are rendered.
+        variant: what is changed in the simulator; its name is for the report and never reaches the policy.
     """
 
     task: str
@@ -35,6 +39,7 @@ class PlannedEpisode:
     instruction: str | None = None
     config: Any = None
     filmed: bool = False
+    variant: Variant | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,10 @@ class Run:
             raise WamkitError(
                 f"episode {self.plan.task} seed {self.plan.seed} is not finished at tick {self.tick}"
             )
+        variant = self.plan.variant
+        placed = {} if variant is None else {name: getattr(variant, name) for name in PLACED}
         return EpisodeRecord(
+            **placed,
             task=self.plan.task,
             seed=self.plan.seed,
             instruction=self.instruction,
@@ -128,6 +136,7 @@ class Run:
             calls=self.calls,
             clipped=self.clipped / max(self.entries, 1),
             error=self.error,
+            variant=None if variant is None else variant.id,
         )
 
 

@@ -75,7 +75,13 @@ class ClosedLoop:
             return
         self._running[slot] = run
         plan = run.plan
-        self._simulators.reset_async(slot, plan.seed, instruction=plan.instruction, config=plan.config)
+        self._simulators.reset_async(
+            slot,
+            plan.seed,
+            instruction=plan.instruction,
+            config=plan.config,
+            perturbation=plan.variant.perturbation if plan.variant is not None else None,
+        )
 
     def _absorb(self, steps: Mapping[int, SimulatorStep]) -> None:
         for slot, step in sorted(steps.items()):

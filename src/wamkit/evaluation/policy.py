@@ -121,7 +121,14 @@ class SimulatorStep(Protocol):
 class Simulators(Protocol):
     """Simulators in slots, spread over worker processes."""
 
-    def reset_async(self, slot: int, seed: int, instruction: str | None = None, config: Any = None) -> None:
+    def reset_async(
+        self,
+        slot: int,
+        seed: int,
+        instruction: str | None = None,
+        config: Any = None,
+        perturbation: Any = None,
+    ) -> None:
         """Start an episode in ``slot``."""
 
     def step_async(self, slot: int, actions: np.ndarray, look: tuple[int, ...]) -> None:

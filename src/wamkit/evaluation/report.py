@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,55 +19,11 @@ import draccus.utils
 from wamkit.config import config_hash
 from wamkit.errors import DataError
 from wamkit.evaluation.filmstrip import Filmstrip, load_strips, save_pictures, write_atomically
-from wamkit.evaluation.statistics import MeanRate, Summary, mean_rate, rate_of
+from wamkit.evaluation.scores import STATUSES, EpisodeRecord, Score, score
+from wamkit.evaluation.shifts import ShiftTable, shift_table
+from wamkit.evaluation.statistics import MeanRate, Summary
 
 FORMAT = "wamkit-report-1"
-STATUSES = ("success", "failure", "timeout", "error")
-
-
-@dataclass(frozen=True)
-class EpisodeRecord:
-    """One episode.
-
-    Attributes:
-        task: task name.
-        seed: episode seed.
-        instruction: the words the policy was given.
-        status: ``success``, ``failure`` (the task itself ended it), ``timeout`` (ticks ran out) or ``error``
-            (simulator or policy broke: says nothing about the policy's skill).
-        ticks: control ticks executed.
-        calls: model calls.
-        clipped: share of the executed action entries that lay outside the action limits and were clipped.
-        error: traceback or message of an ``error``, else None.
-    """
-
-    task: str
-    seed: int
-    instruction: str
-    status: str
-    ticks: int
-    calls: int
-    clipped: float = 0.0
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Score:
-    """Successes over the episodes that did not end in an error.
-
-    Attributes:
-        n: episodes that ended as success, failure or timeout.
-        successes: how many succeeded.
-        rate: successes / n, None when n is 0.
-        wilson_95: Wilson 95 % interval of the rate.
-        statuses: status -> episodes, errors included.
-    """
-
-    n: int
-    successes: int
-    rate: float | None
-    wilson_95: tuple[float, float]
-    statuses: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -126,9 +81,10 @@ class Report:
     Attributes:
         name: the policy's name.
         design: what the policy says of itself: tuple, formula, is_wam, parameters.
-        tasks: task -> :class:`Score`.
-        overall: all episodes pooled.
+        tasks: task -> :class:`Score` of its unperturbed episodes.
+        overall: all unperturbed episodes pooled.
         mean_over_tasks: unweighted mean of the tasks' rates.
+        shifts: what perturbations do to it, or None when nothing was perturbed.
         latency_ms: single-robot calls.
         latency_samples_ms: the warm calls behind it, in order.
         stage_ms: stage -> milliseconds within those calls.
@@ -161,6 +117,7 @@ class Report:
     tasks: dict[str, Score]
     overall: Score
     mean_over_tasks: MeanRate
+    shifts: ShiftTable | None
     latency_ms: Latency
     latency_samples_ms: tuple[float, ...]
     stage_ms: dict[str, Summary]
@@ -198,7 +155,9 @@ class Report:
                 f"{100 * mean.rate:.0f} % [{100 * mean.low:.0f}, {100 * mean.high:.0f}], "
                 f"{self.overall.successes} of {self.overall.n} episodes"
             )
-        errors = self.overall.statuses["error"]
+        if self.shifts is not None:
+            line += f"; {self.shifts.headline()}"
+        errors = sum(episode.status == "error" for episode in self.episodes)
         return f"{line}; {errors} of {len(self.episodes)} episodes ended in an ERROR" if errors else line
 
     def save(self, path: str | Path) -> None:
@@ -245,10 +204,12 @@ class Report:
             if episode.status not in STATUSES:
                 raise DataError(f"{place}: episode {i} has status {episode.status!r}, known: {STATUSES}.")
         tasks, overall, mean = score(self.episodes)
+        shifts = shift_table(self.episodes)
         for name, ours, theirs in (
             ("tasks", self.tasks, tasks),
             ("overall", self.overall, overall),
             ("mean_over_tasks", self.mean_over_tasks, mean),
+            ("shifts", self.shifts, shifts),
             ("config_hash", self.config_hash, config_hash(self.config)),
         ):
             if ours != theirs:
@@ -260,17 +221,3 @@ class Report:
 def pictures_path(path: Path) -> Path:
     """Where the filmstrips' pictures of the report at ``path`` lie."""
     return path.with_suffix(".filmstrips.npz")
-
-
-def score(episodes: Sequence[EpisodeRecord]) -> tuple[dict[str, Score], Score, MeanRate]:
-    """Scores per task (in order of appearance), pooled, and the unweighted mean over tasks."""
-    names = list(dict.fromkeys(e.task for e in episodes))
-    tasks = {name: _score([e for e in episodes if e.task == name]) for name in names}
-    mean = mean_rate([rate_of(s.successes, s.n) for s in tasks.values()])
-    return tasks, _score(episodes), mean
-
-
-def _score(episodes: Sequence[EpisodeRecord]) -> Score:
-    statuses = {status: sum(e.status == status for e in episodes) for status in STATUSES}
-    rate = rate_of(statuses["success"], len(episodes) - statuses["error"])
-    return Score(rate.n, rate.successes, rate.rate, (rate.low, rate.high), statuses)

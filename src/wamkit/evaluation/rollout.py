@@ -16,7 +16,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wamkit.controllers import Controller
-from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed, instructions
+from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed
+from wamkit.envs.perturbations import DIMENSIONS
+from wamkit.envs.perturbations.suite import Variant, clean, suite
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.evaluation.assemble import build_report
@@ -32,6 +34,21 @@ from wamkit.types import Budget
 
 PromptMode = Literal["canonical", "paraphrase"]
 GOAL = "goal"  # what `drop` calls the goal observation
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """Which perturbed episodes are run beside the clean ones; see :mod:`wamkit.envs.perturbations`.
+
+    Attributes:
+        per_dimension: variants per dimension; 0 perturbs nothing.
+        dimensions: names of the dimensions.
+        strengths: 1 to 5.
+    """
+
+    per_dimension: int = 0
+    dimensions: tuple[str, ...] = DIMENSIONS
+    strengths: tuple[int, ...] = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,8 @@ class EvaluationConfig:
         timeout_s: seconds after which a silent simulator counts as dead.
         goals: dataset whose demonstrations end in the goals, for designs that read one; the episode's seed
             chooses among those of its task.
+        shifts: what is perturbed. With ``per_dimension`` above 0 the clean arm is as long as a dimension's, on the
+            same tasks and seeds, and ``episodes`` is not used.
         drop: sensors (names of extras) that are flagged as missing in every step, or ``goal``, so that the design
             sees its "no goal". The environment need not deliver them.
     """
@@ -76,6 +95,7 @@ class EvaluationConfig:
     timeout_s: float = 60.0
     goals: Path | None = None
     drop: tuple[str, ...] = ()
+    shifts: Shifts = field(default_factory=Shifts)
 
     def __post_init__(self) -> None:
         for name in ("episodes", "workers", "slots", "threads"):
@@ -215,22 +235,31 @@ def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[s
 
 
 def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
-    """The episodes of an evaluation, tasks interleaved, the first ``films`` of each task filmed."""
+    """The episodes of an evaluation, tasks interleaved, the first ``films`` clean ones of each task filmed."""
     return [
         PlannedEpisode(
-            task=task,
-            seed=episode_seed("evaluate", config.seed, index),
-            instruction=_instruction(task, config.prompt_mode, index),
-            config=dataclasses.replace(config.env, task=task),
-            filmed=index < config.films,
+            task=variant.task,
+            seed=episode_seed("evaluate", config.seed, variant.episode),
+            instruction=_instruction(config.env, variant.task, config.prompt_mode, variant.episode),
+            config=dataclasses.replace(config.env, task=variant.task),
+            filmed=variant.episode < config.films and variant.perturbation is None,
+            variant=variant,
         )
-        for index in range(config.episodes)
-        for task in config.tasks
+        for variant in variants(config)
     ]
 
 
-def _instruction(task: str, mode: PromptMode, index: int) -> str:
-    canonical, *others = instructions(task)
+def variants(config: EvaluationConfig) -> tuple[Variant, ...]:
+    """The variants of an evaluation, the clean arm first; raises :class:`ConfigError` on what cannot be perturbed."""
+    shifts = config.shifts
+    if shifts.per_dimension:
+        kinds = config.env.perturbations()
+        return suite(config.tasks, kinds, shifts.per_dimension, shifts.dimensions, shifts.strengths)
+    return tuple(clean(task, index) for index in range(config.episodes) for task in config.tasks)
+
+
+def _instruction(env: EnvConfig, task: str, mode: PromptMode, index: int) -> str:
+    canonical, *others = dataclasses.replace(env, task=task).phrases()
     if mode == "canonical":
         return canonical
     if not others:

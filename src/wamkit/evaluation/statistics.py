@@ -51,6 +51,23 @@ class MeanRate:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The difference of two proportions that were measured on the same trials.
+
+    Attributes:
+        n: pairs.
+        difference: first rate minus second, or None without a pair.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+    """
+
+    n: int
+    difference: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """Percentiles of a sample. All None when n is 0.
 
@@ -111,6 +128,35 @@ def mean_rate(rates: Sequence[Rate]) -> MeanRate:
     down = math.sqrt(sum((rate - low) ** 2 for rate, low, _ in known)) / count
     up = math.sqrt(sum((high - rate) ** 2 for rate, _, high in known)) / count
     return MeanRate(tasks=count, n=n, rate=mean, low=max(0.0, mean - down), high=min(1.0, mean + up))
+
+
+def paired_difference(pairs: Sequence[tuple[bool, bool]]) -> Difference:
+    """Difference of two proportions on the same trials, with Newcombe's interval for paired data.
+
+    Newcombe (1998), "Improved confidence intervals for the difference between binomial proportions based on paired
+    data", method 10: the limits of both Wilson intervals, joined by the correlation of the pairs, which is
+    corrected for continuity. Without correlation it is his interval for independent samples.
+
+    Args:
+        pairs: (first, second) success of each trial.
+    """
+    n = len(pairs)
+    if not n:
+        return Difference(0, None, -1.0, 1.0)
+    both = sum(a and b for a, b in pairs)
+    first, second = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    neither = n - both - first - second
+    one, two = rate_of(both + first, n), rate_of(both + second, n)
+    p, q = (both + first) / n, (both + second) / n
+    product = (both + first) * (second + neither) * (both + second) * (first + neither)
+    excess = float(both * neither - first * second)
+    if excess > 0:
+        excess = max(excess - n / 2, 0.0)
+    phi = excess / math.sqrt(product) if product else 0.0
+    below_p, above_p, below_q, above_q = p - one.low, one.high - p, q - two.low, two.high - q
+    low = math.sqrt(max(below_p**2 - 2 * phi * below_p * above_q + above_q**2, 0.0))
+    high = math.sqrt(max(above_p**2 - 2 * phi * above_p * below_q + below_q**2, 0.0))
+    return Difference(n, p - q, max(-1.0, p - q - low), min(1.0, p - q + high))
 
 
 def percentile(values: Sequence[float], q: float) -> float:

@@ -62,6 +62,11 @@ def every_kind(surfaces: Mapping[str, Sequence[str]]) -> tuple[Perturbation, ...
     return tuple(found)
 
 
+def clean(task: str, episode: int) -> Variant:
+    """An unperturbed episode."""
+    return Variant(f"clean/{task}/{episode:03d}", task, episode)
+
+
 def suite(
     tasks: Sequence[str],
     kinds: Sequence[Perturbation],
@@ -95,7 +100,7 @@ def suite(
         if not 1 <= strength <= STRONGEST:
             raise ConfigError(f"suite: strength {strength} must be 1 to {STRONGEST}; 0 is the clean arm")
     places = [(tasks[i % len(tasks)], i // len(tasks)) for i in range(per_dimension)]
-    found = [Variant(f"clean/{task}/{episode:03d}", task, episode) for task, episode in places]
+    found = [clean(task, episode) for task, episode in places]
     for dimension in (d for d in DIMENSIONS if d in dimensions):
         pairs = [(k, strength) for k in kinds if k.dimension == dimension for strength in strengths]
         if not pairs:
