@@ -187,6 +187,8 @@ def test_a_codec_in_a_subfolder_is_found(folder: Path, tmp_path: Path) -> None:
     pictures = torch.rand(1, 3, 16, 16)
     direct = PretrainedCodecConfig(model=str(folder / "kl")).build()
     assert torch.equal(config.build().encode(pictures), direct.encode(pictures))
+    shutil.copytree(folder / "wan", tmp_path / "pipeline" / "video")
+    assert replace(config, subfolder="video").patch == 8  # another place is read anew
 
 
 def test_what_does_not_fit_is_refused(

@@ -130,7 +130,7 @@ def test_a_prediction_beats_the_current_frame_and_no_teacher_has_moved(folder: P
         copy = F.cosine_similarity(near, far, dim=-1).mean()
         predicted = F.cosine_similarity(guess, far, dim=-1).mean()
         print(f"teacher {teacher}: cosine {predicted:.3f}, of the current frame {copy:.3f}")
-        assert predicted > copy + 0.02
+        assert predicted > copy + 0.01
 
 
 def test_what_the_teacher_does_not_see_does_not_change_the_action(folder: Path, data: DataSpec) -> None:

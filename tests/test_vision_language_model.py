@@ -175,7 +175,7 @@ def demonstrations(seed: int, horizon: int) -> Batch:
 
 @pytest.mark.parametrize(
     ("joint", "rate", "steps"),
-    [(False, 2e-3, 160), (True, 1e-3, 300)],
+    [(False, 2e-3, 160), (True, 1e-3, 270)],
     ids=["images+instruction", "vision_language_model"],
 )
 def test_swapping_the_instruction_flips_the_object_that_is_chosen(

@@ -45,20 +45,25 @@ def unreadable(part: str, model: str, error: Exception) -> ConfigError:
 def pin(config: Any, part: str, library: Literal["transformers", "diffusers"] = "transformers") -> None:
     """Write what the model is into ``config.architecture`` (JSON), unless it stands there already.
 
-    To be called by ``__post_init__`` of a frozen config with the fields ``model`` and ``architecture``.
+    To be called by ``__post_init__`` of a frozen config with the fields ``model`` and ``architecture``
+    (and ``subfolder``, for `diffusers`).
 
     Raises:
         ConfigError: the model cannot be found.
     """
+    if not config.model:
+        return
+    place = {"model": config.model}
+    if library == "diffusers":
+        place["subfolder"] = config.subfolder
     known = json.loads(config.architecture) if config.architecture else {}
-    if not config.model or known.get("model") == config.model:
+    if all(known.get(key) == value for key, value in place.items()):
         return
     if library == "transformers":
         found = read_transformers(config.model, part)
     else:
         found = read_diffusers(config.model, config.subfolder, part)
-    facts = {"model": config.model, **found}
-    object.__setattr__(config, "architecture", json.dumps(facts, sort_keys=True))
+    object.__setattr__(config, "architecture", json.dumps({**place, **found}, sort_keys=True))
 
 
 def facts_of(model: str, architecture: str, part: str) -> dict[str, Any]:
