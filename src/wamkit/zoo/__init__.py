@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Mapping[str, Recipe]] = {
     },
     "places": {
         "pixels": places.pixels,
+        "keyframes": places.keyframes,
         "rgbd": places.rgbd,
         "teacher": places.teacher,
         "force": places.force,

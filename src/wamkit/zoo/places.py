@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.estimators import DenoiserConfig
+from wamkit.graph import Factor
 from wamkit.protocols import SubstrateConfig
 from wamkit.substrates import (
     ContactConfig,
@@ -116,3 +118,23 @@ def motion_vectors() -> DesignConfig:
 def normals() -> DesignConfig:
     """Future surface normals of the scene (as TesserAct)."""
     return foreseen("normals", NormalMapConfig())
+
+
+def keyframes() -> DesignConfig:
+    """The next milestone of the task and the progress that it stands for (as SWEET, GR-MG)."""
+    shared = joint()
+    streams = {
+        "future": FutureConfig("video", milestones=1),
+        "reached": FutureConfig("progress", milestones=1),
+    }
+    world = shared.estimators["world"]
+    assert isinstance(world, DenoiserConfig)
+    return replace(
+        shared,
+        name="keyframes",
+        substrates={**shared.substrates, "progress": ProgressConfig()},
+        futures=streams,
+        estimators={"world": replace(world, absent={**world.absent, "reached": 0.4})},
+        factors=(Factor(("future", "reached", "action"), (), "world"),),
+        loss_weights={"future": 0.25, "reached": 0.25},
+    )
