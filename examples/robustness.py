@@ -14,7 +14,7 @@ from pathlib import Path
 
 from demo import TASKS, Clock, train_side_by_side
 from rich.console import Console
-from table import demonstrations, evaluate_apart
+from table import demonstrations, evaluate_apart, is_trained
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
 from wamkit.evaluation.report import Report
@@ -89,7 +89,7 @@ def main() -> None:
         TrainConfig(dataset=data, out=out / name, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
         for name in chosen.recipes
     ]
-    missing = [training for training in trainings if not (training.out / "model").exists()]
+    missing = [training for training in trainings if not is_trained(training)]
     for start in range(0, len(missing), 2):
         train_side_by_side(missing[start : start + 2])
     rows: dict[str, object] = {}

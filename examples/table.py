@@ -9,6 +9,7 @@ evaluated again.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from demo import TASKS, Clock, train_side_by_side
 from rich.console import Console
 
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, recipe
-from wamkit.config import encode
+from wamkit.config import decode, encode
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.evaluation.report import Report
 from wamkit.zoo import RECIPES
@@ -88,6 +89,16 @@ def demonstrations(out: Path, per_task: int, seed: int, clock: Clock) -> Path:
     return data
 
 
+def is_trained(config: TrainConfig) -> bool:
+    """Whether the run is finished; raises when its folder holds a finished run of something else."""
+    if not (config.out / "model" / "model.safetensors").exists():
+        return False
+    found = decode(TrainConfig, json.loads((config.out / "config.json").read_text()), str(config.out))
+    if dataclasses.replace(found, out=config.out, dataset=config.dataset) != config:
+        raise SystemExit(f"{config.out} holds another run; move it away or choose another --out")
+    return True
+
+
 def main() -> None:
     """Collect once, then train and evaluate every recipe."""
     chosen = options()
@@ -98,8 +109,9 @@ def main() -> None:
         TrainConfig(dataset=data, out=out / name, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
         for name in chosen.recipes
     ]
-    for start in range(0, len(trainings), chosen.jobs):
-        pair = trainings[start : start + chosen.jobs]
+    missing = [training for training in trainings if not is_trained(training)]
+    for start in range(0, len(missing), chosen.jobs):
+        pair = missing[start : start + chosen.jobs]
         with clock.phase("train " + ", ".join(t.design.name for t in pair)):
             train_side_by_side(pair)
     setting = (
