@@ -74,6 +74,12 @@ def peak_memory_mb(device: torch.device) -> dict[str, float]:
     return peak
 
 
+def device_of(policy: object) -> torch.device:
+    """Where a policy computes: where its first parameter lies; this processor for one without parameters."""
+    found = next(policy.parameters(), None) if isinstance(policy, torch.nn.Module) else None
+    return torch.device("cpu") if found is None else found.device
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has finished its work, so that a clock measures the work and not its launch."""
     if device.type == "cuda":
