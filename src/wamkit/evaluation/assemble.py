@@ -12,6 +12,7 @@ import torch
 
 from wamkit.config import config_hash
 from wamkit.evaluation.episodes import Imagined, Run
+from wamkit.evaluation.failures import failure_table
 from wamkit.evaluation.filmstrip import Filmstrip, make_strip
 from wamkit.evaluation.latency import Probe, judge
 from wamkit.evaluation.machine import device_names, versions
@@ -123,6 +124,7 @@ def build_report(
         notes=tuple(dict.fromkeys([*notes, *pilot.notes, *controller_notes(pilot, finished, probe)])),
         episodes=records,
         checkpoint=checkpoint,
+        failures=failure_table(records),
         filmstrips=tuple(strip for episode in finished for strip in episode.strips),
     )
 
