@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo table test check bench setup clean
+.PHONY: demo table robustness test check bench setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
 
 table: $(VENV)/.ready
 	$(BIN)/python examples/table.py
+	$(BIN)/python docs/generate.py
+
+robustness: $(VENV)/.ready
+	$(BIN)/python examples/robustness.py
 	$(BIN)/python docs/generate.py
 
 test: $(VENV)/.ready

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wamkit.api import load_design
+from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +24,7 @@ HEADINGS = {
     "places": "Substrates: the joint denoiser with its future in another place",
     "families": "Families of estimators, trunks and action representations",
 }
-PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md")
+PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md", "docs/robustness.md")
 
 
 def designs() -> str:
@@ -132,10 +133,71 @@ def group_table(designs: dict[str, dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def robustness() -> str:
+    """What seven kinds of shift do to the designs, from the record that ``make robustness`` wrote."""
+    file = RESULTS / "robustness.json"
+    if not file.exists():
+        return "No record yet: run `make robustness`."
+    run = json.loads(file.read_text())
+    designs = run["designs"]
+    rows = ["| | " + " | ".join(designs) + " |", "|---|" + "---|" * len(designs)]
+
+    def line(title: str, cells: list[str]) -> None:
+        rows.append("| " + " | ".join([title, *cells]) + " |")
+
+    line("factorisation", ["`" + d["formula"].replace("|", "\\|") + "`" for d in designs.values()])
+    line("Original", [rate(d["clean"]) for d in designs.values()])
+    for name in DIMENSIONS:
+        line(name, [shifted(d["dimensions"][name]) for d in designs.values()])
+    line("all variants pooled (micro-average)",
+         [f"{100 * d['micro']['rate']:.0f} % [{100 * d['micro']['wilson_95'][0]:.0f}, "
+          f"{100 * d['micro']['wilson_95'][1]:.0f}], n = {d['micro']['n']}" for d in designs.values()])  # fmt: skip
+    line("mean of the eight columns",
+         [f"{100 * d['columns']['rate']:.0f} % [{100 * d['columns']['low']:.0f}, {100 * d['columns']['high']:.0f}]"
+          for d in designs.values()])  # fmt: skip
+    line("call p50 / p95, ms",
+         [f"{d['latency_ms']['p50']:.1f} / {d['latency_ms']['p95']:.1f}" for d in designs.values()])  # fmt: skip
+    line("peak memory, MB", [f"{d['peak_mem_mb']['process']:.0f}" for d in designs.values()])
+    line("evaluation, s", [f"{d['wall_s']:.0f}" for d in designs.values()])
+    commits = sorted({d["commit"] for d in designs.values()})
+    rows += [
+        "",
+        f"`{run['command']}` at commit `{'`, `'.join(commits)}`: {run['setting']}; on {run['machine']}.",
+    ]
+    return "\n".join(rows)
+
+
+def rate(score: dict[str, Any]) -> str:
+    """Successes of n with the interval, errors named."""
+    low, high = score["wilson_95"]
+    errors = f", {score['errors']} errors" if score["errors"] else ""
+    return f"{score['successes']} of {score['n']} [{100 * low:.0f}, {100 * high:.0f}]{errors}"
+
+
+def shifted(score: dict[str, Any]) -> str:
+    """The same, and the difference to the clean arm in points."""
+    difference = score["difference"]
+    change = f"{100 * difference['difference']:+.0f} [{100 * difference['low']:+.0f}, {100 * difference['high']:+.0f}]"
+    return f"{rate(score)}; {change}"
+
+
+def kinds() -> str:
+    """Every kind of perturbation with what it does."""
+    rows = ["| dimension | kind | what it does |", "|---|---|---|"]
+    for dimension in DIMENSIONS:
+        for name in sorted(Perturbation.get_known_choices()):
+            kind = Perturbation.get_choice_class(name)
+            if kind.dimension == dimension:
+                rows.append(f"| {dimension} | `{name}` | {(kind.__doc__ or '').splitlines()[0]} |")
+    return "\n".join(rows)
+
+
 REGIONS: Mapping[str, Callable[[], str]] = {
     "designs": designs,
     "results": results,
     "comparison": comparison,
+    "robustness": robustness,
+    "kinds": kinds,
     "tree": tree,
 }
 

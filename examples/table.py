@@ -75,24 +75,25 @@ def evaluate_apart(config: EvaluateConfig) -> Report:
     return Report.load(config.out / "report.json")
 
 
-def main() -> None:
-    """Collect once, then train and evaluate every recipe."""
-    chosen = options()
-    out: Path = chosen.out
-    clock = Clock()
+def demonstrations(out: Path, per_task: int, seed: int, clock: Clock) -> Path:
+    """The dataset that everything in the tables is trained on, collected once with all ground truth."""
     data = out / "data"
     if not data.exists():
         with clock.phase("collect"):
             collect(
                 CollectConfig(
-                    out=data,
-                    tasks=TASKS,
-                    episodes=chosen.demonstrations,
-                    seed=chosen.seed,
-                    tail_ticks=6,
-                    record=RECORDABLE,
+                    out=data, tasks=TASKS, episodes=per_task, seed=seed, tail_ticks=6, record=RECORDABLE
                 )
             )
+    return data
+
+
+def main() -> None:
+    """Collect once, then train and evaluate every recipe."""
+    chosen = options()
+    out: Path = chosen.out
+    clock = Clock()
+    data = demonstrations(out, chosen.demonstrations, chosen.seed, clock)
     trainings = [
         TrainConfig(dataset=data, out=out / name, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
         for name in chosen.recipes

@@ -23,6 +23,7 @@ from wamkit.design import Design, Losses
 from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec
 from wamkit.specs import require_same
+from wamkit.training.balance import Ramp, check_ramps, gradient_norms, weights_at
 from wamkit.training.checkpoint import MODEL, TRAINING, from_pretrained, resize_buffers, save_pretrained
 from wamkit.training.distill import Distillation, DistillConfig
 from wamkit.training.optim import OptimConfig
@@ -47,6 +48,9 @@ class TrainConfig:
         seed: of the weights, the batches and the noise.
         checkpoint_every: steps between checkpoints, besides the one at the end; 0 writes only that.
         log_every: steps between log lines.
+        ramps: stream -> factor on the weight of its loss, over the steps.
+        gradient_norms: log how hard each loss pulls on the trunks (``grad.<stream>``), at the price of one more
+            backward pass per loss in every logged step.
         device: torch device.
         threads: torch threads; 1 is fastest where processes share the cores.
     """
@@ -62,6 +66,8 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 500
     log_every: int = 20
+    ramps: dict[str, Ramp] = field(default_factory=dict)
+    gradient_norms: bool = False
     device: str = "cpu"
     threads: int = 1
 
@@ -203,6 +209,7 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
     torch.set_num_threads(config.threads)
     dataset = open_dataset(config)
     run = start(config, dataset)
+    check_ramps(config.ramps, run.design.streams)
     trim_log(config.out / "log.jsonl", run.step)
     batches = Batches(dataset, run.design.training_window, config.batch_size, config.seed, run.step)
     bar = Progress(
@@ -214,8 +221,15 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
         while run.step < config.steps:
             for group in run.optimizer.param_groups:
                 group["lr"] = config.optim.rate(run.step, config.steps)
+            run.design.weights.update(weights_at(run.step, config.ramps, config.design.loss_weights))
             run.design.train()
             losses = run.loss(to_device(next(batches), config.device))
+            logged = (run.step + 1) % config.log_every == 0
+            pulls = (
+                gradient_norms(losses, run.design.trunks.parameters())
+                if logged and config.gradient_norms
+                else {}
+            )
             run.optimizer.zero_grad()
             losses.total.backward()
             torch.nn.utils.clip_grad_norm_(run.design.parameters(), config.optim.clip)
@@ -225,9 +239,10 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
             run.step += 1
             if hook is not None:
                 hook(run.step, run.design, losses)
-            if run.step % config.log_every == 0:
+            if logged:
                 terms = {name: round(term.item(), 5) for name, term in losses.terms.items()}
-                log.write(json.dumps({"step": run.step, **terms}) + "\n")
+                grads = {f"grad.{name}": round(norm, 5) for name, norm in pulls.items()}
+                log.write(json.dumps({"step": run.step, **terms, **grads}) + "\n")
                 bar.update(task, loss=" ".join(f"{k} {v:.3f}" for k, v in terms.items()))
             due = config.checkpoint_every and run.step % config.checkpoint_every == 0
             if due or run.step == config.steps:

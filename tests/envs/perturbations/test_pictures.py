@@ -72,7 +72,7 @@ def test_noise_has_the_stated_deviation() -> None:
     grey = np.full((128, 128, 3), 128, np.uint8)
     part = Perturbation.get_choice_class("gaussian_noise")(strength=2)
     noisy = part.on_picture(grey, taking(0))
-    assert np.std(noisy.astype(float)) == pytest.approx(24.0, rel=0.02)
+    assert np.std(noisy.astype(float)) == pytest.approx(40.0, rel=0.02)
 
 
 def test_blur_keeps_the_mean_and_moves_it_nowhere() -> None:
@@ -94,7 +94,7 @@ def test_dropped_frames_repeat_the_last_that_arrived() -> None:
     arrived = [k for k in range(40) if (frames[k] == clean[k]).all()]
     assert 0 in arrived
     assert sorted(repeated + arrived) == list(range(40))
-    assert len(repeated) / 39 == pytest.approx(0.75, abs=0.2)
+    assert len(repeated) / 39 == pytest.approx(0.9, abs=0.15)
 
 
 def test_dead_pixels_stay_where_they_are() -> None:
@@ -105,7 +105,7 @@ def test_dead_pixels_stay_where_they_are() -> None:
         for f, c in zip(frames, clean, strict=True)
     ]
     always = dead[0] & dead[1] & dead[2] & dead[3]
-    assert always.mean() == pytest.approx(0.15, abs=0.03)
+    assert always.mean() == pytest.approx(0.3, abs=0.04)
     assert all((d & ~always).mean() < 0.01 for d in dead)
 
 

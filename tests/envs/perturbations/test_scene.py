@@ -102,7 +102,7 @@ def test_the_hand_begins_as_far_away_as_stated(env: MetaWorldEnv) -> None:
     for strength in (1, 3, 5):
         moved = run(env, part("hand_position", strength))
         distance = np.linalg.norm((moved["state"] - clean["state"])[0, :3])
-        assert distance == pytest.approx(0.02 * strength, abs=0.012)  # the arm gives a little
+        assert distance == pytest.approx(0.03 * strength, abs=0.015)  # the arm gives a little
         assert np.array_equal(moved["object"][0], clean["object"][0])
 
 

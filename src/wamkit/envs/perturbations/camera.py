@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
-SHIFT_M = 0.2
-TURN_DEG = 15.0
-ZOOM = 0.3
+SHIFT_M = 0.3
+TURN_DEG = 25.0
+ZOOM = 0.5
 ORBIT_DEG = 30.0  # further on, the arm's own pedestal hides the table
 
 
@@ -49,7 +49,7 @@ def place(scene: Scene, camera: int, rotation: Rotation, position: NDArray[np.fl
 @Perturbation.register_subclass("camera_position")
 @dataclass(frozen=True)
 class CameraPosition(CameraPerturbation):
-    """The camera stands up to 20 cm off, across its viewing direction, and looks the same way."""
+    """The camera stands up to 30 cm off, across its viewing direction, and looks the same way."""
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""
@@ -61,7 +61,7 @@ class CameraPosition(CameraPerturbation):
 @Perturbation.register_subclass("camera_orientation")
 @dataclass(frozen=True)
 class CameraOrientation(CameraPerturbation):
-    """The camera is turned by up to 15 degrees about any axis."""
+    """The camera is turned by up to 25 degrees about any axis."""
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""
@@ -73,7 +73,7 @@ class CameraOrientation(CameraPerturbation):
 @Perturbation.register_subclass("camera_field_of_view")
 @dataclass(frozen=True)
 class CameraFieldOfView(CameraPerturbation):
-    """The camera sees up to 30 % more or less (angle of view)."""
+    """The camera sees up to 50 % more or less (angle of view)."""
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""

@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, Shape, Start, direction
 
-HAND_M = 0.1
-JOINT_RAD = 0.25
-BEYOND = 0.5  # the strongest start is half a range beyond the edge of the object's usual range
+HAND_M = 0.15
+JOINT_RAD = 0.35
+BEYOND = 0.8  # the strongest start is so many half ranges beyond the edge of the object's usual range
 DISTRACTORS = 5
 KINDS = ("box", "sphere", "cylinder", "capsule", "ellipsoid")
 
@@ -21,7 +21,7 @@ KINDS = ("box", "sphere", "cylinder", "capsule", "ellipsoid")
 @Perturbation.register_subclass("hand_position")
 @dataclass(frozen=True)
 class HandPosition(Perturbation):
-    """The end effector begins up to 10 cm off, in a direction drawn by seed (not below where it would)."""
+    """The end effector begins up to 15 cm off, in a direction drawn by seed (not below where it would)."""
 
     dimension: ClassVar[Dimension] = "Robot Initial States"
 
@@ -34,7 +34,7 @@ class HandPosition(Perturbation):
 @Perturbation.register_subclass("joint_positions")
 @dataclass(frozen=True)
 class JointPositions(Perturbation):
-    """Every joint of the arm begins up to 0.25 rad off, each to a side drawn by seed."""
+    """Every joint of the arm begins up to 0.35 rad off, each to a side drawn by seed."""
 
     dimension: ClassVar[Dimension] = "Robot Initial States"
 
@@ -47,7 +47,7 @@ class JointPositions(Perturbation):
 @Perturbation.register_subclass("moved_object")
 @dataclass(frozen=True)
 class MovedObject(Perturbation):
-    """The object begins beyond the range of the demonstrations, up to half a range."""
+    """The object begins beyond the range of the demonstrations, by up to 40 % of the range."""
 
     dimension: ClassVar[Dimension] = "Objects Layout"
 

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
-DIMMED = 0.8  # part of the light that the strongest dimming takes away
+DIMMED = 0.9  # part of the light that the strongest dimming takes away
 TILT_DEG = 75.0
 SHINE = 1.0
 WIDE = 0.1  # shininess of a highlight that covers much of a thing
@@ -26,7 +26,7 @@ class LightPerturbation(Perturbation):
 @Perturbation.register_subclass("light_diffuse")
 @dataclass(frozen=True)
 class LightDiffuse(LightPerturbation):
-    """All lamps are dimmed by up to 80 %, and tinted at random by half as much."""
+    """All lamps are dimmed by up to 90 %, and tinted at random by half as much."""
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         """See :class:`Perturbation`."""

@@ -11,13 +11,13 @@ from scipy import ndimage
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Picture, Shutter
 
-GAUSSIAN = 60.0  # standard deviation at full strength, of 255
-BLUR = 0.125  # length of the strongest motion blur, part of the width
-DEFOCUS = 0.045  # standard deviation of the strongest defocus, part of the width
-FOG = 0.85
+GAUSSIAN = 100.0  # standard deviation at full strength, of 255
+BLUR = 0.25  # length of the strongest motion blur, part of the width
+DEFOCUS = 0.08  # standard deviation of the strongest defocus, part of the width
+FOG = 0.95
 GLARE = 1.0
-DEAD = 0.15  # part of the pixels
-DROPPED = 0.75  # part of the frames
+DEAD = 0.3  # part of the pixels
+DROPPED = 0.9  # part of the frames
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def to_bytes(values: NDArray[Any]) -> Picture:
 @Perturbation.register_subclass("gaussian_noise")
 @dataclass(frozen=True)
 class GaussianNoise(SensorPerturbation):
-    """Independent normal noise on every value, up to a standard deviation of 60 of 255."""
+    """Independent normal noise on every value, up to a standard deviation of 100 of 255."""
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
@@ -45,7 +45,7 @@ class GaussianNoise(SensorPerturbation):
 @Perturbation.register_subclass("motion_blur")
 @dataclass(frozen=True)
 class MotionBlur(SensorPerturbation):
-    """Mean along a line, up to an eighth of the picture long, in a direction drawn once per episode."""
+    """Mean along a line, up to a quarter of the picture long, in a direction drawn once per episode."""
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
@@ -70,7 +70,7 @@ def line(length: float, angle: float) -> NDArray[np.float64]:
 @Perturbation.register_subclass("defocus")
 @dataclass(frozen=True)
 class Defocus(SensorPerturbation):
-    """Gaussian blur, up to a standard deviation of 4.5 % of the width."""
+    """Gaussian blur, up to a standard deviation of 8 % of the width."""
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
@@ -81,7 +81,7 @@ class Defocus(SensorPerturbation):
 @Perturbation.register_subclass("fog")
 @dataclass(frozen=True)
 class Fog(SensorPerturbation):
-    """Grey clouds, the same over an episode, that hide up to 85 % of the picture's contrast."""
+    """Grey clouds, the same over an episode, that hide up to 95 % of the picture's contrast."""
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
@@ -109,7 +109,7 @@ class Glare(SensorPerturbation):
 @Perturbation.register_subclass("dead_pixels")
 @dataclass(frozen=True)
 class DeadPixels(SensorPerturbation):
-    """Up to 15 % of the pixels are black or white, the same ones over an episode."""
+    """Up to 30 % of the pixels are black or white, the same ones over an episode."""
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""
@@ -122,7 +122,7 @@ class DeadPixels(SensorPerturbation):
 @Perturbation.register_subclass("dropped_frames")
 @dataclass(frozen=True)
 class DroppedFrames(SensorPerturbation):
-    """Up to 75 % of the pictures do not arrive; the last one that did is seen again."""
+    """Up to 90 % of the pictures do not arrive; the last one that did is seen again."""
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         """See :class:`Perturbation`."""

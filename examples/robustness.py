@@ -1,0 +1,120 @@
+"""`make robustness`: what seven kinds of shift do to four designs that were trained alike, one table in docs/.
+
+Trains what `make table` has not trained already (same data, steps and seed), runs every design on the same suite of
+variants and writes ``docs/results/robustness.json``; ``python docs/generate.py`` makes the table of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from demo import TASKS, Clock, train_side_by_side
+from rich.console import Console
+from table import demonstrations, evaluate_apart
+
+from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
+from wamkit.evaluation.report import Report
+from wamkit.evaluation.rollout import Shifts
+from wamkit.evaluation.shifts import Shift
+
+DESIGNS = ("direct", "joint", "post_head", "rollout")
+
+
+def options() -> argparse.Namespace:
+    """What to run; the defaults are what the table reports."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", nargs="+", default=list(DESIGNS))
+    parser.add_argument("--out", type=Path, default=Path("runs/table"), help="where `make table` trained")
+    parser.add_argument("--demonstrations", type=int, default=100, help="per task")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--variants", type=int, default=40, help="per dimension, and clean")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--publish", type=Path, default=Path("docs/results/robustness.json"))
+    return parser.parse_args()
+
+
+def cell(shift: Shift) -> dict[str, object]:
+    """One dimension of one design."""
+    score, difference = shift.score, shift.difference
+    return {
+        "successes": score.successes,
+        "n": score.n,
+        "errors": score.statuses["error"],
+        "wilson_95": score.wilson_95,
+        "difference": dataclasses.asdict(difference),
+    }
+
+
+def row(report: Report) -> dict[str, object]:
+    """What the table says of one design."""
+    assert report.shifts is not None
+    latency, clean = report.latency_ms, report.overall
+    return {
+        "formula": report.design["formula"],
+        "commit": report.versions.get("commit", "unknown"),
+        "clean": {
+            "successes": clean.successes,
+            "n": clean.n,
+            "errors": clean.statuses["error"],
+            "wilson_95": clean.wilson_95,
+        },
+        "dimensions": {shift.dimension: cell(shift) for shift in report.shifts.dimensions},
+        "kinds": {f"{shift.dimension}/{shift.kind}": cell(shift) for shift in report.shifts.kinds},
+        "micro": {
+            "rate": report.shifts.micro.rate,
+            "wilson_95": report.shifts.micro.wilson_95,
+            "n": report.shifts.micro.n,
+        },
+        "columns": dataclasses.asdict(report.shifts.columns),
+        "latency_ms": {k: getattr(latency, k) for k in ("n", "p50", "p95", "max", "first")},
+        "nfe": report.nfe,
+        "peak_mem_mb": report.peak_mem_mb,
+        "wall_s": report.wall_s,
+    }
+
+
+def main() -> None:
+    """Train what is missing, then evaluate every design on the suite."""
+    chosen = options()
+    out: Path = chosen.out
+    clock = Clock()
+    data = demonstrations(out, chosen.demonstrations, chosen.seed, clock)
+    trainings = [
+        TrainConfig(dataset=data, out=out / name, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
+        for name in chosen.recipes
+    ]
+    missing = [training for training in trainings if not (training.out / "model").exists()]
+    for start in range(0, len(missing), 2):
+        train_side_by_side(missing[start : start + 2])
+    rows: dict[str, object] = {}
+    for training, name in zip(trainings, chosen.recipes, strict=True):
+        evaluation = EvaluationConfig(
+            tasks=TASKS, seed=chosen.seed, slots=16, shifts=Shifts(per_dimension=chosen.variants)
+        )
+        where = out / name / "shifts"
+        where.mkdir(parents=True, exist_ok=True)
+        report = evaluate_apart(EvaluateConfig(str(training.out / "model"), where, evaluation, dataset=data))
+        rows[name] = row(report)
+        Console().print(report.headline())
+        record = {
+            "command": "make robustness",
+            "setting": (
+                f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps of {trainings[0].batch_size} "
+                f"windows, seed {chosen.seed}; {chosen.variants} variants per dimension, strengths 1 to 5, the clean "
+                f"arm on the same tasks and seeds; canonical instructions"
+            ),
+            "machine": f"{os.cpu_count()} cores of {report.device.get('cpu', 'unknown')}, one torch thread per process",
+            "designs": rows,
+        }
+        chosen.publish.parent.mkdir(parents=True, exist_ok=True)
+        chosen.publish.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

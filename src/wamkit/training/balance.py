@@ -1,0 +1,69 @@
+"""Balance of several losses: a weight per stream that may change over training, and how hard each loss pulls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.types import Losses
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A factor on the weight of a stream's loss, linear between two steps and constant outside (eq. 19's lambda).
+
+    Attributes:
+        first: factor up to step ``begin``.
+        last: factor from step ``end`` on.
+        begin: step.
+        end: step, not before ``begin``.
+    """
+
+    first: float = 0.0
+    last: float = 1.0
+    begin: int = 0
+    end: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.last < 0 or not 0 <= self.begin <= self.end:
+            raise ConfigError(
+                f"ramp from {self.first} at step {self.begin} to {self.last} at step {self.end}: factors must not be "
+                f"negative and the end not before the beginning"
+            )
+
+    def at(self, step: int) -> float:
+        """The factor at ``step``."""
+        if step >= self.end:
+            return self.last
+        share = max(0, step - self.begin) / max(1, self.end - self.begin)
+        return self.first + share * (self.last - self.first)
+
+
+def check_ramps(ramps: Mapping[str, Ramp], streams: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` when a ramp names no stream of the design."""
+    known = list(streams)
+    for name in ramps:
+        if name not in known:
+            raise ConfigError(f"ramps: unknown stream {name!r}. {did_you_mean(name, known)}")
+
+
+def weights_at(step: int, ramps: Mapping[str, Ramp], weights: Mapping[str, float]) -> dict[str, float]:
+    """Stream -> weight of its loss at ``step``, of those that a ramp changes."""
+    return {name: weights.get(name, 1.0) * ramp.at(step) for name, ramp in ramps.items()}
+
+
+def gradient_norms(losses: Losses, shared: Iterable[nn.Parameter]) -> dict[str, float]:
+    """Stream -> norm of the gradient of its unweighted loss on ``shared`` parameters. The graph is kept."""
+    wanted = [p for p in shared if p.requires_grad]
+    norms = {}
+    for name, term in losses.terms.items():
+        if not term.requires_grad:
+            continue
+        found = torch.autograd.grad(term, wanted, retain_graph=True, allow_unused=True)
+        squares = [gradient.detach().square().sum() for gradient in found if gradient is not None]
+        norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    return norms
