@@ -99,17 +99,11 @@ def build_report(
         overall=overall,
         mean_over_tasks=mean,
         shifts=shift_table(records),
-        latency_ms=probe.latency(),
-        latency_samples_ms=probe.samples_ms,
-        stage_ms=probe.stages(),
-        batched_call_ms=summarise([call.ms for call in measured.calls]),
-        mean_batch=summarise([float(call.rows) for call in measured.calls]).mean,
-        nfe=mean_nfe(measured.calls),
+        **timings(measured),
         calls_per_episode=calls_per_episode(records),
         horizon=Horizon(predict=use.predict, execute=use.execute),
         deadline=judge(probe.samples_ms, controller, policy.action_spec.rate_hz),
         control_hz=policy.action_spec.rate_hz,
-        peak_mem_mb=dict(measured.memory_mb),
         budget=draccus.encode(pilot.budget),
         prompt_mode=prompt_mode,
         versions=versions(),
@@ -117,7 +111,6 @@ def build_report(
         threads=torch.get_num_threads(),
         seeds=seeds_of(records),
         wall_s=wall_s,
-        rollout_s=measured.seconds,
         config=dict(config),
         config_hash=config_hash(config),
         dataset=dataset,
@@ -127,6 +120,20 @@ def build_report(
         failures=failure_table(records),
         filmstrips=tuple(strip for episode in finished for strip in episode.strips),
     )
+
+
+def timings(measured: Measured) -> dict[str, Any]:
+    """The fields of a report that are times of calls and memory."""
+    return {
+        "latency_ms": measured.probe.latency(),
+        "latency_samples_ms": measured.probe.samples_ms,
+        "stage_ms": measured.probe.stages(),
+        "batched_call_ms": summarise([call.ms for call in measured.calls]),
+        "mean_batch": summarise([float(call.rows) for call in measured.calls]).mean,
+        "nfe": mean_nfe(measured.calls),
+        "rollout_s": measured.seconds,
+        "peak_mem_mb": dict(measured.memory_mb),
+    }
 
 
 def calls_per_episode(records: Sequence[EpisodeRecord]) -> Summary:
