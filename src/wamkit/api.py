@@ -21,11 +21,15 @@ from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.evaluation.films import links
+from wamkit.evaluation.journal import discard_journal
+from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import EvaluationConfig
-from wamkit.evaluation.rollout import evaluate as run_evaluation
+from wamkit.evaluation.results import check_outputs, write_results
+from wamkit.evaluation.rollout import rollout
 from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
+from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.training.loop import data_spec
 from wamkit.zoo import RECIPES, recipe
 
@@ -36,10 +40,14 @@ class EvaluateConfig:
 
     Attributes:
         checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
-        out: folder for ``report.json`` and ``report.html``.
+        out: folder for ``report.json``, ``report.html`` and what stands beside them, see
+            :func:`wamkit.evaluation.results.write_results`. An evaluation that was killed goes on from the journal
+            there.
         evaluation: what to run. Its controller is the checkpoint's unless given.
         dataset: training data, so that its fingerprint stands in the report.
         device: torch device of the policy.
+        films_of_failures: how many failed episodes are filmed at most, dealt over the perturbations.
+        rerun: whether the filmed episodes are also exported for the Rerun viewer.
     """
 
     checkpoint: str = "runs/train/model"
@@ -47,18 +55,30 @@ class EvaluateConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Path | None = None
     device: str = "cpu"
+    films_of_failures: int = 4
+    rerun: bool = False
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
-    """Run a checkpoint closed loop; writes ``report.json`` and ``report.html`` into ``config.out``."""
+    """Run a checkpoint closed loop; writes ``report.json``, ``report.html`` and more into ``config.out``."""
     from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
 
-    design = from_pretrained(config.checkpoint, config.device)
-    fingerprint = Dataset(config.dataset).fingerprint() if config.dataset is not None else None
-    result = run_evaluation(design, config.evaluation, dataset=fingerprint, progress=progress)
-    config.out.mkdir(parents=True, exist_ok=True)
-    result.save(config.out / "report.json")
-    write_html(result, config.out / "report.html")
+    check_outputs(config.films_of_failures, config.rerun)
+    folder = find_checkpoint(config.checkpoint)
+    design = from_pretrained(folder, config.device)
+    journal = config.out / "journal.jsonl"
+    done = rollout(
+        design,
+        config.evaluation,
+        dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
+        checkpoint=checkpoint_digest(folder),
+        journal=journal,
+        progress=progress,
+    )
+    result = write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
+    page = config.out / "report.html"
+    write_html(result, page, [links(result, config.out, page)])
+    discard_journal(journal)
     return result
 
 
@@ -67,7 +87,8 @@ def report(runs: Sequence[Path], out: Path) -> Path:
     from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
 
     files = [run / "report.json" if run.is_dir() else run for run in runs]
-    write_html([Report.load(file) for file in files], out)
+    reports = [Report.load(file) for file in files]
+    write_html(reports, out, [links(r, file.parent, out) for r, file in zip(reports, files, strict=True)])
     return out
 
 
