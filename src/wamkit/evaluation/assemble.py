@@ -11,7 +11,7 @@ import draccus
 import torch
 
 from wamkit.config import config_hash
-from wamkit.evaluation.episodes import Imagined, Run
+from wamkit.evaluation.episodes import Block, Imagined, Run
 from wamkit.evaluation.failures import failure_table
 from wamkit.evaluation.filmstrip import Filmstrip, make_strip
 from wamkit.evaluation.latency import Probe, judge
@@ -31,12 +31,14 @@ class Finished:
         key: what names it in its evaluation; see :attr:`wamkit.evaluation.episodes.PlannedEpisode.key`.
         record: the episode in the report.
         counts: what its controller counted.
+        blocks: what was sent to the simulator.
         strips: imagined beside real, where it was filmed.
     """
 
     key: str
     record: EpisodeRecord
     counts: Mapping[str, int] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
     strips: tuple[Filmstrip, ...] = ()
 
 
@@ -60,7 +62,7 @@ class Measured:
 def finish(run: Run, offsets: Sequence[int], strips: int) -> Finished:
     """What stays of a run that has ended; ``strips`` forecasts of a filmed one."""
     made = film(run, offsets, strips) if run.plan.filmed else ()
-    return Finished(run.plan.key, run.record(), dict(run.controller.counts), made)
+    return Finished(run.plan.key, run.record(), dict(run.controller.counts), tuple(run.blocks), made)
 
 
 def build_report(

@@ -11,6 +11,7 @@ network's output as any other number of slots does.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import fcntl
 import json
@@ -23,10 +24,12 @@ from typing import IO, Any, final
 
 import draccus
 import draccus.utils
+import numpy as np
 
 from wamkit.config import config_hash
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.assemble import Finished, Measured
+from wamkit.evaluation.episodes import Block
 from wamkit.evaluation.filmstrip import load_strips, save_pictures
 from wamkit.evaluation.scores import EpisodeRecord
 
@@ -86,9 +89,17 @@ class Journal:
         """Keep an episode; it is on the disk when this returns, its pictures first."""
         if episode.strips:
             save_pictures(self._pictures(episode.key), episode.strips)
-        plain = draccus.encode(dataclasses.replace(episode, strips=()))
-        plain["strips"] = [strip.caption() for strip in episode.strips]
-        self.write({"episode": plain})
+        self.write(
+            {
+                "episode": {
+                    "key": episode.key,
+                    "record": draccus.encode(episode.record),
+                    "counts": dict(episode.counts),
+                    "blocks": [_pack(block) for block in episode.blocks],
+                    "strips": [strip.caption() for strip in episode.strips],
+                }
+            }
+        )
 
     def measure(self, measured: Measured) -> None:
         """Keep what this session measured, in place of what was kept before."""
@@ -109,7 +120,8 @@ class Journal:
                 f"{place}: episode {plain['key']!r} stands there twice. Two processes wrote this file; delete it "
                 f"and evaluate again."
             )
-        self.finished[plain["key"]] = Finished(plain["key"], record, dict(plain["counts"]), strips)
+        blocks = tuple(_unpack(block) for block in plain["blocks"])
+        self.finished[plain["key"]] = Finished(plain["key"], record, dict(plain["counts"]), blocks, strips)
 
     def _pictures(self, key: str) -> Path:
         return self._path.with_suffix(".films") / (key.replace("/", "__") + ".npz")
@@ -218,6 +230,18 @@ def _read(path: Path, file: IO[bytes]) -> list[dict[str, Any]]:
             raise DataError(f"{path}, line {number}: expected an object, found {line!r}. {_way_out(path)}")
         lines.append(line)
     return lines
+
+
+def _pack(block: Block) -> dict[str, Any]:
+    """Actions as text, bit for bit."""
+    actions = np.ascontiguousarray(block.actions, np.float32)
+    text = base64.b64encode(actions.tobytes()).decode()
+    return {"actions": text, "shape": list(actions.shape), "look": list(block.look)}
+
+
+def _unpack(plain: Mapping[str, Any]) -> Block:
+    values = np.frombuffer(base64.b64decode(plain["actions"]), np.float32)
+    return Block(values.reshape(plain["shape"]), tuple(plain["look"]))
 
 
 def _decode(cls: type[Any], plain: Any, place: str) -> Any:

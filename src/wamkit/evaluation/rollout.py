@@ -35,7 +35,7 @@ GOAL = "goal"  # what `drop` calls the goal observation
 
 @dataclass(frozen=True)
 class Rollout:
-    """The report, and what is needed to repeat the simulation: one trace per episode that this session ran."""
+    """The report, and what is needed to repeat the simulation: one trace per episode."""
 
     report: Report
     traces: tuple[Trace, ...]
@@ -104,7 +104,7 @@ def rollout(
             checkpoint=checkpoint,
             notes=[*shard_note(config, plan), *session.notes],
         )
-    return Rollout(report, tuple(Trace(run.plan, tuple(run.blocks)) for run in session.runs))
+    return Rollout(report, tuple(Trace(episode, session.finished[episode.key].blocks) for episode in plan))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,6 @@ class _Session:
 
     finished: Mapping[str, Finished]
     measured: Measured
-    runs: Sequence[Run] = ()
     notes: Sequence[str] = ()
 
 
@@ -131,7 +130,7 @@ def _session(
     left = [episode for episode in plan if episode.key not in finished]
     if not left:
         assert journal is not None
-        return _Session(finished, journal.measured or Measured(), notes=notes)
+        return _Session(finished, journal.measured or Measured(), notes)
     probes: list[Probe] = []
 
     def ready(runs: Sequence[Run]) -> None:
@@ -152,7 +151,7 @@ def _session(
     measured = Measured(probes[0], tuple(pilot.calls), result.seconds, peak_memory_mb(pilot.device))
     if journal is not None:
         journal.measure(measured)
-    return _Session(finished, measured, result.runs, notes)
+    return _Session(finished, measured, notes)
 
 
 def pure_simulation(config: EvaluationConfig, traces: Sequence[Trace], *, progress: bool = True) -> float:
