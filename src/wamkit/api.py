@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: collect, train, evaluate, report, list_parts, inspect."""
+"""The verbs of the command line as functions: collect, train, evaluate, sweep, report, list_parts, inspect."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.evaluation.budgets import Grid
 from wamkit.evaluation.films import links
 from wamkit.evaluation.journal import discard_journal
 from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.results import check_outputs, write_results
 from wamkit.evaluation.rollout import rollout
+from wamkit.evaluation.sweep import Sweep
+from wamkit.evaluation.sweep import sweep as run_sweep
 from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
 from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
@@ -79,6 +82,45 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     page = config.out / "report.html"
     write_html(result, page, [links(result, config.out, page)])
     discard_journal(journal)
+    return result
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Evaluate a checkpoint at every budget of a grid, on the same episodes.
+
+    Attributes:
+        checkpoint: as of :class:`EvaluateConfig`.
+        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points are kept.
+        grid: the budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
+        evaluation: what is run at every point. Its controller is the checkpoint's unless given.
+        dataset: training data, so that its fingerprint stands in the reports.
+        device: torch device of the policy.
+    """
+
+    checkpoint: str = "runs/train/model"
+    out: Path = Path("runs/sweep")
+    grid: Grid = field(default_factory=Grid)
+    evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(films=0, latency_calls=50))
+    dataset: Path | None = None
+    device: str = "cpu"
+
+
+def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
+    """Accuracy at a budget; writes ``sweep.json``, ``sweep.html`` and the points' reports into ``config.out``."""
+    from wamkit.evaluation.sweep_html import write_sweep_html  # draws with matplotlib, an extra
+
+    folder = find_checkpoint(config.checkpoint)
+    result = run_sweep(
+        from_pretrained(folder, config.device),
+        config.grid,
+        config.evaluation,
+        config.out,
+        dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
+        checkpoint=checkpoint_digest(folder),
+        progress=progress,
+    )
+    write_sweep_html(result, config.out / "sweep.html")
     return result
 
 
@@ -152,6 +194,7 @@ __all__ = [
     "CollectConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "SweepConfig",
     "TrainConfig",
     "collect",
     "evaluate",
@@ -161,5 +204,6 @@ __all__ = [
     "load_design",
     "recipe",
     "report",
+    "sweep",
     "train",
 ]

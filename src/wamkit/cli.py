@@ -1,4 +1,4 @@
-"""``wamkit VERB``: collect, train, evaluate, report, list, inspect."""
+"""``wamkit VERB``: collect, train, evaluate, sweep, report, list, inspect."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ def evaluate(args: list[str]) -> None:
     result = api.evaluate(config)
     CONSOLE.print(result.headline())
     CONSOLE.print(f"report -> {config.out / 'report.html'}")
+
+
+def sweep(args: list[str]) -> None:
+    """Success against latency. wamkit sweep --checkpoint DIR --out DIR --grid.nfe.action '[1, 2, 4]' ..."""
+    config = parse(api.SweepConfig, args)
+    result = api.sweep(config)
+    CONSOLE.print(result.headline())
+    for point in result.refused:
+        CONSOLE.print(f"not run: {point.id}: {point.reason}")
+    CONSOLE.print(f"report -> {config.out / 'sweep.html'}")
 
 
 def report(args: list[str]) -> None:
@@ -112,6 +122,7 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "collect": collect,
     "train": train,
     "evaluate": evaluate,
+    "sweep": sweep,
     "report": report,
     "list": list_parts,
     "inspect": inspect,
