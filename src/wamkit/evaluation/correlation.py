@@ -76,20 +76,22 @@ class CheckpointRecord:
     lower_is_better: frozenset[str] = field(default_factory=frozenset)
 
 
-def interval(value: float, n: int, variance: float) -> Coefficient:
+def interval(value: float, n: int, variance: float, least: float = 0.0) -> Coefficient:
     """Fisher's interval, ``tanh(atanh(r) +- z sqrt(variance))``; none where n is below five.
 
-    Perfect agreement has no finite transform: there the near end is that of one discordant pair, the far end 1.
+    Perfect agreement of ranks has no finite transform. There the far end is the end of the scale, and the near one is
+    that of two neighbours swapped, which costs ``least``.
     """
     if n < 5:
         return Coefficient(value, -1.0, 1.0)
+    value = max(-1.0, min(1.0, value))
     perfect = abs(value) >= 1 - 1e-12
-    centre = math.atanh(math.copysign(1 - 4 / (n * (n - 1)), value) if perfect else value)
+    centre = math.atanh(math.copysign(1 - max(least, 1e-12), value) if perfect else value)
     half = Z95 * math.sqrt(variance)
     low, high = math.tanh(centre - half), math.tanh(centre + half)
     if perfect:
         low, high = (low, 1.0) if value > 0 else (-1.0, high)
-    return Coefficient(max(-1.0, min(1.0, value)), low, high)
+    return Coefficient(value, low, high)
 
 
 def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correlation:
@@ -117,8 +119,8 @@ def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correla
         measure,
         n,
         interval(r, n, 1 / max(n - 3, 1)),
-        interval(rho, n, (1 + rho**2 / 2) / max(n - 3, 1)),
-        interval(tau, n, 0.437 / max(n - 4, 1)),
+        interval(rho, n, (1 + rho**2 / 2) / max(n - 3, 1), 12 / (n * (n * n - 1))),
+        interval(tau, n, 0.437 / max(n - 4, 1), 4 / (n * (n - 1))),
     )
 
 
