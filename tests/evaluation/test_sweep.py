@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wamkit.api import load_design
 from wamkit.cli import main
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs import MetaWorldConfig
@@ -25,8 +26,9 @@ from wamkit.evaluation.machine import peak_memory_mb, restart_peak_memory
 from wamkit.evaluation.pareto import dominates, pareto_front
 from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.report import Report
+from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.evaluation.statistics import median_interval
-from wamkit.evaluation.sweep import Sweep, sweep
+from wamkit.evaluation.sweep import Sweep, matched_difference, sweep
 from wamkit.evaluation.sweep_html import render_sweep
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.types import Budget, Forecast, Observation, WindowSpec
@@ -113,6 +115,45 @@ def test_what_cannot_be_honoured_is_known_before_anything_runs() -> None:
         plan_grid(Still(controller=SingleStep()), Grid(execute=(4,)), BASE)
     with pytest.raises(SpecError, match="rate_hz"):  # wrong at every point: no matter of the grid
         plan_grid(Still(), grid, dataclasses.replace(BASE, env=dataclasses.replace(ENV, action_repeat=2)))
+
+
+def test_a_design_says_itself_what_it_cannot_honour() -> None:
+    joint, base = load_design("joint"), EvaluationConfig()
+    grid = Grid(nfe={"action": (0, 2)}, exit={"action": (1, 3)}, future=(True, False))
+    runs, _, refused = plan_grid(joint, grid, base)
+    assert list(runs) == [f"nfe.action=2,exit.action=1,future={on}" for on in ("on", "off")]
+    assert len(refused) == 6
+    assert all("'action'" in point.reason for point in refused)
+    for config in runs.values():
+        joint.check_budget(config.budget)
+    for grid, reason in (
+        (Grid(nfe={"actoin": (1,)}), "Did you mean 'action'"),
+        (Grid(candidates=(4,)), "need a planner"),
+        (Grid(execute=(64,)), "at most"),
+        (Grid(predict=(999,)), "must be 1 to"),
+    ):
+        with pytest.raises(BudgetError, match=reason):
+            plan_grid(joint, grid, base)
+    autoregressive = load_design("autoregressive")
+    with pytest.raises(BudgetError, match="one evaluation per token"):
+        plan_grid(autoregressive, Grid(nfe={"action": (1,)}), base)
+
+
+def outcome(seed: int, status: str) -> EpisodeRecord:
+    return EpisodeRecord("push", seed, "push it", status, 9, 2)
+
+
+def test_points_are_compared_on_the_episodes_that_broke_in_neither() -> None:
+    ours = [
+        outcome(s, status) for s, status in enumerate(("success", "success", "timeout", "error", "success"))
+    ]
+    theirs = [
+        outcome(s, status) for s, status in enumerate(("success", "timeout", "timeout", "success", "error"))
+    ]
+    found = matched_difference(ours, theirs)
+    assert (found.n, found.difference) == (3, 1 / 3)
+    assert found.low < 0 < found.high
+    assert matched_difference(ours, ours).difference == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import draccus
 import draccus.utils
 
 from wamkit.controllers import Controller
+from wamkit.envs.perturbations.suite import CLEAN
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.budgets import Grid, Refused, plan_grid
 from wamkit.evaluation.failures import FailureTable
@@ -279,7 +280,7 @@ def _point(name: str, report: Report, first: Report, front: bool) -> Point:
         id=name,
         report=f"{POINTS}/{name}.json",
         success=report.overall,
-        difference=matched_difference(report.episodes, first.episodes),
+        difference=matched_difference(unperturbed(report), unperturbed(first)),
         median_95=median_interval(samples),
         sustained=sustained_horizon(samples, controller, report.control_hz, ticks),
         controller=report.config["controller"],
@@ -287,7 +288,12 @@ def _point(name: str, report: Report, first: Report, front: bool) -> Point:
     )
 
 
-def matched_difference(ours: tuple[EpisodeRecord, ...], theirs: tuple[EpisodeRecord, ...]) -> Difference:
+def unperturbed(report: Report) -> list[EpisodeRecord]:
+    """The episodes that :attr:`Report.overall` counts."""
+    return [episode for episode in report.episodes if episode.dimension == CLEAN]
+
+
+def matched_difference(ours: Sequence[EpisodeRecord], theirs: Sequence[EpisodeRecord]) -> Difference:
     """Difference of the success rates over the episodes that both ran and that broke in neither."""
     other = {(e.task, e.seed, e.variant): e.status for e in theirs}
     pairs = [
