@@ -22,6 +22,8 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.evaluation.budgets import Grid
+from wamkit.evaluation.compare import Comparison, label_reports
+from wamkit.evaluation.compare import compare as compare_reports
 from wamkit.evaluation.films import links
 from wamkit.evaluation.journal import discard_journal
 from wamkit.evaluation.plan import EvaluationConfig
@@ -128,10 +130,34 @@ def report(runs: Sequence[Path], out: Path) -> Path:
     """Write one page that shows one or several finished evaluations side by side."""
     from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
 
-    files = [run / "report.json" if run.is_dir() else run for run in runs]
+    files = [report_file(run) for run in runs]
     reports = [Report.load(file) for file in files]
     write_html(reports, out, [links(r, file.parent, out) for r, file in zip(reports, files, strict=True)])
     return out
+
+
+def report_file(run: Path) -> Path:
+    """The report of a run, given by its folder or by the file itself."""
+    return run / "report.json" if run.is_dir() else run
+
+
+def compare(runs: Sequence[Path], out: Path) -> Comparison:
+    """Compare finished evaluations with the first one on the episodes that they share.
+
+    Writes ``compare.json`` and ``compare.html`` into ``out``.
+
+    Raises:
+        ConfigError: fewer than two runs, one given twice, or one that shares no episode with the first.
+        DataError: a run has no readable report.
+    """
+    from wamkit.evaluation.compare_html import write_comparison  # draws with matplotlib, an extra
+
+    reports = label_reports([(run, Report.load(report_file(run))) for run in runs])
+    found = compare_reports(reports)
+    out.mkdir(parents=True, exist_ok=True)
+    found.save(out / "compare.json")
+    write_comparison(found, reports, out / "compare.html")
+    return found
 
 
 def unit_stats(width: int) -> dict[str, np.ndarray]:
@@ -197,6 +223,7 @@ __all__ = [
     "SweepConfig",
     "TrainConfig",
     "collect",
+    "compare",
     "evaluate",
     "from_pretrained",
     "inspect",

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
 
 from wamkit import api
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
+from wamkit.evaluation.compare import Pairing, p_text
+from wamkit.evaluation.words import span
 
 CONSOLE = Console()
+NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"
 
 
 def take_option(args: list[str], name: str) -> str | None:
@@ -74,6 +79,36 @@ def report(args: list[str]) -> None:
     CONSOLE.print(f"page -> {api.report(options.runs, options.out)}")
 
 
+def compare(args: list[str]) -> None:
+    """Runs against the first one on the same episodes, with tests. wamkit compare RUN RUN [RUN ...] --out DIR."""
+    parser = argparse.ArgumentParser("wamkit compare")
+    parser.add_argument("runs", nargs="+", type=Path, help="report folders or report.json files")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    options = parser.parse_args(args)
+    for pairing in api.compare(options.runs, options.out).pairings:
+        show_pairing(pairing)
+    CONSOLE.print(f"page -> {options.out / 'compare.html'}")
+
+
+def show_pairing(pairing: Pairing) -> None:
+    """Print one evaluation against another, for people."""
+    first, other = pairing.first, pairing.other
+    table = Table(
+        "success", escape(first), escape(other), "difference, points", "pairs", "test", caption=NOTE
+    )
+    for row in pairing.rows:
+        rates = ["–" if r.rate is None else f"{100 * r.rate:.0f} %" for r in (row.first, row.other)]
+        test = "" if row.p_value is None else p_text(row.p_value) + (" *" if row.significant else "")
+        cells = (row.scope, *rates, span(row.difference), str(row.difference.n), test)
+        table.add_row(*(Text(cell) for cell in cells))
+    CONSOLE.print(table)
+    for row in pairing.rows:
+        if row.kind == "overall":
+            CONSOLE.print(Text(f"{row.scope}: {row.verdict(first, other)}"))
+    for warning in pairing.warnings:
+        CONSOLE.print(Text(f"warning: {warning}"))
+
+
 def list_parts(args: list[str]) -> None:
     """All parts and recipes, or one kind. wamkit list [estimator]."""
     table = Table("kind", "name", "what it is", "where")
@@ -124,6 +159,7 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "report": report,
+    "compare": compare,
     "list": list_parts,
     "inspect": inspect,
 }

@@ -58,7 +58,7 @@ def success_plot(reports: Sequence[Report]) -> str:
             for k, task in enumerate(tasks):
                 _bar(axes, report, task, k * (len(reports) + 0.6) + i, SERIES[i % len(SERIES)])
         centres = [k * (len(reports) + 0.6) + (len(reports) - 1) / 2 for k in range(len(tasks))]
-        axes.set_yticks(centres, [_short(task) for task in tasks])
+        axes.set_yticks(centres, [broken_name(task) for task in tasks])
         axes.invert_yaxis()
         axes.set_xlim(0, 132)
         axes.set_xticks([0, 20, 40, 60, 80, 100])
@@ -93,7 +93,13 @@ def latency_plot(reports: Sequence[Report]) -> str:
             ratio = (high / low) ** (1 / 60)
             edges = [low * ratio**i for i in range(61)]
             for i, sample in enumerate(samples):
-                axes.hist(sample, bins=edges, color=SERIES[i % len(SERIES)], alpha=0.7, label=reports[i].name)
+                axes.hist(
+                    sample,
+                    bins=edges,
+                    color=SERIES[i % len(SERIES)],
+                    alpha=0.7,
+                    label=short_name(reports[i].name),
+                )
             axes.set_xscale("log")
             axes.set_xlim(low, high)
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
@@ -112,7 +118,10 @@ def status_plot(reports: Sequence[Report]) -> str:
     """Every unperturbed episode in order, one mark each: how it ended."""
     lines = [(report, task) for report in reports for task in report.tasks]
     with style("status"):
-        names = [_short(task) + (f"\n{report.name}" if len(reports) > 1 else "") for report, task in lines]
+        names = [
+            broken_name(task) + (f"\n{short_name(report.name)}" if len(reports) > 1 else "")
+            for report, task in lines
+        ]
         figure, axes = canvas(1.1 + 0.19 * sum(2 + name.count("\n") for name in names))
         for y, (report, task) in enumerate(lines):
             statuses = [e.status for e in report.episodes if e.task == task and e.dimension == CLEAN]
@@ -142,12 +151,18 @@ def canvas(height: float) -> tuple[Figure, Axes]:
 def draw_legend(axes: Axes, names: Sequence[str]) -> None:
     """Name the series above the plot, where there are several."""
     if len(names) > 1:
-        handles = [mpl.patches.Patch(color=SERIES[i % len(SERIES)], label=n) for i, n in enumerate(names)]
-        columns = 2 if sum(len(name) for name in names) > 30 else len(names)
+        shown = [short_name(name) for name in names]
+        handles = [mpl.patches.Patch(color=SERIES[i % len(SERIES)], label=n) for i, n in enumerate(shown)]
+        columns = 2 if sum(len(name) for name in shown) > 30 else len(names)
         axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
 
 
-def _short(task: str) -> str:
+def short_name(name: str) -> str:
+    """At most 20 letters of a report's name, its two ends, so that a legend leaves room for the plot."""
+    return name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
+
+
+def broken_name(task: str) -> str:
     """Break long task names, so that they leave room for the plot."""
     words, lines = task.split("-"), [""]
     for word in words:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from wamkit.errors import MissingExtraError
-from wamkit.evaluation.filmstrip import Filmstrip, Frames
 from wamkit.evaluation.films import file_name
+from wamkit.evaluation.filmstrip import Filmstrip, Frames
 from wamkit.evaluation.recording import Recording
 from wamkit.specs import ActionSpec, ObservationSpec
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from html import escape
 
 from wamkit.envs.perturbations.suite import CLEAN
-from wamkit.evaluation.report import Report, Score
+from wamkit.evaluation.report import Report
+from wamkit.evaluation.scores import Score
 from wamkit.evaluation.shift_plots import difference_plot, strength_plot
 from wamkit.evaluation.shifts import Shift, ShiftTable
 from wamkit.evaluation.statistics import Difference
+from wamkit.evaluation.words import percent, points
 
 HEAD = "<thead><tr><th></th><th>success</th><th>against clean</th></tr></thead>"
 LEGEND = (
@@ -44,30 +46,6 @@ def shift_table_html(report: Report) -> str:
         f"<h3>{escape(report.name)}</h3>"
         f'<table class="shifts">{HEAD}<tbody>{rows}</tbody></table>{_totals(table)}{_broken(report)}'
     )
-
-
-def percent(score: Score) -> str:
-    """``62 % [47, 75], 25 of 40``, errors apart."""
-    broken = f", {score.statuses['error']} broke" if score.statuses["error"] else ""
-    if score.rate is None:
-        return f"no scored episode{broken}"
-    low, high = (100 * bound for bound in score.wilson_95)
-    return f"{100 * score.rate:.0f} % [{low:.0f},\N{NO-BREAK SPACE}{high:.0f}], {score.successes} of {score.n}{broken}"
-
-
-def points(difference: Difference) -> str:
-    """``−20 [−34, −5]``, percentage points."""
-    if difference.difference is None:
-        return "no pair"
-    numbers = (difference.difference, difference.low, difference.high)
-    value, low, high = (signed(100 * number) for number in numbers)
-    return f"{value} [{low},\N{NO-BREAK SPACE}{high}], n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{difference.n}"
-
-
-def signed(value: float) -> str:
-    """A whole number with its sign, a true minus, and no sign at zero."""
-    whole = round(value)
-    return f"{whole:+d}".replace("-", "−") if whole else "0"
 
 
 def _row(name: str, score: Score, difference: Difference | None) -> str:

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wamkit.evaluation.plots import INK, SERIES, WIDTH, canvas, draw_legend, style, to_svg
+from wamkit.evaluation.plots import (
+    INK,
+    SERIES,
+    WIDTH,
+    broken_name,
+    canvas,
+    draw_legend,
+    short_name,
+    style,
+    to_svg,
+)
 from wamkit.evaluation.report import Report, Score
 from wamkit.evaluation.shifts import Shift
 from wamkit.evaluation.statistics import Difference
@@ -54,7 +64,15 @@ def _panel(axes: Axes, reports: Sequence[Report], name: str) -> None:
         xs, ys, down, up = zip(*marks, strict=True) if marks else ((), (), (), ())
         colour = SERIES[i % len(SERIES)]
         axes.errorbar(
-            xs, ys, yerr=[down, up], color=colour, marker="o", ms=3.5, lw=1, capsize=2, label=report.name
+            xs,
+            ys,
+            yerr=[down, up],
+            color=colour,
+            marker="o",
+            ms=3.5,
+            lw=1,
+            capsize=2,
+            label=short_name(report.name),
         )
 
 
@@ -103,7 +121,7 @@ def forest(
                 _interval(axes, difference, k * step + i, SERIES[i % len(SERIES)])
         axes.set_yticks(
             [k * step + (len(series) - 1) / 2 for k in range(len(groups))],
-            [name.replace(" ", "\n", 1) if len(name) > 16 else name for name, _ in groups],
+            [broken_name(name.replace(" ", "\n", 1) if len(name) > 16 else name) for name, _ in groups],
         )
         axes.set_ylim(len(groups) * step - 0.8, -0.8)
         axes.set_xlim(-108, 138)
