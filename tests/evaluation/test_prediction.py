@@ -212,7 +212,7 @@ def test_distances_are_named_by_their_features_and_say_when_samples_are_few(data
     assert found.copy is not None
     assert found.model > found.copy > 0
     eye = replace(teacher, features=20)
-    (few,) = measured(build(recipe("joint"), dataset), dataset, features=eye).distances
+    (few,) = measured(build(recipe("joint"), dataset), dataset, features={"teacher_feature": eye}).distances
     assert few.model is None
     assert "12 samples of 20 features" in few.note
 
@@ -223,7 +223,7 @@ def test_refusals(joint: Design, dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match="carries no state between calls"):
         measured(joint, dataset, steps=2)
     with pytest.raises(ConfigError, match="cannot be read off a picture alone"):
-        measured(joint, dataset, features=EmaFeatureConfig())
+        measured(joint, dataset, features={"ema": EmaFeatureConfig()})
     with pytest.raises(ConfigError, match="must be at least 1"):
         PredictionConfig(windows=0)
 

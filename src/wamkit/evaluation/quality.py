@@ -11,6 +11,7 @@ import draccus
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor
 
 from wamkit.compose import ACTION
@@ -41,8 +42,8 @@ class PredictionConfig:
             ``demonstrated`` ones, which led to the truth.
         steps: model steps; more than one rolls the design on from what it predicted, a stride per step, which only
             designs that keep a past can.
-        features: substrate whose features measure the Frechet distance of futures that decode to pictures, fitted on
-            the demonstrations; None for none.
+        features: name -> substrate whose features measure the Frechet distance of futures that decode to pictures,
+            fitted on the demonstrations.
         budget: what each call may spend.
         seed: of the noise of the predictions and of the bootstrap.
     """
@@ -51,7 +52,7 @@ class PredictionConfig:
     batch_size: int = 16
     actions: Actions = "own"
     steps: int = 1
-    features: SubstrateConfig | None = None
+    features: dict[str, SubstrateConfig] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
 
@@ -64,7 +65,7 @@ class PredictionConfig:
 
 
 def measure_prediction(
-    design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig
+    design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig, progress: bool = False
 ) -> Prediction:
     """Predict windows of every episode and compare with what came.
 
@@ -73,6 +74,7 @@ def measure_prediction(
         dataset: demonstrations, best held out, with the extras that the design reads.
         data: what a design would know of them, to build ``config.features`` for.
         config: what is measured.
+        progress: whether to draw a progress bar.
 
     Raises:
         ConfigError: the design predicts no future; or it cannot be rolled on; or ``features`` do not read pictures.
@@ -85,11 +87,12 @@ def measure_prediction(
     if config.steps > 1:
         check_unrollable(design, config.budget)
     begin = time.perf_counter()
-    eye = Eye(config.features, data, dataset, config.seed) if config.features is not None else None
-    collected = Collector(design, config, eye)
+    eyes = [Eye(name, part, data, dataset, config.seed) for name, part in config.features.items()]
+    collected = Collector(design, config, eyes)
     ahead = max(design.training_window.future, default=1)
     index, episodes = spread_windows(dataset, config.windows, max(ahead, config.steps * design.config.stride))
-    for first in range(0, len(index), config.batch_size):
+    batches = range(0, len(index), config.batch_size)
+    for first in track(batches, "predict", disable=not progress, transient=True):
         part = slice(first, first + config.batch_size)
         collected.add(dataset, index[part], episodes[part])
     return Prediction(
@@ -114,8 +117,10 @@ def measure_prediction(
 class Eye:
     """Features of pictures, by a substrate that was fitted on the demonstrations."""
 
-    def __init__(self, config: SubstrateConfig, data: DataSpec, dataset: Dataset, seed: int) -> None:
-        self.name = config.get_choice_name(type(config))
+    def __init__(
+        self, name: str, config: SubstrateConfig, data: DataSpec, dataset: Dataset, seed: int
+    ) -> None:
+        self.name = name
         self.substrate = config.build(data)
         if self.substrate.extras or self.substrate.relative or self.substrate.moving:
             raise ConfigError(
@@ -139,8 +144,8 @@ class Eye:
 class Collector:
     """Everything that is measured, window by window."""
 
-    def __init__(self, design: Design, config: PredictionConfig, eye: Eye | None) -> None:
-        self.design, self.config, self.eye = design, config, eye
+    def __init__(self, design: Design, config: PredictionConfig, eyes: Sequence[Eye]) -> None:
+        self.design, self.config, self.eyes = design, config, eyes
         self.device = next(design.parameters()).device
         stride = design.config.stride
         self._direct = {name: Comparison(name, *steps_of(design, name)) for name in design.config.futures}
@@ -240,8 +245,8 @@ class Collector:
                     kind = self.design.config.substrates[self.design.config.substrate_of(name)]
                     found.setdefault(kind.get_choice_name(type(kind)), {})[arm] = reading.values
             pictures = {c: r.values for c, r in readings.items() if r.kind == "picture" and c in seen.images}
-            if self.eye is not None and pictures:
-                found.setdefault(self.eye.name, {})[arm] = self.eye.look(pictures, seen)
+            for eye in self.eyes if pictures else ():
+                found.setdefault(eye.name, {})[arm] = eye.look(pictures, seen)
         for features, sets in found.items():
             pooled = {arm: values.mean(dim=2).double().cpu().numpy() for arm, values in sets.items()}
             for i, step in enumerate(steps):
