@@ -289,7 +289,7 @@ def test_a_sweep_that_contradicts_its_reports_is_refused(swept: tuple[Sweep, Pat
 def test_the_page_shows_every_budget(swept: tuple[Sweep, Path]) -> None:
     text = render_sweep(swept[0])
     assert not re.search(r"<script|src=\"http|href=\"http", text)
-    for said in ("nfe.action=1,execute=4", "nfe.action=9,execute=4", "must be 1 to 4", "0 of 2", "got to contact",
+    for said in ("nfe.action=1, execute=4", "nfe.action=9, execute=4", "must be 1 to 4", "0 of 2", "got to contact",
                  "failed: never reached", "2 of 2, 100 %", "canonical", "deadline K/f 200 ms"):  # fmt: skip
         assert said in text, said
     assert text.count("<svg") == 1

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
+from wamkit.evaluation.budgets import Refused
 from wamkit.evaluation.failures import failure_rows
 from wamkit.evaluation.filmstrip import write_atomically
 from wamkit.evaluation.html import page
@@ -65,11 +66,17 @@ def budget_plot(sweep: Sweep) -> str:
             axes.axvline(limit, color=INK, linestyle="--", label=f"deadline K/f {limit:g} ms")
         axes.set_xscale("log")
         axes.set_ylim(-4, 104)
-        axes.set_xlabel("median of one call for one robot, ms, with 95 % interval")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel("median of one call, ms, with 95 % interval")
         axes.set_ylabel("success, %, with Wilson 95 %")
         if axes.get_legend_handles_labels()[1]:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return to_svg(figure, "Success against latency, the front marked")
+
+
+def _budget(point: Point | Refused) -> str:
+    return point.id.replace(",", ", ")  # so that a phone can break the line
 
 
 def _success(point: Point) -> str:
@@ -117,9 +124,9 @@ def _mapping(values: dict[str, float]) -> str:
 
 
 COLUMNS: dict[str, Callable[[Point], str]] = {
-    "budget": lambda p: p.id,
-    "front": lambda p: "●" if p.front else "",
+    "budget": _budget,
     "success": _success,
+    "front": lambda p: "●" if p.front else "",
     "difference to 1, points": _difference,
     "median ms": _median,
     "p95 / max / first ms": _slow,
@@ -145,7 +152,7 @@ RECORD: dict[str, Callable[[Point], str]] = {
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
     body = "".join(
-        f"<tr><th>{i}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
+        f'<tr><th style="min-width:1.5rem">{i}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>'
         for i, row in enumerate(rows, start=1)
     )
     return f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -153,7 +160,11 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _phases(sweep: Sweep) -> str:
     """Success by phase and failure tags, one row per dimension and phase or tag, one column per point."""
-    told = [(p.id, {row[:2]: row[2] for row in failure_rows(p.failures)}) for p in sweep.points if p.failures]
+    told = [
+        (_budget(p), {row[:2]: row[2] for row in failure_rows(p.failures)})
+        for p in sweep.points
+        if p.failures
+    ]
     if not told:
         return ""
     keys = list(dict.fromkeys(key for _, rows in told for key in rows))
@@ -168,5 +179,5 @@ def _phases(sweep: Sweep) -> str:
 def _refused(sweep: Sweep) -> str:
     if not sweep.refused:
         return ""
-    table = _table(["budget", "why it was not run"], [[r.id, r.reason] for r in sweep.refused])
+    table = _table(["budget", "why it was not run"], [[_budget(r), r.reason] for r in sweep.refused])
     return f'<section class="card"><h2>Not run</h2><div class="scroll">{table}</div></section>'
