@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from wamkit import api
+from wamkit import api, predicting
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
 from wamkit.evaluation.compare import Pairing, p_text
+from wamkit.evaluation.prediction import Estimate, Prediction
 from wamkit.evaluation.words import span
 
 CONSOLE = Console()
@@ -109,6 +110,45 @@ def show_pairing(pairing: Pairing) -> None:
         CONSOLE.print(Text(f"warning: {warning}"))
 
 
+def predict(args: list[str]) -> None:
+    """How well a checkpoint predicts. wamkit predict --checkpoint DIR --dataset DIR --out DIR [...]."""
+    config = parse(predicting.PredictConfig, args)
+    show_prediction(predicting.predict(config))
+    CONSOLE.print(f"prediction -> {config.out / predicting.PREDICTION}")
+
+
+def show_prediction(found: Prediction) -> None:
+    """Print what was measured, for people: means with 95 % intervals over episodes."""
+    table = Table(Column("measure", overflow="fold"), "n", "model", "present held", "truth as coded", "drift")
+    for row in found.rows:
+        cells = [number(e) for e in (row.model, row.copy, row.ideal, row.drift)]
+        table.add_row(f"{row.key} {row.unit}".strip(), str(row.model.n), *cells)
+    for distance in found.distances:
+        cells = ["none" if v is None else f"{v:.3g}" for v in (distance.model, distance.copy, distance.floor)]
+        name = f"{distance.stream}.{distance.name}@{distance.step}"
+        table.add_row(name, str(distance.n), *cells[:2], f"{cells[2]} (half to half)", distance.note)
+    CONSOLE.print(table)
+    for note in found.notes:
+        CONSOLE.print(f"note: {note}")
+
+
+def number(estimate: Estimate) -> str:
+    """A mean with its interval."""
+    if estimate.mean is None:
+        return "none"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.3g} (one episode)"
+    return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+
+
+def correlate(args: list[str]) -> None:
+    """Whether prediction tells success. wamkit correlate RUN RUN [...]: prediction.json beside report.json."""
+    parser = argparse.ArgumentParser("wamkit correlate")
+    parser.add_argument("runs", nargs="+", type=Path)
+    for found in predicting.correlate_runs(parser.parse_args(args).runs):
+        CONSOLE.print(Text(found.headline()))
+
+
 def list_parts(args: list[str]) -> None:
     """All parts and recipes, or one kind. wamkit list [estimator]."""
     table = Table("kind", "name", "what it is", "where")
@@ -160,6 +200,8 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "sweep": sweep,
     "report": report,
     "compare": compare,
+    "predict": predict,
+    "correlate": correlate,
     "list": list_parts,
     "inspect": inspect,
 }
