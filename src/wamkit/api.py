@@ -32,6 +32,7 @@ from wamkit.evaluation.results import check_outputs, write_results
 from wamkit.evaluation.rollout import rollout
 from wamkit.evaluation.sweep import Sweep
 from wamkit.evaluation.sweep import sweep as run_sweep
+from wamkit.predicting import PredictConfig, correlate_runs, predict
 from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
 from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
@@ -220,15 +221,18 @@ __all__ = [
     "CollectConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "PredictConfig",
     "SweepConfig",
     "TrainConfig",
     "collect",
     "compare",
+    "correlate_runs",
     "evaluate",
     "from_pretrained",
     "inspect",
     "list_parts",
     "load_design",
+    "predict",
     "recipe",
     "report",
     "sweep",

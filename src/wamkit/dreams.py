@@ -127,7 +127,7 @@ def imagined_observation(world: Design, before: Observation, forecast: Forecast)
         state=before.state if state is None else state,
         extras={},
         past_action=acted,
-        past_action_pad=None if acted is None else torch.zeros(acted.shape[:2], dtype=torch.bool),
+        past_action_pad=None if acted is None else torch.zeros_like(acted[..., 0], dtype=torch.bool),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "numpy", "mujoco", "metaworld", "gymnasium", "wamkit")
+PACKAGES = ("torch", "numpy", "mujoco", "metaworld", "gymnasium", "torchmetrics", "wamkit")
 
 
 def versions() -> dict[str, str]:
