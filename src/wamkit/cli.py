@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from wamkit import api, predicting
+from wamkit import api
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
 from wamkit.evaluation.compare import Pairing, p_text
@@ -112,9 +112,9 @@ def show_pairing(pairing: Pairing) -> None:
 
 def predict(args: list[str]) -> None:
     """How well a checkpoint predicts. wamkit predict --checkpoint DIR --dataset DIR --out DIR [...]."""
-    config = parse(predicting.PredictConfig, args)
-    show_prediction(predicting.predict(config))
-    CONSOLE.print(f"prediction -> {config.out / predicting.PREDICTION}")
+    config = parse(api.PredictConfig, args)
+    show_prediction(api.predict(config))
+    CONSOLE.print(f"prediction -> {config.out / 'prediction.json'}")
 
 
 def show_prediction(found: Prediction) -> None:
@@ -145,7 +145,7 @@ def correlate(args: list[str]) -> None:
     """Whether prediction tells success. wamkit correlate RUN RUN [...]: prediction.json beside report.json."""
     parser = argparse.ArgumentParser("wamkit correlate")
     parser.add_argument("runs", nargs="+", type=Path)
-    for found in predicting.correlate_runs(parser.parse_args(args).runs):
+    for found in api.correlate_runs(parser.parse_args(args).runs):
         CONSOLE.print(Text(found.headline()))
 
 
