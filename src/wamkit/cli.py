@@ -37,6 +37,13 @@ def take_option(args: list[str], name: str) -> str | None:
     return None
 
 
+def set_switch(args: list[str], name: str) -> None:
+    """Let ``--name`` alone mean ``--name true``."""
+    for i, arg in enumerate(args):
+        if arg == f"--{name}" and (i + 1 == len(args) or args[i + 1].startswith("--")):
+            args[i] = f"--{name}=true"
+
+
 def collect(args: list[str]) -> None:
     """Scripted demonstrations -> a LeRobot dataset. wamkit collect --out DIR --tasks '[drawer-open-v3]'."""
     config = parse(api.CollectConfig, args)
@@ -54,7 +61,8 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--evaluation.episodes 20 ...]."""
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--evaluation.episodes 9 --rerun]."""
+    set_switch(args, "rerun")
     config = parse(api.EvaluateConfig, args)
     result = api.evaluate(config)
     CONSOLE.print(result.headline())

@@ -107,15 +107,16 @@ def test_what_else_differs_is_said() -> None:
         device={"policy": "cuda", "cpu": "a processor"},
         prompt_mode="paraphrase",
         budget={"nfe": {"action": 2}, "future": None},
-        config={**ours.config, "env": {"task": "a", "max_ticks": 9}},
+        config={**ours.config, "env": {"task": "a", "max_ticks": 9}, "controller": {"execute": 2}},
     )
     warnings = compare({"a": ours, "b": theirs}).pairings[0].warnings
-    assert len(warnings) == 4
+    assert len(warnings) == 5
     assert "latency was measured on different devices" in warnings[0]
     assert "policy cuda" in warnings[0]
     assert warnings[1] == "the prompt modes differ: 'a' canonical, 'b' paraphrase"
     assert warnings[2] == "the budgets differ (here: 'a', there: 'b'): nfe.action: 2 there, 10 here"
-    assert "max_ticks" in warnings[3]
+    assert warnings[3].startswith("the controllers differ")
+    assert "max_ticks" in warnings[4]
     assert compare({"a": ours, "b": small_report(successes=1)}).pairings[0].warnings == ()
 
 

@@ -13,6 +13,7 @@ from shifted import shifted_report
 
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.errors import ConfigError
+from wamkit.evaluation.failures import Events, failure_table
 from wamkit.evaluation.html import facts, render, write_html
 from wamkit.evaluation.shift_html import shift_table_html
 from wamkit.evaluation.statistics import wilson
@@ -147,6 +148,22 @@ def test_kinds_strengths_and_plots_are_there_when_something_was_perturbed() -> N
     assert parsed.text.count("kind 0") == parsed.text.count("strength 5") == 7
     assert "every unperturbed episode ended" in " ".join(parsed.text)
     assert "Under perturbation" not in render([small_report()])
+
+
+def test_phases_and_tags_stand_with_n() -> None:
+    report = small_report()
+    events = [Events("contact", 3, 1, 2, True, 0.0, 0.0), Events("success", 2, 1, 9, False, 0.1, 0.0)]
+    episodes = [
+        dataclasses.replace(e, events=events[e.status == "success"]) for e in report.episodes if e.seed < 4
+    ]
+    table = failure_table(episodes)
+    assert table is not None
+    page = render([dataclasses.replace(report, failures=table)]).replace("\N{NO-BREAK SPACE}", " ")
+    low, high = wilson(7, 8)
+    assert f"transport 88 % [{100 * low:.0f}, {100 * high:.0f}], 7 of 8" in page
+    assert "contact lost 100 % [21, 100], 1 of 1" in page
+    read(page)
+    assert "How far it got" not in render([report])
 
 
 def test_films_are_linked_relatively_from_list_and_table() -> None:

@@ -248,6 +248,7 @@ def _warnings(first: str, ours: Report, other: str, theirs: Report) -> list[str]
         found.append(f"the prompt modes differ: {a} {ours.prompt_mode}, {b} {theirs.prompt_mode}")
     for name, mine, yours in (
         ("budgets", ours.budget, theirs.budget),
+        ("controllers", ours.config.get("controller"), theirs.config.get("controller")),
         ("simulators", ours.config.get("env"), theirs.config.get("env")),
     ):
         # The task stands in both, but is replaced by each episode's.

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from wamkit.errors import ConfigError
+from wamkit.evaluation.failure_html import failure_section
 from wamkit.evaluation.filmstrip import Filmstrip, Frames, write_atomically
 from wamkit.evaluation.plots import latency_plot, status_plot, success_plot
 from wamkit.evaluation.report import Report, Score
@@ -63,6 +64,8 @@ def render(reports: Sequence[Report], films: Sequence[Films] = ()) -> str:
         which="every unperturbed" if any(report.shifts for report in reports) else "every",
         statuses=status_plot(reports),
         latency=latency_plot(reports),
+        failures=failure_section(reports),
+        success_of="Success, unperturbed" if any(report.shifts for report in reports) else "Success",
         videos="".join(_videos(report, link) for report, link in zip(reports, links, strict=True)),
         films="".join(_films(report) for report in reports if report.filmstrips),
         facts=facts(reports),
