@@ -45,11 +45,18 @@ def test_the_verb_writes_what_it_measured(measured: Path) -> None:
     assert any(key.startswith("closed loop.") for key in keys)
 
 
-def test_a_table_is_printed_and_bad_input_named(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_printed_and_bad_input_named(
+    measured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    teacher = "{looks: {type: teacher_feature, features: 8, grid: 2, steps: 1, batch_size: 4}}"
     data = str(measured / "data")
     arguments = ["--checkpoint", str(measured / "model"), "--dataset", data, "--out", str(measured / "again")]
-    assert main(["predict", *arguments, "--prediction.windows", "1"]) == 0
-    assert "prediction ->" in capsys.readouterr().out
+    assert main(["predict", *arguments, "--prediction.windows", "1", "--prediction.features", teacher]) == 0
+    printed = capsys.readouterr().out
+    assert "prediction ->" in printed
+    assert "future.frechet[looks]@8" in printed  # never without the features' name
+    assert "2 samples of 8 features" in " ".join(printed.split())
     assert main(["predict", *arguments, "--prediction.steps", "2"]) == 2
     assert "carries no state between calls" in capsys.readouterr().err
     assert main(["correlate", str(measured / "nowhere")]) == 2
