@@ -130,14 +130,16 @@ def show_prediction(found: Prediction) -> None:
     table = Table(Column("measure", overflow="fold"), "n", "model", "present held", "truth as coded", "drift")
     for row in found.rows:
         cells = [number(e) for e in (row.model, row.copy, row.ideal, row.drift)]
-        table.add_row(f"{row.key} {row.unit}".strip(), str(row.model.n), *cells)
+        table.add_row(Text(f"{row.key} {row.unit}".strip()), str(row.model.n), *cells)
     for distance in found.distances:
         cells = ["none" if v is None else f"{v:.3g}" for v in (distance.model, distance.copy, distance.floor)]
         name = f"{distance.stream}.{distance.name}@{distance.step}"
-        table.add_row(name, str(distance.n), *cells[:2], f"{cells[2]} (half to half)", distance.note)
+        table.add_row(
+            Text(name), str(distance.n), *cells[:2], f"{cells[2]} (half to half)", Text(distance.note)
+        )
     CONSOLE.print(table)
     for note in found.notes:
-        CONSOLE.print(f"note: {note}")
+        CONSOLE.print(Text(f"note: {note}"))
 
 
 def number(estimate: Estimate) -> str:
