@@ -1,5 +1,6 @@
 # Set-up and every command of the README. Python 3.11-3.13; PYTHON=python3.12 chooses another one.
 PYTHON ?= python3
+JOBS ?= 2  # test processes, one torch thread each
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
@@ -19,7 +20,7 @@ robustness: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

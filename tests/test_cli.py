@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from wamkit import api
-from wamkit.cli import main
+from wamkit.cli import main, set_switch
 from wamkit.config import encode
 from wamkit.zoo import RECIPES, recipe
 
@@ -67,12 +67,22 @@ def test_errors_name_the_nearest(
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for verb in ("collect", "train", "evaluate", "report", "list", "inspect"):
+    for verb in ("collect", "train", "evaluate", "report", "compare", "list", "inspect"):
         assert verb in printed
     assert main([]) == 2
 
 
+def test_a_switch_needs_no_value() -> None:
+    for given, read in (
+        (["--rerun"], ["--rerun=true"]),
+        (["--rerun", "--out", "x"], ["--rerun=true", "--out", "x"]),
+        (["--rerun", "false"], ["--rerun", "false"]),
+    ):
+        set_switch(given, "rerun")
+        assert given == read
+
+
 def test_verbs_are_functions() -> None:
-    for verb in ("collect", "train", "evaluate", "report", "list_parts", "inspect"):
+    for verb in ("collect", "train", "evaluate", "report", "compare", "list_parts", "inspect"):
         assert verb in api.__all__
         assert callable(getattr(api, verb))

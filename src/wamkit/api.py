@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: collect, train, evaluate, report, list_parts, inspect."""
+"""The verbs of the command line as functions: collect, train, evaluate, sweep, report, list_parts, inspect."""
 
 from __future__ import annotations
 
@@ -21,11 +21,21 @@ from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.evaluation.budgets import Grid
+from wamkit.evaluation.compare import Comparison, label_reports
+from wamkit.evaluation.compare import compare as compare_reports
+from wamkit.evaluation.films import links
+from wamkit.evaluation.journal import discard_journal
+from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import EvaluationConfig
-from wamkit.evaluation.rollout import evaluate as run_evaluation
+from wamkit.evaluation.results import check_outputs, write_results
+from wamkit.evaluation.rollout import rollout
+from wamkit.evaluation.sweep import Sweep
+from wamkit.evaluation.sweep import sweep as run_sweep
+from wamkit.predicting import PredictConfig, correlate_runs, predict
 from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
+from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.training.loop import data_spec
 from wamkit.zoo import RECIPES, recipe
 
@@ -36,10 +46,14 @@ class EvaluateConfig:
 
     Attributes:
         checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
-        out: folder for ``report.json`` and ``report.html``.
+        out: folder for ``report.json``, ``report.html`` and what stands beside them, see
+            :func:`wamkit.evaluation.results.write_results`. An evaluation that was killed goes on from the journal
+            there.
         evaluation: what to run. Its controller is the checkpoint's unless given.
         dataset: training data, so that its fingerprint stands in the report.
         device: torch device of the policy.
+        films_of_failures: how many failed episodes are filmed at most, dealt over the perturbations.
+        rerun: whether the filmed episodes are also exported for the Rerun viewer.
     """
 
     checkpoint: str = "runs/train/model"
@@ -47,18 +61,69 @@ class EvaluateConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Path | None = None
     device: str = "cpu"
+    films_of_failures: int = 4
+    rerun: bool = False
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
-    """Run a checkpoint closed loop; writes ``report.json`` and ``report.html`` into ``config.out``."""
+    """Run a checkpoint closed loop; writes ``report.json``, ``report.html`` and more into ``config.out``."""
     from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
 
-    design = from_pretrained(config.checkpoint, config.device)
-    fingerprint = Dataset(config.dataset).fingerprint() if config.dataset is not None else None
-    result = run_evaluation(design, config.evaluation, dataset=fingerprint, progress=progress)
-    config.out.mkdir(parents=True, exist_ok=True)
-    result.save(config.out / "report.json")
-    write_html(result, config.out / "report.html")
+    check_outputs(config.films_of_failures, config.rerun)
+    folder = find_checkpoint(config.checkpoint)
+    design = from_pretrained(folder, config.device)
+    journal = config.out / "journal.jsonl"
+    done = rollout(
+        design,
+        config.evaluation,
+        dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
+        checkpoint=checkpoint_digest(folder),
+        journal=journal,
+        progress=progress,
+    )
+    result = write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
+    page = config.out / "report.html"
+    write_html(result, page, [links(result, config.out, page)])
+    discard_journal(journal)
+    return result
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Evaluate a checkpoint at every budget of a grid, on the same episodes.
+
+    Attributes:
+        checkpoint: as of :class:`EvaluateConfig`.
+        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points are kept.
+        grid: the budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
+        evaluation: what is run at every point. Its controller is the checkpoint's unless given.
+        dataset: training data, so that its fingerprint stands in the reports.
+        device: torch device of the policy.
+    """
+
+    checkpoint: str = "runs/train/model"
+    out: Path = Path("runs/sweep")
+    grid: Grid = field(default_factory=Grid)
+    evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(films=0, latency_calls=50))
+    dataset: Path | None = None
+    device: str = "cpu"
+
+
+def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
+    """Accuracy at a budget; writes ``sweep.json``, ``sweep.html`` and the points' reports into ``config.out``."""
+    from wamkit.evaluation.sweep_html import write_sweep_html  # draws with matplotlib, an extra
+
+    folder = find_checkpoint(config.checkpoint)
+    result = run_sweep(
+        from_pretrained(folder, config.device),
+        config.grid,
+        config.evaluation,
+        config.out,
+        dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
+        checkpoint=checkpoint_digest(folder),
+        progress=progress,
+    )
+    write_sweep_html(result, config.out / "sweep.html")
     return result
 
 
@@ -66,9 +131,34 @@ def report(runs: Sequence[Path], out: Path) -> Path:
     """Write one page that shows one or several finished evaluations side by side."""
     from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
 
-    files = [run / "report.json" if run.is_dir() else run for run in runs]
-    write_html([Report.load(file) for file in files], out)
+    files = [report_file(run) for run in runs]
+    reports = [Report.load(file) for file in files]
+    write_html(reports, out, [links(r, file.parent, out) for r, file in zip(reports, files, strict=True)])
     return out
+
+
+def report_file(run: Path) -> Path:
+    """The report of a run, given by its folder or by the file itself."""
+    return run / "report.json" if run.is_dir() else run
+
+
+def compare(runs: Sequence[Path], out: Path) -> Comparison:
+    """Compare finished evaluations with the first one on the episodes that they share.
+
+    Writes ``compare.json`` and ``compare.html`` into ``out``.
+
+    Raises:
+        ConfigError: fewer than two runs, one given twice, or one that shares no episode with the first.
+        DataError: a run has no readable report.
+    """
+    from wamkit.evaluation.compare_html import write_comparison  # draws with matplotlib, an extra
+
+    reports = label_reports([(run, Report.load(report_file(run))) for run in runs])
+    found = compare_reports(reports)
+    out.mkdir(parents=True, exist_ok=True)
+    found.save(out / "compare.json")
+    write_comparison(found, reports, out / "compare.html")
+    return found
 
 
 def unit_stats(width: int) -> dict[str, np.ndarray]:
@@ -131,14 +221,20 @@ __all__ = [
     "CollectConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "PredictConfig",
+    "SweepConfig",
     "TrainConfig",
     "collect",
+    "compare",
+    "correlate_runs",
     "evaluate",
     "from_pretrained",
     "inspect",
     "list_parts",
     "load_design",
+    "predict",
     "recipe",
     "report",
+    "sweep",
     "train",
 ]

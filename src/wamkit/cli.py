@@ -1,4 +1,4 @@
-"""``wamkit VERB``: collect, train, evaluate, report, list, inspect."""
+"""``wamkit VERB``: collect, train, evaluate, sweep, report, list, inspect."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
 
 from wamkit import api
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
+from wamkit.evaluation.compare import Pairing, p_text
+from wamkit.evaluation.prediction import Estimate, Prediction
+from wamkit.evaluation.words import span
 
 CONSOLE = Console()
+NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"
 
 
 def take_option(args: list[str], name: str) -> str | None:
@@ -29,6 +35,13 @@ def take_option(args: list[str], name: str) -> str | None:
             del args[i]
             return arg.split("=", 1)[1]
     return None
+
+
+def set_switch(args: list[str], name: str) -> None:
+    """Let ``--name`` alone mean ``--name true``."""
+    for i, arg in enumerate(args):
+        if arg == f"--{name}" and (i + 1 == len(args) or args[i + 1].startswith("--")):
+            args[i] = f"--{name}=true"
 
 
 def collect(args: list[str]) -> None:
@@ -48,11 +61,22 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--evaluation.episodes 20 ...]."""
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--evaluation.episodes 9 --rerun]."""
+    set_switch(args, "rerun")
     config = parse(api.EvaluateConfig, args)
     result = api.evaluate(config)
     CONSOLE.print(result.headline())
     CONSOLE.print(f"report -> {config.out / 'report.html'}")
+
+
+def sweep(args: list[str]) -> None:
+    """Success against latency. wamkit sweep --checkpoint DIR --out DIR --grid.nfe.action '[1, 2, 4]' ..."""
+    config = parse(api.SweepConfig, args)
+    result = api.sweep(config)
+    CONSOLE.print(result.headline())
+    for point in result.refused:
+        CONSOLE.print(f"not run: {point.id}: {point.reason}")
+    CONSOLE.print(f"report -> {config.out / 'sweep.html'}")
 
 
 def report(args: list[str]) -> None:
@@ -62,6 +86,77 @@ def report(args: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("report.html"))
     options = parser.parse_args(args)
     CONSOLE.print(f"page -> {api.report(options.runs, options.out)}")
+
+
+def compare(args: list[str]) -> None:
+    """Runs against the first one on the same episodes, with tests. wamkit compare RUN RUN [RUN ...] --out DIR."""
+    parser = argparse.ArgumentParser("wamkit compare")
+    parser.add_argument("runs", nargs="+", type=Path, help="report folders or report.json files")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    options = parser.parse_args(args)
+    for pairing in api.compare(options.runs, options.out).pairings:
+        show_pairing(pairing)
+    CONSOLE.print(f"page -> {options.out / 'compare.html'}")
+
+
+def show_pairing(pairing: Pairing) -> None:
+    """Print one evaluation against another, for people."""
+    first, other = pairing.first, pairing.other
+    table = Table(
+        "success", escape(first), escape(other), "difference, points", "pairs", "test", caption=NOTE
+    )
+    for row in pairing.rows:
+        rates = ["–" if r.rate is None else f"{100 * r.rate:.0f} %" for r in (row.first, row.other)]
+        test = "" if row.p_value is None else p_text(row.p_value) + (" *" if row.significant else "")
+        cells = (row.scope, *rates, span(row.difference), str(row.difference.n), test)
+        table.add_row(*(Text(cell) for cell in cells))
+    CONSOLE.print(table)
+    for row in pairing.rows:
+        if row.kind == "overall":
+            CONSOLE.print(Text(f"{row.scope}: {row.verdict(first, other)}"))
+    for warning in pairing.warnings:
+        CONSOLE.print(Text(f"warning: {warning}"))
+
+
+def predict(args: list[str]) -> None:
+    """How well a checkpoint predicts. wamkit predict --checkpoint DIR --dataset DIR --out DIR [...]."""
+    config = parse(api.PredictConfig, args)
+    show_prediction(api.predict(config))
+    CONSOLE.print(f"prediction -> {config.out / 'prediction.json'}")
+
+
+def show_prediction(found: Prediction) -> None:
+    """Print what was measured, for people: means with 95 % intervals over episodes."""
+    table = Table(Column("measure", overflow="fold"), "n", "model", "present held", "truth as coded", "drift")
+    for row in found.rows:
+        cells = [number(e) for e in (row.model, row.copy, row.ideal, row.drift)]
+        table.add_row(Text(f"{row.key} {row.unit}".strip()), str(row.model.n), *cells)
+    for distance in found.distances:
+        cells = ["none" if v is None else f"{v:.3g}" for v in (distance.model, distance.copy, distance.floor)]
+        name = f"{distance.stream}.{distance.name}@{distance.step}"
+        table.add_row(
+            Text(name), str(distance.n), *cells[:2], f"{cells[2]} (half to half)", Text(distance.note)
+        )
+    CONSOLE.print(table)
+    for note in found.notes:
+        CONSOLE.print(Text(f"note: {note}"))
+
+
+def number(estimate: Estimate) -> str:
+    """A mean with its interval."""
+    if estimate.mean is None:
+        return "none"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.3g} (one episode)"
+    return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+
+
+def correlate(args: list[str]) -> None:
+    """Whether prediction tells success. wamkit correlate RUN RUN [...]: prediction.json beside report.json."""
+    parser = argparse.ArgumentParser("wamkit correlate")
+    parser.add_argument("runs", nargs="+", type=Path)
+    for found in api.correlate_runs(parser.parse_args(args).runs):
+        CONSOLE.print(Text(found.headline()))
 
 
 def list_parts(args: list[str]) -> None:
@@ -112,7 +207,11 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "collect": collect,
     "train": train,
     "evaluate": evaluate,
+    "sweep": sweep,
     "report": report,
+    "compare": compare,
+    "predict": predict,
+    "correlate": correlate,
     "list": list_parts,
     "inspect": inspect,
 }

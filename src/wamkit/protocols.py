@@ -21,7 +21,7 @@ from wamkit.cache import Cache
 from wamkit.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.streams import Past, Reading, RowNoise, StreamSpec, Target
 from wamkit.types import Batch, Budget, Observation, WindowSpec
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
@@ -121,6 +121,18 @@ class Substrate(nn.Module, ABC):
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Values -> camera -> (B, T, 3, height, width) uint8. Only where ``decodable``."""
         raise NotImplementedError(f"{type(self).__name__} has no decoder; check `decodable` first")
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """What values say, in units that can be measured: name -> :class:`Reading`. Pictures are named by camera."""
+        if self.decodable:
+            return {
+                c: Reading("picture", picture.float() / 255) for c, picture in self.decode(values).items()
+            }
+        if not values.is_floating_point():
+            return {"tokens": Reading("token", values)}
+        if self.category in ("feature", "latent state"):
+            return {"features": Reading("feature", values)}
+        return {"values": Reading("quantity", values)}
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit a codec or train a teacher once, before the design is trained. Frozen afterwards."""

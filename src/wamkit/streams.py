@@ -17,6 +17,8 @@ from wamkit.errors import ConfigError
 
 Role = Literal["future", "action", "goal", "state"]
 
+Reads = Literal["picture", "displacement", "rotation", "classes", "feature", "quantity", "token"]
+
 SYMBOLS: Mapping[str, str] = {"future": "s", "action": "a", "goal": "g", "state": "z"}
 
 
@@ -69,6 +71,27 @@ class Target:
 
     values: Tensor
     pad: Tensor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a stream's values say, so that a prediction can be measured against the truth.
+
+    Attributes:
+        kind: what it is and so how two of them are compared. ``picture`` (B, T, 3, height, width) in [0, 1];
+            ``displacement`` (B, T, K, C) of K points; ``rotation`` (B, T, K, 3, 3); ``classes`` (B, T, K) int64 of K
+            places; ``feature`` (B, T, K, D); ``quantity`` (B, T, ...); ``token`` (B, T, K) ids.
+        values: as ``kind`` says.
+        unit: of the values; empty where they have none.
+        known: (B, T, K) bool, True for points whose truth is known (visible ones); None means all.
+        classes: number of classes, of ``classes`` alone.
+    """
+
+    kind: Reads
+    values: Tensor
+    unit: str = ""
+    known: Tensor | None = None
+    classes: int = 0
 
 
 @dataclass(frozen=True)

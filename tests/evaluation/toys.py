@@ -32,6 +32,7 @@ class ToyStep:
     success: bool = False
     done: bool = False
     error: str | None = None
+    facts: tuple[Any, ...] = ()
 
 
 class ToyWorld:

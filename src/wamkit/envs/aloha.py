@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wamkit.envs.base import EnvConfig, Expert, SimulatedEnv
 from wamkit.envs.cameras import CameraPose
+from wamkit.envs.facts import FactReader, Facts
 from wamkit.envs.perturbations import Perturbation, Scene, Start
 from wamkit.envs.perturbations.suite import every_kind
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
@@ -160,6 +161,13 @@ class AlohaEnv(SimulatedEnv):
         self._geoms = {name: self.model.geom(name).id for name in ("red_box", "table")}
         self._left_finger = self.model.geom("vx300s_left/10_left_gripper_finger").id
 
+        names = [self.model.body(i).name for i in range(self.model.nbody)]
+        hands = [names.index(f"vx300s_{arm}/gripper_link") for arm in ARMS]
+        gripping = np.array(
+            [name.endswith(("gripper_link", "gripper_prop_link", "finger_link")) for name in names]
+        )
+        self._facts = FactReader(self.model, hands, gripping, np.array([name == "box" for name in names]))
+
     def phrases(self) -> Sequence[str]:
         """See :class:`SimulatedEnv`."""
         return PHRASES
@@ -198,6 +206,7 @@ class AlohaEnv(SimulatedEnv):
         self.data.qpos[16:] = [*cube, 1.0, 0.0, 0.0, 0.0]
         self._mujoco.mj_forward(self.model, self.data)
         self._move_hands(start.hand_offset_m)
+        self._facts.begin(self.data)
 
     def _move_hands(self, offset_m: tuple[float, float, float]) -> None:
         """Begin with both hands elsewhere, as near to it as the joints allow."""
@@ -241,6 +250,10 @@ class AlohaEnv(SimulatedEnv):
 
     def _extras(self) -> dict[str, NDArray[Any]]:
         return {}
+
+    def facts(self) -> Facts:
+        """See :class:`SimulatedEnv`."""
+        return self._facts.read(self.data)
 
     def expert(self) -> Expert:
         """Our scripted demonstrator; it reads where the cube lies."""

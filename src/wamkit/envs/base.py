@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation, PerturbedEpisode, Scene, Start
 from wamkit.errors import ConfigError, DataError, SpecError, did_you_mean
 from wamkit.specs import ActionSpec, ObservationSpec
@@ -242,6 +243,10 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
             ConfigError: this simulator has none.
         """
         raise ConfigError(f"{type(self).__name__} has no scripted demonstrator.")
+
+    def facts(self) -> Facts | None:
+        """What the simulator knows about this tick, without rendering; None where it does not say."""
+        return None
 
     @abstractmethod
     def _restore_simulation(self) -> None:

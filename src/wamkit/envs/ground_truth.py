@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.envs.base import ExtrasSpec
+from wamkit.envs.facts import FactReader
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
 from wamkit.errors import ConfigError, did_you_mean
 
@@ -144,6 +145,13 @@ class GroundTruth:
                 forces[parts[side]] += world if side == 1 else -world
                 touching[parts[side]] = 1
         return forces.astype(np.float32), touching
+
+
+def fact_reader(model: mujoco.MjModel) -> FactReader:
+    """What tells of a MetaWorld model's gripper and task objects."""
+    classes = _body_classes(model)
+    gripper, objects = classes == SegmentClass.GRIPPER, classes == SegmentClass.OBJECT
+    return FactReader(model, [model.body("hand").id], gripper, objects)
 
 
 def _subtree(model: mujoco.MjModel, root: str) -> list[int]:

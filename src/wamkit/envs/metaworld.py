@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from wamkit.envs.base import EnvConfig, Expert, ExtrasSpec, SimulatedEnv, instructions
 from wamkit.envs.cameras import CameraPose
-from wamkit.envs.ground_truth import GroundTruth, extras_spec
+from wamkit.envs.facts import Facts
+from wamkit.envs.ground_truth import GroundTruth, extras_spec, fact_reader
 from wamkit.envs.perturbations import Perturbation, Scene, Start
 from wamkit.envs.perturbations.suite import every_kind
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
@@ -162,6 +163,7 @@ class MetaWorldEnv(SimulatedEnv):
             GOAL_MARKERS.get(config.task, ()),
         )
         self._truth = GroundTruth(self._sim.model, self._renderer, extras)
+        self._facts = fact_reader(self._sim.model)
         self._privileged: NDArray[np.float64] = np.zeros(39)
         self._saved = SavedModel(self._sim.model, self._renderer)
         self._fresh_fields = _plain_fields(self._sim)
@@ -194,6 +196,7 @@ class MetaWorldEnv(SimulatedEnv):
         self._mujoco.mj_forward(self._sim.model, self._sim.data)
         self._sim._prev_obs = self._sim._get_curr_obs_combined_no_goal()
         self._privileged = self._sim._get_obs()
+        self._facts.begin(self._sim.data)
 
     def _restore_simulation(self) -> None:
         """Put model, data, fields and renderer back as constructed, so that no episode leaves a trace."""
@@ -221,6 +224,10 @@ class MetaWorldEnv(SimulatedEnv):
 
     def _extras(self) -> dict[str, NDArray[Any]]:
         return self._truth.read(self._sim.data)
+
+    def facts(self) -> Facts:
+        """See :class:`SimulatedEnv`."""
+        return self._facts.read(self._sim.data)
 
     def expert(self) -> Expert:
         """MetaWorld's scripted policy, clipped to the action limits. It reads poses, not pictures."""

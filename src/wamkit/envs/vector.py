@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.envs.base import EnvConfig
+from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation
 from wamkit.envs.worker import Answer, Session, Worker, WorkerLostError
 from wamkit.errors import ConfigError, SpecError, WamkitError
@@ -31,6 +32,7 @@ class Step:
         observations: one per requested tick that was reached, plus the last one if the episode ended.
         ticks: the episode tick of each observation; 0 is the one after the reset.
         executed: actions of the chunk that were executed.
+        facts: one per executed action, for the report only; empty where the simulator states none.
         success: whether the task is solved.
         done: whether the episode is over, by success or out of time.
         error: what broke (a traceback or a description), None when nothing did. An error says nothing about
@@ -43,6 +45,7 @@ class Step:
     success: bool = False
     done: bool = False
     error: str | None = None
+    facts: tuple[Facts, ...] = ()
 
 
 @final
@@ -78,7 +81,7 @@ class VectorEnv:
         self._running: set[int] = set()
         self._starting: dict[
             int, tuple[Any, ...]
-        ] = {}  # slots whose reset has not been answered, and its arguments
+        ] = {}  # slots whose begin has not been answered: what was asked
         self._closed = False
 
     def __enter__(self) -> VectorEnv:
@@ -111,13 +114,21 @@ class VectorEnv:
             config: run this environment in the slot from now on; None keeps the one it has.
             perturbation: what is changed in this episode.
         """
-        self._begin(slot)
-        if config is not None:
-            self._configs = (*self._configs[:slot], config, *self._configs[slot + 1 :])
-        self._lost.pop(slot, None)
-        self._running.add(slot)
-        self._starting[slot] = (slot, self._configs[slot], seed, instruction, perturbation)
-        self._submit(slot, reset_slot, *self._starting[slot])
+        self._start(slot, config, reset_slot, seed, instruction, perturbation)
+
+    def play_async(
+        self,
+        slot: int,
+        seed: int,
+        instruction: str | None = None,
+        config: EnvConfig | None = None,
+        perturbation: Perturbation | None = None,
+    ) -> None:
+        """Let the scripted demonstrator play a whole episode, unseen; the answer says how it ended.
+
+        Arguments as of :meth:`reset_async`. The time limit holds for the whole episode.
+        """
+        self._start(slot, config, play_slot, seed, instruction, perturbation)
 
     def step_async(self, slot: int, actions: NDArray[Any], look: Sequence[int] | None = None) -> None:
         """Execute a chunk of actions, stopping early when the episode ends.
@@ -162,6 +173,15 @@ class VectorEnv:
         if slot in self._pending:
             raise RuntimeError(f"slot {slot} has a request under way; wait for it first.")
         self._pending.add(slot)
+
+    def _start(self, slot: int, config: EnvConfig | None, function: Any, *arguments: Any) -> None:
+        self._begin(slot)
+        if config is not None:
+            self._configs = (*self._configs[:slot], config, *self._configs[slot + 1 :])
+        self._lost.pop(slot, None)
+        self._running.add(slot)
+        self._starting[slot] = (function, slot, self._configs[slot], *arguments)
+        self._submit(slot, *self._starting[slot])
 
     def _submit(self, slot: int, function: Any, *arguments: Any) -> None:
         index = slot % len(self._workers)
@@ -218,7 +238,7 @@ class VectorEnv:
         worker.stop()
         self._workers[index] = None
         for slot in waiting:
-            self._submit(slot, reset_slot, *self._starting[slot])
+            self._submit(slot, *self._starting[slot])
 
 
 def reset_slot(
@@ -239,11 +259,34 @@ def reset_slot(
         raise
 
 
+def play_slot(
+    session: Session,
+    slot: int,
+    config: EnvConfig,
+    seed: int,
+    instruction: str | None,
+    perturbation: Perturbation | None,
+) -> Step:
+    """Worker side of :meth:`VectorEnv.play_async`."""
+    env = session.assign(slot, config)
+    try:
+        env.restart(seed, instruction, perturbation)
+        expert = env.expert()
+        while True:
+            outcome = env.advance(expert())
+            if outcome.success or outcome.out_of_time:
+                return Step(executed=env.tick, success=outcome.success, done=True)
+    except Exception:
+        session.discard(slot)
+        raise
+
+
 def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[int, ...]) -> Step:
     """Worker side of :meth:`VectorEnv.step_async`."""
     env = session.slots[slot][1]
     observations: list[dict[str, Any]] = []
     ticks: list[int] = []
+    facts: list[Facts] = []
     executed, success, done = 0, False, False
     try:
         _check_chunk(actions, look)
@@ -251,6 +294,8 @@ def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[in
             outcome = env.advance(action)
             executed += 1
             success = outcome.success
+            known = env.facts()
+            facts += [] if known is None else [known]
             done = success or outcome.out_of_time
             if executed in look or done:
                 observations.append(env.observe())
@@ -262,7 +307,7 @@ def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[in
     except Exception:
         session.discard(slot)
         raise
-    return Step(tuple(observations), tuple(ticks), executed, success, done)
+    return Step(tuple(observations), tuple(ticks), executed, success, done, facts=tuple(facts))
 
 
 def _check_chunk(actions: NDArray[Any], look: tuple[int, ...]) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from wamkit.controllers import ActionArray, ControllerState
+from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import WamkitError
+from wamkit.evaluation.failures import events_of
 from wamkit.evaluation.policy import SimulatorStep
 from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.types import Observation, WindowSpec
@@ -40,6 +42,11 @@ class PlannedEpisode:
     config: Any = None
     filmed: bool = False
     variant: Variant | None = None
+
+    @property
+    def key(self) -> str:
+        """What names this episode among all of one evaluation, and again in the next session."""
+        return f"{self.task}/{self.seed}" if self.variant is None else self.variant.id
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Run:
     instruction: str = ""
     tick: int = 0
     calls: int = 0
+    early_calls: int = 0
+    facts: list[Facts] = field(default_factory=list)
     controller: ControllerState = field(default_factory=ControllerState)
     state: Any = None
     goal: Observation | None = None
@@ -97,6 +106,7 @@ class Run:
             self.fail(step.error)
             return
         self.tick += step.executed
+        self.facts += step.facts
         self.frames.update(zip(step.ticks, step.observations, strict=True))
         if step.observations and self.tick == 0:
             self.instruction = str(step.observations[0]["task"])
@@ -137,6 +147,8 @@ class Run:
             clipped=self.clipped / max(self.entries, 1),
             error=self.error,
             variant=None if variant is None else variant.id,
+            early_calls=self.early_calls,
+            events=None if self.status == "error" else events_of(self.facts, self.status == "success"),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -15,9 +15,12 @@ from typing import Any
 from PIL import Image
 
 from wamkit.errors import ConfigError
+from wamkit.evaluation.failure_html import failure_section
 from wamkit.evaluation.filmstrip import Filmstrip, Frames, write_atomically
 from wamkit.evaluation.plots import latency_plot, status_plot, success_plot
 from wamkit.evaluation.report import Report, Score
+from wamkit.evaluation.scores import EpisodeRecord
+from wamkit.evaluation.shift_html import shift_section
 from wamkit.evaluation.statistics import Summary
 
 FILM_LEGEND = (
@@ -25,39 +28,56 @@ FILM_LEGEND = (
     "imagined against real in dB (higher is closer); in brackets the PSNR of a copy of the frame at the call."
 )
 EPISODE_COLUMNS = ("task", "seed", "end", "ticks", "calls", "instruction")
-EPISODE_HEAD = "".join(f"<th>{name}</th>" for name in EPISODE_COLUMNS)
 
+Films = Mapping[str, str]  # key of an episode -> address of its film, relative to the page
 Row = tuple[str, Callable[[Report], str]]
 
 
-def write_html(reports: Report | Sequence[Report], path: str | Path) -> None:
+def write_html(reports: Report | Sequence[Report], path: str | Path, films: Sequence[Films] = ()) -> None:
     """Write the page, atomically. It loads nothing from elsewhere and runs no script.
 
     Args:
         reports: one report, or several to lay side by side (the first one first in every plot and table).
         path: the file to write.
+        films: per report, key of an episode -> address of its film relative to ``path``; they are linked.
 
     Raises:
-        ConfigError: no report.
+        ConfigError: no report, or films of another number of reports.
     """
-    write_atomically(Path(path), render([reports] if isinstance(reports, Report) else list(reports)).encode())
+    listed = [reports] if isinstance(reports, Report) else list(reports)
+    write_atomically(Path(path), render(listed, films).encode())
 
 
-def render(reports: Sequence[Report]) -> str:
-    """The page as text."""
+def render(reports: Sequence[Report], films: Sequence[Films] = ()) -> str:
+    """The page as text; see :func:`write_html`."""
     if not reports:
         raise ConfigError("write_html: needs at least one report.")
-    page = Template(resources.files("wamkit.evaluation").joinpath("report_page.html").read_text("utf-8"))
-    return page.substitute(
+    if films and len(films) != len(reports):
+        raise ConfigError(f"write_html: films of {len(films)} reports for {len(reports)} reports.")
+    links = list(films) or [{} for _ in reports]
+    return page(
+        "report_page.html",
         title=escape("Evaluation: " + " against ".join(report.name for report in reports)),
         headlines="".join(_headline(report) for report in reports),
+        shifts=shift_section(reports),
         success=success_plot(reports),
+        which="every unperturbed" if any(report.shifts for report in reports) else "every",
         statuses=status_plot(reports),
         latency=latency_plot(reports),
+        failures=failure_section(reports),
+        success_of="Success, unperturbed" if any(report.shifts for report in reports) else "Success",
+        videos="".join(_videos(report, link) for report, link in zip(reports, links, strict=True)),
         films="".join(_films(report) for report in reports if report.filmstrips),
         facts=facts(reports),
-        details="".join(_details(report) for report in reports),
+        details="".join(_details(report, link) for report, link in zip(reports, links, strict=True)),
     )
+
+
+def page(name: str, **parts: str) -> str:
+    """The template ``name`` of this room, filled with ``parts`` and the common style."""
+    room = resources.files("wamkit.evaluation")
+    template = Template(room.joinpath(name).read_text("utf-8"))
+    return template.substitute(parts, style=room.joinpath("page.css").read_text("utf-8"))
 
 
 def _headline(report: Report) -> str:
@@ -71,7 +91,7 @@ def _headline(report: Report) -> str:
     )
     said = [text for text in (placed, formula, kind) if text]
     lines.append(f'<p class="soft">{escape("   |   ".join(said))}</p>')
-    if report.overall.statuses["error"]:
+    if any(episode.status == "error" for episode in report.episodes):
         lines.append('<p class="warn">Some episodes broke (see the episodes below). They are in no rate.</p>')
     if report.deadline.met is False:
         lines.append('<p class="warn">Inference does not keep up with the control rate.</p>')
@@ -181,7 +201,7 @@ def _deadline(report: Report) -> str:
 
 
 def _seeds(report: Report) -> str:
-    spans = {f"{min(seeds)} to {max(seeds)}, n = {len(seeds)}" for seeds in report.seeds.values()}
+    spans = {f"{min(seeds)} to {max(seeds)}, n = {len(set(seeds))}" for seeds in report.seeds.values()}
     return "; ".join(sorted(spans)) + (" per task" if len(spans) == 1 else "")
 
 
@@ -263,19 +283,47 @@ def _image(frame: Frames, label: str) -> str:
     return f'<img alt="{label}" src="data:image/png;base64,{data}">'
 
 
-def _details(report: Report) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(e.task)}</td><td>{e.seed}</td><td>{e.status}</td><td>{e.ticks}</td><td>{e.calls}</td>"
-        f"<td>{escape(e.instruction)}</td></tr>"
-        + (f'<tr><td colspan="6"><pre>{escape(e.error)}</pre></td></tr>' if e.error else "")
-        for e in report.episodes
+def _videos(report: Report, links: Films) -> str:
+    """The episodes that have a film, as links."""
+    shown = [e for e in report.episodes if e.key in links]
+    if not shown:
+        return ""
+    failed = sum(e.status in ("failure", "timeout") for e in report.episodes)
+    items = "".join(
+        f'<li><a href="{escape(links[e.key])}">{escape(_title(e))}</a>: {e.status} after {e.ticks} ticks</li>'
+        for e in shown
     )
+    return (
+        f'<section class="card"><h2>Films of failed episodes: {escape(report.name)}</h2>'
+        f'<p class="soft">{len(shown)} of {failed} failed episodes, simulated again with the recorded actions; '
+        f'files beside this page.</p><ul class="films">{items}</ul></section>'
+    )
+
+
+def _title(episode: EpisodeRecord) -> str:
+    placed = f"{episode.dimension}, {episode.kind.replace('_', ' ')}, strength {episode.strength}: "
+    return f"{placed if episode.strength else ''}{episode.task}, seed {episode.seed}"
+
+
+def _details(report: Report, links: Films) -> str:
+    columns = (*EPISODE_COLUMNS, "variant") if report.shifts else EPISODE_COLUMNS
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    rows = "".join(_episode(e, links.get(e.key), len(columns)) for e in report.episodes)
     config = escape(json.dumps(report.config, indent=2, ensure_ascii=False))
     name = escape(report.name)
     opened = " open" if report.overall.statuses["error"] else ""
     return (
         f"<details{opened}><summary>{name}: every episode</summary>"
-        f'<div class="scroll"><table class="episodes"><thead><tr>{EPISODE_HEAD}</tr></thead>'
+        f'<div class="scroll"><table class="episodes"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></details>"
         f"<details><summary>{name}: resolved config</summary><pre>{config}</pre></details>"
     )
+
+
+def _episode(e: EpisodeRecord, film: str | None, columns: int) -> str:
+    end = e.status if film is None else f'<a href="{escape(film)}">{e.status}, film</a>'
+    cells = [escape(e.task), str(e.seed), end, str(e.ticks), str(e.calls), escape(e.instruction)]
+    if columns > len(cells):
+        cells.append(escape(e.variant or ""))
+    row = "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return row + (f'<tr><td colspan="{columns}"><pre>{escape(e.error)}</pre></td></tr>' if e.error else "")

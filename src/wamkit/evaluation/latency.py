@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,56 @@ def judge(samples_ms: Sequence[float], controller: Controller, rate_hz: float) -
     misses = sum(not feasible(ms / 1000, execute, rate_hz) for ms in samples_ms)
     met = None if p95 is None else feasible(p95 / 1000, execute, rate_hz)
     return Deadline(control_hz=rate_hz, allowed_ms=allowed * 1000, n=n, misses=misses, met=met)
+
+
+@dataclass(frozen=True)
+class Sustained:
+    """How long an episode goes on at the control rate before the first answer that comes too late.
+
+    The answer to a call has to be there after K / f (survey equations 34 and 35). The first call replaces no running
+    action, so it is never late; the others are measured with the state that the calls before them left, so a cache
+    that grows (equation 36) shows. One late answer ends it.
+
+    Attributes:
+        n: warm calls looked at.
+        ticks: control ticks executed before the first late answer.
+        of: control ticks that the measured calls speak of; ``ticks == of`` says that none was late.
+        seconds: ``ticks`` at the control rate.
+        least_execute: the smallest K for which such calls keep up, ``N_fwd(K) / K < 1 / f`` at the 95th percentile.
+    """
+
+    n: int
+    ticks: int
+    of: int
+    seconds: float
+    least_execute: int
+
+
+def sustained_horizon(
+    samples_ms: Sequence[float], controller: Controller, rate_hz: float, max_ticks: int
+) -> Sustained | None:
+    """The sustained horizon of probed calls; None where nothing was measured.
+
+    Args:
+        samples_ms: the warm calls of a :func:`probe`, in order: the first one is the second call of an episode.
+        controller: when the model is called.
+        rate_hz: f, control ticks per second.
+        max_ticks: ticks of an episode.
+    """
+    p95 = summarise(samples_ms).p95
+    if p95 is None:
+        return None
+    calls, allowed = controller.calls(max_ticks), controller.deadline_s(rate_hz)
+    measured = len(samples_ms) + 1
+    covered = calls[measured] if measured < len(calls) else max_ticks
+    late = [
+        calls[position]
+        for position, ms in ((i % len(calls), ms) for i, ms in enumerate(samples_ms, start=1))
+        if position and allowed is not None and ms / 1000 >= allowed
+    ]
+    ticks = min([*late, covered])
+    least = math.floor(p95 / 1000 * rate_hz) + 1
+    return Sustained(len(samples_ms), ticks, covered, ticks / rate_hz, least)
 
 
 def summarise_by_key(rows: Sequence[dict[str, float]]) -> dict[str, Summary]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "numpy", "mujoco", "metaworld", "gymnasium", "wamkit")
+PACKAGES = ("torch", "numpy", "mujoco", "metaworld", "gymnasium", "torchmetrics", "wamkit")
 
 
 def versions() -> dict[str, str]:
@@ -63,15 +63,48 @@ def _cpu_name() -> str:
 
 
 def peak_memory_mb(device: torch.device) -> dict[str, float]:
-    """Peak memory in MB: of this process since it started, of its largest finished child, and on the GPU."""
+    """Peak memory in MB: of this process, of its largest finished child, and on the GPU.
+
+    Of the process and on the GPU since :func:`restart_peak_memory`, or since it started.
+    """
+    own = _peak_since_restart()
     # Linux counts ru_maxrss in KiB.
     peak = {
-        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 if own is None else own,
         "largest_worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6,
     }
     if device.type == "cuda":
         peak["gpu"] = torch.cuda.max_memory_allocated(device) / 1e6
     return peak
+
+
+def restart_peak_memory(device: torch.device) -> bool:
+    """Forget earlier peaks of this process and of the GPU, so that :func:`peak_memory_mb` speaks of what follows.
+
+    Returns:
+        whether the system allows it for the process (Linux does, where ``/proc/self/clear_refs`` can be written).
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return _peak_since_restart() is not None
+
+
+def _peak_since_restart() -> float | None:
+    """The kernel's mark of the most memory in use, MB; None where it keeps none."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found[0]) * 1024 / 1e6 if found else None
+
+
+def device_of(policy: object) -> torch.device:
+    """Where a policy computes: where its first parameter lies; this processor for one without parameters."""
+    found = next(policy.parameters(), None) if isinstance(policy, torch.nn.Module) else None
+    return torch.device("cpu") if found is None else found.device
 
 
 def synchronise(device: torch.device) -> None:

@@ -27,7 +27,7 @@ from wamkit.evaluation.episodes import (
     row_seed,
     to_frames,
 )
-from wamkit.evaluation.machine import synchronise
+from wamkit.evaluation.machine import device_of, synchronise
 from wamkit.evaluation.policy import Policy
 from wamkit.evaluation.tree import join_rows, signature, take_row
 from wamkit.types import Budget, Forecast, Observation, WindowSpec
@@ -51,7 +51,7 @@ class ReplayPilot(Pilot):
     """Sends what was sent before: simulators and rendering alone."""
 
     def __init__(self, traces: Sequence[Trace]) -> None:
-        self._blocks = {(t.plan.task, t.plan.seed): list(t.blocks) for t in traces}
+        self._blocks = {t.plan.key: list(t.blocks) for t in traces}
 
     def begin(self, run: Run) -> None:
         """See :meth:`Pilot.begin`. A recording needs no preparation."""
@@ -60,7 +60,7 @@ class ReplayPilot(Pilot):
         """See :meth:`Pilot.decide`. An episode that broke in the recording ends there as an error."""
         blocks = {}
         for run in runs:
-            left = self._blocks[run.plan.task, run.plan.seed]
+            left = self._blocks[run.plan.key]
             if left:
                 blocks[run.order] = left.pop(0)
             else:
@@ -112,7 +112,7 @@ class PolicyPilot(Pilot):
         self.max_ticks = max_ticks
         self.calls: list[TimedCall] = []
         self.notes: list[str] = []
-        self.device = torch.device("cpu")
+        self.device = device_of(policy)
         used = controller.horizon(policy.window.horizon).used
         # Designs that generate action by action may stop after the ones that are executed.
         self.budget = budget if budget.horizon else dataclasses.replace(budget, horizon=used)
@@ -230,7 +230,6 @@ class PolicyPilot(Pilot):
         start = time.perf_counter()
         with torch.no_grad():
             forecast, state = self.policy.forecast(observation, state, budget, seeds, **self._given(runs))
-        self.device = forecast.action.device
         synchronise(self.device)
         ms = (time.perf_counter() - start) * 1000
         shape, need = tuple(forecast.action.shape), (len(runs), self.policy.action_spec.width)
@@ -258,6 +257,7 @@ class PolicyPilot(Pilot):
             if run.plan.filmed:
                 self._film(run, forecast, row, len(runs))
             run.calls += 1
+            run.early_calls += run.controller.due
             run.state = states[row]
             if np.isfinite(actions[row]).all():
                 run.controller = self.controller.receive(run.controller, actions[row], predicted[row])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from wamkit.envs.perturbations.suite import CLEAN
 from wamkit.errors import MissingExtraError
 from wamkit.evaluation.report import STATUSES, Report
 
@@ -32,7 +33,7 @@ STATUS_MARKS = {
 INK = "#010203"
 WIDTH = 4.3  # inches: 310 px, so that text keeps its size on a phone
 
-STYLE: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -51,19 +52,19 @@ def success_plot(reports: Sequence[Report]) -> str:
     """Success rate per task and report, with Wilson 95 % intervals and n beside each bar."""
     tasks = list(dict.fromkeys(task for report in reports for task in report.tasks))
     rows = len(tasks) * len(reports)
-    with _style("success"):
-        figure, axes = _canvas(0.9 + 0.34 * rows + 0.2 * len(tasks))
+    with style("success"):
+        figure, axes = canvas(0.9 + 0.34 * rows + 0.2 * len(tasks))
         for i, report in enumerate(reports):
             for k, task in enumerate(tasks):
                 _bar(axes, report, task, k * (len(reports) + 0.6) + i, SERIES[i % len(SERIES)])
         centres = [k * (len(reports) + 0.6) + (len(reports) - 1) / 2 for k in range(len(tasks))]
-        axes.set_yticks(centres, [_short(task) for task in tasks])
+        axes.set_yticks(centres, [broken_name(task) for task in tasks])
         axes.invert_yaxis()
         axes.set_xlim(0, 132)
         axes.set_xticks([0, 20, 40, 60, 80, 100])
         axes.set_xlabel("success, %, with Wilson 95 % interval")
-        _legend(axes, reports)
-        return _svg(figure, "Success rate per task with Wilson 95 percent intervals")
+        draw_legend(axes, [report.name for report in reports])
+        return to_svg(figure, "Success rate per task with Wilson 95 percent intervals")
 
 
 def _bar(axes: Axes, report: Report, task: str, y: float, colour: str) -> None:
@@ -80,8 +81,8 @@ def _bar(axes: Axes, report: Report, task: str, y: float, colour: str) -> None:
 
 def latency_plot(reports: Sequence[Report]) -> str:
     """Histogram of single-robot call times, with the control period and the deadline of the chunk marked."""
-    with _style("latency"):
-        figure, axes = _canvas(2.8)
+    with style("latency"):
+        figure, axes = canvas(2.8)
         samples = [report.latency_samples_ms for report in reports]
         limits = [report.deadline.allowed_ms for report in reports if report.deadline.allowed_ms is not None]
         periods = [1000 / report.control_hz for report in reports]
@@ -92,7 +93,13 @@ def latency_plot(reports: Sequence[Report]) -> str:
             ratio = (high / low) ** (1 / 60)
             edges = [low * ratio**i for i in range(61)]
             for i, sample in enumerate(samples):
-                axes.hist(sample, bins=edges, color=SERIES[i % len(SERIES)], alpha=0.7, label=reports[i].name)
+                axes.hist(
+                    sample,
+                    bins=edges,
+                    color=SERIES[i % len(SERIES)],
+                    alpha=0.7,
+                    label=short_name(reports[i].name),
+                )
             axes.set_xscale("log")
             axes.set_xlim(low, high)
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
@@ -103,18 +110,21 @@ def latency_plot(reports: Sequence[Report]) -> str:
             axes.axvline(limit, color=INK, linestyle="--", label=f"deadline K/f {limit:g} ms")
         axes.set_xlabel("one call for one robot, ms")
         axes.set_ylabel("calls")
-        _legend(axes, reports, always=True)
-        return _svg(figure, "Histogram of model call times")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.4)
+        return to_svg(figure, "Histogram of model call times")
 
 
 def status_plot(reports: Sequence[Report]) -> str:
-    """Every episode in order, one mark each: how it ended."""
+    """Every unperturbed episode in order, one mark each: how it ended."""
     lines = [(report, task) for report in reports for task in report.tasks]
-    with _style("status"):
-        names = [_short(task) + (f"\n{report.name}" if len(reports) > 1 else "") for report, task in lines]
-        figure, axes = _canvas(1.1 + 0.19 * sum(2 + name.count("\n") for name in names))
+    with style("status"):
+        names = [
+            broken_name(task) + (f"\n{short_name(report.name)}" if len(reports) > 1 else "")
+            for report, task in lines
+        ]
+        figure, axes = canvas(1.1 + 0.19 * sum(2 + name.count("\n") for name in names))
         for y, (report, task) in enumerate(lines):
-            statuses = [e.status for e in report.episodes if e.task == task]
+            statuses = [e.status for e in report.episodes if e.task == task and e.dimension == CLEAN]
             for status in STATUSES:
                 marker, colour = STATUS_MARKS[status]
                 xs = [x for x, s in enumerate(statuses, start=1) if s == status]
@@ -124,12 +134,13 @@ def status_plot(reports: Sequence[Report]) -> str:
         axes.set_yticks(range(len(lines)), names)
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        axes.set_xlabel("episode")
-        _legend(axes, reports, always=True)
-        return _svg(figure, "How every episode ended")
+        axes.set_xlabel("unperturbed episode" if any(r.shifts for r in reports) else "episode")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.4)
+        return to_svg(figure, "How every episode ended")
 
 
-def _canvas(height: float) -> tuple[Figure, Axes]:
+def canvas(height: float) -> tuple[Figure, Axes]:
+    """One plot as wide as a phone and ``height`` inches high, on no ground."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -137,17 +148,21 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, reports: Sequence[Report], always: bool = False) -> None:
-    if always:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.4)
-    elif len(reports) > 1:
-        handles = [
-            mpl.patches.Patch(color=SERIES[i % len(SERIES)], label=r.name) for i, r in enumerate(reports)
-        ]
-        axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(reports))
+def draw_legend(axes: Axes, names: Sequence[str]) -> None:
+    """Name the series above the plot, where there are several."""
+    if len(names) > 1:
+        shown = [short_name(name) for name in names]
+        handles = [mpl.patches.Patch(color=SERIES[i % len(SERIES)], label=n) for i, n in enumerate(shown)]
+        columns = 2 if sum(len(name) for name in shown) > 30 else len(names)
+        axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
 
 
-def _short(task: str) -> str:
+def short_name(name: str) -> str:
+    """At most 20 letters of a report's name, its two ends, so that a legend leaves room for the plot."""
+    return name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
+
+
+def broken_name(task: str) -> str:
     """Break long task names, so that they leave room for the plot."""
     words, lines = task.split("-"), [""]
     for word in words:
@@ -160,12 +175,14 @@ def _short(task: str) -> str:
     return "\n".join(lines)
 
 
-def _style(salt: str) -> AbstractContextManager[None]:
+def style(salt: str) -> AbstractContextManager[None]:
+    """How plots look while they are drawn; ``salt`` is another one for each plot of a page."""
     # The salt keeps ids of different plots apart on one page, and the page the same from run to run.
-    return mpl.rc_context({**STYLE, "svg.hashsalt": salt})
+    return mpl.rc_context({**RC, "svg.hashsalt": salt})
 
 
-def _svg(figure: Figure, label: str) -> str:
+def to_svg(figure: Figure, label: str) -> str:
+    """The figure as an element of a page, with a label for screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from wamkit.controllers import Controller
+from wamkit.envs.facts import Facts
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.types import Budget, Forecast, Observation, Perceived, WindowSpec
 
@@ -116,6 +117,10 @@ class SimulatorStep(Protocol):
     @property
     def error(self) -> str | None:
         """What broke, or None."""
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """One per executed action, for the report only; empty where the simulator states none."""
 
 
 class Simulators(Protocol):

@@ -18,6 +18,7 @@ import draccus.utils
 
 from wamkit.config import config_hash
 from wamkit.errors import DataError
+from wamkit.evaluation.failures import FailureTable, failure_table
 from wamkit.evaluation.filmstrip import Filmstrip, load_strips, save_pictures, write_atomically
 from wamkit.evaluation.scores import STATUSES, EpisodeRecord, Score, score
 from wamkit.evaluation.shifts import ShiftTable, shift_table
@@ -109,6 +110,8 @@ class Report:
         dataset: fingerprint of the training data when given.
         notes: remarks that a reader must see.
         episodes: every episode.
+        checkpoint: digest of the policy's files when given.
+        failures: success by phase and what went wrong, None where no simulator states facts.
         filmstrips: imagined beside real; the pictures lie in ``<report>.filmstrips.npz``.
     """
 
@@ -142,6 +145,8 @@ class Report:
     dataset: str | None
     notes: tuple[str, ...]
     episodes: tuple[EpisodeRecord, ...]
+    checkpoint: str | None = None
+    failures: FailureTable | None = None
     filmstrips: tuple[Filmstrip, ...] = field(default=())
 
     def headline(self) -> str:
@@ -210,6 +215,7 @@ class Report:
             ("overall", self.overall, overall),
             ("mean_over_tasks", self.mean_over_tasks, mean),
             ("shifts", self.shifts, shifts),
+            ("failures", self.failures, failure_table(self.episodes)),
             ("config_hash", self.config_hash, config_hash(self.config)),
         ):
             if ours != theirs:

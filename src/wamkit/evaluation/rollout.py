@@ -5,118 +5,50 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import draccus
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from wamkit.controllers import Controller
-from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed
-from wamkit.envs.perturbations import DIMENSIONS
-from wamkit.envs.perturbations.suite import Variant, clean, suite
+from wamkit.envs import EnvConfig
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.evaluation.assemble import build_report
+from wamkit.evaluation.assemble import Finished, Measured, build_report, finish
 from wamkit.evaluation.episodes import PlannedEpisode, Run, Senses, Trace
 from wamkit.evaluation.goals import Goals
+from wamkit.evaluation.journal import Head, Journal, open_journal, resumption
 from wamkit.evaluation.latency import Probe, probe
 from wamkit.evaluation.loop import ClosedLoop, LoopResult
+from wamkit.evaluation.machine import peak_memory_mb, versions
 from wamkit.evaluation.pilot import Pilot, PolicyPilot, ReplayPilot
+from wamkit.evaluation.plan import EvaluationConfig, plan_episodes, shard_note
 from wamkit.evaluation.policy import Policy, Simulators
 from wamkit.evaluation.report import Report
 from wamkit.specs import require_same
-from wamkit.types import Budget
 
-PromptMode = Literal["canonical", "paraphrase"]
 GOAL = "goal"  # what `drop` calls the goal observation
 
 
 @dataclass(frozen=True)
-class Shifts:
-    """Which perturbed episodes are run beside the clean ones; see :mod:`wamkit.envs.perturbations`.
-
-    Attributes:
-        per_dimension: variants per dimension; 0 perturbs nothing.
-        dimensions: names of the dimensions.
-        strengths: 1 to 5.
-    """
-
-    per_dimension: int = 0
-    dimensions: tuple[str, ...] = DIMENSIONS
-    strengths: tuple[int, ...] = (1, 2, 3, 4, 5)
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """One evaluation.
-
-    Attributes:
-        tasks: task names.
-        episodes: episodes per task.
-        seed: run seed, 0 to 99; episode seeds follow from it by :func:`wamkit.envs.episode_seed` and are
-            never those of a collection.
-        env: the simulator; its task is replaced by each of ``tasks`` in turn.
-        controller: when the policy is called and what is executed; None takes the policy's own.
-        budget: what a call may spend.
-        prompt_mode: ``canonical`` instructions, or ``paraphrase`` (the other wordings in turn).
-        workers: simulator processes.
-        slots: simulators, spread over the workers; half of them move while the policy decides for the others.
-        threads: torch threads of the policy.
-        films: filmed episodes per task: the decoded future beside what happened.
-        strips_per_film: forecasts shown per filmed episode.
-        latency_calls: single-robot calls timed before the loop starts.
-        timeout_s: seconds after which a silent simulator counts as dead.
-        goals: dataset whose demonstrations end in the goals, for designs that read one; the episode's seed
-            chooses among those of its task.
-        shifts: what is perturbed. With ``per_dimension`` above 0 the clean arm is as long as a dimension's, on the
-            same tasks and seeds, and ``episodes`` is not used.
-        drop: sensors (names of extras) that are flagged as missing in every step, or ``goal``, so that the design
-            sees its "no goal". The environment need not deliver them.
-    """
-
-    tasks: tuple[str, ...] = ("drawer-open-v3",)
-    episodes: int = 20
-    seed: int = 0
-    env: EnvConfig = field(default_factory=MetaWorldConfig)
-    controller: Controller | None = None
-    budget: Budget = field(default_factory=Budget)
-    prompt_mode: PromptMode = "canonical"
-    workers: int = 2
-    slots: int = 8
-    threads: int = 1
-    films: int = 1
-    strips_per_film: int = 3
-    latency_calls: int = 20
-    timeout_s: float = 60.0
-    goals: Path | None = None
-    drop: tuple[str, ...] = ()
-    shifts: Shifts = field(default_factory=Shifts)
-
-    def __post_init__(self) -> None:
-        for name in ("episodes", "workers", "slots", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"EvaluationConfig: `{name}` must be at least 1, got {getattr(self, name)}."
-                )
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ConfigError(f"EvaluationConfig: `tasks` must name each task once, got {list(self.tasks)}.")
-
-
-@dataclass(frozen=True)
 class Rollout:
-    """An evaluation with what is needed to repeat its simulation: the report and one trace per episode."""
+    """The report, and what is needed to repeat the simulation: one trace per episode."""
 
     report: Report
     traces: tuple[Trace, ...]
 
 
 def evaluate(
-    policy: Policy, config: EvaluationConfig, *, dataset: str | None = None, progress: bool = True
+    policy: Policy,
+    config: EvaluationConfig,
+    *,
+    dataset: str | None = None,
+    checkpoint: str | None = None,
+    journal: Path | None = None,
+    progress: bool = True,
 ) -> Report:
     """Run ``config.episodes`` closed-loop episodes of every task and report.
 
@@ -124,44 +56,102 @@ def evaluate(
         policy: the design under test.
         config: what to run.
         dataset: fingerprint of the training data, for the report.
+        checkpoint: digest of the policy's files, for the report and the journal.
+        journal: file that keeps every finished episode. Where it has some of this evaluation already, they are not
+            run again. Remove it with :func:`wamkit.evaluation.journal.discard_journal` once the report is saved.
         progress: show a progress bar.
 
     Raises:
         SpecError: policy and simulator disagree on a convention.
         BudgetError: the design cannot honour the budget.
-        ConfigError: the controller executes more than the design predicts, or a task is unknown.
+        ConfigError: the controller executes more than the design predicts, a task is unknown, the shard has no
+            variants, or the journal is of another evaluation.
+        DataError: the journal is broken.
     """
-    return rollout(policy, config, dataset=dataset, progress=progress).report
+    return rollout(
+        policy, config, dataset=dataset, checkpoint=checkpoint, journal=journal, progress=progress
+    ).report
 
 
 def rollout(
-    policy: Policy, config: EvaluationConfig, *, dataset: str | None = None, progress: bool = True
+    policy: Policy,
+    config: EvaluationConfig,
+    *,
+    dataset: str | None = None,
+    checkpoint: str | None = None,
+    journal: Path | None = None,
+    progress: bool = True,
 ) -> Rollout:
-    """:func:`evaluate`, with the traces that :func:`pure_simulation` replays. Same errors."""
+    """:func:`evaluate`, with the traces that :func:`pure_simulation` replays. Same arguments and errors."""
     began = time.perf_counter()
     pilot = prepare(policy, config)
     plan = plan_episodes(config)
-    probes: list[Probe] = []
-    with _threads(config.threads):
-        with _simulators(config, plan) as simulators:
-
-            def ready(runs: Sequence[Run]) -> None:
-                most = len(pilot.controller.calls(pilot.max_ticks))
-                probes.append(probe(pilot, runs, config.latency_calls, most))
-
-            result = _run(config, plan, simulators, pilot, f"evaluate {policy.name}", progress, ready)
-        # After the workers have ended: only then does the system tell their peak memory.
+    resolved = draccus.encode(dataclasses.replace(config, controller=pilot.controller))
+    with _threads(config.threads), ExitStack() as stack:
+        kept: Journal | None = None
+        if journal is not None:
+            head = Head(resolved, checkpoint, policy.name, versions())
+            kept = stack.enter_context(open_journal(journal, head))
+        session = _session(config, plan, pilot, kept, f"evaluate {policy.name}", progress)
         report = build_report(
             pilot=pilot,
-            result=result,
-            probe=probes[0],
-            config=draccus.encode(dataclasses.replace(config, controller=pilot.controller)),
+            finished=[session.finished[episode.key] for episode in plan],
+            measured=session.measured,
+            config=resolved,
             prompt_mode=config.prompt_mode,
-            strips_per_episode=config.strips_per_film,
             wall_s=time.perf_counter() - began,
             dataset=dataset,
+            checkpoint=checkpoint,
+            notes=[*shard_note(config, plan), *session.notes],
         )
-    return Rollout(report, tuple(Trace(run.plan, tuple(run.blocks)) for run in result.runs))
+    return Rollout(report, tuple(Trace(episode, session.finished[episode.key].blocks) for episode in plan))
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One process's part of an evaluation, which is all of it unless an earlier one was killed."""
+
+    finished: Mapping[str, Finished]
+    measured: Measured
+    notes: Sequence[str] = ()
+
+
+def _session(
+    config: EvaluationConfig,
+    plan: Sequence[PlannedEpisode],
+    pilot: PolicyPilot,
+    journal: Journal | None,
+    title: str,
+    progress: bool,
+) -> _Session:
+    """Run what no earlier session has finished."""
+    finished = {} if journal is None else dict(journal.finished)
+    notes = [] if journal is None else resumption(journal, len(plan))
+    left = [episode for episode in plan if episode.key not in finished]
+    if not left:
+        assert journal is not None
+        return _Session(finished, journal.measured or Measured(), notes)
+    probes: list[Probe] = []
+
+    def ready(runs: Sequence[Run]) -> None:
+        most = len(pilot.controller.calls(pilot.max_ticks))
+        probes.append(probe(pilot, runs, config.latency_calls, most))
+        if journal is not None:
+            journal.measure(Measured(probes[0]))
+
+    def ended(run: Run) -> None:
+        episode = finish(run, pilot.policy.window.future, config.strips_per_film)
+        finished[episode.key] = episode
+        if journal is not None:
+            journal.append(episode)
+
+    with _simulators(config, left) as simulators:
+        result = _run(config, left, simulators, pilot, title, progress, ready, ended, len(finished))
+    # After the workers have ended: only then does the system tell their peak memory.
+    measured = Measured(probes[0], tuple(pilot.calls), result.seconds, peak_memory_mb(pilot.device))
+    if journal is not None:
+        journal.measure(measured)
+    return _Session(finished, measured, notes)
 
 
 def pure_simulation(config: EvaluationConfig, traces: Sequence[Trace], *, progress: bool = True) -> float:
@@ -234,39 +224,6 @@ def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[s
             )
 
 
-def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
-    """The episodes of an evaluation, tasks interleaved, the first ``films`` clean ones of each task filmed."""
-    return [
-        PlannedEpisode(
-            task=variant.task,
-            seed=episode_seed("evaluate", config.seed, variant.episode),
-            instruction=_instruction(config.env, variant.task, config.prompt_mode, variant.episode),
-            config=dataclasses.replace(config.env, task=variant.task),
-            filmed=variant.episode < config.films and variant.perturbation is None,
-            variant=variant,
-        )
-        for variant in variants(config)
-    ]
-
-
-def variants(config: EvaluationConfig) -> tuple[Variant, ...]:
-    """The variants of an evaluation, the clean arm first; raises :class:`ConfigError` on what cannot be perturbed."""
-    shifts = config.shifts
-    if shifts.per_dimension:
-        kinds = config.env.perturbations()
-        return suite(config.tasks, kinds, shifts.per_dimension, shifts.dimensions, shifts.strengths)
-    return tuple(clean(task, index) for index in range(config.episodes) for task in config.tasks)
-
-
-def _instruction(env: EnvConfig, task: str, mode: PromptMode, index: int) -> str:
-    canonical, *others = dataclasses.replace(env, task=task).phrases()
-    if mode == "canonical":
-        return canonical
-    if not others:
-        raise ConfigError(f"task {task!r} has no paraphrase; use prompt_mode = canonical.")
-    return others[index % len(others)]
-
-
 def slot_groups(slots: int, workers: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Two groups of slots, each spread over all workers (slot i lives in worker i % workers)."""
     even = tuple(slot for slot in range(slots) if slot // workers % 2 == 0)
@@ -281,18 +238,21 @@ def _run(
     title: str,
     progress: bool,
     ready: Callable[[Sequence[Run]], None] = lambda runs: None,
+    ended: Callable[[Run], None] = lambda run: None,
+    done: int = 0,
 ) -> LoopResult:
     slots = min(config.slots, len(plan))
     max_ticks = config.env.max_ticks
     loop = ClosedLoop(simulators, slot_groups(slots, min(config.workers, slots)), pilot, max_ticks)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, disable=not progress) as bar:
-        task = bar.add_task(title, total=len(plan))
-        ended: Counter[str] = Counter()
+        task = bar.add_task(title, total=done + len(plan), completed=done)
+        seen: Counter[str] = Counter()
 
         def finished(run: Run) -> None:
-            ended[run.status or ""] += 1
-            counts = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
+            ended(run)
+            seen[run.status or ""] += 1
+            counts = ", ".join(f"{count} {status}" for status, count in sorted(seen.items()))
             bar.update(task, advance=1, description=f"{title}: {counts}")
 
         return loop.run(plan, ready, finished)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wamkit.envs.perturbations.suite import CLEAN
+from wamkit.evaluation.failures import Events
 from wamkit.evaluation.statistics import MeanRate, mean_rate, rate_of
 
 STATUSES = ("success", "failure", "timeout", "error")
@@ -29,6 +30,8 @@ class EpisodeRecord:
         dimension: what is changed: ``Original`` or one of :data:`wamkit.envs.perturbations.DIMENSIONS`.
         kind: how it is changed, ``clean`` where nothing is.
         strength: how much, 0 to 5.
+        early_calls: model calls that the controller asked for before their time.
+        events: what the simulator saw of it, None where it states no facts or the episode broke.
     """
 
     task: str
@@ -43,6 +46,13 @@ class EpisodeRecord:
     dimension: str = CLEAN
     kind: str = "clean"
     strength: int = 0
+    early_calls: int = 0
+    events: Events | None = None
+
+    @property
+    def key(self) -> str:
+        """What names this episode among all of one evaluation: the variant's id, or task and seed."""
+        return self.variant or f"{self.task}/{self.seed}"
 
 
 @dataclass(frozen=True)

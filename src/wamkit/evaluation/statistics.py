@@ -174,6 +174,20 @@ def percentile(values: Sequence[float], q: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Distribution-free 95 % interval of the median, between two order statistics; None below 6 values.
+
+    The k-th smallest and the k-th largest enclose it with probability ``1 - 2 P(Bin(n, 1/2) < k)``; the largest k
+    for which that is at least 95 % is taken (Conover, Practical Nonparametric Statistics, section 3.2).
+    """
+    n, k, below = len(values), 0, 1
+    while 40 * below <= 2**n:
+        k += 1
+        below += math.comb(n, k)
+    ordered = sorted(values)
+    return (ordered[k - 1], ordered[n - k]) if k else None
+
+
 def summarise(values: Sequence[float]) -> Summary:
     """Size, mean, median, 95th percentile and extremes of a sample."""
     if not values:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.types import Observation
 
 CLASSES = 5  # background, scene, arm, gripper, object: the recorded segmentation
@@ -89,6 +89,10 @@ class Segmentation(Substrate):
             return values.unflatten(2, (self.config.grid, self.config.grid))
         return values.unflatten(3, (self.config.grid, CLASSES)).argmax(dim=-1)
 
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"mask": Reading("classes", self.classes(values).flatten(2), classes=CLASSES)}
+
 
 @SubstrateConfig.register_subclass("depth_map")
 @dataclass(frozen=True)
@@ -143,3 +147,7 @@ class DepthMap(Substrate):
         """Values -> depth (B, T, grid, grid), metres, between ``near_m`` and ``far_m``."""
         near, far = self.config.near_m, self.config.far_m
         return 1 / ((values.clamp(-1, 1) + 1) / 2 * (1 / near - 1 / far) + 1 / far)
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"depth": Reading("quantity", self.metres(values), "m")}

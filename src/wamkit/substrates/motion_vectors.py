@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.types import Observation
 
 CODEC = "mpeg4"  # FFmpeg's own encoder: in every build of it, and the same bytes every time on one thread
@@ -113,6 +113,11 @@ class MotionVectors(Substrate):
         """Values -> displacement (B, T, rows, columns, 2) as x, y in pixels, and whether it is known (...)."""
         parts = values.unflatten(3, (self.columns, 3))
         return parts[..., :2] * (self.width * self.config.unit), parts[..., 2] > 0
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        shift, known = (part.flatten(2, 3) for part in self.field(values))
+        return {"flow": Reading("displacement", shift, "px", known)}
 
 
 def carried(picture: np.ndarray, shift: np.ndarray) -> np.ndarray:

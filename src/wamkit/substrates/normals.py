@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.rotations import from_quaternion
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.label_maps import check_grid
 from wamkit.substrates.rigid import pixel_centres, rays
 from wamkit.types import Observation
@@ -97,3 +97,7 @@ class NormalMap(Substrate):
     def normals(self, values: Tensor) -> Tensor:
         """Values -> unit normals (B, T, grid, grid, 3)."""
         return F.normalize(values.unflatten(3, (self.config.grid, 3)), dim=-1)
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"normals": Reading("feature", self.normals(values).flatten(2, 3))}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.rigid import moved, pixel_centres, project, seen, unproject
 from wamkit.types import Observation
 
@@ -163,6 +163,15 @@ class ObjectFlow(Substrate):
         """Values -> (B, T, grid, grid, C): displacement as encoded, moving flag, visible flag."""
         return values.unflatten(3, (self.config.grid, self.channels))
 
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        field = self.field(values).flatten(2, 3)
+        shift, visible = field[..., :-2], field[..., -1] > 0
+        if self.config.space == "world":
+            return {"flow": Reading("displacement", shift * self.config.unit_m, "m", visible)}
+        size = torch.tensor([self.size[1], self.size[0]], device=values.device)
+        return {"flow": Reading("displacement", shift * size / 2, "px", visible)}
+
 
 @SubstrateConfig.register_subclass("tracks")
 @dataclass(frozen=True)
@@ -225,3 +234,8 @@ class Tracks(Substrate):
         visible = later.visible(there, self.config.tolerance_m) & some[:, None, None]
         places = torch.cat(parts, dim=-1) / self.config.unit_m * some[:, None, None, None]
         return torch.cat((places, visible[..., None] * 2.0 - 1), dim=-1)
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        shift = values[..., 3:6] * self.config.unit_m
+        return {"tracks": Reading("displacement", shift, "m", values[..., 6] > 0)}

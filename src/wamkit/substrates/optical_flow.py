@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.types import Observation
 
 LEAST = 16  # pixels per side below which the estimator has no pyramid
@@ -104,6 +104,10 @@ class OpticalFlow(Substrate):
     def field(self, values: Tensor) -> Tensor:
         """Values -> displacement (B, T, grid, grid, 2) as x, y in pixels of the picture."""
         return values.unflatten(3, (self.config.grid, 2)) * (self.width * self.config.unit)
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"flow": Reading("displacement", self.field(values).flatten(2, 3), "px")}
 
 
 def grey(images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig, from_patches, to_patches
 from wamkit.substrates.normals import surface_normals
 from wamkit.substrates.point_sets import scene_points
@@ -215,6 +215,11 @@ class RGBD(Substrate):
         near, far = self.config.near_m, self.config.far_m
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {c: 1 / (picture[:, :, 3] * (1 / near - 1 / far) + 1 / far) for c, picture in pictures}
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        depth = {f"depth.{c}": Reading("quantity", d, "m") for c, d in self.metres(values).items()}
+        return {**super().readings(values), **depth}
 
     def points(self, values: Tensor, cameras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values and camera -> where it stands (B, T, 8), gives camera -> world points (B, T, height * width, 3).

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.rigid import project
 from wamkit.types import Observation
 
@@ -72,3 +72,9 @@ class Polyline(Substrate):
             return (pixels - 1) * scale
         assert now is not None
         return (place - now.extras["gripper_pose"][..., :3].float())[:, :, None] / self.config.unit_m
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        if self.config.camera:
+            return {"place": Reading("displacement", values / 2, "picture")}
+        return {"place": Reading("displacement", values * self.config.unit_m, "m")}

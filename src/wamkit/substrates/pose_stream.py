@@ -11,7 +11,7 @@ from torch import Tensor
 from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.rotations import from_quaternion, from_six_d, six_d
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.types import Observation
 
 Body = Literal["object", "gripper"]
@@ -78,3 +78,8 @@ class PoseStream(Substrate):
         A point x of the body that stood at p goes to ``rotation @ (x - p) + p + translation``.
         """
         return from_six_d(values[..., 3:]), values[..., :3] * self.config.unit_m
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        turn, shift = self.motion(values)
+        return {"place": Reading("displacement", shift, "m"), "rotation": Reading("rotation", turn)}

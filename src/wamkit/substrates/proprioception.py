@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.transforms import Mode, Normalizer
 from wamkit.types import Observation
 
@@ -51,3 +51,8 @@ class Proprioception(Substrate):
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.protocols.Substrate`."""
         return self.normalize(observation.state)[:, :, None]
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        normalised = Reading("quantity", values, "normalised")
+        return {"body": normalised, "state": Reading("quantity", self.normalize.inverse(values)[:, :, 0])}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError, DataError
 from wamkit.protocols import DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.pixel_latent import PixelLatentConfig
 from wamkit.types import Observation, WindowSpec
 
@@ -86,6 +86,10 @@ class Quantized(Substrate):
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Ids -> what the inner substrate makes of their codebook entries."""
         return self.inner.decode(self.centres[values])
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """What the inner substrate reads off the codebook entries."""
+        return self.inner.readings(self.centres[values])
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the inner substrate, then the codebook on its tokens of frames drawn from the dataset."""

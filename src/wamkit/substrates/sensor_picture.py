@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig
 from wamkit.substrates.pixel_latent import FIT_FRAMES, sample_frames
 from wamkit.transforms import LogMel
@@ -94,6 +94,10 @@ class TactileFuture(Substrate):
         pictures = self.codec.decode(values.flatten(0, 1), self.height, self.width)
         return pictures.unflatten(0, values.shape[:2]).movedim(2, -1)
 
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {self.config.sensor: Reading("picture", self.felt(values).movedim(-1, 2).clamp(0, 1))}
+
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the codec on pictures drawn from the dataset."""
@@ -164,6 +168,10 @@ class AudioFuture(Substrate):
         """Values -> spectrograms (B, T, frames, mels): 1 is full scale, 0 is -80 dB."""
         pictures = self.codec.decode(values.flatten(0, 1), self.frames, self.config.mels)
         return pictures[:, 0].unflatten(0, values.shape[:2])
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"sound": Reading("quantity", self.level(values) * 80, "dB")}
 
     @torch.no_grad()
     def heard(self, values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
+from wamkit.streams import Reading, StreamSpec
 from wamkit.types import Observation
 
 
@@ -60,6 +60,10 @@ class Wrench(Substrate):
         force = values.sign() * values.abs().expm1() * self.config.unit_n
         return force[:, :, 0].unflatten(2, (-1, 3))
 
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"force": Reading("quantity", self.newton(values), "N")}
+
 
 @SubstrateConfig.register_subclass("contact")
 @dataclass(frozen=True)
@@ -92,3 +96,7 @@ class Contact(Substrate):
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.protocols.Substrate`."""
         return observation.extras["contact"].float()[:, :, None] * 2 - 1
+
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        """See :class:`wamkit.protocols.Substrate`."""
+        return {"contact": Reading("classes", (values[:, :, 0] > 0).long(), classes=2)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -68,12 +69,11 @@ def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | Non
         partial.rename(folder)
 
 
-def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Design:
-    """Load a design from a folder or a Hugging Face hub id.
+def find_checkpoint(name: str | Path) -> Path:
+    """The folder of a checkpoint; one that is named by its hub id is downloaded.
 
     Raises:
-        ConfigError: the folder is no checkpoint, or its config does not fit this version.
-        DataError: the weights do not fit the config.
+        ConfigError: there is no checkpoint.
     """
     folder = Path(name)
     if not folder.exists():
@@ -86,6 +86,26 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
     missing = [f for f in FILES if not (folder / f).is_file()]
     if missing:
         raise ConfigError(f"{folder} is no checkpoint: {', '.join(missing)} missing")
+    return folder
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 over the files of a checkpoint, in hexadecimal digits: what says that two are the same policy."""
+    total = hashlib.sha256()
+    for name in FILES:
+        with (folder / name).open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Design:
+    """Load a design from a folder or a Hugging Face hub id.
+
+    Raises:
+        ConfigError: the folder is no checkpoint, or its config does not fit this version.
+        DataError: the weights do not fit the config.
+    """
+    folder = find_checkpoint(name)
     config = json.loads((folder / CONFIG).read_text())
     stats = json.loads((folder / TRANSFORMS).read_text())
     data = DataSpec(

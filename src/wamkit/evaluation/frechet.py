@@ -1,0 +1,61 @@
+"""Frechet distance between two sets of features, always named by the features that it uses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wamkit.errors import DataError
+
+Matrix = NDArray[np.float64]
+
+
+def moments(features: Matrix) -> tuple[Matrix, Matrix]:
+    """Mean (D,) and unbiased covariance (D, D) of (n, D) samples."""
+    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def root(covariance: Matrix) -> Matrix:
+    """Square root of a symmetric positive semi-definite matrix; rounding below zero counts as zero."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T)
+
+
+def gaussian_distance(mean: Matrix, covariance: Matrix, other_mean: Matrix, other: Matrix) -> float:
+    """Squared Frechet distance of two Gaussians (Dowson and Landau 1982): ``|m - n|^2 + tr(C + D - 2 (CD)^1/2)``.
+
+    The trace of (CD)^1/2 is that of (C^1/2 D C^1/2)^1/2, which is symmetric and so has real eigenvalues.
+    """
+    half = root(covariance)
+    inner = np.clip(np.linalg.eigvalsh(half @ other @ half), 0.0, None)
+    shift = float(np.square(mean - other_mean).sum())
+    return max(shift + float(np.trace(covariance) + np.trace(other) - 2 * np.sqrt(inner).sum()), 0.0)
+
+
+def frechet(first: Matrix, second: Matrix, features: str) -> float:
+    """Squared Frechet distance of two sets of features (Heusel et al. 2017, "FID", for any features).
+
+    It depends on how many samples there are, and more so for wider features: compare only at equal n.
+
+    Args:
+        first: (n, D).
+        second: (m, D).
+        features: name of the features, for messages.
+
+    Raises:
+        DataError: widths differ, a value is not finite, or a set has not more samples than features.
+    """
+    name = f"frechet[{features}]"
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise DataError(
+            f"{name}: needs two sets (n, D) of one width, got shapes {first.shape} and {second.shape}"
+        )
+    for samples in (first, second):
+        if len(samples) <= samples.shape[1]:
+            raise DataError(
+                f"{name}: {len(samples)} samples of {samples.shape[1]} features leave the covariance without full "
+                f"rank. Give at least {samples.shape[1] + 1}, or narrower features."
+            )
+        if not np.isfinite(samples).all():
+            raise DataError(f"{name}: a feature is not finite")
+    return gaussian_distance(*moments(first.astype(np.float64)), *moments(second.astype(np.float64)))

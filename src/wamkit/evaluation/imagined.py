@@ -1,0 +1,214 @@
+"""Score policies by what a world model imagines of them, and say how far to trust it (`ev.wm-evaluator`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wamkit.design import Design
+from wamkit.dreams import Dream, DreamPolicy, dream
+from wamkit.errors import ConfigError, DataError, did_you_mean
+from wamkit.evaluation.correlation import Correlation, correlation
+from wamkit.evaluation.prediction import Estimate, estimate
+from wamkit.planners.goal_cost import goal_cost
+from wamkit.protocols import Substrate
+from wamkit.types import Budget, Observation, to_device
+
+Scorer = Callable[[Dream], Tensor]  # a finished dream -> (B,), more is better
+
+
+@dataclass(frozen=True)
+class ImaginedScore:
+    """What a world model thinks of one policy.
+
+    Attributes:
+        policy: which policy.
+        score: mean over the start observations, with an interval over them.
+        scores: one per start.
+        steps: imagined steps.
+        horizon_ticks: control ticks that they cover.
+        control_hz: control ticks per second of the robot.
+        steps_per_s: imagined steps per second of wall time, all starts together, the policy included.
+    """
+
+    policy: str
+    score: Estimate
+    scores: tuple[float, ...]
+    steps: int
+    horizon_ticks: int
+    control_hz: float
+    steps_per_s: float
+
+
+@dataclass(frozen=True)
+class ProxyReport:
+    """Whether imagined scores rank policies as the reference does.
+
+    Attributes:
+        world: name of the world model.
+        scores: one per policy.
+        success: policy -> rate of success in the reference.
+        correlation: of imagined score with success, over policies.
+    """
+
+    world: str
+    scores: tuple[ImaginedScore, ...]
+    success: Mapping[str, float]
+    correlation: Correlation
+
+    def headline(self) -> str:
+        """Coefficients with intervals and n, the horizon and the rate."""
+        ticks, hz = self.scores[0].horizon_ticks, self.scores[0].control_hz
+        rate = float(np.mean([score.steps_per_s for score in self.scores]))
+        return (
+            f"{self.correlation.headline()} policies; {len(self.scores[0].scores)} starts each, {ticks} ticks "
+            f"({ticks / hz:.2f} s) imagined at {rate:.1f} steps/s"
+        )
+
+
+def substrate_of(world: Design, stream: str) -> Substrate:
+    """The substrate of a future stream that can be compared with an observation; ConfigError otherwise."""
+    if stream not in world.config.futures:
+        raise ConfigError(
+            f"design {world.name!r} has no future {stream!r}. {did_you_mean(stream, world.config.futures)}"
+        )
+    substrate = world.substrates[world.config.substrate_of(stream)]
+    assert isinstance(substrate, Substrate)
+    if substrate.relative:
+        raise ConfigError(
+            f"future {stream!r} tells motion since now, which no single observation shows. Score another stream."
+        )
+    return substrate
+
+
+@final
+class GoalDistance:
+    """Minus the distance of the last imagined step to a goal, as a planner measures it.
+
+    Args:
+        world: the world model.
+        stream: future stream that is compared.
+        goal: (B, 1) or (1, 1), what is to be reached, with the extras that the stream's substrate reads.
+
+    Raises:
+        ConfigError: there is no such future, or it is relative to "now".
+    """
+
+    def __init__(self, world: Design, stream: str, goal: Observation) -> None:
+        self._stream = stream
+        self._goal = substrate_of(world, stream).encode(to_device(goal, next(world.parameters()).device))
+
+    def __call__(self, finished: Dream) -> Tensor:
+        """(B,), zero at the goal and negative elsewhere."""
+        reached = finished.values(self._stream)
+        goal = self._goal.expand(reached.shape[0], *[-1] * (self._goal.dim() - 1))
+        return -goal_cost(reached[:, None], goal)[:, 0]
+
+
+@final
+class SuccessProbe:
+    """Probability that a task is solved where a dream ends: logistic regression on a future stream's values.
+
+    Args:
+        world: the world model; its stream must be continuous.
+        stream: future stream that is read, mean over tokens, standardised.
+        shown: (M, 1), observations, e.g. the last frames of episodes and earlier ones.
+        solved: (M,) bool, whether the task is solved there.
+        ridge: weight of the squared coefficients, per observation.
+
+    Raises:
+        ConfigError: there is no such future, it is relative to "now", or it has token ids.
+        DataError: all observations are solved, or none.
+    """
+
+    def __init__(
+        self, world: Design, stream: str, shown: Observation, solved: Tensor, ridge: float = 1e-3
+    ) -> None:
+        values = substrate_of(world, stream).encode(to_device(shown, next(world.parameters()).device))
+        if not values.is_floating_point():
+            raise ConfigError(f"future {stream!r} has token ids, which a probe cannot average")
+        if solved.shape != (len(values),) or solved.all() or not solved.any():
+            raise DataError(
+                f"success probe: needs solved and unsolved observations, {len(values)} in all, got "
+                f"{int(solved.sum())} solved of {tuple(solved.shape)}"
+            )
+        self._stream = stream
+        x = values[:, 0].mean(dim=1)
+        self._mean, self._deviation = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
+        self._weight = self._fit(self._standard(x), solved.to(x.device, x.dtype), ridge)
+
+    def _standard(self, x: Tensor) -> Tensor:
+        """(M, D) -> (M, D + 1), the last column one."""
+        return F.pad((x - self._mean) / self._deviation, (0, 1), value=1.0)
+
+    @staticmethod
+    @torch.enable_grad()
+    def _fit(x: Tensor, solved: Tensor, ridge: float) -> Tensor:
+        weight = torch.zeros(x.shape[1], device=x.device, requires_grad=True)
+        optimiser = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            value = F.binary_cross_entropy_with_logits(x @ weight, solved) + ridge * weight.square().sum()
+            value.backward()
+            return value
+
+        optimiser.step(loss)
+        return weight.detach()
+
+    def __call__(self, finished: Dream) -> Tensor:
+        """(B,), probability."""
+        return torch.sigmoid(self._standard(finished.values(self._stream)[:, 0].mean(dim=1)) @ self._weight)
+
+
+def imagined_score(
+    world: Design,
+    name: str,
+    policy: DreamPolicy,
+    start: Observation,
+    steps: int,
+    scorer: Scorer,
+    *,
+    seeds: Sequence[int],
+    budget: Budget | None = None,
+) -> ImaginedScore:
+    """Let ``policy`` act in ``world`` from B starts and score where it ends; see :func:`wamkit.dreams.dream`."""
+    begin = time.perf_counter()
+    finished = dream(world, policy, start, steps, seeds=seeds, budget=budget)
+    scores = scorer(finished).double().cpu().numpy()
+    seconds = time.perf_counter() - begin
+    return ImaginedScore(
+        policy=name,
+        score=estimate(scores, np.arange(len(scores))),
+        scores=tuple(float(value) for value in scores),
+        steps=steps,
+        horizon_ticks=finished.ticks,
+        control_hz=world.action_spec.rate_hz,
+        steps_per_s=steps / seconds,
+    )
+
+
+def trust(world: Design, scores: Sequence[ImaginedScore], success: Mapping[str, float]) -> ProxyReport:
+    """Correlate imagined scores with the success of the same policies in a reference, e.g. the simulator.
+
+    Raises:
+        DataError: a policy has no success, or the scores were imagined over different horizons.
+    """
+    unknown = [score.policy for score in scores if score.policy not in success]
+    if unknown or not scores:
+        raise DataError(
+            f"imagined scores of {unknown or 'no policy'}, but success is known of {sorted(success)}"
+        )
+    if len({(score.steps, score.horizon_ticks) for score in scores}) > 1:
+        raise DataError("imagined scores over different horizons cannot be ranked against each other")
+    pairs = [(float(np.mean(score.scores)), success[score.policy]) for score in scores]
+    measure = f"imagined[{world.name}]"
+    found = correlation(measure, [x for x, _ in pairs], [y for _, y in pairs])
+    return ProxyReport(world.name, tuple(scores), dict(success), found)

@@ -1,0 +1,132 @@
+"""How far a predicted reading is from the true one: one or more measures for every kind of reading.
+
+A measure maps two readings to a number per window and step, (B, T), NaN where nothing can be compared. Which apply is
+said by the reading's kind, which the substrate says of its own values (:meth:`wamkit.protocols.Substrate.readings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wamkit.errors import DataError, MissingExtraError
+from wamkit.streams import Reading, Reads
+
+Better = Literal["higher", "lower"]
+MOST_DB = 100.0  # equal pictures have an infinite ratio, which no mean survives
+LEAST_SIDE = 6  # pixels: half the window of the structural similarity is mirrored at the edge
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per window and step.
+
+    Attributes:
+        name: what it is called in a report.
+        better: which way is better.
+        ideal: its value for a perfect prediction.
+        unit: of the value; ``None`` means that of the reading.
+        compare: (predicted, true) -> (B, T).
+    """
+
+    name: str
+    better: Better
+    ideal: float
+    unit: str | None
+    compare: Callable[[Reading, Reading], Tensor]
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, else -1."""
+        return 1.0 if self.better == "higher" else -1.0
+
+
+def import_metrics() -> tuple[Any, Any]:
+    """torchmetrics' picture and classification measures; raises :class:`MissingExtraError` without it."""
+    try:
+        from torchmetrics.functional import classification, image
+    except ImportError as error:
+        raise MissingExtraError("torchmetrics is not installed: pip install 'wamkit[metrics]'.") from error
+    return image, classification
+
+
+def psnr(predicted: Reading, true: Reading) -> Tensor:
+    """Peak signal-to-noise ratio of pictures in [0, 1], dB, at most :data:`MOST_DB`."""
+    image, _ = import_metrics()
+    a, b = predicted.values.flatten(0, 1), true.values.flatten(0, 1)
+    ratio = image.peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return torch.as_tensor(ratio).clamp(max=MOST_DB).unflatten(0, true.values.shape[:2])
+
+
+def ssim(predicted: Reading, true: Reading) -> Tensor:
+    """Structural similarity (Wang et al. 2004), Gaussian window of 11 pixels."""
+    image, _ = import_metrics()
+    if min(true.values.shape[-2:]) < LEAST_SIDE:
+        raise DataError(
+            f"ssim: pictures of {tuple(true.values.shape[-2:])} pixels are smaller than {LEAST_SIDE} a side"
+        )
+    a, b = predicted.values.flatten(0, 1), true.values.flatten(0, 1)
+    found = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    return torch.as_tensor(found).reshape(true.values.shape[:2])
+
+
+def mean_known(error: Tensor, known: Tensor | None) -> Tensor:
+    """Mean of (B, T, K) over the K points whose truth is known, (B, T); NaN where none is."""
+    keep = torch.ones_like(error, dtype=torch.bool) if known is None else known
+    return error.masked_fill(~keep, 0.0).sum(dim=-1) / keep.sum(dim=-1).float().masked_fill(
+        ~keep.any(dim=-1), float("nan")
+    )
+
+
+def end_point_error(predicted: Reading, true: Reading) -> Tensor:
+    """Mean distance of displaced points, over those that are seen in truth."""
+    return mean_known((predicted.values - true.values).norm(dim=-1), true.known)
+
+
+def angle(predicted: Reading, true: Reading) -> Tensor:
+    """Mean angle of the rotation from predicted to true, degrees."""
+    # Half the chord: exact at zero, where the arc cosine of the trace loses half its digits.
+    chord = (predicted.values - true.values).flatten(-2).norm(dim=-1) / 8**0.5
+    return torch.rad2deg(2 * chord.clamp(max=1).asin()).mean(dim=-1)
+
+
+def iou(predicted: Reading, true: Reading) -> Tensor:
+    """Intersection over union, mean over the classes that are there in either map."""
+    _, classification = import_metrics()
+    pairs = zip(predicted.values.flatten(0, 1), true.values.flatten(0, 1), strict=True)
+    found = [
+        classification.multiclass_jaccard_index(a, b, num_classes=true.classes, average="macro")
+        for a, b in pairs
+    ]
+    return torch.stack(found).unflatten(0, true.values.shape[:2])
+
+
+def cosine(predicted: Reading, true: Reading) -> Tensor:
+    """Mean cosine of feature vectors."""
+    return mean_known(F.cosine_similarity(predicted.values, true.values, dim=-1), true.known)
+
+
+def absolute_error(predicted: Reading, true: Reading) -> Tensor:
+    """Mean absolute error of all entries."""
+    return (predicted.values - true.values).abs().flatten(2).mean(dim=-1)
+
+
+def accuracy(predicted: Reading, true: Reading) -> Tensor:
+    """Share of ids that are right."""
+    return (predicted.values == true.values).float().flatten(2).mean(dim=-1)
+
+
+MEASURES: Mapping[Reads, tuple[Measure, ...]] = {
+    "picture": (Measure("psnr", "higher", MOST_DB, "dB", psnr), Measure("ssim", "higher", 1.0, "", ssim)),
+    "displacement": (Measure("epe", "lower", 0.0, None, end_point_error),),
+    "rotation": (Measure("angle", "lower", 0.0, "deg", angle),),
+    "classes": (Measure("iou", "higher", 1.0, "", iou),),
+    "feature": (Measure("cosine", "higher", 1.0, "", cosine),),
+    "quantity": (Measure("mae", "lower", 0.0, None, absolute_error),),
+    "token": (Measure("accuracy", "higher", 1.0, "", accuracy),),
+}

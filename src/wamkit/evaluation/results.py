@@ -1,0 +1,70 @@
+"""What an evaluation leaves on disk: report, variants, films and the page that shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wamkit.envs.perturbations.suite import write_variants as write_suite
+from wamkit.errors import ConfigError
+from wamkit.evaluation import films
+from wamkit.evaluation.plan import EvaluationConfig, variants
+from wamkit.evaluation.recording import Recording, record
+from wamkit.evaluation.report import Report
+from wamkit.evaluation.rerun_export import FOLDER, require_rerun, write_rerun
+from wamkit.evaluation.rollout import Rollout
+from wamkit.evaluation.shifts import write_variants
+
+
+def check_outputs(failures: int, rerun: bool) -> None:
+    """Raise, before anything is run, what :func:`write_results` would raise afterwards.
+
+    Raises:
+        ConfigError: a negative number of films.
+        MissingExtraError: the Rerun export is asked for and its library is not installed.
+    """
+    if failures < 0:
+        raise ConfigError(f"films_of_failures: {failures} must be at least 0, which films no failed episode.")
+    if rerun:
+        require_rerun()
+
+
+def write_results(
+    done: Rollout, config: EvaluationConfig, out: Path, failures: int = 4, rerun: bool = False
+) -> Report:
+    """Write what an evaluation found into ``out``.
+
+    ``report.json``; where something was perturbed ``report.variants.parquet`` (one row per episode) and
+    ``variants.jsonl`` (the fixed list of variants); ``films/*.mp4`` of failed episodes; ``rerun/*.rrd`` of the same
+    and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are removed. Only episodes that this
+    session ran can be filmed.
+
+    Args:
+        done: the evaluation.
+        config: what was run.
+        out: the folder.
+        failures: how many failed episodes are filmed at most.
+        rerun: whether to export for the Rerun viewer.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    report = done.report
+    report.save(out / "report.json")
+    if report.shifts is not None:
+        write_variants(out / "report.variants.parquet", report.episodes)
+        write_suite(out / "variants.jsonl", variants(config))
+    for folder, pattern in ((films.FOLDER, "*.mp4"), (FOLDER, "*.rrd")):
+        for old in (out / folder).glob(pattern):
+            old.unlink()
+    known = {trace.plan.key for trace in done.traces}
+    failed = films.choose_failures([e for e in report.episodes if e.key in known], failures)
+    wanted = {episode.key for episode in failed}
+    chosen = [t for t in done.traces if t.plan.key in wanted or (rerun and t.plan.filmed and t.blocks)]
+    observation, action = config.env.observation_spec(), config.env.action_spec()
+
+    def take(recording: Recording) -> None:
+        if recording.plan.key in wanted:
+            films.write_film(recording, out / films.FOLDER, action.rate_hz)
+        if rerun:
+            write_rerun(recording, report.filmstrips, out / FOLDER, observation, action)
+
+    record(config, chosen, take)
+    return report

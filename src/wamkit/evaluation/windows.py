@@ -1,0 +1,49 @@
+"""Windows of demonstrations as a design is shown them when acting, spread evenly over every episode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from wamkit.data import Dataset
+from wamkit.design import Design
+from wamkit.errors import DataError
+from wamkit.types import Batch, Observation
+
+
+def spread_windows(dataset: Dataset, per_episode: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame numbers (N,) of up to ``per_episode`` windows per episode, and the episode of each (N,).
+
+    A window has at least one step of the episode after it, and ``ahead`` ticks where the episode is that long.
+
+    Raises:
+        DataError: no episode has two frames.
+    """
+    index: list[np.ndarray] = []
+    for episode in dataset.episodes:
+        if len(episode) < 2:
+            continue
+        last = max(episode.stop - 1 - ahead, episode.start)
+        last = min(last, episode.stop - 2)
+        count = min(per_episode, last - episode.start + 1)
+        index.append(np.unique(np.linspace(episode.start, last, count).round().astype(np.int64)))
+    if not index:
+        raise DataError(f"{dataset.root}: no episode has two frames, so there is no future to compare with")
+    episodes = np.repeat(np.arange(len(index)), [len(frames) for frames in index])
+    return np.concatenate(index), episodes
+
+
+def acting(design: Design, batch: Batch) -> Observation:
+    """What the design would be handed at these windows when acting; ``batch`` is cut by its training window."""
+    seen = batch.observation.steps(slice(-len(design.window.observation), None))
+    past = design.window.past_actions
+    if not past:
+        return replace(seen, goal=batch.goal)
+    first = batch.past - past
+    return replace(
+        seen,
+        goal=batch.goal,
+        past_action=batch.action[:, first : batch.past],
+        past_action_pad=batch.action_pad[:, first : batch.past],
+    )

@@ -1,0 +1,150 @@
+"""An evaluation that is killed goes on; what another evaluation left is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from resumable import CONFIG, EPISODES, Slow
+from test_rollout import Wanderer
+
+from wamkit.errors import ConfigError, DataError
+from wamkit.evaluation import rollout as module
+from wamkit.evaluation.assemble import Finished
+from wamkit.evaluation.episodes import Trace
+from wamkit.evaluation.journal import Head, discard_journal, open_journal
+from wamkit.evaluation.plan import plan_episodes
+from wamkit.evaluation.rollout import Rollout, evaluate, rollout
+from wamkit.evaluation.scores import EpisodeRecord
+
+HEAD = Head({"seed": 0, "env": {"type": "toy", "max_ticks": 10}}, "abc", "toy", {"torch": "1"})
+
+
+def episode(i: int) -> Finished:
+    return Finished(f"clean/task/{i:03d}", EpisodeRecord("task", i, "go", "success", 3 + i, 1), {"calls": i})
+
+
+def lines_of(path: Path, kind: str) -> list[dict]:
+    whole = path.read_text().rpartition("\n")[0].splitlines()
+    return [line[kind] for line in map(json.loads, whole) if kind in line]
+
+
+def actions(traces: tuple[Trace, ...]) -> list[tuple[str, list[bytes]]]:
+    return [(t.plan.key, [block.actions.tobytes() for block in t.blocks]) for t in traces]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Rollout:
+    """The evaluation in one piece."""
+    return rollout(Wanderer(), CONFIG, checkpoint="abc", progress=False)
+
+
+@pytest.mark.sim
+def test_a_killed_evaluation_goes_on_with_nothing_lost_or_counted_twice(
+    tmp_path: Path, whole: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    folder = Path(__file__).parent
+    process = subprocess.Popen([sys.executable, str(folder / "resumable.py"), str(path)])
+    while process.poll() is None and not (path.exists() and len(lines_of(path, "episode")) >= 3):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() < 0
+    before = {line["key"] for line in lines_of(path, "episode")}
+    assert 3 <= len(before) < EPISODES
+    with path.open("ab") as file:
+        file.write(b'{"episode": {"key": "clean/dr')  # as if killed while writing
+    resumed = rollout(Slow(), CONFIG, checkpoint="abc", journal=path, progress=False)
+    report = resumed.report
+    written = [line["key"] for line in lines_of(path, "episode")]
+    assert sorted(written) == sorted(plan.key for plan in plan_episodes(CONFIG))
+    assert set(written[: len(before)]) == before
+    # What was batched with what differed; this policy's rows do not depend on it, so everything is equal.
+    assert report.episodes == whole.report.episodes
+    assert report.shifts == whole.report.shifts
+    assert report.filmstrips == whole.report.filmstrips
+    assert actions(resumed.traces) == actions(whole.traces)
+    assert (
+        f"resumed: {len(before)} of {EPISODES} episodes were finished by 1 earlier session" in report.notes[0]
+    )
+    assert not any("resumed" in note for note in whole.report.notes)
+
+    # Nothing is left to run: killed before the report was saved. No simulator is started.
+    monkeypatch.setattr(module, "VectorEnv", None)
+    again = evaluate(Slow(), CONFIG, checkpoint="abc", journal=path, progress=False)
+    assert again.episodes == report.episodes
+    assert (again.latency_ms, again.nfe, again.rollout_s) == (report.latency_ms, report.nfe, report.rollout_s)
+    assert "2 earlier sessions" in again.notes[0]
+    with pytest.raises(ConfigError, match=r"checkpoint 'abc' there, 'abd' here.* delete .*journal.jsonl"):
+        evaluate(Slow(), CONFIG, checkpoint="abd", journal=path, progress=False)
+    other = dataclasses.replace(CONFIG, seed=1, slots=4)
+    with pytest.raises(ConfigError, match=r"seed: 0 there, 1 here; slots: 2 there, 4 here"):
+        evaluate(Slow(), other, checkpoint="abc", journal=path, progress=False)
+    discard_journal(path)
+    assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 5), st.data())
+def test_a_torn_line_is_dropped_wherever_the_process_died(count: int, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        with open_journal(path, HEAD) as journal:
+            for i in range(count):
+                journal.append(episode(i))
+        content = path.read_bytes()
+        cut = data.draw(st.integers(0, len(content)))
+        path.write_bytes(content[:cut])
+        kept = max(content[:cut].count(b"\n") - 2, 0)  # after the head and the session
+        with open_journal(path, HEAD) as journal:
+            assert journal.finished == {f.key: f for f in map(episode, range(kept))}
+            for i in range(kept, count):
+                journal.append(episode(i))
+        with open_journal(path, HEAD) as journal:
+            assert list(journal.finished.values()) == [episode(i) for i in range(count)]
+
+
+def test_what_is_not_this_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with open_journal(path, HEAD) as journal:
+        journal.append(episode(0))
+        with pytest.raises(ConfigError, match="another process"), open_journal(path, HEAD):
+            pass
+        journal.append(episode(0))
+    with (
+        pytest.raises(DataError, match=r"line 4: .*/000' stands there twice"),
+        open_journal(path, HEAD),
+    ):
+        pass
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1], lines[2][:20] + "\n"]))
+    with pytest.raises(DataError, match="line 3: not JSON"), open_journal(path, HEAD):
+        pass
+    path.write_text("".join(lines[:2]))
+    longer = dataclasses.replace(HEAD, config={"seed": 0, "env": {"type": "toy", "max_ticks": 20}})
+    with pytest.raises(ConfigError, match=r"env.max_ticks: 10 there, 20 here"), open_journal(path, longer):
+        pass
+    path.write_text('{"format": "else"}\n')
+    with pytest.raises(ConfigError, match="'else'"), open_journal(path, HEAD):
+        pass
+
+
+def test_another_version_is_named() -> None:
+    from wamkit.evaluation.journal import resumption
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        with open_journal(path, HEAD) as journal:
+            assert resumption(journal, 4) == []
+        with open_journal(path, dataclasses.replace(HEAD, versions={"torch": "2"})) as journal:
+            notes = resumption(journal, 4)
+    assert len(notes) == 2
+    assert "torch: '1' there, '2' here" in notes[1]

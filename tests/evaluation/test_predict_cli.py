@@ -1,0 +1,83 @@
+"""`wamkit predict` and `wamkit correlate`: from a checkpoint and demonstrations to a file and coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from reports import small_report
+
+from support import data_spec, write_dataset
+from wamkit import predicting
+from wamkit.cli import main
+from wamkit.data import Dataset
+from wamkit.design import Design
+from wamkit.evaluation.prediction import Prediction
+from wamkit.training import save_pretrained
+from wamkit.zoo import recipe
+
+pytest.importorskip("torchmetrics")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint, demonstrations, and what the verb wrote of them."""
+    root = tmp_path_factory.mktemp("predict")
+    data = write_dataset(root / "data", episodes=2, length=40)
+    torch.manual_seed(0)
+    design = Design(recipe("joint"), data_spec())
+    design.fit(Dataset(data), 0)
+    save_pretrained(design, root / "model")
+    small_report(strips=True).save(root / "run" / "report.json")
+    where = ["--checkpoint", str(root / "model"), "--dataset", str(data), "--out", str(root / "out")]
+    assert main(["predict", *where, "--prediction.windows", "2", "--report", str(root / "run")]) == 0
+    return root
+
+
+def test_the_verb_writes_what_it_measured(measured: Path) -> None:
+    found = Prediction.load(measured / "out" / "prediction.json")
+    assert (found.name, found.windows, found.episodes, found.actions) == ("joint", 4, 2, "own")
+    assert found.dataset == Dataset(measured / "data").fingerprint()
+    keys = {row.key for row in found.rows}
+    assert "future.scene.psnr@8" in keys
+    assert any(key.startswith("closed loop.") for key in keys)
+
+
+def test_a_table_is_printed_and_bad_input_named(
+    measured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    teacher = "{looks: {type: teacher_feature, features: 8, grid: 2, steps: 1, batch_size: 4}}"
+    data = str(measured / "data")
+    arguments = ["--checkpoint", str(measured / "model"), "--dataset", data, "--out", str(measured / "again")]
+    assert main(["predict", *arguments, "--prediction.windows", "1", "--prediction.features", teacher]) == 0
+    printed = capsys.readouterr().out
+    assert "prediction ->" in printed
+    assert "future.frechet[looks]@8" in printed  # never without the features' name
+    assert "2 samples of 8 features" in " ".join(printed.split())
+    assert main(["predict", *arguments, "--prediction.steps", "2"]) == 2
+    assert "carries no state between calls" in capsys.readouterr().err
+    assert main(["correlate", str(measured / "nowhere")]) == 2
+    assert "not a readable prediction file" in capsys.readouterr().err
+
+
+def test_checkpoints_that_predict_better_and_succeed_more_correlate(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Prediction.load(measured / "out" / "prediction.json")
+    runs = []
+    for successes in range(6):
+        rows = tuple(
+            replace(row, model=replace(row.model, mean=float(successes) ** 2)) for row in found.rows[:1]
+        )
+        run = tmp_path / f"run{successes}"
+        replace(found, rows=rows, distances=()).save(run / "prediction.json")
+        small_report(successes=successes).save(run / "report.json")
+        runs.append(run)
+    (result,) = predicting.correlate_runs(runs)
+    assert result.n == 6
+    assert result.spearman.value == pytest.approx(1.0)
+    assert main(["correlate", *map(str, runs)]) == 0
+    assert "Spearman 1.00" in capsys.readouterr().out
