@@ -61,7 +61,7 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun] [--shard 0/4 | --ray auto --shards 4]."""
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS]."""
     set_switch(args, "rerun")
     shard, ray, shards = (take_option(args, name) for name in ("shard", "ray", "shards"))
     config = parse(api.EvaluateConfig, args if shard is None else [*args, "--evaluation.shard", shard])
