@@ -1,4 +1,4 @@
-"""``wamkit VERB``: collect, train, evaluate, sweep, report, list, inspect."""
+"""``wamkit VERB``: what can be done from a terminal."""
 
 from __future__ import annotations
 
