@@ -35,8 +35,7 @@ def write_results(
 
     ``report.json``; where something was perturbed ``report.variants.parquet`` (one row per episode) and
     ``variants.jsonl`` (the fixed list of variants); ``films/*.mp4`` of failed episodes; ``rerun/*.rrd`` of the same
-    and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are removed. Only episodes that this
-    session ran can be filmed.
+    and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are removed.
 
     Args:
         done: the evaluation.
