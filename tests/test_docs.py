@@ -112,7 +112,7 @@ def test_long_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPa
         seen.extend(config)
         raise Accepted
 
-    for verb in ("collect", "train", "evaluate", "sweep", "predict", "report", "inspect"):
+    for verb in ("collect", "train", "evaluate", "sweep", "predict", "report", "compare", "inspect"):
         monkeypatch.setattr(api, verb, accept)
     with pytest.raises(Accepted):
         cli.main(shlex.split(command, comments=True)[1:])

@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: collect, train, evaluate, sweep, report, list_parts, inspect."""
+"""The verbs of the command line as functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``wamkit VERB``: collect, train, evaluate, sweep, report, list, inspect."""
+"""``wamkit VERB``: what can be done from a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from wamkit import api
+from wamkit import api, fleet
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
 from wamkit.evaluation.compare import Pairing, p_text
@@ -61,10 +61,13 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--evaluation.episodes 9 --rerun]."""
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS]."""
     set_switch(args, "rerun")
-    config = parse(api.EvaluateConfig, args)
-    result = api.evaluate(config)
+    shard, ray, shards = (take_option(args, name) for name in ("shard", "ray", "shards"))
+    config = parse(api.EvaluateConfig, args if shard is None else [*args, "--evaluation.shard", shard])
+    if shards is not None and (ray is None or not shards.isdecimal()):
+        raise WamkitError(f"--shards {shards}: expected a number, together with --ray ADDRESS.")
+    result = api.evaluate(config) if ray is None else fleet.evaluate_with_ray(config, ray, int(shards or 2))
     CONSOLE.print(result.headline())
     CONSOLE.print(f"report -> {config.out / 'report.html'}")
 
@@ -77,6 +80,23 @@ def sweep(args: list[str]) -> None:
     for point in result.refused:
         CONSOLE.print(f"not run: {point.id}: {point.reason}")
     CONSOLE.print(f"report -> {config.out / 'sweep.html'}")
+
+
+def merge(args: list[str]) -> None:
+    """One report from all shards of an evaluation. wamkit merge RUN RUN [RUN ...] --out DIR."""
+    parser = argparse.ArgumentParser("wamkit merge")
+    parser.add_argument("runs", nargs="+", type=Path, help="report folders or report.json files")
+    parser.add_argument("--out", type=Path, default=Path("runs/merged"))
+    options = parser.parse_args(args)
+    CONSOLE.print(Text(fleet.merge_runs(options.runs, options.out).headline()))
+    CONSOLE.print(f"report -> {options.out / 'report.html'}")
+
+
+def ceiling(args: list[str]) -> None:
+    """What the scripted demonstrator reaches. wamkit ceiling --out FILE [--evaluation.tasks '[drawer-open-v3]' ...]."""
+    config = parse(fleet.CeilingConfig, args)
+    CONSOLE.print(Text(fleet.ceiling(config).headline()))
+    CONSOLE.print(f"ceiling -> {config.out}")
 
 
 def report(args: list[str]) -> None:
@@ -208,6 +228,8 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "sweep": sweep,
+    "merge": merge,
+    "ceiling": ceiling,
     "report": report,
     "compare": compare,
     "predict": predict,

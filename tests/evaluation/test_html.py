@@ -161,7 +161,9 @@ def test_phases_and_tags_stand_with_n() -> None:
     page = render([dataclasses.replace(report, failures=table)]).replace("\N{NO-BREAK SPACE}", " ")
     low, high = wilson(7, 8)
     assert f"transport 88 % [{100 * low:.0f}, {100 * high:.0f}], 7 of 8" in page
+    assert "contact 100 % [68, 100], 8 of 8" in page
     assert "contact lost 100 % [21, 100], 1 of 1" in page
+    assert "drift" not in page
     read(page)
     assert "How far it got" not in render([report])
 

@@ -1,5 +1,6 @@
 """What an evaluation leaves on disk, with real simulators: films, variants, Rerun exports."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from test_rollout import ENV, Wanderer
 
 from wamkit.controllers import Chunked
 from wamkit.envs.perturbations import DIMENSIONS
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.films import choose_failures, links
 from wamkit.evaluation.html import render
 from wamkit.evaluation.plan import EvaluationConfig, Shifts
@@ -109,6 +110,20 @@ def test_a_rerun_export_opens_again(done: Rollout, out: Path) -> None:
     assert rows["/action"] == ticks
     imagined = sum(len(s.offsets) for s in done.report.filmstrips if s.camera == "scene")
     assert rows["/imagined/scene"] == imagined == 5
+
+
+@pytest.mark.sim
+def test_an_episode_that_does_not_repeat_is_no_film(done: Rollout, tmp_path: Path) -> None:
+    first, *rest = done.traces
+    cut = dataclasses.replace(first.blocks[-1], actions=first.blocks[-1].actions[:1])
+    other = dataclasses.replace(first, blocks=(*first.blocks[:-1], cut))
+    with pytest.raises(DataError, match=r"clean/drawer-open-v3/000: the recording ends here"):
+        write_results(dataclasses.replace(done, traces=(other, *rest)), CONFIG, tmp_path, failures=1)
+    assert (tmp_path / "report.json").is_file()
+    ended = [dataclasses.replace(e, ticks=e.ticks - 1) for e in done.report.episodes]
+    lied = dataclasses.replace(done.report, episodes=tuple(ended))
+    with pytest.raises(DataError, match=r"timeout after 9 ticks, but timeout after 10 .* does not repeat"):
+        write_results(dataclasses.replace(done, report=lied), CONFIG, tmp_path, failures=1)
 
 
 def test_bad_outputs_are_refused_before_anything_runs() -> None:

@@ -86,7 +86,7 @@ def test_merged_shards_equal_the_whole(reports: tuple[Report, list[Report]], tmp
     assert merged.rollout_s == pytest.approx(sum(part.rollout_s for part in parts))
     assert merged.latency_ms == parts[0].latency_ms
     assert merged.notes[0].startswith("merged from 2 shards")
-    assert any(note.startswith("shard 1/2: shard 1/2: ") for note in merged.notes)
+    assert any(note.startswith("shard 1/2: ") for note in merged.notes)
     merged.save(tmp_path / "merged.json")
     assert Report.load(tmp_path / "merged.json") == merged
 

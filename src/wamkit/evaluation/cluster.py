@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from wamkit.evaluation.rollout import evaluate
 from wamkit.evaluation.shards import Shard, merge
 
 PASSED_ON = ("MUJOCO_GL", "OMP_NUM_THREADS", "PYTHONPATH")  # variables of the driver that the tasks need
+ANSWERS_S = 10.0  # seconds within which the head node must take a connection
 
 
 def evaluate_on_cluster(
@@ -124,8 +126,11 @@ def _plain(config: EvaluationConfig, report: Report) -> dict[str, Any]:
 def _connect(ray: Any, address: str) -> None:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     try:
+        if ":" in address:  # Ray itself would go on trying for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_S).close()
         ray.init(address=address, runtime_env={"env_vars": passed}, log_to_driver=False)
-    except (ConnectionError, TimeoutError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a refused or timed out connection, or no number behind the colon
         raise ConfigError(
             f"cluster: no Ray cluster answers at {address!r} ({error}). Start one with `ray start --head`, and give "
             f"the address that it prints."

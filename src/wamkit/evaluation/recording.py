@@ -89,7 +89,9 @@ def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Re
         frames, run.frames = run.frames, {}
         if run.error is not None:
             last = run.error.strip().splitlines()[-1]
-            raise DataError(f"record: episode {run.plan.key}: {last}. Evaluate again without films.")
+            raise DataError(
+                f"record: episode {run.plan.key}: {last}. Evaluate again without films or exports."
+            )
         actions = np.concatenate([block.actions for block in run.blocks])[: run.tick]
         seen = tuple(frames[tick] for tick in range(run.tick + 1))
         take(Recording(run.plan, run.instruction, run.status or "", actions, seen))

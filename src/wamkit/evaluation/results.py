@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wamkit.envs.perturbations.suite import write_variants as write_suite
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation import films
 from wamkit.evaluation.plan import EvaluationConfig, variants
 from wamkit.evaluation.recording import Recording, record
@@ -35,8 +35,7 @@ def write_results(
 
     ``report.json``; where something was perturbed ``report.variants.parquet`` (one row per episode) and
     ``variants.jsonl`` (the fixed list of variants); ``films/*.mp4`` of failed episodes; ``rerun/*.rrd`` of the same
-    and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are removed. Only episodes that this
-    session ran can be filmed.
+    and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are removed.
 
     Args:
         done: the evaluation.
@@ -44,6 +43,9 @@ def write_results(
         out: the folder.
         failures: how many failed episodes are filmed at most.
         rerun: whether to export for the Rerun viewer.
+
+    Raises:
+        DataError: a simulator broke, or did not repeat an episode, while it was filmed. The report is written by then.
     """
     out.mkdir(parents=True, exist_ok=True)
     report = done.report
@@ -60,7 +62,15 @@ def write_results(
     chosen = [t for t in done.traces if t.plan.key in wanted or (rerun and t.plan.filmed and t.blocks)]
     observation, action = config.env.observation_spec(), config.env.action_spec()
 
+    ended = {episode.key: (episode.status, episode.ticks) for episode in report.episodes}
+
     def take(recording: Recording) -> None:
+        now, before = (recording.status, len(recording.actions)), ended[recording.plan.key]
+        if now != before:
+            raise DataError(
+                f"episode {recording.plan.key}: {before[0]} after {before[1]} ticks, but {now[0]} after {now[1]} when "
+                f"it was simulated again. This simulator does not repeat itself: evaluate without films or exports."
+            )
         if recording.plan.key in wanted:
             films.write_film(recording, out / films.FOLDER, action.rate_hz)
         if rerun:

@@ -160,7 +160,9 @@ def _notes(reports: Sequence[Report]) -> tuple[str, ...]:
     for report in others:
         for what in ("versions", "device"):
             found = differences(getattr(lead, what), getattr(report, what))
-            title = f"shard {_shard_of(report)} (here) has another {what} than {_shard_of(lead)} (there)"
+            title = f"shard {_shard_of(report)} (here) has other {what} than {_shard_of(lead)} (there)"
             notes += [f"{title}: {line}" for line in found]
-    notes += [f"shard {_shard_of(report)}: {note}" for report in reports for note in report.notes]
+    for report in reports:
+        title = f"shard {_shard_of(report)}: "
+        notes += [title + note.removeprefix(title) for note in report.notes]
     return tuple(notes)

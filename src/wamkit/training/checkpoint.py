@@ -107,6 +107,12 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
     """
     folder = find_checkpoint(name)
     config = json.loads((folder / CONFIG).read_text())
+    for field in ("design", "observation", "action", "extras"):
+        if field not in config:
+            raise DataError(
+                f"{folder / CONFIG}: field {field!r} is missing; the checkpoint was written by an older version or is "
+                f"none. Train it again, or use the version that wrote it."
+            )
     stats = json.loads((folder / TRANSFORMS).read_text())
     data = DataSpec(
         decode(ObservationSpec, config["observation"], f"{folder / CONFIG}, observation"),
