@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from support import write_dataset
 from wamkit.compose import DesignConfig
 from wamkit.config import encode
-from wamkit.errors import ConfigError, SpecError
+from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
 from wamkit.training import loop as loop_module
 from wamkit.trunks import TransformerConfig
@@ -119,8 +120,6 @@ def test_checkpoint_is_config_weights_and_transforms(root: Path) -> None:
 
 
 def test_missing_statistic_in_a_checkpoint_raises(root: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(root / "whole" / "model", tmp_path / "model")
     stats = json.loads((tmp_path / "model/transforms.json").read_text())
     del stats["action"]["std"]
@@ -135,6 +134,12 @@ def test_errors_name_the_way_out(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"config\.json"):
         from_pretrained(tmp_path / "empty")
+    shutil.copytree(root / "whole/model", tmp_path / "older")
+    older = json.loads((tmp_path / "older/config.json").read_text())
+    del older["extras"]
+    (tmp_path / "older/config.json").write_text(json.dumps(older))
+    with pytest.raises(DataError, match="'extras' is missing"):
+        from_pretrained(tmp_path / "older")
 
 
 def test_starting_from_a_checkpoint(root: Path, tmp_path: Path) -> None:
@@ -145,8 +150,6 @@ def test_starting_from_a_checkpoint(root: Path, tmp_path: Path) -> None:
     source = load_file(root / "whole/model/model.safetensors")
     assert all(torch.equal(tuned[name], source[name]) for name in source)
     config_file = root / "whole/model/config.json"
-    import shutil
-
     shutil.copytree(root / "whole/model", tmp_path / "other")
     changed = json.loads(config_file.read_text())
     changed["action"]["gripper"] = "positive_closes"
