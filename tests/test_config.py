@@ -203,3 +203,12 @@ def test_a_missing_statistic_raises() -> None:
         DataError, match=r"statistic 'q99' of feature 'x' is missing. Known: max, mean, min, q01, std"
     ):
         Normalizer(known, "x", "quantile")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_file_gives_the_design_that_was_written(name: str, tmp_path: Path) -> None:
+    """Names in a file replace the default's: a design with two trunks does not get the default trunk as a third."""
+    training = TrainConfig(design=recipe(name), steps=9)
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(encode(training), sort_keys=False))
+    assert parse(TrainConfig, ["--config_path", str(file)]) == training

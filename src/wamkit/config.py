@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import draccus
 import yaml
@@ -103,7 +103,7 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
     options = _options(args)
     files = [value for key, value in options if key == "config_path"]
     for file in files:
-        values = _merged(values, _read(file))
+        values = _merged(values, _read(file), cls)
     options = [(key, value) for key, value in options if key != "config_path"]
     for key, value in sorted(options, key=lambda option: not option[0].endswith(".type")):
         _set(values, key, _plain(value, f"command line: --{key}"))
@@ -150,15 +150,38 @@ def _plain(text: str, place: str) -> Any:
         raise ConfigError(f"{place}: not YAML: {error}") from error
 
 
-def _merged(base: Any, new: Any) -> Any:
-    """``new`` over ``base``, key by key, except where it chooses another part."""
-    if (
-        not isinstance(base, dict)
-        or not isinstance(new, dict)
-        or base.get("type") != new.get("type", base.get("type"))
-    ):
+def _merged(base: Any, new: Any, hint: Any) -> Any:
+    """``new`` over ``base``, field by field, except where it chooses another part or fills a mapping of names.
+
+    A mapping's keys are names that the user gives (trunks, estimators, streams), not options with defaults: a file that
+    names its trunks has these trunks and no other.
+
+    Args:
+        base: plain values.
+        new: plain values.
+        hint: the type that both are values of.
+    """
+    if not isinstance(base, dict) or not isinstance(new, dict):
         return new
-    return {**base, **{key: _merged(base.get(key), value) for key, value in new.items()}}
+    part = _part(hint, new.get("type", base.get("type")))
+    if part is None or base.get("type") != new.get("type", base.get("type")):
+        return new
+    hints = get_type_hints(part)
+    return {**base, **{key: _merged(base.get(key), value, hints.get(key)) for key, value in new.items()}}
+
+
+def _part(hint: Any, choice: str | None) -> Any:
+    """The config class that a type hint stands for, or None where it is none: a mapping, a list, a plain value."""
+    for option in get_args(hint) or (hint,):
+        if (
+            isinstance(option, type)
+            and issubclass(option, draccus.ChoiceRegistry)
+            and choice in option.get_known_choices()
+        ):
+            return option.get_choice_class(choice)
+        if dataclasses.is_dataclass(option) and not issubclass(option, draccus.ChoiceRegistry):  # type: ignore[arg-type]
+            return option
+    return None
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
