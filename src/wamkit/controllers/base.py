@@ -221,6 +221,10 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
         """The instruction from this tick on, or None to leave it as it is."""
         return state.words
 
+    def called_early(self, state: ControllerState) -> bool:
+        """Whether the call that is due was asked for before the schedule has one."""
+        return state.due and not self.wants_call(dataclasses.replace(state, due=False))
+
     def spend(self, state: ControllerState) -> Spend:
         """What the call that is due may spend. Every value must be one of :meth:`spends`."""
         return Spend()

@@ -257,7 +257,7 @@ class PolicyPilot(Pilot):
             if run.plan.filmed:
                 self._film(run, forecast, row, len(runs))
             run.calls += 1
-            run.early_calls += run.controller.due
+            run.early_calls += self.controller.called_early(run.controller)
             run.state = states[row]
             if np.isfinite(actions[row]).all():
                 run.controller = self.controller.receive(run.controller, actions[row], predicted[row])
