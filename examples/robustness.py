@@ -18,7 +18,7 @@ from table import demonstrations, evaluate_apart, is_trained
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
 from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import Shifts
+from wamkit.evaluation.plan import Shifts
 from wamkit.evaluation.shifts import Shift
 
 DESIGNS = ("direct", "joint", "post_head", "rollout")

@@ -165,3 +165,16 @@ def test_the_coverage_page_names_what_exists() -> None:
     fields = {"history", "reads", "segments", "bridges", "absent", "clean", "exit", "future", "transformers"}
     fields |= {"diffusers", "mink", "drop", "imagine", "gradient_norms"}
     assert words - fields <= known, words - fields - known
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
+def test_examples_start(script: str) -> None:
+    """They import what exists and take options."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / script), "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--seed" in done.stdout
