@@ -17,8 +17,8 @@ from rich.console import Console
 from table import demonstrations, evaluate_apart, is_trained
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
-from wamkit.evaluation.report import Report
 from wamkit.evaluation.plan import Shifts
+from wamkit.evaluation.report import Report
 from wamkit.evaluation.shifts import Shift
 
 DESIGNS = ("direct", "joint", "post_head", "rollout")
