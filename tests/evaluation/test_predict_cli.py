@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from reports import small_report
+from rich.console import Console
 
 from support import data_spec, write_dataset
-from wamkit import predicting
+from wamkit import cli, predicting
 from wamkit.cli import main
 from wamkit.data import Dataset
 from wamkit.design import Design
@@ -48,7 +49,7 @@ def test_the_verb_writes_what_it_measured(measured: Path) -> None:
 def test_a_table_is_printed_and_bad_input_named(
     measured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "CONSOLE", Console(width=200))  # in 80 columns the names are folded
     teacher = "{looks: {type: teacher_feature, features: 8, grid: 2, steps: 1, batch_size: 4}}"
     data = str(measured / "data")
     arguments = ["--checkpoint", str(measured / "model"), "--dataset", data, "--out", str(measured / "again")]
