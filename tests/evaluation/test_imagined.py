@@ -86,7 +86,7 @@ def world() -> Design:
     design = Design(config(), spec())
     optimiser = torch.optim.Adam(design.parameters(), 3e-3)
     rng = torch.Generator().manual_seed(1)
-    for i in range(320):
+    for i in range(400):
         state = torch.rand(64, 2, generator=rng) * 2.4 - 1.2
         action = torch.rand(64, 1, 2, generator=rng).expand(-1, STEP, -1) * 2 - 1
         action = expert(state) if i % 2 else action
@@ -174,7 +174,7 @@ def test_a_dream_follows_the_world_and_a_design_may_act_in_it(world: Design) -> 
     state = start
     for forecast in end.made:
         state = move(state, forecast.action)
-    assert (end.observation().state[:, 0] - state).norm(dim=1).mean() < 0.12
+    assert (end.observation().state[:, 0] - state).norm(dim=1).max() < 0.15
     assert state.norm(dim=1).mean() < 0.5 * start.norm(dim=1).mean()  # it has learned to go home
     assert (end.steps, end.ticks) == (3, 12)
     again = dream(world, policy, at(start), 3, seeds=range(16))
