@@ -146,6 +146,9 @@ def robustness() -> str:
         rows.append("| " + " | ".join([title, *cells]) + " |")
 
     line("factorisation", ["`" + d["formula"].replace("|", "\\|") + "`" for d in designs.values()])
+    line("training steps, and seconds of fitting + steps",
+         [f"{t['steps']}; {t['fit_s']:.0f} + {t['steps'] * t['step_s']:.0f}"
+          for t in (d["training"] for d in designs.values())])  # fmt: skip
     line("Original", [rate(d["clean"]) for d in designs.values()])
     for name in DIMENSIONS:
         line(name, [shifted(d["dimensions"][name]) for d in designs.values()])

@@ -1,7 +1,8 @@
 """`make robustness`: what seven kinds of shift do to four designs that were trained alike, one table in docs/.
 
-Trains what `make table` has not trained already (same data, steps and seed), runs every design on the same suite of
-variants and writes ``docs/results/robustness.json``; ``python docs/generate.py`` makes the table of it.
+Trains the designs on the same data for the same time (`equal_time.py`: each gets the steps that fit into the training
+time of the first), runs every one on the same suite of variants and writes ``docs/results/robustness.json``;
+``python docs/generate.py`` makes the table of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from pathlib import Path
 
 from demo import TASKS, Clock, train_side_by_side
+from equal_time import Cost, equal_time
 from rich.console import Console
 from table import demonstrations, evaluate_apart, is_trained
 
@@ -21,7 +23,7 @@ from wamkit.evaluation.plan import Shifts
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.shifts import Shift
 
-DESIGNS = ("direct", "joint", "post_head", "rollout")
+DESIGNS = ("joint", "direct", "post_head", "rollout")
 
 
 def options() -> argparse.Namespace:
@@ -29,10 +31,11 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipes", nargs="+", default=list(DESIGNS))
-    parser.add_argument("--out", type=Path, default=Path("runs/table"), help="where `make table` trained")
+    parser.add_argument("--recipes", nargs="+", default=list(DESIGNS), help="the first sets the time")
+    parser.add_argument("--out", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--demonstrations", type=int, default=100, help="per task")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1500, help="of the first recipe")
+    parser.add_argument("--jobs", type=int, default=2, help="designs that train at the same time")
     parser.add_argument("--variants", type=int, default=40, help="per dimension, and clean")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--publish", type=Path, default=Path("docs/results/robustness.json"))
@@ -51,13 +54,14 @@ def cell(shift: Shift) -> dict[str, object]:
     }
 
 
-def row(report: Report) -> dict[str, object]:
+def row(report: Report, cost: Cost) -> dict[str, object]:
     """What the table says of one design."""
     assert report.shifts is not None
     latency, clean = report.latency_ms, report.overall
     return {
         "formula": report.design["formula"],
         "commit": report.versions.get("commit", "unknown"),
+        "training": dataclasses.asdict(cost),
         "clean": {
             "successes": clean.successes,
             "n": clean.n,
@@ -89,9 +93,11 @@ def main() -> None:
         TrainConfig(dataset=data, out=out / name, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
         for name in chosen.recipes
     ]
+    costs = equal_time(trainings, chosen.recipes[0], out / "equal_time.json")
+    trainings = [dataclasses.replace(t, steps=costs[t.design.name].steps) for t in trainings]
     missing = [training for training in trainings if not is_trained(training)]
-    for start in range(0, len(missing), 2):
-        train_side_by_side(missing[start : start + 2])
+    for start in range(0, len(missing), chosen.jobs):
+        train_side_by_side(missing[start : start + chosen.jobs])
     rows: dict[str, object] = {}
     for training, name in zip(trainings, chosen.recipes, strict=True):
         evaluation = EvaluationConfig(
@@ -100,13 +106,13 @@ def main() -> None:
         where = out / name / "shifts"
         where.mkdir(parents=True, exist_ok=True)
         report = evaluate_apart(EvaluateConfig(str(training.out / "model"), where, evaluation, dataset=data))
-        rows[name] = row(report)
+        rows[name] = row(report, costs[training.design.name])
         Console().print(report.headline())
         record = {
             "command": "make robustness",
             "setting": (
-                f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps of {trainings[0].batch_size} "
-                f"windows, seed {chosen.seed}; {chosen.variants} variants per dimension, strengths 1 to 5, the clean "
+                f"{chosen.demonstrations} demonstrations per task, as many steps of "
+                f"{trainings[0].batch_size} windows as fit into the time of {chosen.steps} of {chosen.recipes[0]}, seed {chosen.seed}; {chosen.variants} variants per dimension, strengths 1 to 5, the clean "
                 f"arm on the same tasks and seeds; canonical instructions"
             ),
             "machine": f"{os.cpu_count()} cores of {report.device.get('cpu', 'unknown')}, one torch thread per process",
