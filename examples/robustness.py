@@ -111,9 +111,10 @@ def main() -> None:
         record = {
             "command": "make robustness",
             "setting": (
-                f"{chosen.demonstrations} demonstrations per task, as many steps of "
-                f"{trainings[0].batch_size} windows as fit into the time of {chosen.steps} of {chosen.recipes[0]}, seed {chosen.seed}; {chosen.variants} variants per dimension, strengths 1 to 5, the clean "
-                f"arm on the same tasks and seeds; canonical instructions"
+                f"{chosen.demonstrations} demonstrations per task, as many steps of {trainings[0].batch_size} windows "
+                f"as fit into the time of {chosen.steps} of {chosen.recipes[0]}, seed {chosen.seed}; "
+                f"{chosen.variants} variants per dimension, strengths 1 to 5, the clean arm on the same tasks and "
+                f"seeds; canonical instructions"
             ),
             "machine": f"{os.cpu_count()} cores of {report.device.get('cpu', 'unknown')}, one torch thread per process",
             "designs": rows,
