@@ -24,7 +24,6 @@ from wamkit.errors import ConfigError, did_you_mean
 from wamkit.evaluation.budgets import Grid
 from wamkit.evaluation.compare import Comparison, label_reports
 from wamkit.evaluation.compare import compare as compare_reports
-from wamkit.evaluation.films import links
 from wamkit.evaluation.journal import discard_journal
 from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.report import Report
@@ -67,7 +66,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint closed loop; writes ``report.json``, ``report.html`` and more into ``config.out``."""
-    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
 
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
@@ -82,8 +81,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
         progress=progress,
     )
     result = write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
-    page = config.out / "report.html"
-    write_html(result, page, [links(result, config.out, page)])
+    write_page([(result, config.out)], config.out / "report.html")
     discard_journal(journal)
     return result
 
@@ -128,12 +126,11 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
 
 
 def report(runs: Sequence[Path], out: Path) -> Path:
-    """Write one page that shows one or several finished evaluations side by side."""
-    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+    """Write one page that shows one or several finished evaluations side by side, with what lies beside them."""
+    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
 
     files = [report_file(run) for run in runs]
-    reports = [Report.load(file) for file in files]
-    write_html(reports, out, [links(r, file.parent, out) for r, file in zip(reports, files, strict=True)])
+    write_page([(Report.load(file), file.parent) for file in files], out)
     return out
 
 

@@ -142,7 +142,7 @@ def predict(args: list[str]) -> None:
     """How well a checkpoint predicts. wamkit predict --checkpoint DIR --dataset DIR --out DIR [...]."""
     config = parse(api.PredictConfig, args)
     show_prediction(api.predict(config))
-    CONSOLE.print(f"prediction -> {config.out / 'prediction.json'}")
+    CONSOLE.print(f"prediction -> {config.folder() / 'prediction.json'}")
 
 
 def show_prediction(found: Prediction) -> None:
