@@ -31,6 +31,7 @@ from wamkit.evaluation.results import check_outputs, write_results
 from wamkit.evaluation.rollout import rollout
 from wamkit.evaluation.sweep import Sweep
 from wamkit.evaluation.sweep import sweep as run_sweep
+from wamkit.imagining import ImagineConfig, imagine
 from wamkit.predicting import PredictConfig, correlate_runs, predict
 from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
@@ -92,7 +93,8 @@ class SweepConfig:
 
     Attributes:
         checkpoint: as of :class:`EvaluateConfig`.
-        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points are kept.
+        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points and
+            episodes are kept.
         grid: the budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
         evaluation: what is run at every point. Its controller is the checkpoint's unless given.
         dataset: training data, so that its fingerprint stands in the reports.
@@ -218,6 +220,7 @@ __all__ = [
     "CollectConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "ImagineConfig",
     "PredictConfig",
     "SweepConfig",
     "TrainConfig",
@@ -226,6 +229,7 @@ __all__ = [
     "correlate_runs",
     "evaluate",
     "from_pretrained",
+    "imagine",
     "inspect",
     "list_parts",
     "load_design",

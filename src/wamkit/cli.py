@@ -61,7 +61,13 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS]."""
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS].
+
+    ``wamkit evaluate --sweep ...`` is ``wamkit sweep ...``, options included.
+    """
+    if "--sweep" in args:
+        args.remove("--sweep")
+        return sweep(args)
     set_switch(args, "rerun")
     shard, ray, shards = (take_option(args, name) for name in ("shard", "ray", "shards"))
     config = parse(api.EvaluateConfig, args if shard is None else [*args, "--evaluation.shard", shard])
@@ -179,6 +185,15 @@ def correlate(args: list[str]) -> None:
         CONSOLE.print(Text(found.headline()))
 
 
+def imagine(args: list[str]) -> None:
+    """Score policies in a world model's imagination. wamkit imagine --world DIR --policies '{a: DIR}' [...]."""
+    config = parse(api.ImagineConfig, args)
+    found = api.imagine(config)
+    for judgement in found.judgements:
+        CONSOLE.print(Text(f"actions of {judgement.actor}: {judgement.proxy.headline()}"))
+    CONSOLE.print(f"scores -> {config.out / 'imagined.json'}")
+
+
 def list_parts(args: list[str]) -> None:
     """All parts and recipes, or one kind. wamkit list [estimator]."""
     table = Table("kind", "name", "what it is", "where")
@@ -234,6 +249,7 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "compare": compare,
     "predict": predict,
     "correlate": correlate,
+    "imagine": imagine,
     "list": list_parts,
     "inspect": inspect,
 }
