@@ -24,10 +24,11 @@ from wamkit.description import describe, survey_tuple
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
 from wamkit.perception import check_given, perceived
-from wamkit.protocols import DataSpec, Estimator, Substrate, Windows
+from wamkit.protocols import DataSpec, Encoder, Estimator, Substrate, Windows
 from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
+from wamkit.targets import read_targets
 from wamkit.timing import Stages
 from wamkit.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
 
@@ -145,11 +146,18 @@ class Design(nn.Module):
         )
 
     def fit(self, windows: Windows, seed: int) -> None:
-        """Fit codecs, teachers and tokenizers on the dataset, before training. They are frozen afterwards."""
+        """Fit encoders, tokenizers, codecs and teachers on the dataset, before training. They are frozen afterwards.
+
+        Encoders come first, and substrates meet them again: one that follows an encoder follows the fitted one.
+        """
+        encoders = {name: part for name, part in self.encoders.items() if isinstance(part, Encoder)}
+        for name in sorted(encoders):
+            encoders[name].fit(windows, seed)
         self.action.fit(windows, seed)
         for name in sorted(self.substrates):
             substrate = self.substrates[name]
             assert isinstance(substrate, Substrate)
+            substrate.bind(encoders, self.data)
             substrate.fit(windows, seed)
 
     def after_step(self) -> None:
@@ -159,29 +167,9 @@ class Design(nn.Module):
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         """What every observed stream should be: stream name -> :class:`Target`."""
-        found = {}
-        for name, spec in self.streams.items():
-            if spec.role == "action":
-                values = self.action.encode(batch.action[:, batch.past :])
-                pad = batch.action_pad[:, batch.past :].unflatten(1, (spec.steps, -1)).any(dim=2)
-                found[name] = Target(values, pad)
-            elif spec.role in ("future", "goal"):
-                source = self._source(batch, name)
-                now = batch.observation.steps([-1])
-                found[name] = Target(self._substrate(name).encode(source, now), source.pad)
-        return found
-
-    def _source(self, batch: Batch, name: str) -> Observation:
-        """The observations that a future or goal stream is read from."""
-        if name in self.config.goals:
-            assert batch.goal is not None
-            return batch.goal
-        future = self.config.futures[name]
-        if future.milestones:
-            assert batch.milestones is not None
-            return batch.milestones.steps(slice(future.milestones))
-        assert batch.future is not None
-        return batch.future.steps([self.training_window.future.index(o) for o in future.offsets])
+        substrates = {name: self._substrate(name) for name in (*self.config.futures, *self.config.goals)}
+        window = self.training_window
+        return read_targets(batch, self.config, self.streams, substrates, self.action, window)
 
     def loss(self, batch: Batch) -> Losses:
         """Losses of all factors on one batch."""

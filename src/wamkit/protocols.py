@@ -82,6 +82,9 @@ class Encoder(nn.Module, ABC):
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """Return tokens (B, N, D) and their padding (B, N) bool, True where a token must not be read."""
 
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Train once, before the design is trained, what stays frozen in it. Saved with the design."""
+
 
 class Substrate(nn.Module, ABC):
     """Future observation <-> the values of a future stream s.
