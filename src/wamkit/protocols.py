@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from wamkit.cache import Cache
 from wamkit.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.scales import Scale
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, Reading, RowNoise, StreamSpec, Target
 from wamkit.types import Batch, Budget, Observation, WindowSpec
@@ -111,6 +112,10 @@ class Substrate(nn.Module, ABC):
     @abstractmethod
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """Shape of a stream of this substrate over ``steps`` time steps."""
+
+    def grids(self) -> Scale:
+        """How the tokens of a step lie: rows and columns of every picture, side by side; one row if nobody says."""
+        return ((1, self.spec("future", "future", 1).tokens),)
 
     @abstractmethod
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
