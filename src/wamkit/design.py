@@ -25,7 +25,7 @@ from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.graph import Factor
 from wamkit.perception import check_given, perceived
 from wamkit.protocols import DataSpec, Encoder, Estimator, Substrate, Windows
-from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide
+from wamkit.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
 from wamkit.targets import read_targets
@@ -201,7 +201,11 @@ class Design(nn.Module):
 
     def initial_state(self, batch_size: int) -> dict[str, Any]:
         """Everything that is carried between calls, at the start of an episode: a pytree with leading B."""
-        return {name: self._estimator(name).initial_carry(batch_size) for name in self.estimators}
+        state = {name: self._estimator(name).initial_carry(batch_size) for name in self.estimators}
+        if self.planner is not None:
+            spec = self.streams[ACTION]
+            state[PLANNER] = self.planner.initial_carry(spec, batch_size, self._device())
+        return state
 
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
@@ -280,7 +284,7 @@ class Design(nn.Module):
         )
         session.run(needed)
         values = {name: session.values[name] for name in session.values if name not in (given or {})}
-        return Sampled(values, session.nfe, session.cost, stages.milliseconds)
+        return Sampled(values, session.nfe, session.cost, stages.milliseconds, session.planned)
 
     @torch.inference_mode()
     def forecast(
@@ -322,7 +326,7 @@ class Design(nn.Module):
             nfe=sampled.nfe,
             stage_ms={**stages.milliseconds, **sampled.stage_ms},
         )
-        return forecast, state
+        return forecast, {**state, **sampled.planned}
 
     @torch.inference_mode()
     def generate(
@@ -356,7 +360,7 @@ class Design(nn.Module):
         return self._absorb(state, past, context)
 
     def _absorb(self, state: Any, past: Past, context: Mapping[str, Cache]) -> Any:
-        carried = {}
+        carried = dict(state)
         for name, estimator in self._all_estimators().items():
             trunk = self.graph.estimators[name].trunk
             cache = context[trunk] if trunk is not None else NO_CONTEXT

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import draccus
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
@@ -292,6 +293,10 @@ class Planner(ABC):
     def check(self, action: StreamSpec) -> None:  # noqa: B027 (a planner may search anything)
         """Raise :class:`ConfigError` when actions of this representation cannot be searched."""
 
+    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Any:
+        """What is carried at the start of an episode: a pytree of tensors with leading dimension ``rows``."""
+        return ()
+
     @abstractmethod
     def plan(
         self,
@@ -300,6 +305,7 @@ class Planner(ABC):
         goal: Tensor,
         budget: Budget,
         noise: RowNoise,
+        carry: Any = (),
     ) -> PlanResult:
         """Find a cheap action.
 
@@ -309,6 +315,7 @@ class Planner(ABC):
             goal: (B, 1, M, D') values of the goal stream.
             budget: ``candidates`` and ``iterations`` override the configuration.
             noise: per-row noise.
+            carry: from :meth:`initial_carry`, or what the last call of the episode returned.
         """
 
 
