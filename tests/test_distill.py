@@ -19,6 +19,7 @@ from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
+from wamkit.protocols import SubstrateConfig, TrunkConfig
 from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.substrates import TeacherFeatureConfig
 from wamkit.training import DistillConfig, OptimConfig, TrainConfig, from_pretrained, train
@@ -101,9 +102,11 @@ def test_a_student_goes_where_its_teacher_goes_from_the_same_noise(pair: tuple[D
 
 def tiny(steps: int = 4) -> DesignConfig:
     config = recipe("joint")
-    trunks = {n: TransformerConfig(width=32, depth=1, heads=2) for n in config.trunks}
-    world = replace(config.estimators["world"], steps=steps)
-    features = {"video": TeacherFeatureConfig(features=8, grid=2, steps=20, batch_size=16)}
+    trunks: dict[str, TrunkConfig] = {n: TransformerConfig(width=32, depth=1, heads=2) for n in config.trunks}
+    world = replace(config.estimators["world"], steps=steps)  # type: ignore[call-arg]
+    features: dict[str, SubstrateConfig] = {
+        "video": TeacherFeatureConfig(features=8, grid=2, steps=20, batch_size=16)
+    }
     return replace(config, width=32, trunks=trunks, estimators={"world": world}, substrates=features)
 
 

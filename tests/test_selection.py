@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from support import data_spec, write_dataset
 from wamkit.compose import DesignConfig, FutureConfig
@@ -17,6 +18,7 @@ from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.graph import Factor
+from wamkit.protocols import SubstrateConfig
 from wamkit.substrates import EmaFeatureConfig, PatchPCAConfig, PixelLatentConfig
 from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
 from wamkit.training.selection import Selection, select
@@ -187,6 +189,7 @@ def test_a_smaller_checkpoint_loads_with_the_declared_parts_fresh(root: Path) ->
 
 
 def test_a_fresh_codec_is_fitted(root: Path) -> None:
+    """And nothing else is: the moving average of another design starts from the encoder that was loaded."""
     foresees = replace(
         tiny(),
         substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=4))},
@@ -199,6 +202,15 @@ def test_a_fresh_codec_is_fitted(root: Path) -> None:
     design = from_pretrained(train(start, progress=False))
     unfitted = Design(foresees, design.data)
     assert {name for name in changed(unfitted, design) if name.startswith("substrates.video.")}
+    follows: dict[str, SubstrateConfig] = {"ema": EmaFeatureConfig(decay=1.0)}
+    start = replace(
+        start, design=replace(foresees, substrates=follows, futures={"future": FutureConfig("ema", (4,))})
+    )
+    start = replace(start, out=root / "fresh_ema", fresh=("substrates.ema", "estimators.world"))
+    state = from_pretrained(train(start, progress=False)).state_dict()
+    for name, value in load_file(root / "first/model/model.safetensors").items():
+        if name.startswith("encoders.images."):
+            assert torch.equal(state[name.replace("encoders.images.", "substrates.ema.target.")], value)
 
 
 @pytest.mark.parametrize(

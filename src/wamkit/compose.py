@@ -10,7 +10,8 @@ from torch import nn
 import wamkit.encoders
 import wamkit.estimators
 import wamkit.planners
-import wamkit.substrates  # noqa: F401 (the four rooms register the parts that a config names)
+import wamkit.substrates
+import wamkit.teacher_context  # noqa: F401 (they register the parts that a config names)
 from wamkit.actions import ChunkConfig
 from wamkit.controllers import Chunked, Controller
 from wamkit.errors import ConfigError, did_you_mean

@@ -9,7 +9,7 @@ for training (losses) and for acting (samples), and never asks which part it hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -22,9 +22,10 @@ from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, extras_of, 
 from wamkit.controllers import Controller
 from wamkit.description import describe, survey_tuple
 from wamkit.errors import BudgetError, SpecError, did_you_mean
+from wamkit.fitting import fit_parts
 from wamkit.graph import Factor
 from wamkit.perception import check_given, perceived
-from wamkit.protocols import DataSpec, Encoder, Estimator, Substrate, Windows
+from wamkit.protocols import DataSpec, Estimator, Substrate, Windows
 from wamkit.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
@@ -145,20 +146,12 @@ class Design(nn.Module):
             action_pad=action_pad.unflatten(1, (k, stride)).any(dim=2),
         )
 
-    def fit(self, windows: Windows, seed: int) -> None:
+    def fit(self, windows: Windows, seed: int, parts: Container[str] | None = None) -> None:
         """Fit encoders, tokenizers, codecs and teachers on the dataset, before training. They are frozen afterwards.
 
-        Encoders come first, and substrates meet them again: one that follows an encoder follows the fitted one.
+        ``parts`` are those that are fitted, such as ``encoders.images`` or ``action``; None for all.
         """
-        encoders = {name: part for name, part in self.encoders.items() if isinstance(part, Encoder)}
-        for name in sorted(encoders):
-            encoders[name].fit(windows, seed)
-        self.action.fit(windows, seed)
-        for name in sorted(self.substrates):
-            substrate = self.substrates[name]
-            assert isinstance(substrate, Substrate)
-            substrate.bind(encoders, self.data)
-            substrate.fit(windows, seed)
+        fit_parts(self.encoders, self.action, self.substrates, self.data, windows, seed, parts)
 
     def after_step(self) -> None:
         """To be called after every step of the optimiser: moving averages follow their encoders."""

@@ -198,12 +198,15 @@ def prepare(design: Design, config: TrainConfig, dataset: Dataset) -> None:
         raise ConfigError(
             f"fresh: {list(config.fresh)}, but nothing comes from a checkpoint; name one in `pretrained`"
         )
-    fitted = ("substrates.", "action.")  # only these have anything to fit
-    missing = select(design.state_dict(), config.fresh, "fresh")
-    if config.pretrained is None or any(name.startswith(fitted) for name in missing):
+    if config.pretrained is None:
         design.fit(dataset, config.seed)
-    if config.pretrained is not None:
-        initialise(design, config.pretrained, config.fresh)
+        return
+    initialise(design, config.pretrained, config.fresh)
+    if config.fresh:
+        names = select(design.state_dict(), config.fresh, "fresh")
+        parts = {"action" if name.startswith("action.") else ".".join(name.split(".")[:2]) for name in names}
+        design.fit(dataset, config.seed, parts)
+        initialise(design, config.pretrained, config.fresh)  # a part that is fresh in part was fitted whole
 
 
 def start_distillation(config: DistillConfig, pretrained: str | None, design: Design) -> Distillation:
