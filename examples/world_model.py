@@ -62,6 +62,8 @@ DESIGNS = (
 )
 OTHERS = ("direct", "post_head", "masked", "pixels")  # policies of other designs that keep no past
 TEACHERS = (100, 200, 300, 600)  # steps of the direct ladder whose rollouts the world model learns from
+EVERY = 50  # steps between the checkpoints that a ladder is taken from
+RUNGS = (50, 100, 150, 200, 300, 400, 600)
 MEASURES = ("psnr", "ssim")
 
 
@@ -74,9 +76,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/world_model"), help="everything else")
     parser.add_argument("--demonstrations", type=int, default=100, help="per task")
     parser.add_argument("--steps", type=int, default=1500, help="of the designs of `make table`")
-    parser.add_argument("--ladder", type=int, default=600, help="training steps, a checkpoint every 50")
-    parser.add_argument("--world-steps", type=int, default=1500)
+    parser.add_argument("--world-steps", type=int, default=900)
     parser.add_argument("--episodes", type=int, default=20, help="per task, evaluated and held out")
+    parser.add_argument("--starts", type=int, default=10, help="per task, of imagined rollouts")
     parser.add_argument("--imagined", type=int, nargs="+", default=[3, 6, 12], help="imagined steps")
     parser.add_argument("--workers", type=int, default=2, help="simulator processes")
     parser.add_argument("--seed", type=int, default=0)
@@ -114,20 +116,24 @@ def train_missing(trainings: Sequence[TrainConfig]) -> None:
         train_side_by_side(missing[start : start + 2])
 
 
-def ladder(work: Path, name: str, last: int) -> dict[str, Path]:
+def ladder(work: Path, name: str) -> dict[str, Path]:
     """Name -> early checkpoint of a design."""
-    steps = [step for step in range(50, last + 1, 50) if step <= 300 or step % 100 == 0]
-    return {f"{name} {step}": work / name / "checkpoints" / f"step-{step:08d}" for step in steps}
+    return {f"{name} {step}": work / name / "checkpoints" / f"step-{step:08d}" for step in RUNGS}
 
 
-def evaluated(name: str, checkpoint: Path, folder: Path, data: Path, chosen: argparse.Namespace) -> Report:
-    """The report in ``folder``, made where it is missing."""
+def evaluated(name: str, places: Places, chosen: argparse.Namespace) -> Report:
+    """The report of a policy, made where it is missing."""
+    folder = places.report(name)
     if not (folder / "report.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         evaluation = EvaluationConfig(
             tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16, workers=chosen.workers
         )
-        evaluate_apart(EvaluateConfig(str(checkpoint), folder, evaluation, dataset=data, films_of_failures=0))
+        evaluate_apart(
+            EvaluateConfig(
+                str(places.model(name)), folder, evaluation, dataset=places.data, films_of_failures=0
+            )
+        )
     report = Report.load(folder / "report.json")
     Console().print(f"{name}: {report.headline()}")
     return report
@@ -210,24 +216,53 @@ def as_episode(found: Recording) -> Episode:
     )
 
 
-def main() -> None:
-    """Train what is missing, measure, imagine, correlate, publish."""
-    chosen = options()
-    out, work, clock = chosen.out, chosen.work, Clock()
-    data = demonstrations(out, chosen.demonstrations, chosen.seed, clock)
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where everything lies.
+
+    Attributes:
+        data: demonstrations of `make table`.
+        held: demonstrations that no training saw.
+        rungs: name -> early checkpoint of the joint design.
+        table: name -> run of `make table`.
+        work: folder of everything else.
+    """
+
+    data: Path
+    held: Path
+    rungs: dict[str, Path]
+    table: dict[str, Path]
+    work: Path
+
+    def model(self, name: str) -> Path:
+        """The checkpoint of a policy."""
+        return self.rungs[name] if name in self.rungs else self.table[name] / "model"
+
+    def report(self, name: str) -> Path:
+        """The folder of its evaluation."""
+        return self.beside("evaluated", name) if name in self.rungs else self.table[name]
+
+    def beside(self, kind: str, name: str) -> Path:
+        """A folder for what is found of a policy."""
+        return self.work / kind / name.replace(" ", "-")
+
+
+def prepare(chosen: argparse.Namespace) -> Places:
+    """Demonstrations and trained policies, made where they are missing."""
+    out, work = chosen.out, chosen.work
+    data = demonstrations(out, chosen.demonstrations, chosen.seed, Clock())
     table = {name: out / name for name in dict.fromkeys((*DESIGNS, *OTHERS))}
-    train_missing(
-        [
-            TrainConfig(data, path, recipe(name), steps=chosen.steps, seed=chosen.seed)
-            for name, path in table.items()
-        ]
-        + [
-            TrainConfig(
-                data, work / name, recipe(name), steps=chosen.ladder, seed=chosen.seed, checkpoint_every=50
-            )
-            for name in ("joint", "direct")
-        ]
-    )
+    trainings = [
+        TrainConfig(data, path, recipe(name), steps=chosen.steps, seed=chosen.seed)
+        for name, path in table.items()
+    ]
+    trainings += [
+        TrainConfig(
+            data, work / name, recipe(name), steps=RUNGS[-1], seed=chosen.seed, checkpoint_every=EVERY
+        )
+        for name in ("joint", "direct")
+    ]
+    train_missing(trainings)
     held = work / "heldout"
     if not held.exists():
         collect(
@@ -235,43 +270,53 @@ def main() -> None:
                 held, TASKS, chosen.episodes, seed=chosen.seed + 1, tail_ticks=6, workers=chosen.workers
             )
         )
-    rungs = ladder(work, "joint", chosen.ladder)
-    reports = {
-        name: evaluated(name, path, work / "evaluated" / name.replace(" ", "-"), data, chosen)
-        for name, path in rungs.items()
+    return Places(data, held, ladder(work, "joint"), table, work)
+
+
+def imagined(places: Places, chosen: argparse.Namespace) -> tuple[Imagined, TrainConfig]:
+    """The world model, trained where it is missing, and what it imagines of the policies."""
+    teachers = {
+        name: path for name, path in ladder(places.work, "direct").items() if int(name.split()[1]) in TEACHERS
     }
-    reports |= {name: evaluated(name, path / "model", path, data, chosen) for name, path in table.items()}
-    places = rungs | {name: path / "model" for name, path in table.items()}
-    records = {
-        name: record_of(
-            name, reports[name], predicted(places[name], held, work / "predicted" / name.replace(" ", "-"))
-        )
-        for name in (*rungs, *DESIGNS)
-    }
-    seen = rollouts(
-        {n: p for n, p in ladder(work, "direct", chosen.ladder).items() if int(n.split()[1]) in TEACHERS},
-        work / "rollouts",
-        chosen,
+    seen = rollouts(teachers, places.work / "rollouts", chosen)
+    world = TrainConfig(
+        seen, places.work / "world", world_design(), steps=chosen.world_steps, seed=chosen.seed
     )
-    world = TrainConfig(seen, work / "world", world_design(), steps=chosen.world_steps, seed=chosen.seed)
     train_missing([world])
-    names = [*rungs, *(name for name in table if name in ("joint", *OTHERS))]
+    names = [*places.rungs, "joint", *OTHERS]
     found = imagine(
         ImagineConfig(
             world=str(world.out / "model"),
-            policies={name: str(places[name]) for name in names},
-            reports={name: reports_folder(name, rungs, work, table) for name in names},
-            starts=held,
-            demonstrations=data,
+            policies={name: str(places.model(name)) for name in names},
+            reports={name: places.report(name) for name in names},
+            starts=places.held,
+            demonstrations=places.data,
             failures=seen,
-            out=work,
+            out=places.work,
             tasks=TASKS,
-            per_task=chosen.episodes,
+            per_task=chosen.starts,
             steps=tuple(chosen.imagined),
             seed=chosen.seed,
         )
     )
-    publish(chosen, reports, records, rungs, found, world)
+    return found, world
+
+
+def main() -> None:
+    """Train what is missing, measure, imagine, correlate, publish."""
+    chosen = options()
+    places = prepare(chosen)
+    reports = {name: evaluated(name, places, chosen) for name in (*places.rungs, *places.table)}
+    records = {
+        name: record_of(
+            name,
+            reports[name],
+            predicted(places.model(name), places.held, places.beside("predicted", name)),
+        )
+        for name in (*places.rungs, *DESIGNS)
+    }
+    found, world = imagined(places, chosen)
+    publish(chosen, reports, records, list(places.rungs), found, world)
 
 
 def coefficients(found: Imagined) -> list[dict[str, object]]:
@@ -310,7 +355,7 @@ def publish(
     chosen: argparse.Namespace,
     reports: Mapping[str, Report],
     records: Mapping[str, CheckpointRecord],
-    rungs: Mapping[str, Path],
+    rungs: Sequence[str],
     found: Imagined,
     world: TrainConfig,
 ) -> None:
@@ -321,7 +366,7 @@ def publish(
         "commits": sorted({report.versions.get("commit", "unknown") for report in reports.values()}),
         "setting": (
             f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps of {world.batch_size} windows "
-            f"(`joint N`: step N of a run of {chosen.ladder}), seed {chosen.seed}; {chosen.episodes} episodes per task "
+            f"(`joint N`: step N of a run of {RUNGS[-1]}), seed {chosen.seed}; {chosen.episodes} episodes per task "
             f"in the simulator; predictions on {chosen.episodes} demonstrations per task that no training saw"
         ),
         "world_setting": (
@@ -346,11 +391,6 @@ def publish(
     }
     chosen.publish.parent.mkdir(parents=True, exist_ok=True)
     chosen.publish.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def reports_folder(name: str, rungs: Mapping[str, Path], work: Path, table: Mapping[str, Path]) -> Path:
-    """Where the report of a policy lies."""
-    return work / "evaluated" / name.replace(" ", "-") if name in rungs else table[name]
 
 
 if __name__ == "__main__":
