@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from wamkit.errors import DataError
 
-CHANNELS = 24
+CHANNELS = 16
 FINEST = 4  # pixels of the shrunken picture per point and side, at most
-BATCH = 32
+BATCH = 16
 RATE = 4e-3
 NEAR_M = 0.02
 SCALE_FREE = 0.5  # share of the error that a common factor of all depths is forgiven
