@@ -105,11 +105,15 @@ def render(
     )
 
 
-def page(name: str, **parts: str) -> str:
-    """The template ``name`` of this room, filled with ``parts`` and the common style."""
+def page(name: str, title: str, **parts: str) -> str:
+    """A page whose body is the template ``name`` of this room, filled with ``parts``; head and style are common."""
     room = resources.files("wamkit.evaluation")
-    template = Template(room.joinpath(name).read_text("utf-8"))
-    return template.substitute(parts, style=room.joinpath("page.css").read_text("utf-8"))
+
+    def text(file: str) -> str:
+        return room.joinpath(file).read_text("utf-8")
+
+    body = Template(text(name)).substitute(parts)
+    return Template(text("page.html")).substitute(title=title, style=text("page.css"), body=body)
 
 
 def _headline(report: Report) -> str:
