@@ -74,7 +74,7 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         extras: names of the extras of an observation that it reads, in training and when acting.
-        goal: whether it reads the goal observation (the last one of the episode, or what the caller asks for).
+        goal: whether it reads the goal observation (what the design aims at, or what the caller asks for).
     """
 
     extras: tuple[str, ...] = ()
