@@ -357,6 +357,13 @@ def test_a_teacher_that_looks_further_back_than_its_student_is_refused(tmp_path:
         student(tmp_path / "teacher")
 
 
+def test_a_teacher_with_another_goal_is_refused(tmp_path: Path) -> None:
+    goal: dict[str, EncoderConfig] = {"aim": decode(EncoderConfig, {"type": "goal_image"}, "here")}
+    saved(replace(policy(goal), aim="next"), tmp_path / "teacher")
+    with pytest.raises(ConfigError, match="the teacher's goal is the 'next', the student's the 'end'"):
+        student(tmp_path / "teacher")
+
+
 def test_a_teacher_has_to_be_named() -> None:
     with pytest.raises(ConfigError, match="name a `checkpoint`"):
         Design(policy({"teacher": TeacherContextConfig()}), data_spec())

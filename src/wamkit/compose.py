@@ -130,7 +130,7 @@ class Parts:
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` where two of them do not fit."""
     check_names(config)
-    window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
     encoders: dict[str, Encoder] = {}
     if any(substrate.moving for substrate in substrates.values()):
@@ -201,7 +201,7 @@ def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
 
 def required_extras(config: DesignConfig, data: DataSpec) -> tuple[str, ...]:
     """Extras that a dataset has to deliver to train this design."""
-    window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     encoders = build_encoders(config, data, window).values()
     return extras_of([*encoders, *(c.build(data) for c in config.substrates.values())])
 

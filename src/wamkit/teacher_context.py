@@ -125,6 +125,11 @@ def check_sight(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
                 f"{PART}: the teacher reads the extra {name!r} of shape {tuple(teacher.data.extras[name])}, the "
                 f"student's data have {tuple(data.extras[name])}. Use data with the same sensor, or another teacher."
             )
+    if teacher.reads_goal and teacher.config.aim != window.aim:
+        raise ConfigError(
+            f"{PART}: the teacher's goal is the {teacher.config.aim!r}, the student's the {window.aim!r}. Give the "
+            f"student the same `aim`."
+        )
     unseen = sorted(set(teacher.config.observation) - set(window.observation))
     if unseen:
         raise ConfigError(
