@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo table robustness test check bench setup clean
+.PHONY: demo table robustness world_model test check bench setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,10 @@ table: $(VENV)/.ready
 
 robustness: $(VENV)/.ready
 	$(BIN)/python examples/robustness.py
+	$(BIN)/python docs/generate.py
+
+world_model: $(VENV)/.ready
+	$(BIN)/python examples/world_model.py
 	$(BIN)/python docs/generate.py
 
 test: $(VENV)/.ready

@@ -24,7 +24,7 @@ HEADINGS = {
     "places": "Substrates: the joint denoiser with its future in another place",
     "families": "Families of estimators, trunks and action representations",
 }
-PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md", "docs/robustness.md")
+PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md", "docs/robustness.md", "docs/world_model.md")
 
 
 def designs() -> str:
@@ -184,6 +184,113 @@ def shifted(score: dict[str, Any]) -> str:
     return f"{rate(score)}; {change}"
 
 
+def world_record() -> dict[str, Any] | None:
+    """What ``make world_model`` wrote, if it did."""
+    file = RESULTS / "world_model.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+NO_WORLD = "No record yet: run `make world_model`."
+
+
+def foresight() -> str:
+    """Prediction beside control: every checkpoint, then the correlations over them."""
+    run = world_record()
+    if run is None:
+        return NO_WORLD
+    parts = []
+    titles = {"ladder": "One design, more and more training", "designs": "Several designs, trained alike"}
+    for name, block in run["prediction"].items():
+        measures = list(dict.fromkeys(m for c in block["checkpoints"].values() for m in c["measures"]))
+        shown = [m for m in measures if "drift" not in m]
+        rows = [f"| checkpoint | success | {' | '.join(shown)} |", "|---|---|" + "---|" * len(shown)]
+        for checkpoint, found in block["checkpoints"].items():
+            cells = [f"{found['measures'][m]:.3g}" if m in found["measures"] else "none" for m in shown]
+            rows.append("| " + " | ".join([checkpoint, counted(found), *cells]) + " |")
+        parts += [f"**{titles[name]}**", "", *rows, "", *agreement(block["correlations"], "measure"), ""]
+    parts.append(
+        f"`{run['command']}` at commit `{'`, `'.join(run['commits'])}`: {run['setting']}; {run['machine']}."
+    )
+    return "\n".join(parts)
+
+
+def counted(found: dict[str, Any]) -> str:
+    """Successes of n, errors named."""
+    return f"{found['successes']} of {found['n']}" + (
+        f", {found['errors']} errors" if found["errors"] else ""
+    )
+
+
+def agreement(correlations: list[dict[str, Any]], title: str) -> list[str]:
+    """Rows of coefficients with intervals and n."""
+    kinds = ("pearson", "spearman", "kendall")
+    rows = [
+        f"| {title} | n | " + " | ".join(kind.capitalize() for kind in kinds) + " |",
+        "|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {found['measure']} | {found['n']} | "
+        + " | ".join(coefficient(found[kind]) for kind in kinds)
+        + " |"
+        for found in correlations
+    ]
+    return rows
+
+
+def coefficient(found: dict[str, Any]) -> str:
+    """A coefficient with its interval."""
+    value = "none" if found["value"] is None else f"{found['value']:.2f}"
+    return f"{value} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def imagination() -> str:
+    """Policies by imagined and by simulated success, then the correlations."""
+    run = world_record()
+    if run is None:
+        return NO_WORLD
+    dreams = run["imagination"]
+    columns = [f"{c['actor']}@{c['ticks']}" for c in dreams["correlations"]]
+    heads = [
+        f"{'own actions' if c['actor'] == 'policy' else 'actions for other starts'}, {c['ticks']} ticks"
+        for c in dreams["correlations"]
+    ]
+    rows = [f"| policy | simulated | {' | '.join(heads)} |", "|---|---|" + "---|" * len(heads)]
+    for policy, found in dreams["policies"].items():
+        cells = [f"{found[c]['mean']:.2f} [{found[c]['low']:.2f}, {found[c]['high']:.2f}]" for c in columns]
+        rows.append("| " + " | ".join([policy, counted(found), *cells]) + " |")
+    named = [{**c, "measure": head} for c, head in zip(dreams["correlations"], heads, strict=True)]
+    starts = dreams["correlations"][0]["starts"]
+    rows += ["", *agreement(named, "score with"), ""]
+    rows.append(
+        f"World `{dreams['world']['formula']}`: {run['world_setting']}. {starts} starts per policy, "
+        f"{dreams['steps_per_s']:.1f} imagined steps per second for all of them together, the policy included. "
+        f"The start pictures alone score {dreams['start']:.2f} for every policy."
+    )
+    return "\n".join(rows)
+
+
+def drift() -> str:
+    """The scorer on real pictures, and the world model under the demonstrators' own actions."""
+    run = world_record()
+    if run is None:
+        return NO_WORLD
+    dreams = run["imagination"]
+    rows = ["| task | real frames, n | mean where solved | mean before | AUC |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {task} | {p['n']} | {p['solved']:.2f} | {p['unsolved']:.2f} | {p['auc']:.3f} |"
+        for task, p in dreams["probe"].items()
+    ]
+    cameras = list(dreams["drift"][0]["psnr"])
+    heads = [f"{camera} camera: imagined / start held, dB" for camera in cameras]
+    rows += ["", f"| ticks | n | score so far | hand x, y, z off by, cm | {' | '.join(heads)} |"]
+    rows.append("|---|---|---|---|" + "---|" * len(cameras))
+    for row in dreams["drift"]:
+        hand = ", ".join(f"{100 * value:.1f}" for value in row["state"][:3])
+        cells = [f"{row['psnr'][c]:.1f} / {row['still'][c]:.1f}" for c in cameras]
+        rows.append(f"| {row['ticks']} | {row['n']} | {row['score']:.2f} | {hand} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def kinds() -> str:
     """Every kind of perturbation with what it does."""
     rows = ["| dimension | kind | what it does |", "|---|---|---|"]
@@ -200,6 +307,9 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "results": results,
     "comparison": comparison,
     "robustness": robustness,
+    "foresight": foresight,
+    "imagination": imagination,
+    "drift": drift,
     "kinds": kinds,
     "tree": tree,
 }

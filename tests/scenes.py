@@ -12,7 +12,7 @@ from support import data_spec
 from wamkit.protocols import DataSpec
 from wamkit.rotations import from_quaternion
 from wamkit.specs import CameraSpec, ObservationSpec
-from wamkit.substrates.rigid import pixel_centres, rays, to_world
+from wamkit.substrates.rigid import moved, pixel_centres, rays, to_world
 from wamkit.types import Observation
 
 SIDE = 32  # pixels
@@ -87,3 +87,22 @@ def look(
     images = (ids.float() * 80 + 40).to(torch.uint8)[:, :, None].expand(-1, -1, 3, -1, -1).contiguous()
     pad = torch.zeros(1, steps, dtype=torch.bool)
     return Observation({"scene": images}, torch.zeros(1, steps, 4), ("push it",), pad, extras)
+
+
+def shifted(frame: Observation, by: Tensor) -> Observation:
+    """Scene, camera and robot carried away together by the rigid motion ``by`` (7,)."""
+    origin = torch.tensor([0.0, 0, 0, 1, 0, 0, 0])
+    extras = dict(frame.extras)
+    for name in ("camera.scene", "gripper_pose"):
+        value = extras[name].clone()
+        place = moved(value[..., None, :3], origin.expand(1, 1, 7), by.expand(1, 1, 7))[..., 0, :]
+        value[..., :3], value[..., 3:7] = place, multiply(by[3:], value[..., 3:7])
+        extras[name] = value
+    return replace(frame, extras=extras)
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of quaternions w, x, y, z."""
+    w = a[..., :1] * b[..., :1] - (a[..., 1:] * b[..., 1:]).sum(-1, keepdim=True)
+    v = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:]
+    return torch.cat((w, v + torch.linalg.cross(a[..., 1:].expand_as(b[..., 1:]), b[..., 1:])), dim=-1)

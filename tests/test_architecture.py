@@ -29,6 +29,7 @@ CONTRACT = {
     "pretrained",
     "protocols",
     "rotations",
+    "scales",
     "specs",
     "streams",
     "transforms",

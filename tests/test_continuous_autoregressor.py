@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from wamkit.calls import Call
+from estimating import drawn, passes, sample, targets, tiny, told, train
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import ContinuousAutoregressor, ContinuousAutoregressorConfig
-from wamkit.streams import RowNoise, StreamSpec, Target
+from wamkit.streams import RowNoise, StreamSpec
 from wamkit.trunks import TransformerConfig
 from wamkit.types import Budget
 
@@ -22,21 +22,10 @@ LENGTH = ACTION.length + FUTURE.length
 def build(
     outputs: tuple[StreamSpec, ...] = (ACTION, FUTURE), segments: int = 2, **changes: float
 ) -> ContinuousAutoregressor:
-    torch.manual_seed(0)
-    trunk = TransformerConfig(width=16, depth=2, heads=2).build()
     config = ContinuousAutoregressorConfig(segments=segments, hidden=32, **changes)  # type: ignore[arg-type]
-    return config.build(outputs, (), trunk).eval()
-
-
-def call(model: ContinuousAutoregressor, rows: int, given: dict[str, Tensor] | None = None) -> Call:
-    tokens = torch.randn(rows, 3, 16, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return Call(model.trunk(tokens)[1], given or {}, (), rows)
-
-
-def random_values(rows: int) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(5)
-    return {s.name: torch.randn(rows, s.steps, s.tokens, s.features, generator=g) for s in (ACTION, FUTURE)}
+    model = tiny(config, outputs)
+    assert isinstance(model, ContinuousAutoregressor)
+    return model
 
 
 def place(j: int) -> tuple[str, int, int]:
@@ -48,12 +37,12 @@ def place(j: int) -> tuple[str, int, int]:
 @pytest.mark.parametrize("j", range(LENGTH))
 def test_changing_element_j_never_changes_outputs_up_to_it(j: int) -> None:
     model = build()
-    values = random_values(2)
+    values = drawn((ACTION, FUTURE), 2)
     changed = {name: value.clone() for name, value in values.items()}
     stream, step, token = place(j)
     changed[stream][:, step, token] += 1
     with torch.no_grad():
-        before, after = (model.hidden(v, BOTH, call(model, 2)) for v in (values, changed))
+        before, after = (model.hidden(v, BOTH, told(model.trunk, 2)) for v in (values, changed))
     same = (before == after).all(dim=-1).all(dim=0).tolist()  # bit for bit
     assert same == [i <= j for i in range(LENGTH)]
 
@@ -62,8 +51,8 @@ def test_cached_decoding_equals_the_uncached_flow() -> None:
     """Element by element from the cache, and all at once from the generated values under the same noise."""
     model = build()
     with torch.no_grad():
-        made = model.generate(BOTH, call(model, 3), Budget(), RowNoise(range(3))).values
-        hidden = model.hidden(made, BOTH, call(model, 3))
+        made = model.generate(BOTH, told(model.trunk, 3), Budget(), RowNoise(range(3))).values
+        hidden = model.hidden(made, BOTH, told(model.trunk, 3))
         noise = RowNoise(range(3))
         for j in range(LENGTH):
             stream, step, token = place(j)
@@ -74,9 +63,8 @@ def test_cached_decoding_equals_the_uncached_flow() -> None:
 
 def test_the_trunk_runs_once_per_token_and_stops_at_the_horizon() -> None:
     model = build()
-    calls = [0]
-    context = call(model, 2)
-    model.trunk.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+    context = told(model.trunk, 2)
+    calls = passes(model.trunk)
     with torch.no_grad():
         whole = model.generate(BOTH, context, Budget(), RowNoise([0, 1]))
         assert calls == [LENGTH]
@@ -88,38 +76,29 @@ def test_the_trunk_runs_once_per_token_and_stops_at_the_horizon() -> None:
 
 def test_forced_vectors_cost_nothing_and_are_read() -> None:
     model = build()
-    known = random_values(2)["action"]
+    known = drawn((ACTION, FUTURE), 2)["action"]
     with torch.no_grad():
-        free = model.generate(BOTH, call(model, 2), Budget(), RowNoise([0, 1]))
-        forced = model.generate(["future"], call(model, 2, {"action": known}), Budget(), RowNoise([0, 1]))
+        free = model.generate(BOTH, told(model.trunk, 2), Budget(), RowNoise([0, 1]))
+        forced = model.generate(
+            ["future"], told(model.trunk, 2, {"action": known}), Budget(), RowNoise([0, 1])
+        )
         own = {"action": free.values["action"]}
-        again = model.generate(["future"], call(model, 2, own), Budget(), RowNoise([0, 1]))
+        again = model.generate(["future"], told(model.trunk, 2, own), Budget(), RowNoise([0, 1]))
     assert forced.nfe == {"future": FUTURE.length}
     assert not torch.allclose(forced.values["future"], free.values["future"])
     assert again.values["future"].isfinite().all()
 
 
-def bimodal(rows: int) -> dict[str, Target]:
+def bimodal() -> dict[str, Tensor]:
     """Two tokens at +1 or -1 each by a coin of its own; the third is the product of both."""
-    signs = torch.randint(2, (rows, 2)).float() * 2 - 1
-    chain = torch.stack((signs[:, 0], signs[:, 1], signs.prod(dim=1)), dim=1)
-    return {"action": Target(chain[:, :, None, None], torch.zeros(rows, 3, dtype=torch.bool))}
+    signs = torch.randint(2, (128, 2)).float() * 2 - 1
+    return {"action": torch.cat((signs, signs.prod(dim=1, keepdim=True)), dim=1)[:, :, None, None]}
 
 
 def test_both_modes_of_every_token_are_recovered_and_later_tokens_follow_earlier_ones() -> None:
-    spec = StreamSpec("action", "action", 3, 1, 1)
-    model = build((spec,), segments=1, steps=16).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    for _ in range(500):
-        empty = Call(model.trunk.empty(128, 1), {}, (), 128)
-        loss = model.loss(["action"], empty, bimodal(128), None).terms["action"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    rows = 1000
-    with torch.no_grad():
-        empty = Call(model.trunk.empty(rows, 1), {}, (), rows)
-        made = model.eval().generate(["action"], empty, Budget(), RowNoise([0], copies=rows)).values["action"]
+    model = build((StreamSpec("action", "action", 3, 1, 1),), segments=1, steps=16)
+    train(model, model.trunk, bimodal, 500)
+    made = sample(model, model.trunk, "action", 1000)
     chain = made[:, :, 0, 0]
     assert ((chain.abs() - 1).abs() < 0.3).float().mean() > 0.9  # near a mode, not their mean
     share = (chain[:, :2] > 0).float().mean(dim=0)
@@ -131,12 +110,12 @@ def test_padded_steps_do_not_count() -> None:
     model = build()
     terms = []
     for shift in (0.0, 9.0):
-        values = random_values(2)
+        values = drawn((ACTION, FUTURE), 2)
         values["future"][:, 1] += shift  # the last piece: nothing reads it
-        known = {n: Target(v, torch.zeros(v.shape[:2], dtype=torch.bool)) for n, v in values.items()}
+        known = targets(values)
         known["future"].pad[:, 1] = True
         torch.manual_seed(3)
-        terms.append(model.loss(BOTH, call(model, 2), known, None).terms)
+        terms.append(model.loss(BOTH, told(model.trunk, 2), known, None).terms)
     assert torch.equal(terms[0]["action"], terms[1]["action"])
     assert torch.equal(terms[0]["future"], terms[1]["future"])
 

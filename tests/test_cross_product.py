@@ -88,6 +88,7 @@ ESTIMATORS: dict[str, EstimatorConfig] = {
     "unmasker": e.UnmaskerConfig(steps=2),
     "continuous_autoregressor": e.ContinuousAutoregressorConfig(steps=2, draws=1),
     "next_scale": e.NextScaleConfig(steps=2, draws=1),
+    "next_scale of ids": e.NextScaleConfig(steps=2, draws=1),
     "paced": e.PacedConfig(inner=e.DenoiserConfig(), counts=(1, 2)),
 }
 CONTROLLERS: dict[str, Controller] = {
@@ -96,6 +97,11 @@ CONTROLLERS: dict[str, Controller] = {
     if name != "interactive"
 } | {"interactive": Controller.get_choice_class("interactive")(inputs={3: "push the button"})}
 DISCRETE_ESTIMATORS = {"autoregressor", "unmasker"}
+SCALES = {
+    "autoregressor": 1,
+    "unmasker": 1,
+    "next_scale of ids": 3,
+}  # futures of token ids, and in how many scales
 DRAWN = 2  # controllers per cell
 
 
@@ -173,8 +179,8 @@ def future_spec(substrate: str, data: Dataset) -> StreamSpec:
 def cell(substrate: str, estimator: str, coupling: str, data: Dataset) -> DesignConfig:
     """A tiny cell. An estimator of token ids gets them: actions in bins, values of the substrate quantised."""
     discrete, place = estimator in DISCRETE_ESTIMATORS, SUBSTRATES[substrate]
-    if discrete and future_spec(substrate, data).vocabulary is None:
-        place = s.QuantizedConfig(place, 4)
+    if estimator in SCALES and future_spec(substrate, data).vocabulary is None:
+        place = s.QuantizedConfig(place, 4, SCALES[estimator])
     config = Cell(
         substrate=place,
         coupling=coupling,

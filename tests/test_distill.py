@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from support import data_spec, write_dataset
 from wamkit.calls import Call
@@ -18,7 +19,9 @@ from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
+from wamkit.protocols import SubstrateConfig, TrunkConfig
 from wamkit.streams import RowNoise, StreamSpec, Target
+from wamkit.substrates import TeacherFeatureConfig
 from wamkit.training import DistillConfig, OptimConfig, TrainConfig, from_pretrained, train
 from wamkit.training.distill import Distillation, few_step_loss
 from wamkit.trunks import TransformerConfig
@@ -26,6 +29,7 @@ from wamkit.types import Batch, Budget, Observation
 from wamkit.zoo import recipe
 
 ACTION = StreamSpec("action", "action", 1, 1, 2)
+FLOOR = 0.9  # of the cosine between a student's features and its teacher's
 MODES = torch.tensor([[-1.0, 0.5], [1.0, -0.5]])
 
 
@@ -98,9 +102,12 @@ def test_a_student_goes_where_its_teacher_goes_from_the_same_noise(pair: tuple[D
 
 def tiny(steps: int = 4) -> DesignConfig:
     config = recipe("joint")
-    trunks = {n: TransformerConfig(width=32, depth=1, heads=2) for n in config.trunks}
-    world = replace(config.estimators["world"], steps=steps)
-    return replace(config, width=32, trunks=trunks, estimators={"world": world})
+    trunks: dict[str, TrunkConfig] = {n: TransformerConfig(width=32, depth=1, heads=2) for n in config.trunks}
+    world = replace(config.estimators["world"], steps=steps)  # type: ignore[call-arg]
+    features: dict[str, SubstrateConfig] = {
+        "video": TeacherFeatureConfig(features=8, grid=2, steps=20, batch_size=16)
+    }
+    return replace(config, width=32, trunks=trunks, estimators={"world": world}, substrates=features)
 
 
 def settings(root: Path, out: str, **changes: object) -> TrainConfig:
@@ -124,10 +131,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def distil(root: Path, out: str, **changes: object) -> Design:
-    config = DistillConfig(
-        steps={"action": 1, "future": 1}, teacher_steps=8, train=("estimators.world.outputs",)
-    )
-    optim = OptimConfig(lr=3e-3, warmup=2, ema=0.9)
+    config = DistillConfig(steps={"action": 1, "future": 1}, teacher_steps=8)
+    optim = OptimConfig(lr=3e-3, warmup=2, ema=0.9, only=("estimators.world.outputs",))
     more = {"distill": config, "pretrained": str(root / "teacher/model"), "design": tiny(1), "optim": optim}
     return from_pretrained(train(settings(root, out, **{**more, **changes}), progress=False))
 
@@ -141,8 +146,9 @@ def test_only_declared_parameters_change(root: Path) -> None:
 
 
 def test_a_run_from_a_config_makes_few_steps_land_where_many_do(root: Path) -> None:
-    declared = DistillConfig(steps={"action": 1, "future": 1}, teacher_steps=8)
-    student = distil(root, "whole", steps=60, distill=declared)
+    """Self-distilled foresight: features of one pass where the teacher's many passes lead (S-VAM)."""
+    optim = OptimConfig(lr=3e-3, warmup=2, ema=0.9, only=("estimators", "trunks"))
+    student = distil(root, "whole", steps=60, optim=optim)
     teacher = from_pretrained(root / "teacher/model")
     data = Dataset(root / "data")
     batch: Batch = data.windows(np.arange(0, 64, 2), teacher.training_window)
@@ -155,10 +161,13 @@ def test_a_run_from_a_config_makes_few_steps_land_where_many_do(root: Path) -> N
 
     reached = future(teacher, 8)
     truncated, distilled = ((future(d, 1) - reached).square().mean().item() for d in (teacher, student))
+    cosines = [F.cosine_similarity(future(d, 1), reached, dim=-1).mean().item() for d in (teacher, student)]
     print(
-        f"\nsquared distance to the teacher's 8 steps, n=32: teacher 1 step {truncated}, student {distilled}"
+        f"\nto the teacher's 8 steps, n=32: squared distance of the teacher's 1 step {truncated}, the student's "
+        f"{distilled}; cosines {cosines}"
     )
     assert distilled < truncated
+    assert cosines[1] > max(FLOOR, cosines[0])
     forecast, _ = student.forecast(seen, student.initial_state(32), Budget(), seeds)
     assert forecast.nfe == {"action": 1, "future": 1}
 
@@ -181,11 +190,6 @@ def test_a_distillation_resumes_bit_for_bit(root: Path) -> None:
         ("joint", DistillConfig(), "`steps` names no stream"),
         ("joint", DistillConfig(steps={"video": 1}), "unknown stream 'video'"),
         ("joint", DistillConfig(steps={"action": 0}), "steps 0 of stream 'action' must be at least 1"),
-        (
-            "joint",
-            DistillConfig(steps={"action": 1}, train=("head.",)),
-            "'head.', with which no parameter begins",
-        ),
         (
             "autoregressive",
             DistillConfig(steps={"action": 1}),

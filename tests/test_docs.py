@@ -112,7 +112,17 @@ def test_long_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPa
         seen.extend(config)
         raise Accepted
 
-    for verb in ("collect", "train", "evaluate", "sweep", "predict", "report", "compare", "inspect"):
+    for verb in (
+        "collect",
+        "train",
+        "evaluate",
+        "sweep",
+        "predict",
+        "imagine",
+        "report",
+        "compare",
+        "inspect",
+    ):
         monkeypatch.setattr(api, verb, accept)
     with pytest.raises(Accepted):
         cli.main(shlex.split(command, comments=True)[1:])
@@ -120,9 +130,9 @@ def test_long_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_make_targets_exist() -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for page in PAGES:
-        for target in re.findall(r"`make ([a-z]+)", page.read_text()):
+        for target in re.findall(r"`make ([a-z_]+)", page.read_text()):
             assert target in targets, f"{page.name}: make {target}"
 
 

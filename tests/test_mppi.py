@@ -13,7 +13,9 @@ from test_planner import STEPS, goals, predict, proposer
 from wamkit.calls import PlanResult
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
+from wamkit.evaluation.tree import join_rows, signature, take_row
 from wamkit.planners import MPPI, MPPIConfig
+from wamkit.planners.mppi import Nominal
 from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
 from wamkit.zoo import recipe
@@ -121,11 +123,107 @@ def test_it_takes_the_place_of_another_planner_in_a_design() -> None:
     assert "then select argmin" in design.factorisation()
 
 
+def chase(shift: int, samples: int, steps: int = 6, calls: int = 12, rows: int = 24) -> Tensor:
+    """x' = x + u after a target that moves up and down; the first action of every plan is executed: costs (calls, B).
+
+    A plan is judged by where its last step should be: where the target will then be.
+    """
+    planner = MPPIConfig(
+        candidates=samples, iterations=0, temperature=0.02, deviation_cost=0.0, warm_shift=shift
+    ).build()
+    spec = StreamSpec("action", "action", steps, 1, 1)
+    carry, x, costs = planner.initial_carry(spec, rows, torch.device("cpu")), torch.zeros(rows), []
+    for call in range(calls):
+        noise = RowNoise([1000 * call + i for i in range(rows)])
+        target = 2.0 * torch.sin(torch.arange(rows) + 0.3 * (call + steps))
+        result = planner.plan(
+            lambda n, noise=noise: 0.4 * noise.normal(n, steps, 1, 1).view(rows, n, steps, 1, 1),
+            lambda actions, x=x: x[:, None, None, None, None] + actions.cumsum(dim=2),
+            target[:, None, None, None],
+            Budget(),
+            noise,
+            carry,
+        )
+        carry, x = result.carry, x + result.action[:, 0, 0, 0]
+        costs.append(result.cost)
+    return torch.stack(costs)
+
+
+@pytest.mark.parametrize("samples", [8, 32, 128])
+def test_a_warm_start_costs_less_than_a_cold_one_on_a_moving_target(samples: int) -> None:
+    """The same number of samples with the same noise; the first call has nothing to start from.
+
+    Nothing is claimed for further rounds within a call: they find on this toy what the warm start brings along.
+    """
+    cold, warm = chase(0, samples), chase(1, samples)
+    assert torch.equal(cold[0], warm[0])
+    assert warm[1:].mean() < 0.5 * cold[1:].mean()
+    assert (warm[1:].mean(dim=0) < cold[1:].mean(dim=0)).float().mean() > 0.8  # most rows, not a few far ones
+
+
+def test_the_last_plan_is_shifted_and_the_open_end_is_the_proposals() -> None:
+    planner = MPPIConfig(warm_shift=1).build()
+    proposals = torch.randn(2, 5, STEPS, 1, 1, generator=torch.Generator().manual_seed(0))
+    last = torch.tensor([1.0, 2.0, 3.0]).view(1, STEPS, 1, 1).expand(2, -1, -1, -1)
+    started = planner.start(proposals, Nominal(last, torch.tensor([True, False])))
+    assert torch.equal(started[1], proposals[1])  # the first call of an episode
+    assert torch.equal(started[0, 0], proposals[0, 0])  # the policy's own action
+    moved, centre = started[0, 1:] - proposals[0, 1:], proposals[0].mean(dim=0)
+    expected = torch.tensor([2.0, 3.0, centre[2].item()]).view(STEPS, 1, 1) - centre
+    torch.testing.assert_close(moved, expected.expand(4, -1, -1, -1))
+    short = planner.start(proposals[:, :, :2], Nominal(last, torch.tensor([True, True])))
+    assert short.shape == (2, 5, 2, 1, 1)  # fewer actions asked for than planned before
+    budget, goal = Budget(candidates=1, iterations=0), goals((1.0, 0.0), (0.0, 0.0))
+    noise, known = RowNoise([0, 1]), Nominal(last, torch.ones(2, dtype=torch.bool))
+    one = planner.plan(proposer(0, 2), predict, goal, budget, noise, known)
+    assert torch.equal(one.action, proposer(0, 2)(1)[:, 0])
+    assert torch.equal(one.carry.plan, one.action)
+
+
+def test_a_design_carries_the_plan_from_call_to_call() -> None:
+    torch.manual_seed(0)
+    toy, spec = ToyWindows(), data_spec()
+
+    def built(shift: int) -> Design:
+        planner = MPPIConfig(candidates=4, iterations=0, warm_shift=shift)
+        design = Design(replace(recipe("rollout"), planner=planner), spec).eval()
+        design.fit(toy, 0)
+        return design
+
+    warm, cold = built(2), built(0)
+    cold.load_state_dict(warm.state_dict())
+    seen = acting_observation(toy, [30, 60], warm.window)
+    (first, state), (same, still) = (
+        d.forecast(seen, d.initial_state(2), Budget(), seeds=[1, 2]) for d in (warm, cold)
+    )
+    assert torch.equal(first.action, same.action)
+    later, after = warm.forecast(seen, state, Budget(), seeds=[3, 4])
+    afresh, _ = cold.forecast(seen, still, Budget(), seeds=[3, 4])
+    assert not torch.allclose(later.action, afresh.action)
+    # The evaluation keeps one state per episode and joins the rows of those that are called together.
+    rows = [take_row(state, i, 2) for i in range(2)]
+    joined, _ = warm.forecast(seen, join_rows(rows), Budget(), seeds=[3, 4])
+    assert torch.equal(joined.action, later.action)
+    assert signature(warm.initial_state(1)) == signature(rows[0])
+    alone, _ = warm.forecast(acting_observation(toy, [60], warm.window), rows[1], Budget(), seeds=[4])
+    torch.testing.assert_close(alone.action, later.action[1:], atol=1e-4, rtol=1e-4)
+    # Only what was planned is carried: another call of `forecast` does not change the state that it was given.
+    again, _ = warm.forecast(seen, state, Budget(), seeds=[3, 4])
+    assert torch.equal(again.action, later.action)
+    assert set(after) == set(state)
+
+
 def test_errors() -> None:
     with pytest.raises(ConfigError, match="temperature -1"):
         MPPIConfig(temperature=-1.0).build()
     with pytest.raises(BudgetError, match="planner 'mppi': candidates 0"):
         plan(MPPIConfig().build(), goals((0.0, 0.0)), Budget(candidates=0))
+    with pytest.raises(ConfigError, match="planner 'mppi': candidates 0 must be at least 1"):
+        MPPIConfig(candidates=0).build()
+    with pytest.raises(ConfigError, match="warm_shift -1"):
+        MPPIConfig(warm_shift=-1).build()
+    with pytest.raises(ConfigError, match="warm_shift 2 leaves nothing of an action of 2 steps"):
+        MPPIConfig(warm_shift=2).build().check(StreamSpec("action", "action", 2, 1, 1))
     ids = StreamSpec("action", "action", 2, 1, 1, vocabulary=8)
     with pytest.raises(ConfigError, match="planner 'mppi' needs continuous values"):
         MPPIConfig().build().check(ids)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec
+from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec, shifted
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
 from wamkit.encoders.depth import Frame, turned
 from wamkit.errors import ConfigError, SpecError
@@ -140,25 +140,6 @@ def test_world_points_lie_on_the_scene_whatever_the_camera(camera: Tensor) -> No
     torch.testing.assert_close(height, on_plate * 0.2, atol=1e-5, rtol=0)
     local = (points[on_plate] - PLATE[:3]) @ from_quaternion(PLATE[3:])
     assert local[:, :2].abs().max() < HALF + 1e-5
-
-
-def shifted(frame: Observation, by: Tensor) -> Observation:
-    """Scene, camera and robot carried away together by the rigid motion ``by`` (7,)."""
-    origin = torch.tensor([0.0, 0, 0, 1, 0, 0, 0])
-    extras = dict(frame.extras)
-    for name in ("camera.scene", "gripper_pose"):
-        value = extras[name].clone()
-        place = moved(value[..., None, :3], origin.expand(1, 1, 7), by.expand(1, 1, 7))[..., 0, :]
-        value[..., :3], value[..., 3:7] = place, multiply(by[3:], value[..., 3:7])
-        extras[name] = value
-    return replace(frame, extras=extras)
-
-
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Hamilton product of quaternions w, x, y, z."""
-    w = a[..., :1] * b[..., :1] - (a[..., 1:] * b[..., 1:]).sum(-1, keepdim=True)
-    v = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:]
-    return torch.cat((w, v + torch.linalg.cross(a[..., 1:].expand_as(b[..., 1:]), b[..., 1:])), dim=-1)
 
 
 def test_a_rigid_motion_of_everything_changes_world_tokens_only() -> None:

@@ -24,7 +24,6 @@ from wamkit.errors import ConfigError, did_you_mean
 from wamkit.evaluation.budgets import Grid
 from wamkit.evaluation.compare import Comparison, label_reports
 from wamkit.evaluation.compare import compare as compare_reports
-from wamkit.evaluation.films import links
 from wamkit.evaluation.journal import discard_journal
 from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.report import Report
@@ -32,6 +31,7 @@ from wamkit.evaluation.results import check_outputs, write_results
 from wamkit.evaluation.rollout import rollout
 from wamkit.evaluation.sweep import Sweep
 from wamkit.evaluation.sweep import sweep as run_sweep
+from wamkit.imagining import ImagineConfig, imagine
 from wamkit.predicting import PredictConfig, correlate_runs, predict
 from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
@@ -67,7 +67,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint closed loop; writes ``report.json``, ``report.html`` and more into ``config.out``."""
-    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
 
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
@@ -82,8 +82,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
         progress=progress,
     )
     result = write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
-    page = config.out / "report.html"
-    write_html(result, page, [links(result, config.out, page)])
+    write_page([(result, config.out)], config.out / "report.html")
     discard_journal(journal)
     return result
 
@@ -94,7 +93,8 @@ class SweepConfig:
 
     Attributes:
         checkpoint: as of :class:`EvaluateConfig`.
-        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points are kept.
+        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points and
+            episodes are kept.
         grid: the budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
         evaluation: what is run at every point. Its controller is the checkpoint's unless given.
         dataset: training data, so that its fingerprint stands in the reports.
@@ -128,12 +128,11 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
 
 
 def report(runs: Sequence[Path], out: Path) -> Path:
-    """Write one page that shows one or several finished evaluations side by side."""
-    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+    """Write one page that shows one or several finished evaluations side by side, with what lies beside them."""
+    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
 
     files = [report_file(run) for run in runs]
-    reports = [Report.load(file) for file in files]
-    write_html(reports, out, [links(r, file.parent, out) for r, file in zip(reports, files, strict=True)])
+    write_page([(Report.load(file), file.parent) for file in files], out)
     return out
 
 
@@ -221,6 +220,7 @@ __all__ = [
     "CollectConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "ImagineConfig",
     "PredictConfig",
     "SweepConfig",
     "TrainConfig",
@@ -229,6 +229,7 @@ __all__ = [
     "correlate_runs",
     "evaluate",
     "from_pretrained",
+    "imagine",
     "inspect",
     "list_parts",
     "load_design",

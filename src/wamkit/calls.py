@@ -78,8 +78,16 @@ class Revises(ABC):
 
 @dataclass(frozen=True)
 class PlanResult:
-    """The chosen action values (B, T, N, D), their cost (B,) and the number of candidates evaluated per row."""
+    """What a planner found.
+
+    Attributes:
+        action: chosen action values, (B, T, N, D).
+        cost: theirs, (B,).
+        evaluations: candidates evaluated per row.
+        carry: what the planner wants to see again in the next call, a pytree of tensors with leading dimension B.
+    """
 
     action: Tensor
     cost: Tensor
     evaluations: int
+    carry: Any = ()

@@ -61,7 +61,13 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS]."""
+    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS].
+
+    ``wamkit evaluate --sweep ...`` is ``wamkit sweep ...``, options included.
+    """
+    if "--sweep" in args:
+        args.remove("--sweep")
+        return sweep(args)
     set_switch(args, "rerun")
     shard, ray, shards = (take_option(args, name) for name in ("shard", "ray", "shards"))
     config = parse(api.EvaluateConfig, args if shard is None else [*args, "--evaluation.shard", shard])
@@ -142,7 +148,7 @@ def predict(args: list[str]) -> None:
     """How well a checkpoint predicts. wamkit predict --checkpoint DIR --dataset DIR --out DIR [...]."""
     config = parse(api.PredictConfig, args)
     show_prediction(api.predict(config))
-    CONSOLE.print(f"prediction -> {config.out / 'prediction.json'}")
+    CONSOLE.print(f"prediction -> {config.folder() / 'prediction.json'}")
 
 
 def show_prediction(found: Prediction) -> None:
@@ -177,6 +183,15 @@ def correlate(args: list[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     for found in api.correlate_runs(parser.parse_args(args).runs):
         CONSOLE.print(Text(found.headline()))
+
+
+def imagine(args: list[str]) -> None:
+    """Score policies in a world model's imagination. wamkit imagine --world DIR --policies '{a: DIR}' [...]."""
+    config = parse(api.ImagineConfig, args)
+    found = api.imagine(config)
+    for judgement in found.judgements:
+        CONSOLE.print(Text(f"actions of {judgement.actor}: {judgement.proxy.headline()}"))
+    CONSOLE.print(f"scores -> {config.out / 'imagined.json'}")
 
 
 def list_parts(args: list[str]) -> None:
@@ -234,6 +249,7 @@ VERBS: Mapping[str, Callable[[list[str]], None]] = {
     "compare": compare,
     "predict": predict,
     "correlate": correlate,
+    "imagine": imagine,
     "list": list_parts,
     "inspect": inspect,
 }

@@ -10,7 +10,8 @@ from torch import nn
 import wamkit.encoders
 import wamkit.estimators
 import wamkit.planners
-import wamkit.substrates  # noqa: F401 (the four rooms register the parts that a config names)
+import wamkit.substrates
+import wamkit.teacher_context  # noqa: F401 (they register the parts that a config names)
 from wamkit.actions import ChunkConfig
 from wamkit.controllers import Chunked, Controller
 from wamkit.errors import ConfigError, did_you_mean
@@ -32,7 +33,7 @@ from wamkit.protocols import (
 )
 from wamkit.streams import StreamSpec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import WindowSpec
+from wamkit.types import Aim, WindowSpec
 
 ACTION = "action"
 
@@ -70,7 +71,9 @@ class DesignConfig:
         encoders: name -> encoder of the context c.
         substrates: name -> where a future lives.
         futures: future stream name -> substrate and offsets.
-        goals: goal stream name -> substrate. A goal is the last observation of the episode.
+        goals: goal stream name -> substrate.
+        aim: the goal of goal streams and of encoders that read one: the observation at the ``end`` of the episode,
+            or the ``next`` subgoal, the first milestone of the task after "now".
         states: state stream name -> features. A state is inferred, no data shows it.
         taps: state stream name -> future. It is a hidden state of the network that generates this future, with a
             token for every token of the future and the features of the network's trunk (survey eq. 14).
@@ -92,6 +95,7 @@ class DesignConfig:
     substrates: dict[str, SubstrateConfig] = field(default_factory=dict)
     futures: dict[str, FutureConfig] = field(default_factory=dict)
     goals: dict[str, str] = field(default_factory=dict)
+    aim: Aim = "end"
     states: dict[str, int] = field(default_factory=dict)
     taps: dict[str, str] = field(default_factory=dict)
     action: ActionConfig = field(default_factory=ChunkConfig)
@@ -126,7 +130,7 @@ class Parts:
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` where two of them do not fit."""
     check_names(config)
-    window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
     encoders: dict[str, Encoder] = {}
     if any(substrate.moving for substrate in substrates.values()):
@@ -197,7 +201,7 @@ def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
 
 def required_extras(config: DesignConfig, data: DataSpec) -> tuple[str, ...]:
     """Extras that a dataset has to deliver to train this design."""
-    window = WindowSpec(observation=config.observation, horizon=config.horizon)
+    window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     encoders = build_encoders(config, data, window).values()
     return extras_of([*encoders, *(c.build(data) for c in config.substrates.values())])
 
@@ -328,18 +332,29 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
     k, stride = parts.past_blocks, config.stride
     offsets = sorted({o for f in config.futures.values() for o in f.offsets})
     past = tuple(-stride * i for i in range(k - 1, -1, -1))
+    needs_goal = bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values())
+    if config.aim != "end" and not needs_goal:
+        raise ConfigError(
+            f"aim {config.aim!r}: no part of the design reads a goal. Add a goal stream to `goals` or an encoder that "
+            f"reads one ('goal_image'), or leave `aim` at 'end'."
+        )
     training = WindowSpec(
         observation=past if k else config.observation,
         past_actions=k * stride,
         horizon=config.horizon,
         future=tuple(offsets),
-        goal=bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values()),
+        goal=needs_goal,
         milestones=max((f.milestones for f in config.futures.values()), default=0),
+        aim=config.aim,
     )
     decodable = [
         f.offsets for f in config.futures.values() if f.offsets and parts.substrates[f.substrate].decodable
     ]
     acting = WindowSpec(
-        config.observation, stride if k else 0, config.horizon, future=decodable[0] if decodable else ()
+        config.observation,
+        stride if k else 0,
+        config.horizon,
+        future=decodable[0] if decodable else (),
+        aim=config.aim,
     )
     return training, acting

@@ -9,7 +9,7 @@ for training (losses) and for acting (samples), and never asks which part it hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -22,12 +22,14 @@ from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, extras_of, 
 from wamkit.controllers import Controller
 from wamkit.description import describe, survey_tuple
 from wamkit.errors import BudgetError, SpecError, did_you_mean
+from wamkit.fitting import fit_parts
 from wamkit.graph import Factor
 from wamkit.perception import check_given, perceived
 from wamkit.protocols import DataSpec, Estimator, Substrate, Windows
-from wamkit.sampling import NO_CONTEXT, Sampled, Session, check_budget, check_guide
+from wamkit.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, RowNoise, Target
+from wamkit.targets import read_targets
 from wamkit.timing import Stages
 from wamkit.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
 
@@ -144,13 +146,12 @@ class Design(nn.Module):
             action_pad=action_pad.unflatten(1, (k, stride)).any(dim=2),
         )
 
-    def fit(self, windows: Windows, seed: int) -> None:
-        """Fit codecs, teachers and tokenizers on the dataset, before training. They are frozen afterwards."""
-        self.action.fit(windows, seed)
-        for name in sorted(self.substrates):
-            substrate = self.substrates[name]
-            assert isinstance(substrate, Substrate)
-            substrate.fit(windows, seed)
+    def fit(self, windows: Windows, seed: int, parts: Container[str] | None = None) -> None:
+        """Fit encoders, tokenizers, codecs and teachers on the dataset, before training. They are frozen afterwards.
+
+        ``parts`` are those that are fitted, such as ``encoders.images`` or ``action``; None for all.
+        """
+        fit_parts(self.encoders, self.action, self.substrates, self.data, windows, seed, parts)
 
     def after_step(self) -> None:
         """To be called after every step of the optimiser: moving averages follow their encoders."""
@@ -159,29 +160,9 @@ class Design(nn.Module):
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         """What every observed stream should be: stream name -> :class:`Target`."""
-        found = {}
-        for name, spec in self.streams.items():
-            if spec.role == "action":
-                values = self.action.encode(batch.action[:, batch.past :])
-                pad = batch.action_pad[:, batch.past :].unflatten(1, (spec.steps, -1)).any(dim=2)
-                found[name] = Target(values, pad)
-            elif spec.role in ("future", "goal"):
-                source = self._source(batch, name)
-                now = batch.observation.steps([-1])
-                found[name] = Target(self._substrate(name).encode(source, now), source.pad)
-        return found
-
-    def _source(self, batch: Batch, name: str) -> Observation:
-        """The observations that a future or goal stream is read from."""
-        if name in self.config.goals:
-            assert batch.goal is not None
-            return batch.goal
-        future = self.config.futures[name]
-        if future.milestones:
-            assert batch.milestones is not None
-            return batch.milestones.steps(slice(future.milestones))
-        assert batch.future is not None
-        return batch.future.steps([self.training_window.future.index(o) for o in future.offsets])
+        substrates = {name: self._substrate(name) for name in (*self.config.futures, *self.config.goals)}
+        window = self.training_window
+        return read_targets(batch, self.config, self.streams, substrates, self.action, window)
 
     def loss(self, batch: Batch) -> Losses:
         """Losses of all factors on one batch."""
@@ -213,7 +194,11 @@ class Design(nn.Module):
 
     def initial_state(self, batch_size: int) -> dict[str, Any]:
         """Everything that is carried between calls, at the start of an episode: a pytree with leading B."""
-        return {name: self._estimator(name).initial_carry(batch_size) for name in self.estimators}
+        state = {name: self._estimator(name).initial_carry(batch_size) for name in self.estimators}
+        if self.planner is not None:
+            spec = self.streams[ACTION]
+            state[PLANNER] = self.planner.initial_carry(spec, batch_size, self._device())
+        return state
 
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
@@ -292,7 +277,7 @@ class Design(nn.Module):
         )
         session.run(needed)
         values = {name: session.values[name] for name in session.values if name not in (given or {})}
-        return Sampled(values, session.nfe, session.cost, stages.milliseconds)
+        return Sampled(values, session.nfe, session.cost, stages.milliseconds, session.planned)
 
     @torch.inference_mode()
     def forecast(
@@ -334,7 +319,7 @@ class Design(nn.Module):
             nfe=sampled.nfe,
             stage_ms={**stages.milliseconds, **sampled.stage_ms},
         )
-        return forecast, state
+        return forecast, {**state, **sampled.planned}
 
     @torch.inference_mode()
     def generate(
@@ -368,7 +353,7 @@ class Design(nn.Module):
         return self._absorb(state, past, context)
 
     def _absorb(self, state: Any, past: Past, context: Mapping[str, Cache]) -> Any:
-        carried = {}
+        carried = dict(state)
         for name, estimator in self._all_estimators().items():
             trunk = self.graph.estimators[name].trunk
             cache = context[trunk] if trunk is not None else NO_CONTEXT

@@ -50,6 +50,10 @@ class Dream:
         """What is seen at the end of the last step, in the world's imagination; the start before any step."""
         return imagined_observation(self.world, self.start, self.made[-1]) if self.made else self.start
 
+    def until(self, step: int) -> Dream:
+        """Its first ``step`` steps."""
+        return replace(self, made=self.made[:step])
+
     def values(self, stream: str) -> Tensor:
         """Values (B, 1, ...) of a future stream at the end of the last step."""
         return self.made[-1].future[stream][:, :1]
@@ -225,3 +229,35 @@ class DesignPolicy:
             )
         last = forecast.action[:, -1:].expand(-1, max(need - have, 0), -1)
         return torch.cat((forecast.action[:, :need], last), dim=1)
+
+
+@final
+class OthersActions:
+    """A control: every row takes the actions that the policy chose for another row of its dream.
+
+    What is left of a score under it does not come from acting on what is seen.
+
+    Args:
+        policy: who chooses.
+        rows: B, at least two.
+        seed: of the order, which every step draws anew; no row ever keeps its own.
+
+    Raises:
+        ConfigError: there is no other row.
+    """
+
+    def __init__(self, policy: DreamPolicy, rows: int, seed: int) -> None:
+        if rows < 2:
+            raise ConfigError(f"actions of other rows: needs at least two rows, got {rows}")
+        self._policy, self._rows, self._seed = policy, rows, seed
+
+    def __call__(self, so_far: Dream) -> Tensor:
+        """(B, H, A)."""
+        generator = torch.Generator().manual_seed(self._seed + so_far.steps * SEED_STRIDE)
+        around = torch.randperm(
+            self._rows, generator=generator
+        )  # a cycle through all rows has no fixed point
+        giver = torch.empty_like(around)
+        giver[around] = around.roll(1)
+        action = self._policy(so_far)
+        return action[giver.to(action.device)]

@@ -13,7 +13,6 @@ from wamkit.data import Dataset
 from wamkit.evaluation.ceiling import Ceiling
 from wamkit.evaluation.ceiling import ceiling as run_ceiling
 from wamkit.evaluation.cluster import evaluate_on_cluster
-from wamkit.evaluation.films import links
 from wamkit.evaluation.plan import EvaluationConfig, Shifts, variants
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.results import write_results
@@ -78,9 +77,8 @@ def merge_runs(runs: Sequence[Path], out: Path) -> Report:
 
 
 def _write(report: Report, config: EvaluationConfig, out: Path) -> Report:
-    from wamkit.evaluation.html import write_html  # draws with matplotlib, an extra
+    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
 
     write_results(Rollout(report, ()), config, out, failures=0)
-    page = out / "report.html"
-    write_html(report, page, [links(report, out, page)])
+    write_page([(report, out)], out / "report.html")
     return report

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from wamkit.compose import required_extras
 from wamkit.data import Dataset
-from wamkit.errors import DataError
+from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.correlation import CheckpointRecord, Correlation, correlate
+from wamkit.evaluation.filmstrip import Filmstrip
+from wamkit.evaluation.prediction import FILE as PREDICTION
 from wamkit.evaluation.prediction import Prediction
 from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report import Report
 from wamkit.specs import require_same
 from wamkit.training import from_pretrained
+from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.training.loop import data_spec
 
-PREDICTION, REPORT = "prediction.json", "report.json"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class PredictConfig:
     Attributes:
         checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
         dataset: demonstrations, best ones that it was not trained on.
-        out: folder for ``prediction.json``.
+        out: folder for ``prediction.json``; None takes that of ``report``, or else ``runs/predict``. Where a report
+            lies in that folder, its page is written anew and shows the prediction.
         prediction: what is measured.
         report: folder or file of a finished evaluation; the futures imagined in its filmed episodes are measured too.
         device: torch device.
@@ -35,23 +39,31 @@ class PredictConfig:
 
     checkpoint: str = "runs/train/model"
     dataset: Path = Path("runs/demo/data")
-    out: Path = Path("runs/predict")
+    out: Path | None = None
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     report: Path | None = None
     device: str = "cpu"
 
+    def folder(self) -> Path:
+        """Where ``prediction.json`` is written."""
+        if self.out is not None:
+            return self.out
+        return Path("runs/predict") if self.report is None else report_file(self.report).parent
+
 
 def predict(config: PredictConfig, progress: bool = True) -> Prediction:
-    """Measure a checkpoint's predictions and write ``prediction.json`` into ``config.out``.
+    """Measure a checkpoint's predictions and write ``prediction.json``, and the page of a report beside it.
 
     Raises:
         SpecError: the demonstrations show something else than the checkpoint was trained to see, or
             actions that it cannot be given.
-        ConfigError: the design predicts no future, or not what is asked for.
+        ConfigError: the design predicts no future, or not what is asked for, or the report is of another checkpoint.
         DataError: the demonstrations or the report cannot be used.
     """
-    design = from_pretrained(config.checkpoint, config.device)
-    strips = Report.load(report_file(config.report)).filmstrips if config.report is not None else ()
+    source = find_checkpoint(config.checkpoint)
+    design = from_pretrained(source, config.device)
+    digest = checkpoint_digest(source)
+    strips = _strips(config.report, digest) if config.report is not None else ()
     plain = Dataset(config.dataset)
     where = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", where)
@@ -61,9 +73,27 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     extras = required_extras(design.config, data)
     dataset = Dataset(config.dataset, extras=extras) if extras else plain
     found = measure_prediction(design, dataset, data, config.prediction, progress)
-    found = replace(found, rows=(*found.rows, *closed_loop_rows(strips, config.prediction.seed)))
-    found.save(config.out / PREDICTION)
+    rows = (*found.rows, *closed_loop_rows(strips, config.prediction.seed))
+    found = replace(found, rows=rows, checkpoint=digest)
+    folder = config.folder()
+    found.save(folder / PREDICTION)
+    if (folder / REPORT).is_file():
+        from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
+
+        write_page([(Report.load(folder / REPORT), folder)], folder / "report.html")
     return found
+
+
+def _strips(run: Path, checkpoint: str) -> tuple[Filmstrip, ...]:
+    """The filmed futures of an evaluation of ``checkpoint``."""
+    file = report_file(run)
+    report = Report.load(file)
+    if report.checkpoint not in (None, checkpoint):
+        raise ConfigError(
+            f"{file} is of another checkpoint ({str(report.checkpoint)[:12]}, not {checkpoint[:12]}): give the "
+            f"checkpoint that was evaluated, or leave `report` out."
+        )
+    return report.filmstrips
 
 
 def report_file(run: Path) -> Path:

@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import draccus
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from wamkit.cache import Cache
 from wamkit.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.scales import Scale
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.streams import Past, Reading, RowNoise, StreamSpec, Target
 from wamkit.types import Batch, Budget, Observation, WindowSpec
@@ -72,7 +74,7 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         extras: names of the extras of an observation that it reads, in training and when acting.
-        goal: whether it reads the goal observation (the last one of the episode, or what the caller asks for).
+        goal: whether it reads the goal observation (what the design aims at, or what the caller asks for).
     """
 
     extras: tuple[str, ...] = ()
@@ -81,6 +83,9 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """Return tokens (B, N, D) and their padding (B, N) bool, True where a token must not be read."""
+
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Train once, before the design is trained, what stays frozen in it. Saved with the design."""
 
 
 class Substrate(nn.Module, ABC):
@@ -108,6 +113,10 @@ class Substrate(nn.Module, ABC):
     @abstractmethod
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """Shape of a stream of this substrate over ``steps`` time steps."""
+
+    def grids(self) -> Scale:
+        """How the tokens of a step lie: rows and columns of every picture, side by side; one row if nobody says."""
+        return ((1, self.spec("future", "future", 1).tokens),)
 
     @abstractmethod
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
@@ -284,6 +293,10 @@ class Planner(ABC):
     def check(self, action: StreamSpec) -> None:  # noqa: B027 (a planner may search anything)
         """Raise :class:`ConfigError` when actions of this representation cannot be searched."""
 
+    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Any:
+        """What is carried at the start of an episode: a pytree of tensors with leading dimension ``rows``."""
+        return ()
+
     @abstractmethod
     def plan(
         self,
@@ -292,6 +305,7 @@ class Planner(ABC):
         goal: Tensor,
         budget: Budget,
         noise: RowNoise,
+        carry: Any = (),
     ) -> PlanResult:
         """Find a cheap action.
 
@@ -301,6 +315,7 @@ class Planner(ABC):
             goal: (B, 1, M, D') values of the goal stream.
             budget: ``candidates`` and ``iterations`` override the configuration.
             noise: per-row noise.
+            carry: from :meth:`initial_carry`, or what the last call of the episode returned.
         """
 
 

@@ -18,6 +18,7 @@ from wamkit.streams import RowNoise
 from wamkit.timing import Stages
 from wamkit.types import Budget, map_tensors
 
+PLANNER = "planner.carry"  # in the carried state; no estimator has a dot in its name
 NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.long))
 
 
@@ -162,12 +163,14 @@ class Sampled:
         nfe: stream name -> function evaluations.
         cost: (B,) cost of the planned action, or None without a planner.
         stage_ms: stage name -> milliseconds.
+        planned: the part of the carried state that planning has changed.
     """
 
     values: dict[str, Tensor]
     nfe: dict[str, int]
     cost: Tensor | None
     stage_ms: dict[str, float]
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -179,7 +182,7 @@ class Session:
         estimators: name -> estimator.
         planner: search over actions, or None.
         context: trunk name -> cache of the context tokens.
-        carry: estimator name -> carried state.
+        carry: estimator name -> carried state; the planner's under :data:`PLANNER`.
         budget: what may be spent.
         noise: per-row noise.
         rows: B.
@@ -188,6 +191,7 @@ class Session:
         nfe: stream name -> function evaluations so far.
         guide: what to steer the generation of its stream by, or None.
         cost: (B,) cost of the planned action.
+        planned: what the planner carries on, where it planned.
     """
 
     graph: FactorGraph
@@ -203,6 +207,7 @@ class Session:
     nfe: dict[str, int] = field(default_factory=dict)
     guide: Guide | None = None
     cost: Tensor | None = None
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, needed: set[str]) -> None:
         """Generate every stream of ``needed`` that is not known yet."""
@@ -272,6 +277,7 @@ class Session:
             made = self._generate(predictor, [planner.future], count, {action: candidates.flatten(0, 1)})
             return made.values[planner.future].unflatten(0, (self.rows, count))
 
-        result = planner.plan(propose, predict, self.values[planner.goal], self.budget, self.noise)
+        carry = self.carry.get(PLANNER, ())
+        result = planner.plan(propose, predict, self.values[planner.goal], self.budget, self.noise, carry)
         self.values[action] = result.action
-        self.cost = result.cost
+        self.cost, self.planned = result.cost, {PLANNER: result.carry}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wamkit.errors import ConfigError
+from wamkit.scales import Scale, tokens_of
 
 Role = Literal["future", "action", "goal", "state"]
 
@@ -34,6 +35,8 @@ class StreamSpec:
         features: D, features per token; 1 for discrete tokens.
         vocabulary: number of token ids, or None for continuous values.
         ticks_per_step: control ticks that one step covers (action streams).
+        scales: of ids that refine each other, coarsest first: rows and columns of every picture. A step's tokens
+            are those of the coarsest scale, then the next, and id 0 adds nothing to what is coarser.
     """
 
     name: str
@@ -43,6 +46,15 @@ class StreamSpec:
     features: int
     vocabulary: int | None = None
     ticks_per_step: int = 1
+    scales: tuple[Scale, ...] = ()
+
+    def __post_init__(self) -> None:
+        found = sum(tokens_of(scale) for scale in self.scales)
+        if self.scales and (self.vocabulary is None or found != self.tokens):
+            raise ConfigError(
+                f"stream {self.name!r}: scales {self.scales} hold {found} ids, but a step has {self.tokens} tokens of "
+                f"{'continuous values' if self.vocabulary is None else 'ids'}. Give ids, one per token of each scale."
+            )
 
     @property
     def length(self) -> int:

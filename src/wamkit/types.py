@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+Aim = Literal["end", "next"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Batch:
         action_pad: (B, P + H), bool, True where the action lies outside the episode.
         past: P.
         future: the observed future, F steps, or None when no part asks for one.
-        goal: the last observation of the episode, 1 step, or None when no part asks for one.
+        goal: what is to be reached, 1 step: the last observation of the episode, or that of its next milestone;
+            None when no part asks for one.
         milestones: the next milestones of the episode (:mod:`wamkit.data.milestones`), after the last one the last
             one again, or None when no part asks for them.
         index: (B,) int64, the dataset frame each window was cut at.
@@ -96,8 +99,10 @@ class WindowSpec:
         past_actions: P, executed actions before "now".
         horizon: H, actions from "now" on.
         future: offsets of the future observations, ascending, all positive, e.g. ``(8, 16)``.
-        goal: whether the last observation of the episode is needed.
+        goal: whether a goal observation is needed.
         milestones: how many of the next milestones of the episode are needed.
+        aim: which observation the goal is: the ``end`` of the episode, or the ``next`` of its milestones after
+            "now" (:mod:`wamkit.data.milestones`), of which the last one is the end.
     """
 
     observation: tuple[int, ...] = (0,)
@@ -106,6 +111,7 @@ class WindowSpec:
     future: tuple[int, ...] = ()
     goal: bool = False
     milestones: int = 0
+    aim: Aim = "end"
 
 
 @dataclass(frozen=True)

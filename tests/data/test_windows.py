@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from recordings import record, varied
 
 from wamkit.data import Dataset
+from wamkit.data.milestones import milestones
 from wamkit.errors import DataError
-from wamkit.types import WindowSpec
+from wamkit.types import Aim, WindowSpec
 
 EPISODES = varied([1, 7, 3, 12])
 
@@ -32,12 +33,13 @@ def dataset() -> Dataset:
     history=st.sets(st.integers(-15, -1), max_size=3),
     future=st.sets(st.integers(1, 15), max_size=3),
     goal=st.booleans(),
+    aim=st.sampled_from(["end", "next"]),
     index=st.lists(st.integers(0, 22), min_size=1, max_size=4),
 )
 def test_windows_stay_inside_their_episode(
-    past: int, horizon: int, history: set[int], future: set[int], goal: bool, index: list[int]
+    past: int, horizon: int, history: set[int], future: set[int], goal: bool, aim: Aim, index: list[int]
 ) -> None:
-    spec = WindowSpec((*sorted(history), 0), past, horizon, tuple(sorted(future)), goal)
+    spec = WindowSpec((*sorted(history), 0), past, horizon, tuple(sorted(future)), goal, aim=aim)
     batch = dataset().windows(np.array(index), spec)
     for row, now in enumerate(index):
         owner = next(e for e in dataset().episodes if e.start <= now < e.stop)
@@ -65,8 +67,27 @@ def test_windows_stay_inside_their_episode(
                 assert part.task[row] == source.task
         assert (batch.goal is not None) == goal
         if batch.goal is not None:
-            np.testing.assert_array_equal(batch.goal.state[row, 0], source.state[-1])
+            marks = milestones(source.action, dataset().action_spec)
+            aimed = last if aim == "end" else min((m for m in marks if m > here), default=last)
+            np.testing.assert_array_equal(batch.goal.state[row, 0], source.state[aimed])
             assert not batch.goal.pad.any()
+
+
+def test_the_next_goal_passes_every_milestone_and_ends_at_the_end() -> None:
+    """The longest episode has milestones inside, so that both aims differ in it."""
+    row = dataset().episodes[-1]
+    marks = [m + row.start for m in milestones(EPISODES[-1].action, dataset().action_spec)]
+    assert len(marks) > 1
+    now = np.arange(row.start, row.stop)
+    goal = dataset().windows(now, WindowSpec(goal=True, aim="next")).goal
+    assert goal is not None
+    expected = [min((m for m in marks if m > t), default=row.stop - 1) for t in now]
+    np.testing.assert_array_equal(goal.state[:, 0], dataset().state[expected])
+    segment = now >= marks[-2]
+    end = dataset().windows(now, WindowSpec(goal=True)).goal
+    assert end is not None
+    same = (goal.state == end.state).flatten(1).all(dim=1).numpy()
+    np.testing.assert_array_equal(same, segment)
 
 
 def test_shapes_and_types() -> None:

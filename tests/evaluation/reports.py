@@ -4,6 +4,7 @@ import numpy as np
 
 from wamkit.config import config_hash
 from wamkit.evaluation.filmstrip import make_strip
+from wamkit.evaluation.prediction import Distance, Estimate, Prediction, Row
 from wamkit.evaluation.report import Deadline, Horizon, Latency, Report
 from wamkit.evaluation.scores import EpisodeRecord, score
 from wamkit.evaluation.shifts import shift_table
@@ -73,3 +74,36 @@ def small_strips() -> tuple:
     frames = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     pairs = [(8, frames[1], frames[2]), (16, frames[3], frames[3])]
     return tuple(make_strip(task, 1, "scene", 8, True, frames[0], pairs) for task in ("push", "open"))
+
+
+def small_prediction(**changes: object) -> Prediction:
+    """PSNR at two horizons with 3 dB of drift at the further one, an error that one episode knows, a distance."""
+
+    def about(mean: float, half: float | None = 0.5, n: int = 12) -> Estimate:
+        ends = (None, None) if half is None else (mean - half, mean + half)
+        return Estimate(n, 4 if half is not None else 1, mean, *ends)
+
+    psnr = [
+        Row("future", "scene", "psnr", "dB", "higher", 100.0, step, "ticks", 1, about(model), about(20.0), about(30.0),
+            about(model - 20.0), about(30.0 - model))
+        for step, model in ((8, 28.0), (16, 27.0))
+    ]  # fmt: skip
+    lone = about(0.25, None, 3)
+    error = Row("tracks <b>", "points", "end-point error", "px", "lower", 0.0, 1, "milestone", 2, *[lone] * 5)
+    return Prediction(
+        name="joint",
+        design={},
+        actions="own",
+        rows=(*psnr, error),
+        distances=(Distance("frechet[looks]", "future", 8, 12, 8, 1.5, 2.5, 0.125, "few samples"),),
+        windows=12,
+        episodes=4,
+        budget={},
+        seed=0,
+        dataset="demonstrations",
+        versions={},
+        device={},
+        wall_s=1.0,
+        notes=("8 of 12 windows",),
+        **changes,
+    )

@@ -1,4 +1,4 @@
-"""A tiny perturbed evaluation in the real simulator, which other processes import and run."""
+"""A tiny perturbed evaluation and a tiny sweep in the real simulator, which other processes import and run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from test_rollout import ENV, TASKS, Wanderer
 from torch import Tensor
 
 from wamkit.controllers import Chunked
+from wamkit.evaluation.budgets import Grid
 from wamkit.evaluation.plan import EvaluationConfig, Shifts
 from wamkit.evaluation.rollout import evaluate
+from wamkit.evaluation.sweep import sweep
 from wamkit.types import Budget, Forecast, Observation
 
 CONFIG = EvaluationConfig(
@@ -26,6 +28,8 @@ CONFIG = EvaluationConfig(
     shifts=Shifts(4, ("Robot Initial States", "Language Instructions"), (1, 5)),
 )
 EPISODES = 12
+SWEPT = EvaluationConfig(tasks=TASKS[:1], episodes=5, env=ENV, workers=1, slots=2, latency_calls=1)
+GRID = Grid(execute=(2, 4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +44,8 @@ class Slow(Wanderer):
 
 
 if __name__ == "__main__":
-    evaluate(Slow(), CONFIG, checkpoint="abc", journal=Path(sys.argv[1]), progress=False)
+    what, where = sys.argv[1], Path(sys.argv[2])
+    if what == "sweep":
+        sweep(Slow(), GRID, SWEPT, where, checkpoint="abc", progress=False)
+    else:
+        evaluate(Slow(), CONFIG, checkpoint="abc", journal=where, progress=False)

@@ -6,9 +6,18 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from wamkit.errors import DataError
-from wamkit.evaluation.correlation import CheckpointRecord, correlate, correlation
+from wamkit.evaluation.concordance import angle, concordance, limit
+from wamkit.evaluation.correlation import (
+    CheckpointRecord,
+    correlate,
+    correlation,
+    kendall_of,
+    rank_interval,
+    spearman_of,
+)
 
 ERRORS = frozenset({"epe"})
 
@@ -57,10 +66,92 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.91 <= hits / 300 <= 0.98
 
 
-def test_perfect_disagreement_mirrors_perfect_agreement() -> None:
-    up, down = (correlation("m", range(7), [s * i for i in range(7)]) for s in (1, -1))
-    for a, b in ((up.kendall, down.kendall), (up.spearman, down.spearman)):
-        assert (a.low, a.high) == pytest.approx((-b.high, -b.low))
+def sampled(n: int, rho: float, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spearman's and Kendall's coefficients of ``draws`` samples of ``n`` Gaussian pairs, without our functions."""
+    rng = np.random.default_rng(seed)
+    x, e = rng.normal(size=(2, draws, n))
+    y = rho * x + math.sqrt(1 - rho**2) * e
+    gap = x.argsort(1).argsort(1) - y.argsort(1).argsort(1)
+    i, j = np.triu_indices(n, 1)
+    tau = np.sign((x[:, i] - x[:, j]) * (y[:, i] - y[:, j])).mean(axis=1)
+    return 1 - 6 * (gap**2).sum(axis=1) / (n * (n * n - 1)), tau
+
+
+# (n, correlation) -> coverage of Spearman's and of Kendall's interval, measured with 20000 samples of another seed.
+COVERAGE = {
+    (5, 0.0): (0.985, 0.985), (5, 0.95): (0.978, 0.999), (5, 0.99): (0.952, 0.997),
+    (6, 0.0): (0.966, 0.944), (6, 0.8): (0.980, 0.995), (6, 0.99): (0.911, 0.992),
+    (8, 0.0): (0.962, 0.939), (8, 0.8): (0.939, 0.950), (8, 0.9): (0.946, 0.868), (8, 0.99): (0.879, 0.983),
+    (10, 0.5): (0.958, 0.949), (10, 0.9): (0.945, 0.910), (10, 0.95): (0.941, 0.907),
+    (15, 0.5): (0.959, 0.947), (15, 0.95): (0.940, 0.890), (15, 0.99): (0.823, 0.782),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "rho"), COVERAGE)
+def test_the_coverage_of_rank_intervals_is_the_measured_one(n: int, rho: float) -> None:
+    draws = 4000
+    scales = (spearman_of, kendall_of)
+    variances = (lambda r: (1 + r * r / 2) / (n - 3), lambda r: 0.437 / (n - 4))
+    for values, scale, variance, told in zip(
+        sampled(n, rho, draws, 7), scales, variances, COVERAGE[n, rho], strict=True
+    ):
+        truth, hits = scale(rho), 0
+        for value, count in zip(*np.unique(values.round(12), return_counts=True), strict=True):
+            found = rank_interval(float(value), n, variance(float(value)), scale)
+            hits += int(count) * (found.low <= truth <= found.high)
+        error = math.sqrt(told * (1 - told) * (1 / draws + 1 / 20000))
+        assert abs(hits / draws - told) < 4 * error + 0.0005  # the table has three digits
+
+
+@pytest.mark.parametrize("n", [4, 5, 8, 12])
+def test_perfect_agreement_at_the_limit_is_as_rare_as_it_says(n: int) -> None:
+    draws, rho = 20000, math.cos(angle(n))
+    error = math.sqrt(0.025 * 0.975 / draws)
+    for sign in (1, -1):
+        spearman, tau = sampled(n, sign * rho, draws, n)
+        assert abs((sign * tau > 1 - 1e-9).mean() - 0.025) < 4 * error
+        assert ((spearman == sign) == (tau == sign)).all()
+    assert (sampled(n, rho - 0.2, draws, n)[1] > 1 - 1e-9).mean() < 0.025 + 4 * error
+    up, down = correlation("m", range(n), range(n)), correlation("m", range(n), range(n, 0, -1))
+    assert up.kendall.low == pytest.approx(2 / math.pi * math.asin(rho))
+    assert up.spearman.low == pytest.approx(6 / math.pi * math.asin(rho / 2))
+    for one, two in ((up.kendall, down.kendall), (up.spearman, down.spearman)):
+        assert (one.low, one.high) == pytest.approx((-two.high, -two.low))
+        assert one.high == 1.0
+
+
+def test_concordance_has_its_closed_forms() -> None:
+    for a in (0.1, 0.8, math.pi / 2, 2.5):
+        assert concordance(2, a) == pytest.approx(1 - a / math.pi, abs=1e-5)
+    for n in (3, 5, 7):
+        assert concordance(n, math.pi / 2) == pytest.approx(1 / math.factorial(n), abs=1e-5)
+    # The differences of neighbours are Gaussian: 3! times the probability that all four are positive.
+    a = 0.7
+    steps = np.array([[2.0, -1.0], [-1.0, 2.0]])
+    covariance = np.kron([[1.0, math.cos(a)], [math.cos(a), 1.0]], steps)
+    orthant = stats.multivariate_normal(cov=covariance).cdf(np.zeros(4), rng=np.random.default_rng(0))
+    assert concordance(3, a) == pytest.approx(6 * orthant, abs=2e-4)
+    values = [concordance(6, a) for a in (0.2, 0.6, 1.0, 2.0)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_the_limit_falls_short_of_less_the_more_pairs() -> None:
+    short = [angle(n) / limit(n) for n in (9, 10, 12, 14, 16)]
+    assert short == sorted(short, reverse=True)
+    assert short[-1] == pytest.approx(1.048, abs=0.001)
+    assert angle(40) / limit(40) == short[-1]  # too wide, by no more than that
+    draws = 20000
+    perfect = (sampled(20, math.cos(angle(20)), draws, 3)[1] > 1 - 1e-9).mean()
+    assert 0.02 - 4 * math.sqrt(0.02 * 0.98 / draws) < perfect < 0.025 + 4 * math.sqrt(0.025 * 0.975 / draws)
+
+
+def test_ties_and_few_pairs_widen_the_interval_of_perfect_agreement() -> None:
+    tied = correlation("m", [1, 1, 1, 2, 2, 3, 3], [0, 0, 0, 5, 5, 9, 9]).kendall
+    assert tied.value == pytest.approx(1.0)
+    assert tied.low == correlation("m", range(3), range(3)).kendall.low == pytest.approx(-0.5931, abs=1e-4)
+    assert correlation("m", range(5), range(5)).kendall.low == pytest.approx(0.2289, abs=1e-4)
+    line = correlation("m", range(6), range(6)).pearson
+    assert (line.value, line.low, line.high) == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_too_few_or_constant_say_nothing() -> None:

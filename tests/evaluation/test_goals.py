@@ -22,11 +22,11 @@ from wamkit.evaluation.goals import Goals
 from wamkit.evaluation.rollout import EvaluationConfig, Rollout, prepare, rollout
 from wamkit.protocols import DataSpec, EncoderConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.types import WindowSpec
+from wamkit.types import Aim, WindowSpec
 from wamkit.zoo import recipe
 
 pytestmark = pytest.mark.sim
-TASK, OTHER = "button-press-topdown-v3", "drawer-open-v3"
+TASK, OTHER, PICK = "button-press-topdown-v3", "drawer-open-v3", "pick-place-v3"
 ENV = MetaWorldConfig(image_size=32, action_repeat=4, max_ticks=8)
 CONFIG = EvaluationConfig(tasks=(TASK,), episodes=1, env=ENV, workers=1, slots=1, films=0, latency_calls=1)
 FORCE = (3, 3)
@@ -40,8 +40,8 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def design_with(encoder: EncoderConfig) -> Design:
-    config = recipe("direct")
+def design_with(encoder: EncoderConfig, aim: Aim = "end") -> Design:
+    config = dataclasses.replace(recipe("direct"), aim=aim)
     trunks = {name: TransformerConfig(width=32, depth=1, heads=2) for name in config.trunks}
     config = dataclasses.replace(
         config, width=32, trunks=trunks, encoders={**config.encoders, "more": encoder}
@@ -76,16 +76,55 @@ def test_a_goal_image_reaches_the_policy_in_the_simulator(aiming: Design, demons
     assert aimed.report.config["goals"] == str(demonstrations)
 
 
+@pytest.fixture(scope="module")
+def picked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations with a milestone inside: the gripper closes."""
+    out = tmp_path_factory.mktemp("picked") / "data"
+    shape = {"image_size": ENV.image_size, "action_repeat": ENV.action_repeat}
+    collect(CollectConfig(out=out, tasks=(PICK,), episodes=3, workers=1, **shape), progress=False)  # type: ignore[arg-type]
+    return out
+
+
+def test_a_design_that_aims_at_the_next_milestone_acts_on_it(aiming: Design, picked: Path) -> None:
+    """The same weights, shown the end and the first milestone, act differently."""
+    stepwise = design_with(GoalImageConfig(channels=(8, 8), keypoints=4), "next")
+    stepwise.load_state_dict(aiming.state_dict())
+    config = dataclasses.replace(CONFIG, goals=picked, tasks=(PICK,))
+    ended, stepped = (rollout(design, config, progress=False) for design in (aiming, stepwise))
+    assert [e.status for e in stepped.report.episodes] == ["timeout"]
+    assert not np.allclose(sent(ended), sent(stepped))
+
+
+def test_an_episode_passes_the_milestones_of_another_one_when_it_passes_its_own(picked: Path) -> None:
+    """Objects lie elsewhere in each; the goal changes within 3 ticks of when the gripper closes."""
+    data, goals = Dataset(picked), Goals(picked, (PICK,), ENV.observation_spec(), "next")
+    for row in data.episodes:
+        states, own = (
+            data.state[row.start : row.stop],
+            data.milestones[data.milestones >= row.start][0] - row.start,
+        )
+        assert own < len(row) - 1
+        for seed in range(6):
+            course = goals.course(PICK, seed)
+            passed = []
+            for tick, state in enumerate(states):
+                course.follow(state, tick)
+                passed.append(course.passed)
+            assert passed == sorted(passed)
+            assert passed[-1] == 1
+            assert abs(passed.index(1) - own) <= 3
+
+
 def test_goals_are_last_frames_chosen_by_seed(demonstrations: Path) -> None:
     data, goals = Dataset(demonstrations), Goals(demonstrations, (TASK,), ENV.observation_spec())
     ends = [row.stop - 1 for row in data.episodes]
     last = data.windows(np.array(ends), WindowSpec()).observation
     seen = set()
     for seed in range(12):
-        goal = goals.choose(TASK, seed)
+        goal = goals.course(TASK, seed).goal
         assert goal.pad.tolist() == [[False]]
         assert goal.task[0] in instructions(TASK)
-        torch.testing.assert_close(goal.images["scene"], goals.choose(TASK, seed).images["scene"])
+        torch.testing.assert_close(goal.images["scene"], goals.course(TASK, seed).goal.images["scene"])
         same = [
             torch.equal(goal.images["scene"][0], image) and torch.equal(goal.state[0], state)
             for image, state in zip(last.images["scene"], last.state, strict=True)
@@ -108,6 +147,7 @@ def test_runs_keep_their_own_goals(demonstrations: Path, aiming: Design) -> None
         assert torch.equal(goal.images["scene"][row], run.goal.images["scene"][0])
         run.release()
         assert run.goal is None
+        assert run.course is None
 
 
 def test_a_goal_that_nobody_supplies_is_refused_before_the_first_episode(

@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from reports import small_report
+from reports import small_prediction, small_report
 from shifted import shifted_report
 
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.errors import ConfigError
 from wamkit.evaluation.failures import Events, failure_table
-from wamkit.evaluation.html import facts, render, write_html
+from wamkit.evaluation.html import facts, render, write_html, write_page
 from wamkit.evaluation.shift_html import shift_table_html
 from wamkit.evaluation.statistics import wilson
 
@@ -179,13 +179,59 @@ def test_films_are_linked_relatively_from_list_and_table() -> None:
         render([report], [films, films])
 
 
+def test_prediction_stands_beside_control_with_n_intervals_and_horizon() -> None:
+    report = small_report()
+    page = render([report, small_report("baseline")], predictions=[small_prediction(), None])
+    text = " ".join(read(page.replace("\N{NO-BREAK SPACE}", " ")).text)
+    mean = report.mean_over_tasks
+    for expected in (
+        f"success 70 % [{100 * mean.low:.0f}, {100 * mean.high:.0f}], n = 10; 12 windows of 4 episodes, own actions",
+        "future, scene: psnr, dB, higher is better",
+        "tracks <b>, points: end-point error, px, lower is better, rolled out",
+        "8 of 12 windows",
+        "few samples",
+    ):
+        assert expected in text
+    rows = re.findall(r"<tr><th>(.*?)</th>(.*?)</tr>", page.replace("\N{NO-BREAK SPACE}", " "))
+    cells = {name: re.findall(r"<td.*?>(.*?)</td>", row) for name, row in rows}
+    model, copy, ideal, gain, drift = cells["+16 ticks, n = 12 (4 episodes)"]
+    assert (model, copy, ideal) == ("27 [26.5, 27.5]", "20 [19.5, 20.5]", "30 [29.5, 30.5]")
+    assert (gain, drift) == ("7 [6.5, 7.5]", "3 [2.5, 3.5]")
+    assert cells["milestone 1, n = 3 (1 episode)"][0] == "0.25 (one episode)"
+    assert cells["future, frechet[looks], +8 ticks, n = 12"][:3] == ["1.5", "2.5", "floor 0.125"]
+    assert "very demonstrations" not in page
+    assert "Prediction beside control" not in render([report])
+    with pytest.raises(ConfigError, match="predictions of 1 reports for 2 reports"):
+        render([report, report], predictions=[None])
+
+
+def test_a_prediction_of_another_checkpoint_or_of_the_training_data_is_named() -> None:
+    ours = dataclasses.replace(small_report(), checkpoint="a" * 64, dataset="demonstrations")
+    own = render([ours], predictions=[small_prediction(checkpoint="a" * 64)])
+    assert "very demonstrations that it was trained on" in own
+    other = render([ours], predictions=[small_prediction(checkpoint="b" * 64)])
+    assert "of another checkpoint (bbbbbbbbbbbb, not aaaaaaaaaaaa)" in other
+    assert "psnr, dB" not in other
+
+
+def test_the_page_shows_what_lies_beside_the_report(tmp_path: Path) -> None:
+    small_prediction().save(tmp_path / "prediction.json")
+    write_page([(small_report(), tmp_path)], tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == render(
+        [small_report()], predictions=[small_prediction()]
+    )
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page cannot be laid out here")
 @pytest.mark.parametrize("shifted", [False, True])
 def test_a_phone_needs_no_sideways_scrolling(tmp_path: Path, shifted: bool) -> None:
     first = shifted_report() if shifted else small_report(errors=1, strips=True)
     films = [{first.episodes[-1].key: "films/" + 60 * "long" + ".mp4"}, {}]
     # Opened: what unfolds must fit as well.
-    page = render([first, small_report("baseline")], films).replace("<details>", "<details open>")
+    predictions = [small_prediction(), None]
+    page = render([first, small_report("baseline")], films, predictions).replace(
+        "<details>", "<details open>"
+    )
     assert fits_a_phone(page, tmp_path)
 
 

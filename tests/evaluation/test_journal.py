@@ -53,7 +53,7 @@ def test_a_killed_evaluation_goes_on_with_nothing_lost_or_counted_twice(
 ) -> None:
     path = tmp_path / "journal.jsonl"
     folder = Path(__file__).parent
-    process = subprocess.Popen([sys.executable, str(folder / "resumable.py"), str(path)])
+    process = subprocess.Popen([sys.executable, str(folder / "resumable.py"), "evaluate", str(path)])
     while process.poll() is None and not (path.exists() and len(lines_of(path, "episode")) >= 3):
         time.sleep(0.01)
     process.kill()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
+from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import ConfigError
-from wamkit.evaluation.episodes import PlannedEpisode, Queue, Run, Senses, Trace, observe, row_seed
+from wamkit.evaluation.episodes import Block, PlannedEpisode, Queue, Run, Senses, Trace, observe, row_seed
 from wamkit.evaluation.loop import ClosedLoop, LoopResult
 from wamkit.evaluation.pilot import PolicyPilot, ReplayPilot
 from wamkit.evaluation.tree import join_rows, signature, take_row
@@ -128,6 +129,24 @@ def test_replay_sends_the_same_messages_without_a_policy() -> None:
     again = loop.run([t.plan for t in traces])
     assert simulators.log == recorded.log
     assert [(r.status, r.tick) for r in again.runs] == [(r.status, r.tick) for r in result.runs]
+
+
+def test_a_recording_is_found_by_its_variant_not_by_task_and_seed() -> None:
+    """The clean arm and every perturbation of it have one task and seed; each has its own actions."""
+    shifted = Variant("Light Conditions/diffuse/3/a/000", "a", 0)
+    plans = [PlannedEpisode("a", 7, variant=v) for v in (Variant("clean/a/000", "a", 0), shifted, None)]
+    traces = [
+        Trace(plan, tuple(Block(np.full((1, 2), value + i, np.float32), (1,)) for i in range(2)))
+        for value, plan in zip((0.0, 10.0, 20.0), plans, strict=True)
+    ]
+    pilot = ReplayPilot(traces)
+    runs = [Run(plan, order) for order, plan in enumerate(reversed(plans))]
+    for i in range(2):
+        sent = pilot.decide(runs)
+        assert [float(sent[order].actions[0, 0]) for order in range(3)] == [20.0 + i, 10.0 + i, i]
+    assert pilot.decide(runs) == {}
+    assert {run.status for run in runs} == {"error"}
+    assert all("the recording ends here" in (run.error or "") for run in runs)
 
 
 def test_only_what_is_read_is_rendered_and_films_see_their_future() -> None:

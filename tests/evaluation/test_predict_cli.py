@@ -11,12 +11,13 @@ from reports import small_report
 from rich.console import Console
 
 from support import data_spec, write_dataset
-from wamkit import cli, predicting
+from wamkit import api, cli, predicting
 from wamkit.cli import main
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.evaluation.prediction import Prediction
 from wamkit.training import save_pretrained
+from wamkit.training.checkpoint import checkpoint_digest
 from wamkit.zoo import recipe
 
 pytest.importorskip("torchmetrics")
@@ -44,6 +45,27 @@ def test_the_verb_writes_what_it_measured(measured: Path) -> None:
     keys = {row.key for row in found.rows}
     assert "future.scene.psnr@8" in keys
     assert any(key.startswith("closed loop.") for key in keys)
+    assert found.checkpoint == checkpoint_digest(measured / "model")
+    assert not (measured / "out" / "report.html").exists()  # no report lies there
+
+
+def test_beside_a_report_its_page_shows_the_prediction(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = replace(small_report(), checkpoint=checkpoint_digest(measured / "model"))
+    report.save(tmp_path / "report.json")
+    where = ["--checkpoint", str(measured / "model"), "--dataset", str(measured / "data")]
+    command = ["predict", *where, "--report", str(tmp_path), "--prediction.windows", "1"]
+    assert main(command) == 0  # without --out: beside the report
+    page = (tmp_path / "report.html").read_text()
+    assert "Prediction beside control" in page
+    assert "future, scene: psnr, dB, higher is better" in page
+    api.report([tmp_path], tmp_path / "side.html")
+    assert "future, scene: psnr" in (tmp_path / "side.html").read_text()
+    replace(report, checkpoint="f" * 64).save(tmp_path / "report.json")
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "is of another checkpoint (ffffffffffff" in capsys.readouterr().err
 
 
 def test_a_table_is_printed_and_bad_input_named(

@@ -78,6 +78,8 @@ def test_what_is_written(done: Rollout, out: Path) -> None:
     rows = pq.read_table(out / "report.variants.parquet").to_pylist()
     assert [row["variant"] for row in rows] == [e.variant for e in report.episodes]
     assert [row["success"] for row in rows] == [0] * 6
+    assert {row["phase"] for row in rows} == {"reach"}  # a wanderer that times out before it touches anything
+    assert {row["never_reached"] for row in rows} == {row["timeout"] for row in rows} == {1}
     listed = [json.loads(line) for line in (out / "variants.jsonl").read_text().splitlines()]
     assert [line["id"] for line in listed] == [row["variant"] for row in rows]
     linked = links(report, out, out / "pages" / "report.html")

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import resumable
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_journal import lines_of
+from test_rollout import Wanderer
 from torch import Tensor
 
 from wamkit.api import load_design
@@ -21,11 +27,13 @@ from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import BudgetError, ConfigError, DataError, SpecError
 from wamkit.evaluation.budgets import Grid, Setting, plan_grid
+from wamkit.evaluation.journal import Journal
 from wamkit.evaluation.latency import sustained_horizon
 from wamkit.evaluation.machine import peak_memory_mb, restart_peak_memory
 from wamkit.evaluation.pareto import dominates, pareto_front
-from wamkit.evaluation.plan import EvaluationConfig
+from wamkit.evaluation.plan import EvaluationConfig, plan_episodes
 from wamkit.evaluation.report import Report
+from wamkit.evaluation.rollout import evaluate
 from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.evaluation.statistics import median_interval
 from wamkit.evaluation.sweep import Sweep, matched_difference, sweep
@@ -276,6 +284,44 @@ def test_finished_points_are_kept_and_others_are_refused(swept: tuple[Sweep, Pat
 
 
 @pytest.mark.sim
+def test_a_killed_sweep_goes_on_inside_its_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"checkpoint": "abc", "progress": False}
+    second = dataclasses.replace(resumable.SWEPT, controller=Chunked(4))
+    whole = evaluate(Wanderer(), second, **told)
+    out = tmp_path
+    journal = out / "points" / "execute=4.journal.jsonl"
+    process = subprocess.Popen([sys.executable, resumable.__file__, "sweep", str(out)])
+    while process.poll() is None and not (journal.exists() and len(lines_of(journal, "episode")) >= 2):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() < 0
+    before = {line["key"] for line in lines_of(journal, "episode")}
+    planned = {plan.key for plan in plan_episodes(resumable.SWEPT)}
+    assert 2 <= len(before) < len(planned)
+    first = (out / "points" / "execute=2.json").read_bytes()
+
+    other = dataclasses.replace(resumable.SWEPT, seed=1)
+    (out / "points" / "execute=2.json").rename(out / "kept.json")
+    with pytest.raises(ConfigError, match=r"execute=4.journal.jsonl holds another, .*seed: 0 there, 1 here"):
+        sweep(resumable.Slow(), resumable.GRID, other, out, **told)
+    assert not (out / "points" / "execute=2.journal.jsonl").exists()  # refused before anything was run
+    (out / "kept.json").rename(out / "points" / "execute=2.json")
+
+    ran: list[str] = []
+    append = Journal.append
+    monkeypatch.setattr(Journal, "append", lambda j, e: (ran.append(e.key), append(j, e))[1])
+    resumed = sweep(resumable.Slow(), resumable.GRID, resumable.SWEPT, out, **told)
+    assert len(ran) == len(set(ran))
+    assert set(ran) == planned - before
+    assert (out / "points" / "execute=2.json").read_bytes() == first
+    report = Report.load(out / resumed.points[1].report)
+    assert report.episodes == whole.episodes
+    assert report.filmstrips == whole.filmstrips
+    assert f"resumed: {len(before)} of {len(planned)} episodes" in resumed.points[1].notes[0]
+    assert not list((out / "points").glob("*.journal*"))
+
+
+@pytest.mark.sim
 def test_a_sweep_that_contradicts_its_reports_is_refused(swept: tuple[Sweep, Path]) -> None:
     _, out = swept
     raw = json.loads((out / "sweep.json").read_text())
@@ -298,5 +344,9 @@ def test_the_page_shows_every_budget(swept: tuple[Sweep, Path]) -> None:
 def test_the_verb_reads_a_grid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "--checkpoint", "./nowhere", "--grid.nfe.action", "[1, 2]"]) == 2
     assert "no checkpoint at" in capsys.readouterr().err
+    assert main(["evaluate", "--sweep", "--checkpoint", "./nowhere", "--grid.nfe.action", "[1, 2]"]) == 2
+    assert "no checkpoint at" in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", "./nowhere", "--grid.exectue", "[1]", "--sweep"]) == 2
+    assert "Did you mean 'execute'" in capsys.readouterr().err
     assert main(["sweep", "--grid.exectue", "[1]"]) == 2
     assert "Did you mean 'execute'" in capsys.readouterr().err

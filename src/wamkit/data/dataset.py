@@ -120,7 +120,8 @@ class Dataset:
         goal = None
         if spec.goal:
             last = self._last[now][:, None]
-            goal = self._observe(last, np.zeros_like(last, dtype=bool))
+            found = last, np.zeros_like(last, dtype=bool)
+            goal = self._observe(*(self._next_milestones(now, 1) if spec.aim == "next" else found))
         ahead = self._observe(*self._next_milestones(now, spec.milestones)) if spec.milestones else None
         return Batch(
             observation=self._observe(*self._steps(now, np.array(spec.observation))),

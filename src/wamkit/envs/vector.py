@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_readable
 from types import TracebackType
@@ -241,6 +242,16 @@ class VectorEnv:
             self._submit(slot, *self._starting[slot])
 
 
+@contextmanager
+def broken_discarded(session: Session, slot: int) -> Iterator[None]:
+    """Discard the environment of a slot in which anything raises: nobody knows what state it is in."""
+    try:
+        yield
+    except Exception:
+        session.discard(slot)
+        raise
+
+
 def reset_slot(
     session: Session,
     slot: int,
@@ -251,12 +262,9 @@ def reset_slot(
 ) -> Step:
     """Worker side of :meth:`VectorEnv.reset_async`."""
     env = session.assign(slot, config)
-    try:
+    with broken_discarded(session, slot):
         env.restart(seed, instruction, perturbation)
         return Step((env.observe(),), (0,))
-    except Exception:
-        session.discard(slot)
-        raise
 
 
 def play_slot(
@@ -269,16 +277,13 @@ def play_slot(
 ) -> Step:
     """Worker side of :meth:`VectorEnv.play_async`."""
     env = session.assign(slot, config)
-    try:
+    with broken_discarded(session, slot):
         env.restart(seed, instruction, perturbation)
         expert = env.expert()
         while True:
             outcome = env.advance(expert())
             if outcome.success or outcome.out_of_time:
                 return Step(executed=env.tick, success=outcome.success, done=True)
-    except Exception:
-        session.discard(slot)
-        raise
 
 
 def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[int, ...]) -> Step:
@@ -288,25 +293,23 @@ def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[in
     ticks: list[int] = []
     facts: list[Facts] = []
     executed, success, done = 0, False, False
-    try:
-        _check_chunk(actions, look)
-        for action in actions:
-            outcome = env.advance(action)
-            executed += 1
-            success = outcome.success
-            known = env.facts()
-            facts += [] if known is None else [known]
-            done = success or outcome.out_of_time
-            if executed in look or done:
-                observations.append(env.observe())
-                ticks.append(env.tick)
-            if done:
-                break
-    except WamkitError:  # the caller's mistake: the simulator is sound, only this episode is over
-        return Step(tuple(observations), tuple(ticks), executed, error=traceback.format_exc())
-    except Exception:
-        session.discard(slot)
-        raise
+    with broken_discarded(session, slot):
+        try:
+            _check_chunk(actions, look)
+            for action in actions:
+                outcome = env.advance(action)
+                executed += 1
+                success = outcome.success
+                known = env.facts()
+                facts += [] if known is None else [known]
+                done = success or outcome.out_of_time
+                if executed in look or done:
+                    observations.append(env.observe())
+                    ticks.append(env.tick)
+                if done:
+                    break
+        except WamkitError:  # the caller's mistake: the simulator is sound, only this episode is over
+            return Step(tuple(observations), tuple(ticks), executed, error=traceback.format_exc())
     return Step(tuple(observations), tuple(ticks), executed, success, done, facts=tuple(facts))
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from wamkit.calls import Call, FactorLoss
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
+from wamkit.estimators.samplers import choose
 from wamkit.estimators.serial import Serial, require_serial
 from wamkit.protocols import EstimatorConfig, Family, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
@@ -114,8 +115,4 @@ class Autoregressor(Serial):
 
     def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
         """See :meth:`Serial.draw`."""
-        logits = self._stream(name).outward(hidden)
-        if self.config.temperature == 0:
-            return logits.argmax(dim=-1)
-        uniform = noise.uniform(logits.shape[-1]).clamp(min=1e-10)
-        return (logits / self.config.temperature - (-uniform.log()).log()).argmax(dim=-1)  # Gumbel trick
+        return choose(self._stream(name).outward(hidden), self.config.temperature, noise)

@@ -10,44 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.calls import Call, FactorLoss
-from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.serial import Serial, require_serial
-from wamkit.estimators.token_head import TokenHead
+from wamkit.estimators.token_head import HeadedConfig, TokenHead
 from wamkit.protocols import EstimatorConfig, Family, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
 
 
 @EstimatorConfig.register_subclass("continuous_autoregressor")
 @dataclass(frozen=True)
-class ContinuousAutoregressorConfig(EstimatorConfig):
+class ContinuousAutoregressorConfig(HeadedConfig):
     """Continuous next-token generation, a small flow per token (MAR, Li et al. 2024; PhysGen; eq. 26).
 
     Attributes:
         segments: how many pieces every stream is cut into before they are interleaved, as in ``autoregressor``.
-        steps: flow steps of the head per token; the trunk runs once per token.
-        temperature: scale of the head's initial noise; 1 samples the learned density.
-        draws: noise draws per token in training (MAR takes 4).
-        hidden: width of the head.
-        depth: residual layers of the head.
     """
 
     segments: int = 1
-    steps: int = 8
-    temperature: float = 1.0
-    draws: int = 4
-    hidden: int = 64
-    depth: int = 2
 
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> ContinuousAutoregressor:
-        """Build; raises :class:`ConfigError` on discrete outputs or steps that cannot be cut evenly."""
+        """Build; raises :class:`ConfigError` on discrete outputs, numbers below 1 or steps that cannot be cut."""
         place = "estimator 'continuous_autoregressor'"
         require_serial(outputs, given, self.segments, discrete=False, reader=place)
-        for key in ("steps", "draws", "hidden", "depth"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{place}: {key} {getattr(self, key)} must be at least 1")
+        self.check_head(place)
         return ContinuousAutoregressor(self, outputs, given, require_trunk(trunk, place))
 
 
@@ -66,9 +53,7 @@ class ContinuousAutoregressor(Serial):
     ) -> None:
         super().__init__(outputs, given, trunk, config.segments)
         self.config = config
-        self.heads = nn.ModuleDict(
-            {s.name: TokenHead(s.features, trunk.width, config.hidden, config.depth) for s in outputs}
-        )
+        self.heads = nn.ModuleDict({s.name: config.head(s.features, trunk.width) for s in outputs})
 
     def _head(self, name: str) -> TokenHead:
         head = self.heads[name]

@@ -1,9 +1,8 @@
-"""Next-scale autoregression: coarse to fine residuals, a whole scale per pass (`bb.autoregressive`, next scale).
+"""Next-scale autoregression: coarse to fine, a whole scale per pass (`bb.autoregressive`, next scale).
 
-The values of a stream (B, T, N, D) are a pyramid of residuals over time and tokens: the coarsest scale is their
-mean over large cells, every finer scale is what all coarser ones together leave, and the finest makes the sum
-exact. One pass of the trunk generates one scale of all streams; its tokens read the scales before it and each
-other, and a flow head per stream draws them, independently of each other given what is coarser.
+One pass of the trunk generates one scale of all streams; its tokens are told the sum of the coarser scales, read
+the scales before them and each other, and are drawn independently of each other given what is coarser. What a
+scale is, and how its tokens are drawn, is the matter of :mod:`wamkit.estimators.pyramids`.
 """
 
 from __future__ import annotations
@@ -14,86 +13,50 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wamkit.calls import Call, FactorLoss, Generated
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
+from wamkit.estimators.pyramids import Ids, Pyramid, Residuals
 from wamkit.estimators.samplers import spending
-from wamkit.estimators.token_head import TokenHead
+from wamkit.estimators.token_head import HeadedConfig, TokenHead
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
 from wamkit.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.types import Budget
 
-Size = tuple[int, int]
-
 
 @EstimatorConfig.register_subclass("next_scale")
 @dataclass(frozen=True)
-class NextScaleConfig(EstimatorConfig):
+class NextScaleConfig(HeadedConfig):
     """Next-scale generation, coarse to fine, a pass per scale (VAR, Tian et al. 2024; flow head of MAR).
 
+    Streams of ids have the scales that their substrate gives them (``quantized``), one if it gives none, and are
+    drawn from a categorical per token. Vectors are cut into scales here and drawn by a flow head per token.
+
     Attributes:
-        scales: largest number of scales; every finer one doubles the steps and the tokens per step of the last,
-            and the finest is the stream itself. A stream too small for so many has fewer.
-        steps: flow steps of the head per token; the trunk runs once per scale.
-        temperature: scale of the head's initial noise; 1 samples the learned density.
-        draws: noise draws per token in training.
-        hidden: width of the head.
-        depth: residual layers of the head.
+        scales: largest number of scales of vectors; every finer one doubles the steps and the tokens per step of
+            the last, and the finest is the stream itself. A stream too small for so many has fewer.
+        temperature: of the ids' categorical too; 0 takes the most likely.
     """
 
     scales: int = 3
-    steps: int = 8
-    temperature: float = 1.0
-    draws: int = 4
-    hidden: int = 64
-    depth: int = 2
 
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> NextScale:
-        """Build; raises :class:`ConfigError` on discrete outputs."""
+        """Build; raises :class:`ConfigError` on a number below 1."""
         place = "estimator 'next_scale'"
         require_disjoint(outputs, given, place)
-        for spec in outputs:
-            spec.require(discrete=False, reader=place)
-        for key in ("scales", "steps", "draws", "hidden", "depth"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{place}: {key} {getattr(self, key)} must be at least 1")
+        if self.scales < 1:
+            raise ConfigError(f"{place}: scales {self.scales} must be at least 1")
+        self.check_head(place)
         return NextScale(self, outputs, given, require_trunk(trunk, place))
-
-
-def pyramid_sizes(steps: int, tokens: int, scales: int) -> list[Size]:
-    """(steps, tokens) of every scale, coarsest first; halved, rounding up, until ``scales`` or a single token."""
-    sizes = [(steps, tokens)]
-    while len(sizes) < scales and sizes[0] != (1, 1):
-        sizes.insert(0, (-(-sizes[0][0] // 2), -(-sizes[0][1] // 2)))
-    return sizes
-
-
-def resize(values: Tensor, size: Size) -> Tensor:
-    """(B, T, N, D) -> (B, *size, D): means over cells on the way down, copies on the way up."""
-    grid = values.permute(0, 3, 1, 2)
-    down = size[0] <= values.shape[1] and size[1] <= values.shape[2]
-    made = F.adaptive_avg_pool2d(grid, size) if down else F.interpolate(grid, size, mode="nearest-exact")
-    return made.permute(0, 2, 3, 1)
-
-
-def decompose(values: Tensor, sizes: Sequence[Size]) -> tuple[list[Tensor], list[Tensor]]:
-    """Residual of every scale (B, *size, D), and what is known before it: the sum of the coarser ones."""
-    residuals: list[Tensor] = []
-    known = [torch.zeros_like(values)]
-    for size in sizes:
-        residuals.append(resize(values - known[-1], size))
-        known.append(known[-1] + resize(residuals[-1], sizes[-1]))
-    return residuals, known[:-1]
 
 
 @final
 class NextScale(Estimator):
-    """Predicts the residuals of a scale from the sum of the coarser ones, as they are when it begins."""
+    """Predicts the parts of a scale from the sum of the coarser ones, as they are when it begins."""
 
     family: ClassVar[Family] = "autoregressive"
     exits = True
@@ -110,36 +73,52 @@ class NextScale(Estimator):
         self.trunk = trunk
         self.outputs = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in outputs})
         self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
-        self.scale = nn.Parameter(torch.randn(config.scales, trunk.width) * 0.02)
+        scales = max(config.scales, *(len(s.scales) for s in outputs))
+        self.scale = nn.Parameter(torch.randn(scales, trunk.width) * 0.02)
         self.heads = nn.ModuleDict(
-            {s.name: TokenHead(s.features, trunk.width, config.hidden, config.depth) for s in outputs}
+            {s.name: config.head(s.features, trunk.width) for s in outputs if s.vocabulary is None}
         )
-        self.sizes = {s.name: pyramid_sizes(s.steps, s.tokens, config.scales) for s in outputs}
+        self.pyramids = {s.name: self._pyramid(s) for s in outputs}
 
-    def _stream(self, name: str) -> StreamTokens:
-        stream = self.outputs[name]
+    def _pyramid(self, spec: StreamSpec) -> Pyramid:
+        stream = self.outputs[spec.name]
         assert isinstance(stream, StreamTokens)
-        return stream
-
-    def _head(self, name: str) -> TokenHead:
-        head = self.heads[name]
+        config = self.config
+        if spec.vocabulary is not None:
+            return Ids(stream, temperature=config.temperature)
+        head = self.heads[spec.name]
         assert isinstance(head, TokenHead)
-        return head
+        return Residuals(
+            stream,
+            head,
+            scales=config.scales,
+            steps=config.steps,
+            temperature=config.temperature,
+            draws=config.draws,
+        )
 
     def _present(self, names: Sequence[str], k: int) -> list[str]:
         """The streams that have a scale ``k``."""
-        return [name for name in names if k < len(self.sizes[name])]
-
-    def _tokens(self, name: str, k: int, known: Tensor) -> Tensor:
-        """(B, tokens of the scale, width): what is known before scale ``k``, where it is and which scale."""
-        stream, size = self._stream(name), self.sizes[name][k]
-        position = resize(stream.position[None], size)
-        return (stream.inward(resize(known, size)) + position + self.scale[k]).flatten(1, 2)
+        return [name for name in names if k < self.pyramids[name].count]
 
     def _pass(self, names: Sequence[str], k: int, known: Mapping[str, Tensor]) -> tuple[Tensor, Layout]:
         """All tokens of scale ``k``, (B, n, width), and whose they are."""
-        parts = {name: self._tokens(name, k, known[name]) for name in self._present(names, k)}
+        parts = {
+            name: self.pyramids[name].tokens(known[name], k) + self.scale[k]
+            for name in self._present(names, k)
+        }
         return torch.cat(list(parts.values()), dim=1), [(n, part.shape[1]) for n, part in parts.items()]
+
+    def known(self, parts: Mapping[str, Sequence[Tensor]]) -> list[dict[str, Tensor]]:
+        """Per scale, stream -> what is known of it before, from the true parts of all its scales."""
+        found: list[dict[str, Tensor]] = [{} for _ in range(self._passes(list(parts)))]
+        for name, cut in parts.items():
+            pyramid = self.pyramids[name]
+            sofar = pyramid.blank(len(cut[0]))
+            for k, part in enumerate(cut):
+                found[k][name] = sofar
+                sofar = pyramid.add(sofar, part, k)
+        return found
 
     def hidden(
         self, known: Sequence[Mapping[str, Tensor]], names: Sequence[str], call: Call
@@ -147,7 +126,7 @@ class NextScale(Estimator):
         """All scales in one block-causal pass of the trunk: per scale, stream -> (B, tokens, width).
 
         Args:
-            known: per scale, stream -> (B, T, N, D), the sum of the coarser scales.
+            known: per scale, what is known of every stream; see :meth:`known`.
             names: the streams.
             call: what they are conditioned on.
         """
@@ -174,63 +153,54 @@ class NextScale(Estimator):
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Flow matching error of the residuals, the mean over the tokens of all scales.
+        """Flow matching error of residuals and cross-entropy of ids, the mean over the tokens of all scales.
 
         Padded steps hold the nearest real one; a cell of a coarse scale counts by its share of real steps.
         """
-        pyramids = {name: decompose(targets[name].values, self.sizes[name]) for name in outputs}
-        known = [
-            {name: pyramids[name][1][k] for name in self._present(outputs, k)}
-            for k in range(self._passes(outputs))
-        ]
+        parts = {name: self.pyramids[name].cut(targets[name].values) for name in outputs}
         sums = {name: torch.zeros((), device=self.scale.device) for name in outputs}
         counts = {name: torch.zeros((), device=self.scale.device) for name in outputs}
-        for k, found in enumerate(self.hidden(known, outputs, call)):
+        for k, found in enumerate(self.hidden(self.known(parts), outputs, call)):
             for name, hidden in found.items():
-                residual = pyramids[name][0][k].flatten(1, 2)
-                error = self._head(name).error(hidden, residual, self.config.draws)
-                real = (~targets[name].pad).to(error.dtype)[:, :, None, None]
-                weight = resize(real.expand(-1, -1, self._stream(name).spec.tokens, -1), self.sizes[name][k])
-                sums[name] = sums[name] + (error * weight.flatten(1)).sum()
+                pyramid = self.pyramids[name]
+                weight = pyramid.weight(targets[name].pad, k)
+                sums[name] = sums[name] + (pyramid.error(hidden, parts[name][k]) * weight).sum()
                 counts[name] = counts[name] + weight.sum()
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     def _passes(self, names: Sequence[str]) -> int:
-        return max(len(self.sizes[name]) for name in names)
+        return max(self.pyramids[name].count for name in names)
 
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """Scale by scale from the cache; streams of this estimator that are given keep their own residuals.
+        """Scale by scale from the cache; streams of this estimator that are given keep their own parts.
 
         With an exit, a stream stays as coarse as it then is.
         """
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         names = [name for name in self.outputs if name in outputs or name in call.given]
-        forced = {n: decompose(call.given[n], self.sizes[n])[0] for n in names if n in call.given}
-        sums, spent = {}, dict.fromkeys(outputs, 0)
-        for name in names:
-            spec = self._stream(name).spec
-            sums[name] = self.scale.new_zeros(call.rows, spec.steps, spec.tokens, spec.features)
+        forced = {n: self.pyramids[n].cut(call.given[n]) for n in names if n in call.given}
+        known = {name: self.pyramids[name].blank(call.rows) for name in names}
+        made: dict[str, list[Tensor]] = {name: [] for name in outputs}
         leave = {name: self._spending(name, budget) for name in outputs}
         for k in range(max(leave.values())):
-            tokens, layout = self._pass(names, k, sums)
+            tokens, layout = self._pass(names, k, known)
             hidden, fresh = self.trunk(tokens, cache=cache, layout=layout)
             cache = cache.append(fresh)
-            for name, part in self._split(hidden, layout).items():
-                sizes = self.sizes[name]
+            for name, found in self._split(hidden, layout).items():
                 if name in forced:
-                    residual = forced[name][k]
+                    part = forced[name][k]
                 elif k < leave[name]:
-                    drawn = self._head(name).draw(part, self.config.steps, self.config.temperature, noise)
-                    residual = drawn.unflatten(1, sizes[k])
-                    spent[name] += 1
+                    part = self.pyramids[name].draw(found, noise)
+                    made[name].append(part)
                 else:
                     continue
-                sums[name] = sums[name] + resize(residual, sizes[-1])
-        return Generated({name: sums[name] for name in outputs}, spent)
+                known[name] = self.pyramids[name].add(known[name], part, k)
+        values = {name: self.pyramids[name].whole(made[name]) for name in outputs}
+        return Generated(values, {name: len(parts) for name, parts in made.items()})
 
     def _spending(self, name: str, budget: Budget) -> int:
         """Passes after which a stream stops; :class:`BudgetError` on anything but its scales."""
-        scales = len(self.sizes[name])
+        scales = self.pyramids[name].count
         if budget.nfe.get(name, scales) != scales:
             raise BudgetError(
                 f"nfe for stream {name!r} is {budget.nfe[name]}: next_scale spends one evaluation per scale, and "

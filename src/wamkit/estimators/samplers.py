@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wamkit.calls import Guide
 from wamkit.errors import BudgetError
+from wamkit.streams import RowNoise
 from wamkit.types import Budget
 
 Solver = Literal["euler", "heun"]
@@ -149,6 +150,18 @@ def spending(name: str, budget: Budget, default: int) -> Spending:
     if not 1 <= leave <= whole:
         raise BudgetError(f"exit for stream {name!r} is {leave}; it must be 1 to its nfe, which is {whole}")
     return Spending(whole, leave)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Gumbel noise from uniform noise."""
+    return -(-uniform.clamp(min=1e-10, max=1 - 1e-7).log()).log()
+
+
+def choose(logits: Tensor, temperature: float, noise: RowNoise) -> Tensor:
+    """Sample ids from logits, (B, ..., vocabulary) -> (B, ...); at temperature 0 the most likely one."""
+    if temperature > 0:  # Gumbel trick
+        logits = logits / temperature + gumbel(noise.uniform(*logits.shape[1:]))
+    return logits.argmax(dim=-1)
 
 
 def guidance(guide: Guide, estimates: Mapping[str, Tensor]) -> Tensor:

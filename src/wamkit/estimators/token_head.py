@@ -5,12 +5,45 @@ The trunk runs once per token; the head is small and runs as often as its flow h
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from wamkit.errors import ConfigError
 from wamkit.estimators.samplers import FlowWalk
 from wamkit.estimators.tokens import LevelEmbedding
+from wamkit.protocols import EstimatorConfig
 from wamkit.streams import RowNoise
+
+
+@dataclass(frozen=True)
+class HeadedConfig(EstimatorConfig):
+    """Base of the configs of estimators that draw vectors by a flow head per token.
+
+    Attributes:
+        steps: flow steps of the head per token; the trunk runs once for all of them.
+        temperature: scale of the head's initial noise; 1 samples the learned density.
+        draws: noise draws per token in training (MAR takes 4).
+        hidden: width of the head.
+        depth: residual layers of the head.
+    """
+
+    steps: int = 8
+    temperature: float = 1.0
+    draws: int = 4
+    hidden: int = 64
+    depth: int = 2
+
+    def check_head(self, reader: str) -> None:
+        """Raise :class:`ConfigError` on a number below 1."""
+        for key in ("steps", "draws", "hidden", "depth"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{reader}: {key} {getattr(self, key)} must be at least 1")
+
+    def head(self, features: int, width: int) -> TokenHead:
+        """The head of a stream of ``features`` per token, on a trunk of ``width``."""
+        return TokenHead(features, width, self.hidden, self.depth)
 
 
 class TokenHead(nn.Module):

@@ -21,7 +21,7 @@ from wamkit.cache import Cache
 from wamkit.calls import Call, FactorLoss, Generated, Revises
 from wamkit.estimators.checks import require_levels, require_trunk
 from wamkit.estimators.joint import Reads, run_joint
-from wamkit.estimators.samplers import spending
+from wamkit.estimators.samplers import choose, gumbel, spending
 from wamkit.estimators.tokens import StreamTokens, with_given
 from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.streams import Past, RowNoise, StreamSpec, Target
@@ -155,10 +155,7 @@ class Unmasker(Estimator, Revises):
 
     def _choose(self, logits: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """Logits (B, L, vocabulary) -> ids (B, L) and the log-probability of each."""
-        scores = logits
-        if self.config.temperature > 0:
-            scores = logits / self.config.temperature + gumbel(noise.uniform(*logits.shape[1:]))
-        ids = scores.argmax(dim=-1)
+        ids = choose(logits, self.config.temperature, noise)
         return ids, logits.log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]
 
     def _reveal(
@@ -211,8 +208,3 @@ class Unmasker(Estimator, Revises):
     def revisable(self, outputs: Sequence[str]) -> bool:
         """See :class:`wamkit.calls.Revises`: training has seen each of them clean, and all read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
-
-
-def gumbel(uniform: Tensor) -> Tensor:
-    """Gumbel noise from uniform noise."""
-    return -(-uniform.clamp(min=1e-10, max=1 - 1e-7).log()).log()

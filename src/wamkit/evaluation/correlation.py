@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
 from wamkit.errors import DataError
+from wamkit.evaluation.concordance import angle
 from wamkit.evaluation.statistics import Z95
 
 LEAST = 3  # pairs, below which a coefficient says nothing
+PERFECT = 1 - 1e-12
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Coefficient:
 
     Attributes:
         value: -1 to 1, or None with fewer than three pairs or where one side does not vary.
-        low: lower end of the 95 % interval (-1 where none can be given: fewer than five pairs).
+        low: lower end of the 95 % interval (-1 where none can be given: fewer than five pairs, unless all agree in
+            rank).
         high: upper end of the 95 % interval.
     """
 
@@ -76,29 +79,60 @@ class CheckpointRecord:
     lower_is_better: frozenset[str] = field(default_factory=frozenset)
 
 
-def interval(value: float, n: int, variance: float, least: float = 0.0) -> Coefficient:
+def interval(value: float, n: int, variance: float) -> Coefficient:
     """Fisher's interval, ``tanh(atanh(r) +- z sqrt(variance))``; none where n is below five.
 
-    Perfect agreement of ranks has no finite transform. There the far end is the end of the scale, and the near one is
-    that of two neighbours swapped, which costs ``least``.
+    Its limit at a perfect line is the point itself.
     """
     if n < 5:
         return Coefficient(value, -1.0, 1.0)
-    value = max(-1.0, min(1.0, value))
-    perfect = abs(value) >= 1 - 1e-12
-    centre = math.atanh(math.copysign(1 - max(least, 1e-12), value) if perfect else value)
-    half = Z95 * math.sqrt(variance)
-    low, high = math.tanh(centre - half), math.tanh(centre + half)
-    if perfect:
-        low, high = (low, 1.0) if value > 0 else (-1.0, high)
-    return Coefficient(value, low, high)
+    if abs(value) >= PERFECT:
+        end = math.copysign(1.0, value)
+        return Coefficient(value, end, end)
+    centre, half = math.atanh(value), Z95 * math.sqrt(variance)
+    return Coefficient(value, math.tanh(centre - half), math.tanh(centre + half))
+
+
+def rank_interval(value: float, n: int, variance: float, scale: Callable[[float], float]) -> Coefficient:
+    """:func:`interval` of a rank coefficient; where the agreement is perfect, the test of it inverted.
+
+    Perfect agreement of ranks has no finite transform. There the near end is the coefficient of the Gaussian copula
+    under which ``n`` pairs agree so perfectly with probability 0.025 (:func:`wamkit.evaluation.concordance.angle`), as
+    Clopper and Pearson (1934) do for a rate of 1, and the far end is the end of the scale.
+
+    Args:
+        value: the coefficient of the sample.
+        n: pairs; where it is perfect, different ranks, so that ties widen the interval.
+        variance: of the transformed coefficient.
+        scale: correlation of the Gaussian copula -> the coefficient of the population.
+    """
+    if abs(value) < PERFECT:
+        return interval(value, n, variance)
+    near = scale(math.cos(angle(n)))
+    return Coefficient(value, near, 1.0) if value > 0 else Coefficient(value, -1.0, -near)
+
+
+def spearman_of(rho: float) -> float:
+    """Spearman's coefficient of a Gaussian copula with correlation ``rho`` (Pearson 1907)."""
+    return 6 / math.pi * math.asin(rho / 2)
+
+
+def kendall_of(rho: float) -> float:
+    """Kendall's tau of a Gaussian copula with correlation ``rho`` (Greiner 1909)."""
+    return 2 / math.pi * math.asin(rho)
 
 
 def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correlation:
     """Pearson, Spearman and Kendall of pairs, each with a 95 % interval.
 
     Intervals are Fisher's, with the variance 1 / (n - 3) for Pearson, (1 + r^2 / 2) / (n - 3) for Spearman (Bonett
-    and Wright 2000) and 0.437 / (n - 4) for Kendall (Fieller, Hartley and Pearson 1957).
+    and Wright 2000) and 0.437 / (n - 4) for Kendall (Fieller, Hartley and Pearson 1957). Where all ranks agree or all
+    disagree, see :func:`rank_interval`.
+
+    Measured coverage for Gaussian pairs with correlation 0 to 0.95 (20000 samples each of 5 to 20 pairs): Spearman 94
+    to 99 %, Kendall 87 to 99.9 %. At 0.99 Spearman falls to 82 % and Kendall, from 15 pairs on, to 78 %: among nearly
+    perfect rankings these intervals promise too much, Spearman's at its upper end, Kendall's at its lower end. What
+    misses is Fisher's interval of imperfect agreement; that of perfect agreement misses in at most 2.5 % of samples.
 
     Raises:
         DataError: the lengths differ or a value is not finite.
@@ -112,6 +146,7 @@ def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correla
     if n < LEAST or np.ptp(a) == 0 or np.ptp(b) == 0:
         none = Coefficient(None, -1.0, 1.0)
         return Correlation(measure, n, none, none, none)
+    ranks = min(len(np.unique(a)), len(np.unique(b)))
     r = float(stats.pearsonr(a, b).statistic)
     rho = float(stats.spearmanr(a, b).statistic)
     tau = float(stats.kendalltau(a, b).statistic)
@@ -119,8 +154,10 @@ def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correla
         measure,
         n,
         interval(r, n, 1 / max(n - 3, 1)),
-        interval(rho, n, (1 + rho**2 / 2) / max(n - 3, 1), 12 / (n * (n * n - 1))),
-        interval(tau, n, 0.437 / max(n - 4, 1), 4 / (n * (n - 1))),
+        rank_interval(
+            rho, ranks if abs(rho) >= PERFECT else n, (1 + rho**2 / 2) / max(n - 3, 1), spearman_of
+        ),
+        rank_interval(tau, ranks if abs(tau) >= PERFECT else n, 0.437 / max(n - 4, 1), kendall_of),
     )
 
 

@@ -16,6 +16,7 @@ from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import WamkitError
 from wamkit.evaluation.failures import events_of
+from wamkit.evaluation.goals import Course
 from wamkit.evaluation.policy import SimulatorStep
 from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.types import Observation, WindowSpec
@@ -88,6 +89,7 @@ class Run:
     controller: ControllerState = field(default_factory=ControllerState)
     state: Any = None
     goal: Observation | None = None
+    course: Course | None = None
     frames: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     imagined: list[Imagined] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -124,7 +126,7 @@ class Run:
 
     def release(self) -> None:
         """Let go of what only a running episode needs."""
-        self.state = self.goal = None
+        self.state = self.goal = self.course = None
         if not self.plan.filmed:
             self.frames = {}
 

@@ -16,8 +16,12 @@ from PIL import Image
 
 from wamkit.errors import ConfigError
 from wamkit.evaluation.failure_html import failure_section
+from wamkit.evaluation.films import links
 from wamkit.evaluation.filmstrip import Filmstrip, Frames, write_atomically
 from wamkit.evaluation.plots import latency_plot, status_plot, success_plot
+from wamkit.evaluation.prediction import FILE as PREDICTION
+from wamkit.evaluation.prediction import Prediction
+from wamkit.evaluation.prediction_html import prediction_section
 from wamkit.evaluation.report import Report, Score
 from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.evaluation.shift_html import shift_section
@@ -33,28 +37,55 @@ Films = Mapping[str, str]  # key of an episode -> address of its film, relative 
 Row = tuple[str, Callable[[Report], str]]
 
 
-def write_html(reports: Report | Sequence[Report], path: str | Path, films: Sequence[Films] = ()) -> None:
+def write_page(runs: Sequence[tuple[Report, Path]], path: Path) -> None:
+    """Write the page of one or several reports with what lies beside each: films of failures, measured predictions.
+
+    Args:
+        runs: report and the folder that it lies in.
+        path: the file to write.
+
+    Raises:
+        ConfigError: no report.
+        DataError: ``prediction.json`` beside a report cannot be read.
+    """
+    films = [links(report, folder, path) for report, folder in runs]
+    files = [folder / PREDICTION for _, folder in runs]
+    predictions = [Prediction.load(file) if file.is_file() else None for file in files]
+    write_html([report for report, _ in runs], path, films, predictions)
+
+
+def write_html(
+    reports: Report | Sequence[Report],
+    path: str | Path,
+    films: Sequence[Films] = (),
+    predictions: Sequence[Prediction | None] = (),
+) -> None:
     """Write the page, atomically. It loads nothing from elsewhere and runs no script.
 
     Args:
         reports: one report, or several to lay side by side (the first one first in every plot and table).
         path: the file to write.
         films: per report, key of an episode -> address of its film relative to ``path``; they are linked.
+        predictions: per report, how well its checkpoint predicts, or None.
 
     Raises:
-        ConfigError: no report, or films of another number of reports.
+        ConfigError: no report, or films or predictions of another number of reports.
     """
     listed = [reports] if isinstance(reports, Report) else list(reports)
-    write_atomically(Path(path), render(listed, films).encode())
+    write_atomically(Path(path), render(listed, films, predictions).encode())
 
 
-def render(reports: Sequence[Report], films: Sequence[Films] = ()) -> str:
+def render(
+    reports: Sequence[Report], films: Sequence[Films] = (), predictions: Sequence[Prediction | None] = ()
+) -> str:
     """The page as text; see :func:`write_html`."""
     if not reports:
         raise ConfigError("write_html: needs at least one report.")
-    if films and len(films) != len(reports):
-        raise ConfigError(f"write_html: films of {len(films)} reports for {len(reports)} reports.")
-    links = list(films) or [{} for _ in reports]
+    for name, given in (("films", films), ("predictions", predictions)):
+        if given and len(given) != len(reports):
+            raise ConfigError(f"write_html: {name} of {len(given)} reports for {len(reports)} reports.")
+    addresses = list(films) or [{} for _ in reports]
+    measured = list(predictions) or [None for _ in reports]
     return page(
         "report_page.html",
         title=escape("Evaluation: " + " against ".join(report.name for report in reports)),
@@ -64,20 +95,25 @@ def render(reports: Sequence[Report], films: Sequence[Films] = ()) -> str:
         which="every unperturbed" if any(report.shifts for report in reports) else "every",
         statuses=status_plot(reports),
         latency=latency_plot(reports),
+        predictions=prediction_section(reports, measured),
         failures=failure_section(reports),
         success_of="Success, unperturbed" if any(report.shifts for report in reports) else "Success",
-        videos="".join(_videos(report, link) for report, link in zip(reports, links, strict=True)),
+        videos="".join(_videos(report, link) for report, link in zip(reports, addresses, strict=True)),
         films="".join(_films(report) for report in reports if report.filmstrips),
         facts=facts(reports),
-        details="".join(_details(report, link) for report, link in zip(reports, links, strict=True)),
+        details="".join(_details(report, link) for report, link in zip(reports, addresses, strict=True)),
     )
 
 
-def page(name: str, **parts: str) -> str:
-    """The template ``name`` of this room, filled with ``parts`` and the common style."""
+def page(name: str, title: str, **parts: str) -> str:
+    """A page whose body is the template ``name`` of this room, filled with ``parts``; head and style are common."""
     room = resources.files("wamkit.evaluation")
-    template = Template(room.joinpath(name).read_text("utf-8"))
-    return template.substitute(parts, style=room.joinpath("page.css").read_text("utf-8"))
+
+    def text(file: str) -> str:
+        return room.joinpath(file).read_text("utf-8")
+
+    body = Template(text(name)).substitute(parts)
+    return Template(text("page.html")).substitute(title=title, style=text("page.css"), body=body)
 
 
 def _headline(report: Report) -> str:

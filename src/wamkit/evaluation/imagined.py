@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -122,6 +122,9 @@ class SuccessProbe:
         shown: (M, 1), observations, e.g. the last frames of episodes and earlier ones.
         solved: (M,) bool, whether the task is solved there.
         ridge: weight of the squared coefficients, per observation.
+        pool: ``mean`` reads the mean over the tokens; ``tokens`` all of them side by side, so that it matters where in
+            a picture something is.
+        when: ``end`` scores where the dream ends; ``ever`` its best step, as an episode ends when it is solved.
 
     Raises:
         ConfigError: there is no such future, it is relative to "now", or it has token ids.
@@ -129,7 +132,14 @@ class SuccessProbe:
     """
 
     def __init__(
-        self, world: Design, stream: str, shown: Observation, solved: Tensor, ridge: float = 1e-3
+        self,
+        world: Design,
+        stream: str,
+        shown: Observation,
+        solved: Tensor,
+        ridge: float = 1e-3,
+        pool: Literal["mean", "tokens"] = "mean",
+        when: Literal["end", "ever"] = "end",
     ) -> None:
         values = substrate_of(world, stream).encode(to_device(shown, next(world.parameters()).device))
         if not values.is_floating_point():
@@ -139,10 +149,19 @@ class SuccessProbe:
                 f"success probe: needs solved and unsolved observations, {len(values)} in all, got "
                 f"{int(solved.sum())} solved of {tuple(solved.shape)}"
             )
-        self._stream = stream
-        x = values[:, 0].mean(dim=1)
+        self._stream, self._substrate, self._pool, self._when = (
+            stream,
+            substrate_of(world, stream),
+            pool,
+            when,
+        )
+        x = self._read(values)
         self._mean, self._deviation = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
         self._weight = self._fit(self._standard(x), solved.to(x.device, x.dtype), ridge)
+
+    def _read(self, values: Tensor) -> Tensor:
+        """(M, 1, N, D) -> (M, D), or (M, N * D) where all tokens are read."""
+        return values[:, 0].mean(dim=1) if self._pool == "mean" else values[:, 0].flatten(1)
 
     def _standard(self, x: Tensor) -> Tensor:
         """(M, D) -> (M, D + 1), the last column one."""
@@ -163,9 +182,40 @@ class SuccessProbe:
         optimiser.step(loss)
         return weight.detach()
 
+    def probability(self, values: Tensor) -> Tensor:
+        """Values (M, 1, N, D) of the stream -> (M,)."""
+        return torch.sigmoid(self._standard(self._read(values)) @ self._weight)
+
+    def of(self, shown: Observation) -> Tensor:
+        """(M,), what it says of observations (M, 1) that were really seen."""
+        return self.probability(self._substrate.encode(to_device(shown, self._weight.device)))
+
     def __call__(self, finished: Dream) -> Tensor:
         """(B,), probability."""
-        return torch.sigmoid(self._standard(finished.values(self._stream)[:, 0].mean(dim=1)) @ self._weight)
+        steps = finished.made if self._when == "ever" else finished.made[-1:]
+        found = [self.probability(forecast.future[self._stream][:, :1]) for forecast in steps]
+        return torch.stack(found).amax(dim=0)
+
+
+@final
+class PerInstruction:
+    """Scores each row by the scorer of its instruction.
+
+    Args:
+        scorers: instruction -> scorer.
+    """
+
+    def __init__(self, scorers: Mapping[str, Scorer]) -> None:
+        self._scorers = dict(scorers)
+
+    def __call__(self, finished: Dream) -> Tensor:
+        """(B,); :class:`DataError` where an instruction has no scorer."""
+        tasks = finished.start.task
+        unknown = sorted(set(tasks) - set(self._scorers))
+        if unknown:
+            raise DataError(f"no scorer for the instructions {unknown}; there are {sorted(self._scorers)}")
+        found = {scorer: scorer(finished) for scorer in {self._scorers[task] for task in tasks}}
+        return torch.stack([found[self._scorers[task]][row] for row, task in enumerate(tasks)])
 
 
 def imagined_score(
@@ -182,16 +232,20 @@ def imagined_score(
     """Let ``policy`` act in ``world`` from B starts and score where it ends; see :func:`wamkit.dreams.dream`."""
     begin = time.perf_counter()
     finished = dream(world, policy, start, steps, seeds=seeds, budget=budget)
+    return score_dream(finished, name, scorer, steps / (time.perf_counter() - begin))
+
+
+def score_dream(finished: Dream, name: str, scorer: Scorer, steps_per_s: float) -> ImaginedScore:
+    """The score of a dream that was dreamt at ``steps_per_s``."""
     scores = scorer(finished).double().cpu().numpy()
-    seconds = time.perf_counter() - begin
     return ImaginedScore(
         policy=name,
         score=estimate(scores, np.arange(len(scores))),
         scores=tuple(float(value) for value in scores),
-        steps=steps,
+        steps=finished.steps,
         horizon_ticks=finished.ticks,
-        control_hz=world.action_spec.rate_hz,
-        steps_per_s=steps / seconds,
+        control_hz=finished.world.action_spec.rate_hz,
+        steps_per_s=steps_per_s,
     )
 
 

@@ -170,6 +170,21 @@ def resumption(journal: Journal, planned: int) -> list[str]:
     return notes
 
 
+def require_journal_of(path: Path, head: Head) -> None:
+    """Raise what :func:`open_journal` would say of the head of a journal at ``path``, and leave the file as it is.
+
+    Raises:
+        ConfigError: there is one, of another config or checkpoint.
+        DataError: its first line is broken.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(b"\n"):  # else the process died before it had said what it evaluates
+        require_same_head(path, _parse(path, 1, first), head.plain())
+
+
 def discard_journal(path: Path) -> None:
     """Remove a journal and its pictures: its evaluation has become a report."""
     films = path.with_suffix(".films")
@@ -220,16 +235,17 @@ def _read(path: Path, file: IO[bytes]) -> list[dict[str, Any]]:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         file.truncate(whole)
-    lines = []
-    for number, text in enumerate(content[:whole].splitlines(), start=1):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error}). {_way_out(path)}") from error
-        if not isinstance(line, dict):
-            raise DataError(f"{path}, line {number}: expected an object, found {line!r}. {_way_out(path)}")
-        lines.append(line)
-    return lines
+    return [_parse(path, number, text) for number, text in enumerate(content[:whole].splitlines(), start=1)]
+
+
+def _parse(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}: not JSON ({error}). {_way_out(path)}") from error
+    if not isinstance(line, dict):
+        raise DataError(f"{path}, line {number}: expected an object, found {line!r}. {_way_out(path)}")
+    return line
 
 
 def _pack(block: Block) -> dict[str, Any]:

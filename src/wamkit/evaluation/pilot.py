@@ -27,10 +27,11 @@ from wamkit.evaluation.episodes import (
     row_seed,
     to_frames,
 )
+from wamkit.evaluation.goals import Course
 from wamkit.evaluation.machine import device_of, synchronise
 from wamkit.evaluation.policy import Policy
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget, Forecast, Observation, WindowSpec
+from wamkit.types import Budget, Forecast, WindowSpec
 
 Result = TypeVar("Result")
 
@@ -103,7 +104,7 @@ class PolicyPilot(Pilot):
         budget: Budget,
         max_ticks: int,
         senses: Senses | None = None,
-        goals: Callable[[PlannedEpisode], Observation] | None = None,
+        goals: Callable[[PlannedEpisode], Course] | None = None,
     ) -> None:
         self.policy = policy
         self.controller = controller
@@ -137,16 +138,18 @@ class PolicyPilot(Pilot):
         run.controller = self.controller.start()
         goals = self.goals
         state = attempt(lambda: self.policy.initial_state(1))
-        goal = attempt(lambda: goals(run.plan)) if goals is not None else None
-        if isinstance(state, Failed) or isinstance(goal, Failed):
-            run.fail("\n".join(f.traceback for f in (state, goal) if isinstance(f, Failed)))
+        course = attempt(lambda: goals(run.plan)) if goals is not None else None
+        if isinstance(state, Failed) or isinstance(course, Failed):
+            run.fail("\n".join(f.traceback for f in (state, course) if isinstance(f, Failed)))
         else:
-            run.state, run.goal = state, goal
+            run.state, run.course = state, course
+            run.goal = None if course is None else course.goal
 
     def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
         """See :meth:`Pilot.decide`."""
         if self.controller.watches:
             self._watch(runs)
+        self._aim(runs)
         self.supply(runs)
         alike: dict[tuple[Hashable, Spend], list[Run]] = {}
         for run in runs:
@@ -156,6 +159,17 @@ class PolicyPilot(Pilot):
         for (_, spend), rows in alike.items():
             self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
+
+    def _aim(self, runs: Sequence[Run]) -> None:
+        """Let every run's goal follow what the run has reached."""
+        for run in runs:
+            if run.status is None and run.course is not None:
+                course, state = run.course, np.asarray(run.frames[run.tick]["state"], np.float64)
+                goal = attempt(lambda c=course, s=state, t=run.tick: c.follow(s, t))  # type: ignore[misc]
+                if isinstance(goal, Failed):
+                    run.fail(goal.traceback)
+                else:
+                    run.goal = goal
 
     def supply(self, runs: Sequence[Run]) -> None:
         """Let the generator of the supplied stream answer every run that starts it at this tick."""

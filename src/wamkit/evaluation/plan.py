@@ -55,8 +55,9 @@ class EvaluationConfig:
         strips_per_film: forecasts shown per filmed episode.
         latency_calls: single-robot calls timed before the loop starts.
         timeout_s: seconds after which a silent simulator counts as dead.
-        goals: dataset whose demonstrations end in the goals, for designs that read one; the episode's seed
-            chooses among those of its task.
+        goals: dataset whose demonstrations show the goals, for designs that read one; the episode's seed chooses
+            among those of its task. A design that aims at the next subgoal sees the milestones in turn, each until
+            the episode has come as far (:func:`wamkit.evaluation.goals.advance`); else the last frame.
         shifts: what is perturbed. With ``per_dimension`` above 0 the clean arm is as long as a dimension's, on the
             same tasks and seeds, and ``episodes`` is not used.
         shard: ``index/count``, such as ``0/4``: only the variants whose id hashes there; None runs all. See

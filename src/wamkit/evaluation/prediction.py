@@ -27,6 +27,7 @@ from wamkit.streams import Reading
 from wamkit.types import Observation
 
 FORMAT = "wamkit-prediction-1"
+FILE = "prediction.json"
 RESAMPLES = 1000
 ARMS = ("model", "copy", "ideal")
 Column = NDArray[np.float64]
@@ -142,6 +143,7 @@ class Prediction:
         device: processor and GPU.
         wall_s: seconds.
         notes: remarks that a reader must see.
+        checkpoint: digest of the design's files, or None when it came from none.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Prediction:
     device: dict[str, str]
     wall_s: float
     notes: tuple[str, ...] = field(default=())
+    checkpoint: str | None = None
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wamkit.envs.perturbations.suite import write_variants as write_suite
+from wamkit.envs.perturbations.suite import write_variants
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation import films
 from wamkit.evaluation.plan import EvaluationConfig, variants
 from wamkit.evaluation.recording import Recording, record
+from wamkit.evaluation.records import FILE as RECORDS
+from wamkit.evaluation.records import write_records
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.rerun_export import FOLDER, require_rerun, write_rerun
 from wamkit.evaluation.rollout import Rollout
-from wamkit.evaluation.shifts import write_variants
 
 
 def check_outputs(failures: int, rerun: bool) -> None:
@@ -33,9 +34,10 @@ def write_results(
 ) -> Report:
     """Write what an evaluation found into ``out``.
 
-    ``report.json``; where something was perturbed ``report.variants.parquet`` (one row per episode) and
-    ``variants.jsonl`` (the fixed list of variants); ``films/*.mp4`` of failed episodes; ``rerun/*.rrd`` of the same
-    and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are removed.
+    ``report.json``; ``report.variants.parquet`` (one row per episode, see :mod:`wamkit.evaluation.records`); where
+    something was perturbed ``variants.jsonl`` (the fixed list of variants); ``films/*.mp4`` of failed episodes;
+    ``rerun/*.rrd`` of the same and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are
+    removed.
 
     Args:
         done: the evaluation.
@@ -50,9 +52,9 @@ def write_results(
     out.mkdir(parents=True, exist_ok=True)
     report = done.report
     report.save(out / "report.json")
+    write_records(out / RECORDS, report.episodes)
     if report.shifts is not None:
-        write_variants(out / "report.variants.parquet", report.episodes)
-        write_suite(out / "variants.jsonl", variants(config))
+        write_variants(out / "variants.jsonl", variants(config))
     for folder, pattern in ((films.FOLDER, "*.mp4"), (FOLDER, "*.rrd")):
         for old in (out / folder).glob(pattern):
             old.unlink()

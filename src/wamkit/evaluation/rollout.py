@@ -174,7 +174,7 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
     senses = choose_senses(policy, config.drop)
     goals = find_goals(policy, config)
     controller = config.controller or policy.controller
-    chosen = None if goals is None else lambda plan: goals.choose(plan.task, plan.seed)
+    chosen = None if goals is None else lambda plan: goals.course(plan.task, plan.seed)
     return PolicyPilot(policy, controller, config.budget, config.env.max_ticks, senses, chosen)
 
 
@@ -209,7 +209,7 @@ def find_goals(policy: Policy, config: EvaluationConfig) -> Goals | None:
         )
     if config.goals is None:
         return None
-    return Goals(config.goals, config.tasks, policy.observation_spec)
+    return Goals(config.goals, config.tasks, policy.observation_spec, policy.window.aim)
 
 
 def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[str] = ()) -> None:

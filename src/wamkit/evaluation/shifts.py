@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.envs.perturbations.suite import CLEAN
@@ -103,22 +99,3 @@ def _row(
         if (e.task, e.seed) in clean and "error" not in (e.status, clean[e.task, e.seed].status)
     ]
     return Shift(dimension, kind, strength, score_of(episodes), score_of(partners), paired_difference(pairs))
-
-
-def write_variants(path: Path, episodes: Sequence[EpisodeRecord]) -> None:
-    """One row per episode as parquet; ``success`` is 1 or 0, and null where the episode ended in an error."""
-    columns = {
-        "variant": [e.variant for e in episodes],
-        "dimension": [e.dimension for e in episodes],
-        "kind": [e.kind for e in episodes],
-        "strength": [e.strength for e in episodes],
-        "task": [e.task for e in episodes],
-        "seed": [e.seed for e in episodes],
-        "instruction": [e.instruction for e in episodes],
-        "status": [e.status for e in episodes],
-        "success": [None if e.status == "error" else int(e.status == "success") for e in episodes],
-        "ticks": [e.ticks for e in episodes],
-        "calls": [e.calls for e in episodes],
-        "error": [e.error for e in episodes],
-    }
-    pq.write_table(pa.table(columns), path)

@@ -1,8 +1,9 @@
 """Accuracy at a budget: the same episodes at every point of a grid, success against latency.
 
 A sweep is a folder: ``sweep.json`` and ``sweep.html`` say what was found, and ``points/<id>.json`` is the whole
-report of one point. A point whose report is there is not run again, so a killed sweep goes on where it was and a grid
-can grow; a report of another evaluation, checkpoint or data set in its place is refused.
+report of one point. A point whose report is there is not run again, and a point that was killed goes on from the
+journal of its episodes (:mod:`wamkit.evaluation.journal`), so a killed sweep goes on where it was and a grid can grow;
+a report or journal of another evaluation or checkpoint, or a report of another data set, in its place is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.budgets import Grid, Refused, plan_grid
 from wamkit.evaluation.failures import FailureTable
 from wamkit.evaluation.filmstrip import write_atomically
+from wamkit.evaluation.journal import Head, discard_journal, require_journal_of
 from wamkit.evaluation.latency import Sustained, sustained_horizon
-from wamkit.evaluation.machine import device_of, restart_peak_memory
+from wamkit.evaluation.machine import device_of, restart_peak_memory, versions
 from wamkit.evaluation.pareto import pareto_front
 from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.policy import Policy
@@ -170,7 +172,7 @@ def sweep(
         policy: the design under test.
         grid: the budgets.
         base: the evaluation; budget and controller are changed from point to point, nothing else.
-        out: the folder. Points that are finished there are kept.
+        out: the folder. Points and episodes that are finished there are kept.
         dataset: fingerprint of the training data, for the reports.
         checkpoint: digest of the policy's files, for the reports and to recognise them.
         progress: show a progress bar per point.
@@ -178,18 +180,23 @@ def sweep(
     Raises:
         BudgetError: the policy can honour no point.
         ConfigError, SpecError: policy, simulator and evaluation do not fit, or ``out`` holds a point of another
-            evaluation, checkpoint or data set.
-        DataError: a finished point cannot be read.
+            evaluation, checkpoint or data set, finished or not, or another process is running one.
+        DataError: a finished point or the journal of an unfinished one cannot be read.
     """
     runs, _, refused = plan_grid(policy, grid, base)
     (out / POINTS).mkdir(parents=True, exist_ok=True)
     kept = {name: _finished(out, name, config, checkpoint, dataset) for name, config in runs.items()}
+    for name, config in runs.items():
+        if kept[name] is None:
+            head = Head(draccus.encode(config), checkpoint, policy.name, versions())
+            require_journal_of(_journal(out, name), head)
     reports: dict[str, Report] = {}
     for name, config in runs.items():
         report = kept[name]
         if report is None:
-            report = _run(policy, config, dataset, checkpoint, progress)
+            report = _run(policy, config, dataset, checkpoint, _journal(out, name), progress)
             report.save(_file(out, name))
+        discard_journal(_journal(out, name))  # also that of a process that died right after the report
         reports[name] = report
     found = build_sweep(reports, refused)
     found.save(out / "sweep.json")
@@ -200,11 +207,22 @@ def _file(out: Path, name: str) -> Path:
     return out / POINTS / f"{name}.json"
 
 
+def _journal(out: Path, name: str) -> Path:
+    return out / POINTS / f"{name}.journal.jsonl"
+
+
 def _run(
-    policy: Policy, config: EvaluationConfig, dataset: str | None, checkpoint: str | None, progress: bool
+    policy: Policy,
+    config: EvaluationConfig,
+    dataset: str | None,
+    checkpoint: str | None,
+    journal: Path,
+    progress: bool,
 ) -> Report:
     apart = restart_peak_memory(device_of(policy))
-    report = evaluate(policy, config, dataset=dataset, checkpoint=checkpoint, progress=progress)
+    report = evaluate(
+        policy, config, dataset=dataset, checkpoint=checkpoint, journal=journal, progress=progress
+    )
     if apart:
         return report
     note = (

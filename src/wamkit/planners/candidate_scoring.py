@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
 from wamkit.calls import PlanResult
-from wamkit.errors import BudgetError, ConfigError
+from wamkit.errors import BudgetError
 from wamkit.planners.goal_cost import goal_cost
-from wamkit.planners.rounds import cheapest, spending
+from wamkit.planners.rounds import cheapest, check_sampling, spending
 from wamkit.protocols import Planner, PlannerConfig
 from wamkit.streams import RowNoise
 from wamkit.types import Budget
@@ -34,8 +34,7 @@ class CandidateScoringConfig(PlannerConfig):
 
     def build(self) -> CandidateScoring:
         """Build; raises :class:`ConfigError` without a candidate."""
-        if self.candidates < 1:
-            raise ConfigError(f"planner 'candidate_scoring': candidates {self.candidates} must be at least 1")
+        check_sampling("candidate_scoring", self.candidates)
         return CandidateScoring(self)
 
 
@@ -55,6 +54,7 @@ class CandidateScoring(Planner):
         goal: Tensor,
         budget: Budget,
         noise: RowNoise,
+        carry: Any = (),
     ) -> PlanResult:
         """See :class:`wamkit.protocols.Planner`. The executed candidate is the argmin of the costs."""
         n, rounds = spending("candidate_scoring", self.config.candidates, 0, budget)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from wamkit.calls import PlanResult
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import Score, cheapest, spending
+from wamkit.planners.rounds import Score, cheapest, check_sampling, spending
 from wamkit.protocols import Planner, PlannerConfig
 from wamkit.streams import RowNoise, StreamSpec
 from wamkit.types import Budget
@@ -40,7 +40,8 @@ class CEMConfig(PlannerConfig):
     deviation_cost: float = 0.0
 
     def build(self) -> CEM:
-        """Build; raises :class:`ConfigError` when there are more elites than candidates."""
+        """Build; raises :class:`ConfigError` without a candidate or with more elites than candidates."""
+        check_sampling("cem", self.candidates, self.iterations, self.deviation_cost)
         if not 1 <= self.elites <= self.candidates:
             raise ConfigError(
                 f"planner 'cem': elites {self.elites} must be 1 to candidates {self.candidates}"
@@ -68,6 +69,7 @@ class CEM(Planner):
         goal: Tensor,
         budget: Budget,
         noise: RowNoise,
+        carry: Any = (),
     ) -> PlanResult:
         """See :class:`wamkit.protocols.Planner`. The cost is the last step's squared distance to the goal."""
         n, rounds = spending("cem", self.config.candidates, self.config.iterations, budget)

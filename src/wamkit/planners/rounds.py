@@ -8,9 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamkit.errors import BudgetError
+from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners.goal_cost import goal_cost
 from wamkit.types import Budget
+
+
+def check_sampling(planner: str, candidates: int, iterations: int = 0, deviation_cost: float = 0.0) -> None:
+    """Raise :class:`ConfigError` unless a planner's configuration says how candidates are sampled and scored."""
+    if candidates < 1 or iterations < 0 or not deviation_cost >= 0:
+        raise ConfigError(
+            f"planner {planner!r}: candidates {candidates} must be at least 1, iterations {iterations} and "
+            f"deviation_cost {deviation_cost} at least 0"
+        )
 
 
 def spending(planner: str, candidates: int, iterations: int, budget: Budget) -> tuple[int, int]:

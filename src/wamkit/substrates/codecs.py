@@ -14,10 +14,10 @@ import draccus
 import numpy as np
 import torch
 from einops import rearrange
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from wamkit.errors import ConfigError, DataError
+from wamkit.substrates.codebook import fit_codebook, nearest
 
 
 @dataclass(frozen=True)
@@ -165,20 +165,17 @@ class PatchVQ(Codec):
     def fit(self, images: Tensor, seed: int) -> None:
         """See :meth:`Codec.fit`."""
         self.linear.fit(images, seed)
-        latents = self.linear.encode(images).flatten(0, 1).numpy().astype(np.float64)
+        latents = self.linear.encode(images).flatten(0, 1)
         if len(latents) < self.vocabulary:
             raise DataError(
                 f"codec 'vq': {self.vocabulary} codes need at least as many patches to fit on, but "
                 f"{len(images)} images give {len(latents)}. Use more frames or a smaller vocabulary."
             )
-        rng = np.random.default_rng(seed)
-        points = latents[rng.permutation(len(latents))[: 64 * self.vocabulary]]
-        centres, _ = kmeans2(points, self.vocabulary, iter=15, minit="++", rng=rng)
-        self.centres = torch.from_numpy(centres).float()
+        self.centres = fit_codebook(latents, self.vocabulary, np.random.default_rng(seed))
 
     def encode(self, images: Tensor) -> Tensor:
         """See :meth:`Codec.encode`."""
-        return torch.cdist(self.linear.encode(images), self.centres[None]).argmin(dim=-1)
+        return nearest(self.linear.encode(images), self.centres)
 
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
         """See :meth:`Codec.decode`."""

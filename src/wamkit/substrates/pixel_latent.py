@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.scales import Scale
 from wamkit.streams import StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig
 from wamkit.types import Observation, WindowSpec
@@ -88,6 +89,11 @@ class PixelLatent(Substrate):
         vocabulary = self._codec(self.cameras[0]).vocabulary
         features = 1 if vocabulary is not None else self.config.codec.features
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
+
+    def grids(self) -> Scale:
+        """See :class:`wamkit.protocols.Substrate`."""
+        patch = self.config.codec.patch
+        return tuple((self.sizes[c].height // patch, self.sizes[c].width // patch) for c in self.cameras)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:

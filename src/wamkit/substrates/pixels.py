@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.scales import Scale
 from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig, from_patches, to_patches
 from wamkit.substrates.normals import surface_normals
@@ -82,6 +83,11 @@ class Pixels(Substrate):
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """See :class:`wamkit.protocols.Substrate`."""
         return StreamSpec(name, role, steps, sum(self.counts), 3 * self.config.patch**2)
+
+    def grids(self) -> Scale:
+        """See :class:`wamkit.protocols.Substrate`."""
+        cell = self.config.shrink * self.config.patch
+        return tuple((height // cell, width // cell) for height, width in self.sizes)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
@@ -174,6 +180,11 @@ class RGBD(Substrate):
         vocabulary = self._codec(0).vocabulary
         features = 1 if vocabulary is not None else self.config.codec.features
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
+
+    def grids(self) -> Scale:
+        """See :class:`wamkit.protocols.Substrate`."""
+        patch = self.config.codec.patch
+        return tuple((height // patch, width // patch) for height, width in self.sizes)
 
     def picture(self, observation: Observation, camera: str) -> Tensor:
         """(B * T, channels, height, width) in [0, 1]."""

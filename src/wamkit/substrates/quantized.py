@@ -1,4 +1,7 @@
-"""Token ids of any continuous substrate: the nearest of a codebook's entries (VQ-VAE, van den Oord et al. 2017)."""
+"""Token ids of any continuous substrate: the nearest of a codebook's entries (VQ-VAE, van den Oord et al. 2017).
+
+With scales, a pyramid of ids that refine each other, coarse to fine (VAR, Tian et al. 2024).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from typing import Literal, final
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.scales import Ladder, halved
 from wamkit.streams import Reading, StreamSpec
+from wamkit.substrates.codebook import fit_codebook, fit_shared, quantise, require_distinct, restore
 from wamkit.substrates.pixel_latent import PixelLatentConfig
 from wamkit.types import Observation, WindowSpec
 
@@ -28,13 +32,21 @@ class QuantizedConfig(SubstrateConfig):
     Attributes:
         inner: the continuous substrate.
         vocabulary: number of entries.
+        scales: with more than one, ids of token grids from coarse to fine, each half as wide as the next; every
+            scale quantises what the coarser ones left, and all share the codebook, whose entry 0 adds nothing.
     """
 
     inner: SubstrateConfig = field(default_factory=PixelLatentConfig)
     vocabulary: int = 128
+    scales: int = 1
 
     def build(self, data: DataSpec) -> Quantized:
         """Build; raises :class:`ConfigError` when the inner substrate has token ids already."""
+        if self.scales < 1 or self.vocabulary < min(self.scales, 2):
+            raise ConfigError(
+                f"substrate 'quantized': scales {self.scales} and vocabulary {self.vocabulary} must be at least 1, and "
+                f"with several scales the vocabulary at least 2"
+            )
         inner = self.inner.build(data)
         if inner.moving:
             raise ConfigError(
@@ -51,7 +63,7 @@ class QuantizedConfig(SubstrateConfig):
 
 @final
 class Quantized(Substrate):
-    """Every token of the inner substrate becomes the id of its nearest codebook entry."""
+    """Every token of the inner substrate becomes the id of its nearest codebook entry, or one id per scale."""
 
     centres: Tensor
 
@@ -62,6 +74,8 @@ class Quantized(Substrate):
         self.extras = inner.extras
         self.relative = inner.relative
         self.decodable = inner.decodable
+        self.scales = halved(inner.grids(), config.scales)
+        self.ladder = Ladder(self.scales)
         self.register_buffer("centres", torch.zeros(config.vocabulary, features))
 
     def label(self) -> str:
@@ -70,26 +84,26 @@ class Quantized(Substrate):
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         """See :class:`wamkit.protocols.Substrate`."""
-        inner = self.inner.spec(name, role, steps)
-        return StreamSpec(name, role, steps, inner.tokens, 1, self.config.vocabulary)
+        tokens, scales = sum(self.ladder.lengths), self.scales if self.config.scales > 1 else ()
+        return StreamSpec(name, role, steps, tokens, 1, self.config.vocabulary, scales=scales)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """(B, T) observations -> ids (B, T, N)."""
-        values = self.inner.encode(observation, now)
-        return (
-            torch.cdist(values.flatten(0, 1), self.centres[None])
-            .argmin(dim=-1)
-            .unflatten(0, values.shape[:2])
-        )
+        """(B, T) observations -> ids (B, T, N), the coarsest scale first."""
+        ids, _ = quantise(self.inner.encode(observation, now), self.centres, self.ladder)
+        return torch.cat(ids, dim=2)
+
+    def entries(self, ids: Tensor) -> Tensor:
+        """Ids (B, T, N) -> the inner substrate's values (B, T, N', D): codebook entries, summed over the scales."""
+        return restore(self.ladder.split(ids), self.centres, self.ladder)
 
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Ids -> what the inner substrate makes of their codebook entries."""
-        return self.inner.decode(self.centres[values])
+        return self.inner.decode(self.entries(values))
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
         """What the inner substrate reads off the codebook entries."""
-        return self.inner.readings(self.centres[values])
+        return self.inner.readings(self.entries(values))
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the inner substrate, then the codebook on its tokens of frames drawn from the dataset."""
@@ -100,15 +114,10 @@ class Quantized(Substrate):
         )
         batch = windows.windows(index, WindowSpec(horizon=1, future=(FIT_OFFSET,)))
         assert batch.future is not None
-        tokens = (
-            self.inner.encode(batch.future, batch.observation).flatten(0, 2).cpu().numpy().astype(np.float64)
+        values = self.inner.encode(batch.future, batch.observation)
+        size, tokens = self.config.vocabulary, values.flatten(0, 2)
+        require_distinct(tokens, size, "substrate 'quantized'")
+        shared = self.config.scales > 1
+        self.centres = (
+            fit_shared(values, size, self.ladder, rng) if shared else fit_codebook(tokens, size, rng)
         )
-        distinct = len(np.unique(tokens, axis=0))
-        if distinct < self.config.vocabulary:
-            raise DataError(
-                f"substrate 'quantized': {distinct} distinct tokens cannot fill a codebook of "
-                f"{self.config.vocabulary} entries. Lower `vocabulary` or use more data."
-            )
-        points = tokens[rng.permutation(len(tokens))[: 64 * self.config.vocabulary]]
-        centres, _ = kmeans2(points, self.config.vocabulary, iter=15, minit="++", rng=rng)
-        self.centres = torch.from_numpy(centres).float().to(self.centres.device)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wamkit.errors import ConfigError
 from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.scales import Scale
 from wamkit.streams import StreamSpec
 from wamkit.substrates.teachers import SelfTrainedConfig, Teacher, TeacherConfig
 from wamkit.types import Observation, WindowSpec
@@ -74,6 +75,11 @@ class TeacherFeature(Substrate):
         """See :class:`wamkit.protocols.Substrate`."""
         tokens = len(self.cameras) * len(self.teachers) * self.config.grid**2
         return StreamSpec(name, role, steps, tokens, self.config.features)
+
+    def grids(self) -> Scale:
+        """See :class:`wamkit.protocols.Substrate`."""
+        side = self.config.grid
+        return ((side, side),) * (len(self.cameras) * len(self.teachers))
 
     def _features(self, images: Tensor) -> Tensor:
         """(M, 3, h, w) uint8 -> (M, teachers, grid * grid, D), not standardised."""

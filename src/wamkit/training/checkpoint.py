@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from wamkit.config import decode, encode
 from wamkit.design import Design
 from wamkit.errors import ConfigError, DataError
 from wamkit.protocols import DataSpec
-from wamkit.specs import ActionSpec, ObservationSpec
+from wamkit.specs import ActionSpec, ObservationSpec, require_same
+from wamkit.training.selection import select
 
 CONFIG, MODEL, TRANSFORMS, TRAINING = "config.json", "model.safetensors", "transforms.json", "training.pt"
 FILES = (CONFIG, MODEL, TRANSFORMS)
+FACTS = ("design", "observation", "action", "extras")
 
 
 def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | None = None) -> None:
@@ -98,6 +101,59 @@ def checkpoint_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, as plain values: its ``design``, what that was built for, and ``stats``.
+
+    Raises:
+        DataError: a field is missing.
+    """
+    config = json.loads((folder / CONFIG).read_text())
+    for field in FACTS:
+        if field not in config:
+            raise DataError(
+                f"{folder / CONFIG}: field {field!r} is missing; the checkpoint was written by an older version or is "
+                f"none. Train it again, or use the version that wrote it."
+            )
+    stats = json.loads((folder / TRANSFORMS).read_text())
+    return {**{field: config[field] for field in FACTS}, "stats": stats}
+
+
+def read_data(facts: Mapping[str, Any], place: str) -> DataSpec:
+    """What a checkpoint's design was built for.
+
+    Args:
+        facts: what :func:`read_facts` returned.
+        place: where they come from, for the message.
+    """
+    return DataSpec(
+        decode(ObservationSpec, facts["observation"], f"{place}, observation"),
+        decode(ActionSpec, facts["action"], f"{place}, action"),
+        {f: {n: np.asarray(v) for n, v in values.items()} for f, values in facts["stats"].items()},
+        {name: tuple(shape) for name, shape in facts["extras"].items()},
+    )
+
+
+def read_design(facts: Mapping[str, Any], place: str) -> Design:
+    """The design that a checkpoint holds, with random weights; arguments as of :func:`read_data`."""
+    config = decode(DesignConfig, facts["design"], f"{place}, design")
+    return Design(config, read_data(facts, place))
+
+
+def load_weights(design: Design, folder: Path) -> None:
+    """Load a checkpoint's weights into its own design; raises :class:`DataError` when they do not fit."""
+    state = load_file(folder / MODEL)
+    expected = design.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys())
+    if wrong:
+        wrote = json.loads((folder / CONFIG).read_text())["versions"]["wamkit"]
+        raise DataError(
+            f"{folder / MODEL} does not fit its config: {len(wrong)} tensors differ, first {wrong[0]!r}. "
+            f"It was written by wamkit {wrote}, this is {wamkit.__version__}."
+        )
+    resize_buffers(design, state)
+    design.load_state_dict(state)
+
+
 def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Design:
     """Load a design from a folder or a Hugging Face hub id.
 
@@ -106,32 +162,58 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
         DataError: the weights do not fit the config.
     """
     folder = find_checkpoint(name)
-    config = json.loads((folder / CONFIG).read_text())
-    for field in ("design", "observation", "action", "extras"):
-        if field not in config:
-            raise DataError(
-                f"{folder / CONFIG}: field {field!r} is missing; the checkpoint was written by an older version or is "
-                f"none. Train it again, or use the version that wrote it."
-            )
-    stats = json.loads((folder / TRANSFORMS).read_text())
-    data = DataSpec(
-        decode(ObservationSpec, config["observation"], f"{folder / CONFIG}, observation"),
-        decode(ActionSpec, config["action"], f"{folder / CONFIG}, action"),
-        {f: {n: np.asarray(v) for n, v in values.items()} for f, values in stats.items()},
-        {name: tuple(shape) for name, shape in config["extras"].items()},
-    )
-    design = Design(decode(DesignConfig, config["design"], f"{folder / CONFIG}, design"), data)
-    state = load_file(folder / MODEL)
-    expected = design.state_dict()
-    wrong = sorted(k for k in expected.keys() | state.keys() if k not in state or k not in expected)
-    if wrong:
-        raise DataError(
-            f"{folder / MODEL} does not fit its config: {len(wrong)} tensors differ, first {wrong[0]!r}. "
-            f"It was written by wamkit {config['versions']['wamkit']}, this is {wamkit.__version__}."
-        )
-    resize_buffers(design, state)
-    design.load_state_dict(state)
+    design = read_design(read_facts(folder), str(folder / CONFIG))
+    load_weights(design, folder)
     return design.to(device).eval()
+
+
+def inherit(data: DataSpec, name: str) -> DataSpec:
+    """A dataset as a design sees it that starts from the checkpoint ``name``: with that checkpoint's statistics.
+
+    Its weights know values as they were normalised for them, whatever the new dataset's statistics are.
+
+    Raises:
+        SpecError: the conventions of the two differ.
+    """
+    theirs = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
+    require_same(theirs.observation, data.observation, f"checkpoint {name}", "the dataset")
+    require_same(theirs.action, data.action, f"checkpoint {name}", "the dataset")
+    return dataclasses.replace(data, stats={**data.stats, **theirs.stats})
+
+
+def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
+    """Take over the weights (codecs included) of a checkpoint.
+
+    Args:
+        design: built for :func:`inherit`'s data.
+        name: checkpoint folder or hub id.
+        fresh: patterns of :func:`wamkit.training.selection.select`: exactly the tensors that the checkpoint lacks.
+            They stay as they were built.
+
+    Raises:
+        ConfigError: the checkpoint lacks something else, has something more, or a shape differs.
+    """
+    source, ours = from_pretrained(name).state_dict(), design.state_dict()
+    declared = select(ours, fresh, "fresh")
+    for wrong, problem in (
+        (source.keys() - ours.keys(), "is in the checkpoint and not in `design`"),
+        (declared & source.keys(), "is in the checkpoint, so it cannot be `fresh`"),
+        (ours.keys() - source.keys() - declared, "is in `design` and not in the checkpoint"),
+    ):
+        if wrong:
+            raise ConfigError(
+                f"pretrained {name}: its parts differ from `design`: {min(wrong)!r} {problem} ({len(wrong)} tensors "
+                f"in all). Name in `fresh` what the checkpoint lacks and nothing else, or start without `pretrained`."
+            )
+    parameters = dict(design.named_parameters(remove_duplicate=False))
+    for key, value in source.items():
+        if key in parameters and value.shape != ours[key].shape:
+            raise ConfigError(
+                f"pretrained {name}: {key!r} has the shape {tuple(value.shape)} there and {tuple(ours[key].shape)} in "
+                f"`design`. Give the part the sizes that it was trained with."
+            )
+    resize_buffers(design, source)
+    design.load_state_dict(source, strict=False)
 
 
 def resize_buffers(design: Design, state: dict[str, torch.Tensor]) -> None:

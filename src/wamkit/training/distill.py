@@ -27,17 +27,15 @@ from wamkit.types import Batch, Budget, Losses
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Compress the checkpoint in ``pretrained`` into few steps.
+    """Compress the checkpoint in ``pretrained`` into few steps. ``OptimConfig.only`` says what of it may change.
 
     Attributes:
         steps: stream name -> function evaluations of the student. Set the design's own steps to the same.
         teacher_steps: function evaluations of the teacher, for each of these streams.
-        train: beginnings of the names of the parameters that may change; all others stay as they are, bit for bit.
     """
 
     steps: dict[str, int] = field(default_factory=dict)
     teacher_steps: int = 32
-    train: tuple[str, ...] = ("estimators.", "trunks.")
 
 
 def few_step_loss(
@@ -75,18 +73,16 @@ class Distillation:
 
     Args:
         config: what to distil and what may change.
-        student: a design that holds the teacher's weights; all of its parameters that may not change are frozen.
+        student: a design that holds the teacher's weights.
 
     Raises:
-        ConfigError: on streams or parameters that do not exist, and on designs whose samples have no gradient.
+        ConfigError: on streams that do not exist, and on designs whose samples have no gradient.
     """
 
     def __init__(self, config: DistillConfig, student: Design) -> None:
         self.config = config
         check_distillable(config, student)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
-        for name, parameter in student.named_parameters():
-            parameter.requires_grad_(name.startswith(config.train) and parameter.requires_grad)
 
     def loss(self, student: Design, batch: Batch) -> Losses:
         """Losses of the factors with distilled streams; what they read besides the context is as demonstrated."""
@@ -138,9 +134,3 @@ def check_distillable(config: DistillConfig, student: Design) -> None:
         for label, steps in (("steps", config.steps[name]), ("teacher_steps", config.teacher_steps)):
             if steps < 1:
                 raise ConfigError(f"distill: {label} {steps} of stream {name!r} must be at least 1")
-    names = [name for name, _ in student.named_parameters()]
-    for prefix in config.train:
-        if not any(name.startswith(prefix) for name in names):
-            raise ConfigError(
-                f"distill: `train` names {prefix!r}, with which no parameter begins. {did_you_mean(prefix, names)}"
-            )

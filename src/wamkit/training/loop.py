@@ -22,11 +22,18 @@ from wamkit.data.layout import CLOCK, EXTRA_PREFIX
 from wamkit.design import Design, Losses
 from wamkit.errors import ConfigError
 from wamkit.protocols import DataSpec
-from wamkit.specs import require_same
 from wamkit.training.balance import Ramp, check_ramps, gradient_norms, weights_at
-from wamkit.training.checkpoint import MODEL, TRAINING, from_pretrained, resize_buffers, save_pretrained
+from wamkit.training.checkpoint import (
+    MODEL,
+    TRAINING,
+    inherit,
+    initialise,
+    resize_buffers,
+    save_pretrained,
+)
 from wamkit.training.distill import Distillation, DistillConfig
 from wamkit.training.optim import OptimConfig
+from wamkit.training.selection import Selection, select
 from wamkit.types import Batch, to_device
 
 Hook = Callable[[int, Design, Losses], None]
@@ -41,7 +48,9 @@ class TrainConfig:
         out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``.
         design: what to train.
         optim: optimiser and schedule.
-        pretrained: checkpoint folder or hub id to start from, instead of random weights.
+        pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics come along.
+        fresh: names, or beginnings of names up to a dot (``encoders.teacher``), of all that ``design`` has and
+            ``pretrained`` lacks.
         distill: compress ``pretrained`` into few steps, instead of training on the demonstrations.
         steps: optimiser steps.
         batch_size: windows per step.
@@ -60,6 +69,7 @@ class TrainConfig:
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     pretrained: str | None = None
+    fresh: tuple[str, ...] = ()
     distill: DistillConfig | None = None
     steps: int = 2000
     batch_size: int = 32
@@ -77,23 +87,30 @@ class Run:
     """Everything that changes while training: weights, average, optimiser and step; and the teacher, if any."""
 
     design: Design
+    selection: Selection
     average: AveragedModel
     optimizer: torch.optim.AdamW
     step: int = 0
     distillation: Distillation | None = None
 
     def loss(self, batch: Batch) -> Losses:
-        """What is minimised."""
-        return (
+        """What is minimised; raises :class:`ConfigError` when nothing that may learn has a part in it."""
+        self.selection.train_mode(self.design)
+        losses = (
             self.design.loss(batch)
             if self.distillation is None
             else self.distillation.loss(self.design, batch)
         )
+        if not losses.total.requires_grad:
+            raise ConfigError(
+                "optim.only: no loss depends on what it names. Name a part that a loss reaches."
+            )
+        return losses
 
     def after_step(self) -> None:
         """Moving averages follow their encoders; a student keeps its teacher's."""
         if self.distillation is None:
-            self.design.after_step()
+            self.selection.after_step(self.design)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights."""
@@ -157,20 +174,39 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
         )
     config.out.mkdir(parents=True, exist_ok=True)
     path.write_text(written)
-    design = Design(config.design, data_spec(dataset))
-    if config.pretrained is not None and (folder is None or config.distill is not None):
-        initialise(design, config.pretrained)
-    elif folder is None:
-        design.fit(dataset, config.seed)
+    data = data_spec(dataset)
+    if config.pretrained is not None:
+        data = inherit(data, config.pretrained if folder is None else str(folder))
+    design = Design(config.design, data)
+    if folder is None or config.distill is not None:
+        prepare(design, config, dataset)
     design.to(config.device)
     distillation = None
     if config.distill is not None:
         distillation = start_distillation(config.distill, config.pretrained, design)
+    selection = Selection(design, config.optim.only)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
-    run = Run(design, average, config.optim.build(design), distillation=distillation)
+    run = Run(design, selection, average, config.optim.build(design), distillation=distillation)
     if folder is not None:
         run.restore(folder)
     return run
+
+
+def prepare(design: Design, config: TrainConfig, dataset: Dataset) -> None:
+    """Weights and codecs of a design that has not been trained yet: fitted, those of ``pretrained``, or both."""
+    if config.fresh and config.pretrained is None:
+        raise ConfigError(
+            f"fresh: {list(config.fresh)}, but nothing comes from a checkpoint; name one in `pretrained`"
+        )
+    if config.pretrained is None:
+        design.fit(dataset, config.seed)
+        return
+    initialise(design, config.pretrained, config.fresh)
+    if config.fresh:
+        names = select(design.state_dict(), config.fresh, "fresh")
+        parts = {"action" if name.startswith("action.") else ".".join(name.split(".")[:2]) for name in names}
+        design.fit(dataset, config.seed, parts)
+        initialise(design, config.pretrained, config.fresh)  # a part that is fresh in part was fitted whole
 
 
 def start_distillation(config: DistillConfig, pretrained: str | None, design: Design) -> Distillation:
@@ -178,23 +214,6 @@ def start_distillation(config: DistillConfig, pretrained: str | None, design: De
     if pretrained is None:
         raise ConfigError("distill: there is no teacher; name its checkpoint in `pretrained`")
     return Distillation(config, design)
-
-
-def initialise(design: Design, name: str) -> None:
-    """Take over the weights (codecs included) of a checkpoint whose conventions and parts are the same."""
-    source = from_pretrained(name)
-    require_same(source.observation_spec, design.observation_spec, f"checkpoint {name}", "the dataset")
-    require_same(source.action_spec, design.action_spec, f"checkpoint {name}", "the dataset")
-    state = source.state_dict()
-    ours = design.state_dict()
-    wrong = sorted(k for k in ours.keys() ^ state.keys())
-    if wrong:
-        raise ConfigError(
-            f"pretrained {name}: its parts differ from `design`, first in {wrong[0]!r}. Train the design that the "
-            f"checkpoint holds, or start without `pretrained`."
-        )
-    resize_buffers(design, state)
-    design.load_state_dict(state)
 
 
 def trim_log(path: Path, step: int) -> None:
@@ -222,7 +241,6 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
             for group in run.optimizer.param_groups:
                 group["lr"] = config.optim.rate(run.step, config.steps)
             run.design.weights.update(weights_at(run.step, config.ramps, config.design.loss_weights))
-            run.design.train()
             losses = run.loss(to_device(next(batches), config.device))
             logged = (run.step + 1) % config.log_every == 0
             pulls = (

@@ -21,6 +21,8 @@ class OptimConfig:
         betas: moment decay rates.
         clip: largest gradient norm.
         ema: decay of the average of the weights, which is what is saved; 0 saves the weights themselves.
+        only: names of the parameters that learn, or beginnings of names up to a dot (``encoders.images``), ``*`` for
+            anything; empty for all. Everything else stays as it is, bit for bit.
     """
 
     lr: float = 1e-3
@@ -30,6 +32,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
     ema: float = 0.995
+    only: tuple[str, ...] = ()
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """The optimiser over the model's trainable parameters."""

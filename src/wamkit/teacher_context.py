@@ -1,0 +1,236 @@
+"""Another design's context -> tokens (`ss.distill`, teacher-context transfer as in CKT-WAM).
+
+It stands above the room of encoders, which read the contract alone: what it holds is the context path of a whole
+design.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wamkit.errors import ConfigError, DataError, did_you_mean
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+if TYPE_CHECKING:
+    from wamkit.design import Design
+
+PART = "encoder 'teacher_context'"
+
+
+@EncoderConfig.register_subclass("teacher_context")
+@dataclass(frozen=True)
+class TeacherContextConfig(EncoderConfig):
+    """A frozen teacher's context through learned queries behind a gate (as CKT-WAM; Alayrac et al. 2022).
+
+    Attributes:
+        checkpoint: the teacher, any design: its folder or hub id. Its weights are written into every checkpoint of
+            the student, which does not need the teacher's again.
+        architecture: what the teacher is; filled in when it is empty.
+        trunk: which trunk's last hidden states are read; empty for the only one. A design without a trunk hands over
+            the tokens of its encoders.
+        tokens: R, context tokens that the student gets.
+        heads: attention heads of the queries.
+    """
+
+    checkpoint: str = ""
+    architecture: str = ""
+    trunk: str = ""
+    tokens: int = 8
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        """Read what the teacher is, unless it stands there already."""
+        known = json.loads(self.architecture) if self.architecture else {}
+        if self.checkpoint and known.get("checkpoint") != self.checkpoint:
+            object.__setattr__(self, "architecture", describe_teacher(self.checkpoint))
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> TeacherContext:
+        """Build; raises :class:`ConfigError` when the student's data do not show what the teacher wants to see."""
+        if not self.checkpoint:
+            raise ConfigError(f"{PART}: name a `checkpoint`: a folder that training wrote, or a hub id.")
+        if self.tokens < 1 or width % self.heads:
+            raise ConfigError(
+                f"{PART}: {self.tokens} tokens of width {width} with {self.heads} heads; needs at least one token and "
+                f"a width that the heads divide"
+            )
+        design, absent = load_teacher(self)
+        check_sight(design, data, window)
+        return TeacherContext(self, ContextPath(design, self.trunk, window, absent), width)
+
+
+def describe_teacher(checkpoint: str) -> str:
+    """What the teacher is, as JSON; raises :class:`ConfigError` when it is not there.
+
+    The order of keys is kept: it is the order of the teacher's encoders, hence of its context tokens.
+    """
+    from wamkit.training.checkpoint import (
+        find_checkpoint,
+        read_facts,
+    )  # designs are above encoders, even above this one
+
+    return json.dumps({"checkpoint": checkpoint, **read_facts(find_checkpoint(checkpoint))})
+
+
+def load_teacher(config: TeacherContextConfig) -> tuple[Design, str]:
+    """The teacher with its weights, or with random ones and the reason why its own could not be had."""
+    from wamkit.training.checkpoint import find_checkpoint, load_weights, read_design
+
+    teacher, absent = read_design(json.loads(config.architecture), f"{PART}: {config.checkpoint}"), ""
+    try:
+        found = describe_teacher(config.checkpoint)
+    except (
+        ConfigError,
+        DataError,
+        OSError,
+    ) as error:  # gone or out of reach; the student's checkpoint may bring the weights
+        absent = str(error)
+    else:
+        if found == config.architecture:
+            load_weights(teacher, find_checkpoint(config.checkpoint))
+        else:
+            absent = f"{config.checkpoint} holds another design now, or other statistics."
+    if absent:
+        absent = (
+            f"{PART}: the teacher's weights are missing: {absent} Put the teacher back, or load a checkpoint of the "
+            f"student, which holds them too."
+        )
+    return teacher, absent
+
+
+def check_sight(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
+    """Raise :class:`ConfigError` unless windows of ``data`` show all that the teacher was trained to see."""
+    ours, theirs = data.observation, teacher.observation_spec
+    for name, camera in theirs.cameras.items():
+        if ours.cameras.get(name) != camera:
+            raise ConfigError(
+                f"{PART}: the teacher sees camera {name!r} as {camera}, the student's data have "
+                f"{ours.cameras.get(name)}. Use data with this camera, or another teacher."
+            )
+    if (ours.state, ours.rate_hz) != (theirs.state, theirs.rate_hz):
+        raise ConfigError(
+            f"{PART}: the teacher reads the state {theirs.state} at {theirs.rate_hz} Hz, the student's data have "
+            f"{ours.state} at {ours.rate_hz} Hz. Use data with the same state, or another teacher."
+        )
+    for name in extras_read(teacher):
+        if tuple(data.extra(name, f"{PART}: its teacher")) != tuple(teacher.data.extras[name]):
+            raise ConfigError(
+                f"{PART}: the teacher reads the extra {name!r} of shape {tuple(teacher.data.extras[name])}, the "
+                f"student's data have {tuple(data.extras[name])}. Use data with the same sensor, or another teacher."
+            )
+    if teacher.reads_goal and teacher.config.aim != window.aim:
+        raise ConfigError(
+            f"{PART}: the teacher's goal is the {teacher.config.aim!r}, the student's the {window.aim!r}. Give the "
+            f"student the same `aim`."
+        )
+    unseen = sorted(set(teacher.config.observation) - set(window.observation))
+    if unseen:
+        raise ConfigError(
+            f"{PART}: the teacher looks at the ticks {teacher.config.observation}, the student at "
+            f"{window.observation}. Add {unseen} to the student's `observation`."
+        )
+
+
+def extras_read(teacher: Design) -> tuple[str, ...]:
+    """Names of the extras that the teacher's context is made of."""
+    found = {name for e in teacher.encoders.values() if isinstance(e, Encoder) for name in e.extras}
+    return tuple(sorted(found))
+
+
+@final
+class ContextPath(nn.Module):
+    """Observation -> the last hidden states of a design's context. Frozen, and never in training mode.
+
+    Attributes:
+        width: features of a hidden state.
+        extras: names of the extras that it reads.
+        goal: whether it reads the goal.
+        absent: why its weights could not be had, or empty. Weights of the student's checkpoint make up for it.
+    """
+
+    def __init__(self, teacher: Design, trunk: str, window: WindowSpec, absent: str) -> None:
+        super().__init__()
+        trunks = teacher.trunks
+        if trunk not in trunks and (trunk or len(trunks) > 1):
+            problem = f"has no trunk {trunk!r}" if trunk else f"has {len(trunks)} trunks; name one in `trunk`"
+            raise ConfigError(f"{PART}: the teacher {problem}. {did_you_mean(trunk, trunks)}")
+        name = trunk or next(iter(trunks), "")
+        self.encoders = teacher.encoders
+        self.context = teacher.context[name] if name else nn.Identity()
+        self.trunk = trunks[name] if name else None
+        self.width = int(trunks[name].context_width) if name else teacher.config.width  # type: ignore[arg-type]
+        self.extras, self.goal, self.absent = extras_read(teacher), teacher.reads_goal, absent
+        first = len(window.observation)
+        self.steps = [window.observation.index(offset) - first for offset in teacher.config.observation]
+        self.requires_grad_(False).eval()
+        self.register_load_state_dict_pre_hook(_arriving)
+
+    @torch.no_grad()
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, N, width) and their padding (B, N) bool."""
+        if self.absent:
+            raise ConfigError(self.absent)
+        seen = observation.steps(self.steps)
+        encoded = [encoder(seen) for encoder in self.encoders.values()]
+        tokens = self.context(torch.cat([tokens for tokens, _ in encoded], dim=1))
+        pad = torch.cat([pad for _, pad in encoded], dim=1)
+        if self.trunk is None:
+            return tokens, pad
+        return self.trunk(tokens, pad=pad if bool(pad.any()) else None)[0], pad
+
+    def train(self, mode: bool = True) -> Self:
+        """It stays as it acts."""
+        return super().train(False)
+
+
+def _arriving(path: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+    """Before weights are read from the student's checkpoint: from now on they are there."""
+    assert isinstance(path, ContextPath)
+    if any(key.startswith(prefix) for key in state):  # a student that starts without an adapter brings none
+        path.absent = ""
+
+
+@final
+class TeacherContext(Encoder):
+    """N = R tokens, each ``null + tanh(gate) * what a query found among the teacher's hidden states``.
+
+    The gate starts at zero. While it is exactly there, nothing that the teacher sees reaches the student: when acting,
+    the tokens are padded, and the student acts as it would without this encoder; in training they are read, as
+    constants, so that the gate can learn to open.
+    """
+
+    def __init__(self, config: TeacherContextConfig, teacher: ContextPath, width: int) -> None:
+        super().__init__()
+        self.config, self.teacher = config, teacher
+        self.extras, self.goal = teacher.extras, teacher.goal
+        self.norm = nn.LayerNorm(teacher.width)
+        self.query = nn.Parameter(torch.randn(config.tokens, width))
+        self.key_value = nn.Linear(teacher.width, 2 * width)
+        self.out = nn.Linear(width, width, bias=False)
+        self.null = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def read(self, hidden: Tensor, pad: Tensor) -> Tensor:
+        """Hidden states (B, N, D) -> (B, R, width). A key of zeros is always there: nothing to read adds nothing."""
+        heads = self.config.heads
+        key, value = self.key_value(self.norm(hidden)).chunk(2, dim=-1)
+        key, value = (F.pad(x.unflatten(2, (heads, -1)).transpose(1, 2), (0, 0, 1, 0)) for x in (key, value))
+        query = self.query.unflatten(1, (heads, -1)).transpose(0, 1).expand(len(hidden), -1, -1, -1)
+        allowed = F.pad(~pad, (1, 0), value=True)[:, None, None]
+        return self.out(
+            F.scaled_dot_product_attention(query, key, value, attn_mask=allowed).transpose(1, 2).flatten(2)
+        )
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`."""
+        found = self.read(*self.teacher(observation))
+        tokens = self.null + self.gate.tanh() * found
+        closed = not self.training and bool(self.gate == 0)
+        return tokens, torch.full(tokens.shape[:2], closed, dtype=torch.bool, device=tokens.device)
