@@ -15,7 +15,7 @@ from wamkit.api import TrainConfig
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.training import OptimConfig
-from wamkit.training.loop import data_spec, open_dataset
+from wamkit.training.loop import data_spec
 from wamkit.types import Batch
 
 ROUNDS, STEPS_PER_ROUND = 7, 8
@@ -38,9 +38,10 @@ class Cost:
 
 def prepared(config: TrainConfig) -> tuple[Design, Batch, float]:
     """A fitted design with a batch, and the seconds that fitting took."""
-    dataset: Dataset = open_dataset(config)
+    dataset = Dataset(config.dataset)
     torch.manual_seed(config.seed)
     design = Design(config.design, data_spec(dataset))
+    dataset = dataset.with_extras(design.extras)
     start = time.process_time()
     design.fit(dataset, config.seed)
     seconds = time.process_time() - start

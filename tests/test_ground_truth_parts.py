@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wamkit.collect import CollectConfig, collect
-from wamkit.compose import DesignConfig, FutureConfig, required_extras
+from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset
 from wamkit.design import Design
@@ -109,10 +109,10 @@ def design_of(substrate: SubstrateConfig) -> DesignConfig:
 @pytest.mark.parametrize("name", sorted(SUBSTRATES))
 def test_every_substrate_is_a_target_that_a_design_learns_and_predicts(name: str, recording: Path) -> None:
     config = design_of(SUBSTRATES[name])
-    plain = data_spec(Dataset(recording))
-    data = Dataset(recording, extras=required_extras(config, plain))
+    plain = Dataset(recording)
     torch.manual_seed(0)
-    design = Design(config, plain)
+    design = Design(config, data_spec(plain))
+    data = plain.with_extras(design.extras)
     design.fit(data, 0)
     assert design.sensors == tuple(sorted(SENSORS))
     batch = data.windows(np.array([0, 5, data.num_frames - 2]), design.training_window)

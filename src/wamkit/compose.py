@@ -199,13 +199,6 @@ def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def required_extras(config: DesignConfig, data: DataSpec) -> tuple[str, ...]:
-    """Extras that a dataset has to deliver to train this design."""
-    window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
-    encoders = build_encoders(config, data, window).values()
-    return extras_of([*encoders, *(c.build(data) for c in config.substrates.values())])
-
-
 def check_names(config: DesignConfig) -> None:
     """Every name that a config refers to exists, and no two streams share one."""
     for stream in (*config.futures, *config.goals):

@@ -70,6 +70,11 @@ class Design(nn.Module):
         return self.config.controller
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """Extras that a dataset has to deliver to train it."""
+        return extras_of([*self.encoders.values(), *self.substrates.values()])
+
+    @property
     def sensors(self) -> tuple[str, ...]:
         """Extras that have to be there when acting: a design that keeps its past reads futures off what it sees."""
         return extras_of([*self.encoders.values(), *(self.substrates.values() if self.past_blocks else ())])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wamkit.compose import required_extras
 from wamkit.data import Dataset
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.correlation import CheckpointRecord, Correlation, correlate
@@ -70,8 +69,7 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     if config.prediction.actions == "demonstrated":
         require_same(design.action_spec, plain.action_spec, "the design", where)
     data = data_spec(plain)
-    extras = required_extras(design.config, data)
-    dataset = Dataset(config.dataset, extras=extras) if extras else plain
+    dataset = plain.with_extras(design.extras)
     found = measure_prediction(design, dataset, data, config.prediction, progress)
     rows = (*found.rows, *closed_loop_rows(strips, config.prediction.seed))
     found = replace(found, rows=rows, checkpoint=digest)

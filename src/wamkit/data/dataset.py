@@ -55,6 +55,7 @@ class Dataset:
 
     def __init__(self, root: Path | str, *, extras: Sequence[str] = (), image_memory_gb: float = 4.0) -> None:
         self.root = Path(root)
+        self._image_memory_gb = image_memory_gb
         info = catalog.read_info(self.root)
         self.info: Mapping[str, Any] = info
         self.fps = float(info["fps"])
@@ -96,6 +97,12 @@ class Dataset:
     def num_episodes(self) -> int:
         """Number of episodes."""
         return len(self.episodes)
+
+    def with_extras(self, names: Sequence[str]) -> Dataset:
+        """This dataset with extras in its observations; itself when it has them."""
+        if set(names) <= set(self.extras):
+            return self
+        return Dataset(self.root, extras=names, image_memory_gb=self._image_memory_gb)
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
         """Cut one window per entry of ``index``.

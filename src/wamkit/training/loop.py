@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.compose import DesignConfig, required_extras
+from wamkit.compose import DesignConfig
 from wamkit.config import encode
 from wamkit.data import Batches, Dataset
 from wamkit.data.layout import CLOCK, EXTRA_PREFIX
@@ -84,9 +84,10 @@ class TrainConfig:
 
 @dataclass
 class Run:
-    """Everything that changes while training: weights, average, optimiser and step; and the teacher, if any."""
+    """A training under way: its data, weights, average, optimiser and step; and the teacher, if any."""
 
     design: Design
+    dataset: Dataset
     selection: Selection
     average: AveragedModel
     optimizer: torch.optim.AdamW
@@ -149,21 +150,15 @@ def data_spec(dataset: Dataset) -> DataSpec:
     return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, CLOCK: (3,)})
 
 
-def open_dataset(config: TrainConfig) -> Dataset:
-    """The dataset with the extras that the design reads; raises when it lacks one."""
-    plain = Dataset(config.dataset)
-    extras = required_extras(config.design, data_spec(plain))
-    return Dataset(config.dataset, extras=extras) if extras else plain
-
-
 def latest_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint of a run, or None."""
     found = [p for p in (out / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
     return max(found, default=None)
 
 
-def start(config: TrainConfig, dataset: Dataset) -> Run:
+def start(config: TrainConfig) -> Run:
     """A fresh run, or the newest checkpoint of ``config.out`` when there is one for the same config."""
+    dataset = Dataset(config.dataset)
     torch.manual_seed(config.seed)
     written = json.dumps(encode(config), indent=2, default=str)
     path = config.out / "config.json"
@@ -178,6 +173,7 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
     if config.pretrained is not None:
         data = inherit(data, config.pretrained if folder is None else str(folder))
     design = Design(config.design, data)
+    dataset = dataset.with_extras(design.extras)
     if folder is None or config.distill is not None:
         prepare(design, config, dataset)
     design.to(config.device)
@@ -186,7 +182,7 @@ def start(config: TrainConfig, dataset: Dataset) -> Run:
         distillation = start_distillation(config.distill, config.pretrained, design)
     selection = Selection(design, config.optim.only)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
-    run = Run(design, selection, average, config.optim.build(design), distillation=distillation)
+    run = Run(design, dataset, selection, average, config.optim.build(design), distillation=distillation)
     if folder is not None:
         run.restore(folder)
     return run
@@ -226,11 +222,10 @@ def trim_log(path: Path, step: int) -> None:
 def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) -> Path:
     """Train a design, resuming where a killed run stopped; returns the folder of the final checkpoint."""
     torch.set_num_threads(config.threads)
-    dataset = open_dataset(config)
-    run = start(config, dataset)
+    run = start(config)
     check_ramps(config.ramps, run.design.streams)
     trim_log(config.out / "log.jsonl", run.step)
-    batches = Batches(dataset, run.design.training_window, config.batch_size, config.seed, run.step)
+    batches = Batches(run.dataset, run.design.training_window, config.batch_size, config.seed, run.step)
     bar = Progress(
         TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"), disable=not progress,
