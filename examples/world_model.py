@@ -76,7 +76,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/world_model"), help="everything else")
     parser.add_argument("--demonstrations", type=int, default=100, help="per task")
     parser.add_argument("--steps", type=int, default=1500, help="of the designs of `make table`")
-    parser.add_argument("--world-steps", type=int, default=900)
+    parser.add_argument("--world-steps", type=int, default=1000)
     parser.add_argument("--episodes", type=int, default=20, help="per task, evaluated and held out")
     parser.add_argument("--starts", type=int, default=10, help="per task, of imagined rollouts")
     parser.add_argument("--imagined", type=int, nargs="+", default=[3, 6, 12], help="imagined steps")
@@ -88,21 +88,21 @@ def options() -> argparse.Namespace:
 
 def world_design() -> DesignConfig:
     """Forward dynamics, ``p(s1,s2|a,c)``: both cameras and the hand after eight actions, in one pass."""
-    small = TransformerConfig(width=128, depth=1, heads=4)
+    small = TransformerConfig(width=64, depth=1, heads=2)
     return dataclasses.replace(
         base("forward_dynamics"),
         horizon=EXECUTE,
         encoders={
-            "images": ImagesConfig(pool="grid", shift=0),  # shifted pictures would have other futures
+            "images": ImagesConfig(shift=0),  # shifted pictures would have other futures
             "state": StateConfig(),
             "instruction": InstructionConfig(),
         },
         substrates={
-            "video": PixelLatentConfig(PatchPCAConfig(patch=16, features=64)),
+            "video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64)),
             "body": ProprioceptionConfig(),
         },
         futures={"future": FutureConfig("video", (EXECUTE,)), "body": FutureConfig("body", (EXECUTE,))},
-        trunks={"world": TransformerConfig(width=128, depth=3, heads=4), "policy": small},
+        trunks={"world": TransformerConfig(width=128, depth=2, heads=4), "policy": small},
         estimators={"world": RegressorConfig(trunk="world"), "policy": RegressorConfig(trunk="policy")},
         factors=(Factor(("action",), (), "policy"), Factor(("future", "body"), ("action",), "world")),
         loss_weights={"action": 0.1},
@@ -375,7 +375,7 @@ def publish(
         ),
         "machine": f"{os.cpu_count()} cores of {some.device.get('cpu', 'unknown')}, one torch thread per process",
         "prediction": {
-            "ladder": block([records[name] for name in rungs], reports),
+            "ladder": block([records[name] for name in (*rungs, "joint")], reports),
             "designs": block([records[name] for name in DESIGNS], reports),
         },
         "imagination": {
