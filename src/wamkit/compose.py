@@ -9,6 +9,7 @@ from torch import nn
 
 import wamkit.encoders
 import wamkit.estimators
+import wamkit.memory
 import wamkit.planners
 import wamkit.substrates
 import wamkit.teacher_context  # noqa: F401 (they register the parts that a config names)

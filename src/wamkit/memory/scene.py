@@ -1,0 +1,126 @@
+"""What the observed steps saw together, drawn from a viewpoint of its own (`mm.spatial-memory`, survey eq. 36).
+
+The design's observed steps say how far back it reaches (:func:`wamkit.memory.sparse_history` spaces them). Every call
+builds the store anew from them, so that training windows and the closed loop mean the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.memory.spatial import SpatialMemory
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.types import Observation, WindowSpec
+
+PART = "encoder 'scene_memory'"
+CHANNELS = 5  # red, green, blue, nearness, known
+
+
+@EncoderConfig.register_subclass("scene_memory")
+@dataclass(frozen=True)
+class SceneMemoryConfig(EncoderConfig):
+    """All observed steps in one store of voxels, drawn from a viewpoint of its own (3D-ALP, survey eq. 36).
+
+    What stands behind something now is still in the picture if an observed step saw it.
+
+    Attributes:
+        cameras: the views that are remembered; each needs its depth and pose as extras.
+        viewpoint: where the store is drawn from: x, y, z in metres and a quaternion w, x, y, z (axes right, up,
+            backward; world frame), then the vertical field of view in degrees. Straight down unless told otherwise.
+        size: rows and columns of the drawn picture, pixels.
+        patch: side of the patches that become tokens, pixels.
+        voxel_m: side of a voxel, metres.
+        far_m: pixels farther than this are not stored.
+    """
+
+    cameras: tuple[str, ...] = ("scene",)
+    viewpoint: tuple[float, ...] = (0.0, 0.65, 1.0, 1.0, 0.0, 0.0, 0.0, 50.0)
+    size: int = 32
+    patch: int = 8
+    voxel_m: float = 0.03
+    far_m: float = 2.0
+
+    def build(self, data: DataSpec, window: WindowSpec, width: int) -> SceneMemory:
+        """Build; raises :class:`ConfigError` when a view cannot be remembered or the picture cannot be cut."""
+        if len(self.viewpoint) != 8 or not 0 < self.viewpoint[-1] < 180:
+            raise ConfigError(
+                f"{PART}: viewpoint {self.viewpoint} must have 8 entries (position, quaternion, field of view in "
+                f"degrees between 0 and 180)"
+            )
+        if self.patch < 1 or self.size < 1 or self.size % self.patch:
+            raise ConfigError(f"{PART}: {self.size} pixels a side cannot be cut into patches of {self.patch}")
+        if not self.cameras:
+            raise ConfigError(f"{PART}: `cameras` is empty; name the views to remember")
+        names = []
+        for camera in self.cameras:
+            view = data.observation.cameras.get(camera)
+            if view is None:
+                raise ConfigError(
+                    f"{PART}: no camera {camera!r}. {did_you_mean(camera, data.observation.cameras)}"
+                )
+            depth = data.extra(f"depth.{camera}", PART)
+            data.extra(f"camera.{camera}", PART)
+            if depth != (view.height, view.width):
+                raise ConfigError(
+                    f"{PART}: pictures of camera {camera!r} have {view.height} x {view.width} pixels and its depth "
+                    f"{depth}; record both in one size"
+                )
+            names += [f"depth.{camera}", f"camera.{camera}"]
+        return SceneMemory(self, tuple(names), width)
+
+
+@final
+class SceneMemory(Encoder):
+    """N = patches of the drawn picture. Steps that are padded or whose depth or pose is missing are not taken in."""
+
+    def __init__(self, config: SceneMemoryConfig, extras: tuple[str, ...], width: int) -> None:
+        super().__init__()
+        self.config, self.extras = config, extras
+        tokens = (config.size // config.patch) ** 2
+        self.embed = nn.Sequential(
+            nn.Conv2d(CHANNELS, width, config.patch, stride=config.patch),
+            nn.GELU(),
+            nn.Conv2d(width, width, 1),
+        )
+        self.position = nn.Parameter(torch.randn(tokens, width) * 0.02)
+
+    def store(self, observation: Observation, row: int) -> SpatialMemory:
+        """What the observed steps of one row saw, oldest first."""
+        memory = SpatialMemory(self.config.voxel_m, self.config.far_m)
+        for step in range(observation.pad.shape[1]):
+            if bool(observation.pad[row, step]):
+                continue
+            for camera in self.config.cameras:
+                names = (f"depth.{camera}", f"camera.{camera}")
+                if any(n in observation.missing and bool(observation.missing[n][row, step]) for n in names):
+                    continue
+                depth, pose = (observation.extras[name][row, step].float().cpu() for name in names)
+                colour = observation.images[camera][row, step].permute(1, 2, 0).float().cpu()
+                memory.observe(depth, pose, colour / 127.5 - 1)
+        return memory
+
+    def drawn(self, observation: Observation) -> Tensor:
+        """The store of every row from the viewpoint: (B, 5, size, size), colours in [-1, 1]; zero where unknown."""
+        camera = torch.tensor(self.config.viewpoint)
+        pictures = []
+        for row in range(observation.batch_size):
+            view = self.store(observation, row).render(camera, self.config.size, self.config.size)
+            nearness = torch.where(view.known, 1 / view.depth, 0.0)
+            colours = view.values if view.values.shape[-1] else view.values.new_zeros(*view.known.shape, 3)
+            pictures.append(torch.cat((colours, nearness[..., None], view.known[..., None].float()), dim=-1))
+        return torch.stack(pictures).permute(0, 3, 1, 2).to(self.position.device)
+
+    def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """See :class:`wamkit.protocols.Encoder`."""
+        for name in self.extras:
+            if name not in observation.extras:
+                raise SpecError(
+                    f"no extra {name!r} in the observation. {did_you_mean(name, observation.extras)}"
+                )
+        tokens = self.embed(self.drawn(observation)).flatten(2).transpose(1, 2) + self.position
+        return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
