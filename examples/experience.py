@@ -1,4 +1,4 @@
-"""What a world model learns from and is measured on: episodes whose recorded actions are the executed ones.
+"""World models: their designs, and episodes to learn from and to be measured on, with the actions that were executed.
 
 Three kinds, because a world model has to know what bad policies do as well: demonstrations without noise, under strong
 noise, and rollouts of half-trained policies, failures too. All carry the ground truth of :data:`RECORD`.
@@ -15,13 +15,20 @@ import numpy as np
 from demo import TASKS
 
 from wamkit.api import EvaluationConfig, from_pretrained
+from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
+from wamkit.encoders import BodySensorsConfig, ImagesConfig, InstructionConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.base import episode_seed
 from wamkit.envs.demonstrations import ActionNoise, demonstrate
+from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.recording import Recording, record
 from wamkit.evaluation.rollout import rollout
+from wamkit.graph import Factor
+from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
+from wamkit.trunks import TransformerConfig
+from wamkit.zoo.tenants import EXECUTE, base
 
 RECORD = ("object_pose", "object_base", "gripper_motion")
 CALM = ActionNoise(probability=0.0)
@@ -112,6 +119,72 @@ def as_episode(found: Recording) -> Episode:
         found.instruction,
         found.status == "success",
         extras,
+    )
+
+
+def known_world() -> DesignConfig:
+    """Forward dynamics of a known state, ``p(s1,s2,s3|a,c) p(s4|s1,s2,s3,c)``: hand and objects, then both pictures.
+
+    No picture is read: what hand and objects do next does not depend on how well they are drawn.
+    """
+    state = {
+        "body": ProprioceptionConfig(),
+        "objects": SensorValuesConfig(("object_pose", "object_base")),
+        "motion": SensorValuesConfig(("gripper_motion",)),
+    }
+    streams = tuple(state)
+    return dataclasses.replace(
+        base("forward_dynamics"),
+        horizon=EXECUTE,
+        encoders={
+            "state": StateConfig(),
+            "sensors": BodySensorsConfig(RECORD, normalization="mean_std"),
+            "instruction": InstructionConfig(),
+        },
+        substrates={**state, "video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
+        futures={
+            **{name: FutureConfig(name, (EXECUTE,)) for name in streams},
+            "future": FutureConfig("video", (EXECUTE,)),
+        },
+        trunks={
+            "dynamics": TransformerConfig(width=128, depth=3, heads=4),
+            "renderer": TransformerConfig(width=128, depth=2, heads=4),
+            "policy": TransformerConfig(width=64, depth=1, heads=2),  # nobody asks it
+        },
+        estimators={
+            "dynamics": RegressorConfig(loss="smooth_l1", trunk="dynamics"),
+            "renderer": RegressorConfig(trunk="renderer"),
+            "policy": RegressorConfig(trunk="policy"),
+        },
+        factors=(
+            Factor(("action",), (), "policy"),
+            Factor(streams, ("action",), "dynamics"),
+            Factor(("future",), streams, "renderer"),
+        ),
+        loss_weights={"action": 0.05},
+    )
+
+
+def picture_world() -> DesignConfig:
+    """The same from pictures and the hand alone, ``p(s1,s2|a,c)``: what a world model without ground truth could be."""
+    small = TransformerConfig(width=64, depth=1, heads=2)
+    return dataclasses.replace(
+        base("forward_dynamics"),
+        horizon=EXECUTE,
+        encoders={
+            "images": ImagesConfig(shift=0),  # shifted pictures would have other futures
+            "state": StateConfig(),
+            "instruction": InstructionConfig(),
+        },
+        substrates={
+            "video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64)),
+            "body": ProprioceptionConfig(),
+        },
+        futures={"future": FutureConfig("video", (EXECUTE,)), "body": FutureConfig("body", (EXECUTE,))},
+        trunks={"world": TransformerConfig(width=128, depth=2, heads=4), "policy": small},
+        estimators={"world": RegressorConfig(trunk="world"), "policy": RegressorConfig(trunk="policy")},
+        factors=(Factor(("action",), (), "policy"), Factor(("future", "body"), ("action",), "world")),
+        loss_weights={"action": 0.1},
     )
 
 

@@ -39,7 +39,7 @@ class ImagineConfig:
 
     Attributes:
         world: checkpoint of a design whose future follows the action that it is given.
-        policies: name -> checkpoint of a design that keeps no past.
+        policies: name -> checkpoint of a design that keeps no past. None: the world alone is measured.
         reports: name -> folder or file of that policy's finished evaluation.
         starts: demonstrations, best held out; every dream starts at an episode's first frame.
         demonstrations: successful episodes with a tail: their last frames are what "solved" looks like.
@@ -170,6 +170,7 @@ def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
         Judgement(actor, trust(world, [found[i] for found in scores[actor]], success))
         for actor in ACTORS
         for i in range(len(config.steps))
+        if config.policies
     ]
     by_row = [probes[task].of(held.look(held.starts(task, config.per_task))) for task in config.tasks]
     count = config.per_task if config.executed is None else None

@@ -114,6 +114,25 @@ def test_the_verb_scores_policies_and_says_how_far_to_trust_it(
     assert set(found["drift"][0]["psnr"]) == {"gripper", "scene"}
 
 
+def test_a_world_is_measured_without_policies_under_actions_of_other_episodes(places: Path) -> None:
+    config = api.ImagineConfig(
+        world=str(places / "world" / "model"),
+        starts=places / "data",
+        demonstrations=places / "data",
+        executed=places / "failures",
+        out=places / "alone",
+        tasks=TASKS[:1],
+        tail=4,
+        gap=8,
+        steps=(2,),
+    )
+    found = api.imagine(config, progress=False)
+    assert found.judgements == ()
+    assert [(row.task, row.solved, row.failed) for row in found.tellings] == [("all", 0, 2), (TASKS[0], 0, 2)]
+    assert found.drift[0].n == 2
+    assert (places / "alone" / "imagined.json").exists()
+
+
 def test_refusals(places: Path) -> None:
     with pytest.raises(ConfigError, match="needs a report under its name"):
         api.ImagineConfig(policies={"a": "x"})
