@@ -71,7 +71,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/world_model"), help="everything else")
     parser.add_argument("--demonstrations", type=int, default=100, help="per task")
     parser.add_argument("--steps", type=int, default=1500, help="of the designs of `make table`")
-    parser.add_argument("--world-steps", type=int, default=6000, help="of the world of known states")
+    parser.add_argument("--world-steps", type=int, default=5000, help="of the world of known states")
     parser.add_argument("--picture-steps", type=int, default=1000, help="of the world of pictures")
     parser.add_argument("--episodes", type=int, default=20, help="per task, evaluated and held out")
     parser.add_argument("--starts", type=int, default=10, help="per task, of imagined rollouts")
