@@ -250,7 +250,12 @@ def imagined(places: Places, chosen: argparse.Namespace) -> tuple[Imagined, Imag
     }
     data, work = folders["experience"], places.work
     world = TrainConfig(
-        data, work / "world", known_world(), chosen.world_steps, batch_size=BATCH, seed=chosen.seed
+        data,
+        work / "world",
+        known_world(),
+        steps=chosen.world_steps,
+        batch_size=BATCH,
+        seed=chosen.seed,
     )
     pictures = TrainConfig(
         data, work / "pictures", picture_world(), steps=chosen.picture_steps, seed=chosen.seed
