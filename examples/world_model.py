@@ -32,6 +32,7 @@ from wamkit.api import (
     recipe,
 )
 from wamkit.evaluation.correlation import CheckpointRecord, correlate
+from wamkit.evaluation.machine import versions
 from wamkit.evaluation.prediction import Prediction
 from wamkit.evaluation.quality import PredictionConfig
 from wamkit.evaluation.report import Report
@@ -367,6 +368,7 @@ def publish(
             "designs": block([records[name] for name in DESIGNS], reports),
         },
         "imagination": {
+            "commit": versions().get("commit", "unknown"),
             "world": found.world,
             "policies": scored(found, reports),
             "correlations": coefficients(found),
