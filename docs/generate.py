@@ -264,7 +264,8 @@ def imagination() -> str:
     starts = dreams["correlations"][0]["starts"]
     rows += ["", *agreement(named, "score with"), ""]
     rows.append(
-        f"At commit `{dreams['commit']}`. World `{dreams['world']['formula']}`: {run['world_setting']}. {starts} starts per policy, "
+        f"At commit `{dreams['commit']}`. World `{dreams['world']['formula']}`: {run['world_setting']}. "
+        f"{starts} starts per policy, "
         f"{dreams['steps_per_s']:.1f} imagined steps per second for all of them together, the policy included. "
         f"The starts alone score {dreams['start']:.2f} for every policy."
     )
