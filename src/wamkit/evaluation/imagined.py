@@ -159,7 +159,8 @@ class SuccessProbe:
         x = self._read(values)
         # What hardly varies on real frames would turn the smallest error of an imagined one into certainty.
         spread = x.std(dim=0)
-        self._mean, self._deviation = x.mean(dim=0), spread.clamp(min=FLOOR * spread.square().mean().sqrt())
+        least = max(FLOOR * spread.square().mean().sqrt().item(), 1e-6)
+        self._mean, self._deviation = x.mean(dim=0), spread.clamp(min=least)
         self._weight = self._fit(self._standard(x), solved.to(x.device, x.dtype), ridge)
 
     def _read(self, values: Tensor) -> Tensor:
