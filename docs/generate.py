@@ -264,33 +264,87 @@ def imagination() -> str:
     starts = dreams["correlations"][0]["starts"]
     rows += ["", *agreement(named, "score with"), ""]
     rows.append(
-        f"World `{dreams['world']['formula']}`: {run['world_setting']}. {starts} starts per policy, "
+        f"At commit `{dreams['commit']}`. World `{dreams['world']['formula']}`: {run['world_setting']}. "
+        f"{starts} starts per policy, "
         f"{dreams['steps_per_s']:.1f} imagined steps per second for all of them together, the policy included. "
-        f"The start pictures alone score {dreams['start']:.2f} for every policy."
+        f"The starts alone score {dreams['start']:.2f} for every policy."
     )
     return "\n".join(rows)
 
 
+def one_step(found: Mapping[str, Any]) -> list[str]:
+    """Errors of one step beside those of holding still and of least squares."""
+
+    def hand(values: list[float]) -> str:
+        return ", ".join(f"{100 * value:.2f}" for value in values[:3])
+
+    cameras = "; ".join(
+        f"{camera} {found['psnr'][camera]:.1f} of {found['codec'][camera]:.1f} dB" for camera in found["psnr"]
+    )
+    return [
+        f"| one step, {found['ticks']} ticks, n = {found['n']} | off by, cm |",
+        "|---|---|",
+        f"| hand x, y, z | {hand(found['state'])} |",
+        f"| hand, held still | {hand(found['still'])} |",
+        f"| hand, least squares from state and actions | {hand(found['linear'])} |",
+        *(
+            f"| object x, y, z | {hand(values)} |"
+            for name, values in found["sensors"].items()
+            if name == "object_pose"
+        ),
+        f"| pictures, of what the codec could show | {cameras} |",
+    ]
+
+
+def tellings(found: list[Mapping[str, Any]]) -> list[str]:
+    """How well dreams under the taken actions tell solved episodes from failed ones."""
+
+    def number(value: float | None) -> str:
+        return "none" if value is None else f"{value:.2f}"
+
+    rows = ["| dreams under the taken actions | solved | failed | score solved | score failed | AUC |"]
+    rows.append("|---|---|---|---|---|---|")
+    return rows + [
+        f"| {row['task']} | {row['solved']} | {row['failed']} | {number(row['score_solved'])} | "
+        f"{number(row['score_failed'])} | {number(row['auc'])} |"
+        for row in found
+    ]
+
+
 def drift() -> str:
-    """The scorer on real pictures, and the world model under the demonstrators' own actions."""
+    """The scorer on real frames, and the world model under actions that were taken."""
     run = world_record()
     if run is None:
         return NO_WORLD
-    dreams = run["imagination"]
+    found = run["imagination"]
+    pictures = found["pictures"]
+    return "\n\n".join(
+        [
+            f"**The world of known states**, `{found['world']['formula']}`",
+            "\n".join(strayed(found)),
+            f"**A world of pictures**, `{pictures['world']['formula']}`, {pictures['steps']} steps, same episodes",
+            "\n".join(strayed(pictures)),
+        ]
+    )
+
+
+def strayed(dreams: Mapping[str, Any]) -> list[str]:
+    """One world model: its scorer, one step, dreams of solved and failed episodes, drift."""
     rows = ["| task | real frames, n | mean where solved | mean before | AUC |", "|---|---|---|---|---|"]
     rows += [
         f"| {task} | {p['n']} | {p['solved']:.2f} | {p['unsolved']:.2f} | {p['auc']:.3f} |"
         for task, p in dreams["probe"].items()
     ]
+    rows += ["", *one_step(dreams["one_step"]), "", *tellings(dreams["tellings"])]
     cameras = list(dreams["drift"][0]["psnr"])
     heads = [f"{camera} camera: imagined / start held, dB" for camera in cameras]
     rows += ["", f"| ticks | n | score so far | hand x, y, z off by, cm | {' | '.join(heads)} |"]
     rows.append("|---|---|---|---|" + "---|" * len(cameras))
-    for row in dreams["drift"]:
+    for row in [r for k, r in enumerate(dreams["drift"], 1) if k <= 4 or k % 4 == 0]:
         hand = ", ".join(f"{100 * value:.1f}" for value in row["state"][:3])
         cells = [f"{row['psnr'][c]:.1f} / {row['still'][c]:.1f}" for c in cameras]
         rows.append(f"| {row['ticks']} | {row['n']} | {row['score']:.2f} | {hand} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    return rows
 
 
 def kinds() -> str:

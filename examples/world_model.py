@@ -13,9 +13,11 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from demo import TASKS, Clock, train_side_by_side
+from experience import TAIL_TICKS, Wanted, gather, known_world, picture_world
 from rich.console import Console
 from table import demonstrations, evaluate_apart, is_trained
 
@@ -26,26 +28,16 @@ from wamkit.api import (
     PredictConfig,
     TrainConfig,
     collect,
-    from_pretrained,
     predict,
     recipe,
 )
-from wamkit.compose import DesignConfig, FutureConfig
-from wamkit.data.episode import Episode
-from wamkit.data.writer import DatasetWriter
-from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
-from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.correlation import CheckpointRecord, correlate
+from wamkit.evaluation.machine import versions
 from wamkit.evaluation.prediction import Prediction
 from wamkit.evaluation.quality import PredictionConfig
-from wamkit.evaluation.recording import Recording, record
 from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import rollout
-from wamkit.graph import Factor
 from wamkit.imagining import ImagineConfig, Imagined, imagine
-from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
-from wamkit.trunks import TransformerConfig
-from wamkit.zoo.tenants import EXECUTE, base
+from wamkit.zoo.tenants import EXECUTE
 
 # All of these imagine both cameras at 8 ticks, so that their predictions share measures.
 DESIGNS = (
@@ -61,10 +53,14 @@ DESIGNS = (
     "feature_tap",
 )
 OTHERS = ("direct", "post_head", "masked", "pixels")  # policies of other designs that keep no past
-TEACHERS = (100, 200, 300, 600)  # steps of the direct ladder whose rollouts the world model learns from
+TEACHERS = (50, 100, 200, 300, 600)  # steps of the direct ladder whose rollouts the world model learns from
+JUDGES = (150, 400)  # those whose rollouts it is measured on
+LEARNT = Wanted(demonstrations=40, disturbed=60, rollouts=10, seed=10)
+EXECUTED = Wanted(demonstrations=5, disturbed=5, rollouts=5, seed=20)
 EVERY = 50  # steps between the checkpoints that a ladder is taken from
 RUNGS = (50, 100, 150, 200, 300, 400, 600)
 MEASURES = ("psnr", "ssim")
+BATCH = 64  # windows per step of the world model
 
 
 def options() -> argparse.Namespace:
@@ -76,37 +72,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/world_model"), help="everything else")
     parser.add_argument("--demonstrations", type=int, default=100, help="per task")
     parser.add_argument("--steps", type=int, default=1500, help="of the designs of `make table`")
-    parser.add_argument("--world-steps", type=int, default=1000)
+    parser.add_argument("--world-steps", type=int, default=5000, help="of the world of known states")
+    parser.add_argument("--picture-steps", type=int, default=1000, help="of the world of pictures")
     parser.add_argument("--episodes", type=int, default=20, help="per task, evaluated and held out")
     parser.add_argument("--starts", type=int, default=10, help="per task, of imagined rollouts")
-    parser.add_argument("--imagined", type=int, nargs="+", default=[3, 6, 12], help="imagined steps")
+    parser.add_argument("--imagined", type=int, nargs="+", default=[6, 12, 25], help="imagined steps")
     parser.add_argument("--workers", type=int, default=2, help="simulator processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--publish", type=Path, default=Path("docs/results/world_model.json"))
     return parser.parse_args()
-
-
-def world_design() -> DesignConfig:
-    """Forward dynamics, ``p(s1,s2|a,c)``: both cameras and the hand after eight actions, in one pass."""
-    small = TransformerConfig(width=64, depth=1, heads=2)
-    return dataclasses.replace(
-        base("forward_dynamics"),
-        horizon=EXECUTE,
-        encoders={
-            "images": ImagesConfig(shift=0),  # shifted pictures would have other futures
-            "state": StateConfig(),
-            "instruction": InstructionConfig(),
-        },
-        substrates={
-            "video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64)),
-            "body": ProprioceptionConfig(),
-        },
-        futures={"future": FutureConfig("video", (EXECUTE,)), "body": FutureConfig("body", (EXECUTE,))},
-        trunks={"world": TransformerConfig(width=128, depth=2, heads=4), "policy": small},
-        estimators={"world": RegressorConfig(trunk="world"), "policy": RegressorConfig(trunk="policy")},
-        factors=(Factor(("action",), (), "policy"), Factor(("future", "body"), ("action",), "world")),
-        loss_weights={"action": 0.1},
-    )
 
 
 def train_missing(trainings: Sequence[TrainConfig]) -> None:
@@ -116,9 +90,9 @@ def train_missing(trainings: Sequence[TrainConfig]) -> None:
         train_side_by_side(missing[start : start + 2])
 
 
-def ladder(work: Path, name: str) -> dict[str, Path]:
+def ladder(work: Path, name: str, steps: Sequence[int] = RUNGS) -> dict[str, Path]:
     """Name -> early checkpoint of a design."""
-    return {f"{name} {step}": work / name / "checkpoints" / f"step-{step:08d}" for step in RUNGS}
+    return {f"{name} {step}": work / name / "checkpoints" / f"step-{step:08d}" for step in steps}
 
 
 def evaluated(name: str, places: Places, chosen: argparse.Namespace) -> Report:
@@ -179,43 +153,6 @@ def block(records: Sequence[CheckpointRecord], reports: Mapping[str, Report]) ->
     }
 
 
-def rollouts(policies: Mapping[str, Path], out: Path, chosen: argparse.Namespace) -> Path:
-    """Episodes of weak and better policies, failures too, as a dataset: what a world model has to know."""
-    if out.exists():
-        return out
-    first = from_pretrained(next(iter(policies.values())))
-    with DatasetWriter(
-        out, first.observation_spec, first.action_spec, robot_type="metaworld_sawyer"
-    ) as writer:
-        for number, checkpoint in enumerate(policies.values()):
-            config = EvaluationConfig(
-                tasks=TASKS,
-                episodes=chosen.episodes // 2,
-                seed=chosen.seed + 10 + number,  # seeds that no other evaluation here has
-                slots=16,
-                workers=chosen.workers,
-                films=0,
-            )
-            done = rollout(from_pretrained(checkpoint), config)
-            found: list[Recording] = []
-            record(config, done.traces, found.append)
-            for episode in sorted(found, key=lambda r: (r.plan.task, r.plan.seed)):
-                writer.add(as_episode(episode))
-    return out
-
-
-def as_episode(found: Recording) -> Episode:
-    """N actions and the frames at which they were taken."""
-    frames = found.frames[: len(found.actions)]
-    images = {
-        camera: np.stack([frame["images"][camera] for frame in frames]) for camera in frames[0]["images"]
-    }
-    state = np.stack([frame["state"] for frame in frames]).astype(np.float32)
-    return Episode(
-        images, state, found.actions.astype(np.float32), found.instruction, found.status == "success"
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Places:
     """Where everything lies.
@@ -273,33 +210,71 @@ def prepare(chosen: argparse.Namespace) -> Places:
     return Places(data, held, ladder(work, "joint"), table, work)
 
 
-def imagined(places: Places, chosen: argparse.Namespace) -> tuple[Imagined, TrainConfig]:
-    """The world model, trained where it is missing, and what it imagines of the policies."""
-    teachers = {
-        name: path for name, path in ladder(places.work, "direct").items() if int(name.split()[1]) in TEACHERS
-    }
-    seen = rollouts(teachers, places.work / "rollouts", chosen)
-    world = TrainConfig(
-        seen, places.work / "world", world_design(), steps=chosen.world_steps, seed=chosen.seed
-    )
-    train_missing([world])
-    names = [*places.rungs, "joint", *OTHERS]
-    found = imagine(
+def measured(
+    world: TrainConfig, folders: Mapping[str, Path], out: Path, chosen: argparse.Namespace, **more: Any
+) -> Imagined:
+    """What a world model imagines, alone or of the policies among ``more``."""
+    return imagine(
         ImagineConfig(
             world=str(world.out / "model"),
-            policies={name: str(places.model(name)) for name in names},
-            reports={name: places.report(name) for name in names},
-            starts=places.held,
-            demonstrations=places.data,
-            failures=seen,
-            out=places.work,
+            starts=folders["starts"],
+            demonstrations=folders["solved"],
+            failures=folders["experience"],
+            executed=folders["executed"],
+            out=out,
             tasks=TASKS,
             per_task=chosen.starts,
             steps=tuple(chosen.imagined),
+            tail=TAIL_TICKS,
+            gap=2,
             seed=chosen.seed,
+            **more,
         )
     )
-    return found, world
+
+
+def imagined(places: Places, chosen: argparse.Namespace) -> tuple[Imagined, Imagined, TrainConfig]:
+    """What the world of known states imagines of the policies, how far one of pictures comes, and the former's run."""
+    ladders = ladder(places.work, "direct", (*TEACHERS, *JUDGES))
+    teachers, judges = (
+        {name: path for name, path in ladders.items() if int(name.split()[1]) in steps}
+        for steps in (TEACHERS, JUDGES)
+    )
+    folders = {
+        name: gather(places.work / name, TASKS, wanted, policies, chosen.workers)
+        for name, wanted, policies in (
+            ("experience", LEARNT, teachers),
+            ("executed", EXECUTED, judges),
+            ("solved", Wanted(30, 0, 0, 30), {}),
+            ("starts", Wanted(chosen.starts, 0, 0, 31), {}),
+        )
+    }
+    data, work = folders["experience"], places.work
+    world = TrainConfig(
+        data,
+        work / "world",
+        known_world(),
+        steps=chosen.world_steps,
+        batch_size=BATCH,
+        seed=chosen.seed,
+    )
+    pictures = TrainConfig(
+        data, work / "pictures", picture_world(), steps=chosen.picture_steps, seed=chosen.seed
+    )
+    train_missing([world])
+    train_missing([pictures])
+    names = [*places.rungs, "joint", *OTHERS]
+    found = measured(
+        world,
+        folders,
+        work,
+        chosen,
+        policies={name: str(places.model(name)) for name in names},
+        reports={name: places.report(name) for name in names},
+        stream="objects",
+        fixed=("object_base",),
+    )
+    return found, measured(pictures, folders, work / "pictures", chosen), world
 
 
 def main() -> None:
@@ -315,8 +290,8 @@ def main() -> None:
         )
         for name in (*places.rungs, *DESIGNS)
     }
-    found, world = imagined(places, chosen)
-    publish(chosen, reports, records, list(places.rungs), found, world)
+    found, pictures, world = imagined(places, chosen)
+    publish(chosen, reports, records, list(places.rungs), found, pictures, world)
 
 
 def coefficients(found: Imagined) -> list[dict[str, object]]:
@@ -351,12 +326,23 @@ def scored(found: Imagined, reports: Mapping[str, Report]) -> dict[str, dict[str
     return rows
 
 
+def strayed(found: Imagined) -> dict[str, object]:
+    """The scorer on real frames and the world model under actions that were taken."""
+    return {
+        "probe": {task: dataclasses.asdict(row) for task, row in found.probe.items()},
+        "one_step": dataclasses.asdict(found.one_step),
+        "drift": [dataclasses.asdict(row) for row in found.drift],
+        "tellings": [dataclasses.asdict(row) for row in found.tellings],
+    }
+
+
 def publish(
     chosen: argparse.Namespace,
     reports: Mapping[str, Report],
     records: Mapping[str, CheckpointRecord],
     rungs: Sequence[str],
     found: Imagined,
+    pictures: Imagined,
     world: TrainConfig,
 ) -> None:
     """Write the record that the page's tables are generated from."""
@@ -370,8 +356,11 @@ def publish(
             f"in the simulator; predictions on {chosen.episodes} demonstrations per task that no training saw"
         ),
         "world_setting": (
-            f"{world.steps} steps on {chosen.episodes // 2} rollouts per task of each of `direct` at {list(TEACHERS)} "
-            f"steps, failures too"
+            f"{world.steps} steps of {world.batch_size} windows; per task {LEARNT.demonstrations} demonstrations "
+            f"without noise, {LEARNT.disturbed} under strong noise and {LEARNT.rollouts} rollouts of each of "
+            f"`direct` at {list(TEACHERS)} steps, failures too, all with the executed actions; measured on "
+            f"{EXECUTED.demonstrations}, {EXECUTED.disturbed} and {EXECUTED.rollouts} of the same kinds, `direct` at "
+            f"{list(JUDGES)} steps, none of them seen in training"
         ),
         "machine": f"{os.cpu_count()} cores of {some.device.get('cpu', 'unknown')}, one torch thread per process",
         "prediction": {
@@ -379,12 +368,13 @@ def publish(
             "designs": block([records[name] for name in DESIGNS], reports),
         },
         "imagination": {
+            "commit": versions().get("commit", "unknown"),
             "world": found.world,
             "policies": scored(found, reports),
             "correlations": coefficients(found),
-            "probe": {task: dataclasses.asdict(row) for task, row in found.probe.items()},
             "start": found.start,
-            "drift": [dataclasses.asdict(row) for row in found.drift],
+            **strayed(found),
+            "pictures": {"world": pictures.world, "steps": chosen.picture_steps, **strayed(pictures)},
             "steps_per_s": float(np.mean([s.steps_per_s for j in found.judgements for s in j.proxy.scores])),
             "wall_s": found.wall_s,
         },

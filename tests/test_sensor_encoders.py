@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,10 +13,11 @@ from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec, shifted
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
 from wamkit.encoders.depth import Frame, turned
 from wamkit.errors import ConfigError, SpecError
+from wamkit.evaluation.solved import joined
 from wamkit.protocols import Encoder, EncoderConfig
 from wamkit.rotations import from_quaternion
 from wamkit.substrates.rigid import moved
-from wamkit.types import Observation, WindowSpec
+from wamkit.types import Batch, Observation, WindowSpec
 
 DATA = scene_spec()
 WINDOW = WindowSpec(observation=(-2, 0))
@@ -102,6 +104,33 @@ def test_garbage_in_a_missing_buffer_changes_nothing() -> None:
     there = encoder(feel(torch.ones(1, 2, 3, 3)))[0]
     assert torch.equal(there[:, 0], found[0][:, 0])
     assert not torch.allclose(there[:, 1], found[0][:, 1])
+
+
+class Plates:
+    """Frames with a plate here and there, as a dataset gives them."""
+
+    num_frames = 40
+
+    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
+        torch.manual_seed(3)
+        frames = [look([pose(0.6 + 0.01 * float(torch.randn(())), 0.0, 0.2)]) for _ in index]
+        return Batch(
+            joined(frames), torch.zeros(len(index), 1, 4), torch.zeros(len(index), 1, dtype=torch.bool)
+        )
+
+
+def test_a_standardised_sensor_tells_millimetres_and_keeps_its_scale_in_a_checkpoint() -> None:
+    def change(encoder: Encoder) -> float:
+        near, far = (encoder(look([pose(x, 0.0, 0.2)] * 2))[0] for x in (0.6, 0.601))
+        return float((near - far).detach().norm())
+
+    plain = build(BodySensorsConfig(("object_pose",)))
+    encoder = build(BodySensorsConfig(("object_pose",), normalization="mean_std"))
+    encoder.fit(Plates(), 0)
+    assert change(encoder) > 10 * change(plain)
+    again = build(BodySensorsConfig(("object_pose",), normalization="mean_std"))
+    again.load_state_dict(encoder.state_dict())
+    assert change(again) == change(encoder)
 
 
 def test_sensors_are_dropped_in_training_only() -> None:

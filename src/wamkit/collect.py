@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
 from wamkit.envs.base import episode_seed, instructions
-from wamkit.envs.demonstrations import ActionNoise, Recording, record_demonstration
+from wamkit.envs.demonstrations import ActionNoise, Recorded, Recording, record_demonstration
 from wamkit.envs.ground_truth import extras_spec
 from wamkit.envs.metaworld import MetaWorldConfig
 from wamkit.envs.worker import Worker
@@ -39,7 +39,9 @@ class CollectConfig:
         episodes: successful episodes per task.
         seed: 0 to 99; two collections with different seeds share no episode.
         workers: simulator processes.
-        noise: disturbances of the executed (never of the recorded) action.
+        noise: disturbances of the executed action.
+        recorded: which action is stored: the demonstrator's ``clean`` one, to imitate, or the ``executed`` one, so that
+            what is seen next follows from it. A world model needs the latter; without noise they are the same.
         tail_ticks: control ticks recorded after success.
         record: ground truth to store beside the observations; see :mod:`wamkit.envs.ground_truth`.
         cameras: cameras to record.
@@ -56,6 +58,7 @@ class CollectConfig:
     seed: int = 0
     workers: int = 2
     noise: ActionNoise = field(default_factory=ActionNoise)
+    recorded: Recorded = "clean"
     tail_ticks: int = 4
     record: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ("scene", "gripper")
@@ -279,4 +282,5 @@ def _assign(
                 seed,
                 config.noise,
                 config.tail_ticks,
+                config.recorded,
             )

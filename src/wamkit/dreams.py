@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wamkit.compose import ACTION
 from wamkit.design import Design
-from wamkit.errors import BudgetError, ConfigError
+from wamkit.errors import BudgetError, ConfigError, did_you_mean
 from wamkit.imagination import SEED_STRIDE, check_unrollable, unroll
 from wamkit.protocols import Substrate
 from wamkit.types import Budget, Forecast, Observation, to_device
@@ -30,11 +30,14 @@ class Dream:
         world: the world model.
         start: B observations of what was really seen, once.
         made: what was imagined, a forecast per step. Its first block is where the step ends.
+        fixed: sensors that stay as they were at the start, whatever the world imagines of them: what cannot change
+            during an episode, such as where a drawer's case stands.
     """
 
     world: Design
     start: Observation
     made: tuple[Forecast, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -48,7 +51,9 @@ class Dream:
 
     def observation(self) -> Observation:
         """What is seen at the end of the last step, in the world's imagination; the start before any step."""
-        return imagined_observation(self.world, self.start, self.made[-1]) if self.made else self.start
+        if not self.made:
+            return self.start
+        return imagined_observation(self.world, self.start, self.made[-1], self.fixed)
 
     def until(self, step: int) -> Dream:
         """Its first ``step`` steps."""
@@ -96,11 +101,16 @@ def check_world(world: Design) -> None:
             )
 
 
-def imagined_observation(world: Design, before: Observation, forecast: Forecast) -> Observation:
+def imagined_observation(
+    world: Design, before: Observation, forecast: Forecast, fixed: Sequence[str] = ()
+) -> Observation:
     """The observation that the first block of a forecast shows, T = 1, for whoever acts on what is seen.
 
+    The sensors in ``fixed`` are those of ``before``.
+
     Raises:
-        ConfigError: a camera or the state is in no future of the world; or more than one step is observed.
+        ConfigError: a camera, the state or a sensor that the world reads is in no future of it; or more than one step
+            is observed.
     """
     if before.pad.shape[1] != 1:
         raise ConfigError(
@@ -108,6 +118,7 @@ def imagined_observation(world: Design, before: Observation, forecast: Forecast)
             f"Use designs that observe (0,)."
         )
     images, state = {}, None
+    extras = {name: before.extras[name] for name in fixed}
     for name, values in forecast.future.items():
         substrate = world.substrates[world.config.substrate_of(name)]
         assert isinstance(substrate, Substrate)
@@ -116,12 +127,15 @@ def imagined_observation(world: Design, before: Observation, forecast: Forecast)
                 images[key] = (reading.values * 255).round().to(torch.uint8)
             elif key == "state" and reading.kind == "quantity":
                 state = reading.values
+            elif key in before.extras and key not in fixed and reading.kind == "quantity":
+                extras[key] = reading.values
     missing = [f"camera {name!r}" for name in before.images if name not in images]
     missing += ["the state"] if before.state.shape[-1] and state is None else []
+    missing += [f"sensor {name!r}" for name in world.sensors if name not in extras]
     if missing:
         raise ConfigError(
             f"design {world.name!r} imagines no {', '.join(missing)}, which the observation shows. Add a future that "
-            f"decodes to it ('pixel_latent', 'proprioception'), or act on `Dream.values`."
+            f"decodes to it ('pixel_latent', 'proprioception', 'sensor_values'), or act on `Dream.values`."
         )
     stride = before.past_action.shape[1] if before.past_action is not None else 0
     acted = forecast.action[:, :stride].to(before.state.device) if stride else None
@@ -129,10 +143,18 @@ def imagined_observation(world: Design, before: Observation, forecast: Forecast)
         before,
         images=images,
         state=before.state if state is None else state,
-        extras={},
+        extras=extras,
         past_action=acted,
         past_action_pad=None if acted is None else torch.zeros_like(acted[..., 0], dtype=torch.bool),
     )
+
+
+def _check_fixed(start: Observation, fixed: Sequence[str]) -> None:
+    unknown = [name for name in fixed if name not in start.extras]
+    if unknown:
+        raise ConfigError(
+            f"dream: the start does not show {unknown} to keep fixed. {did_you_mean(unknown[0], start.extras)}"
+        )
 
 
 @torch.no_grad()
@@ -144,6 +166,7 @@ def dream(
     *,
     seeds: Sequence[int],
     budget: Budget | None = None,
+    fixed: Sequence[str] = (),
 ) -> Dream:
     """Let ``policy`` act for ``steps`` steps in ``world``.
 
@@ -154,15 +177,18 @@ def dream(
         steps: how many steps of :func:`step_ticks` ticks.
         seeds: one per row, of the world's noise.
         budget: what each step of the world may spend.
+        fixed: sensors that stay as they are; see :class:`Dream`.
 
     Raises:
-        ConfigError: the design is no world; or it keeps no past and does not imagine all that it observes.
+        ConfigError: the design is no world; the start has no such sensor; or the world keeps no past and does not
+            imagine all that it observes.
         BudgetError: ``steps`` is less than one.
     """
     budget = budget or Budget()
     if steps < 1:
         raise BudgetError(f"steps {steps} must be at least 1")
     check_world(world)
+    _check_fixed(start, fixed)
     start = to_device(start, next(world.parameters()).device)
     if world.past_blocks:
         check_unrollable(world, budget)
@@ -174,10 +200,10 @@ def dream(
             steps,
             seeds=seeds,
             budget=budget,
-            choose=lambda _, before: policy(Dream(world, start, tuple(before))),
+            choose=lambda _, before: policy(Dream(world, start, tuple(before), tuple(fixed))),
         )
-        return Dream(world, start, tuple(made))
-    found = Dream(world, start)
+        return Dream(world, start, tuple(made), tuple(fixed))
+    found = Dream(world, start, fixed=tuple(fixed))
     futures = sorted(world.config.futures)
     for k in range(steps):
         action = policy(found).to(start.state.device)

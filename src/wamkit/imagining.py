@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from rich.progress import track
-from torch import Tensor
 
 from wamkit.data import Dataset
-from wamkit.design import Design
-from wamkit.dreams import DesignPolicy, Dream, DreamPolicy, OthersActions, dream, step_ticks
+from wamkit.dreams import DesignPolicy, OthersActions
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
+from wamkit.evaluation.drift import DriftRow, OneStep, Telling, drift_rows, one_step, taken, tellings
 from wamkit.evaluation.filmstrip import write_atomically
-from wamkit.evaluation.imagined import (
-    ImaginedScore,
-    PerInstruction,
-    ProxyReport,
-    Scorer,
-    score_dream,
-    trust,
-)
+from wamkit.evaluation.imagined import ImaginedScore, ProxyReport, substrate_of, trust
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.solved import Frames, ProbeRecord, fit_probe, probe_record
-from wamkit.evaluation.windows import acting
+from wamkit.evaluation.stage import set_stage
 from wamkit.imagination import SEED_STRIDE
 from wamkit.predicting import report_file
 from wamkit.specs import require_same
 from wamkit.training import from_pretrained
-from wamkit.types import Batch, Observation
 
 IMAGINED = "imagined.json"
 Actor = Literal["policy", "other rows"]
@@ -48,19 +39,23 @@ class ImagineConfig:
 
     Attributes:
         world: checkpoint of a design whose future follows the action that it is given.
-        policies: name -> checkpoint of a design that keeps no past.
+        policies: name -> checkpoint of a design that keeps no past. None: the world alone is measured.
         reports: name -> folder or file of that policy's finished evaluation.
         starts: demonstrations, best held out; every dream starts at an episode's first frame.
         demonstrations: successful episodes with a tail: their last frames are what "solved" looks like.
         failures: rollouts; every frame of the episodes that failed is what it does not look like. None: earlier frames
             of the demonstrations alone say so.
         out: folder for ``imagined.json``.
+        executed: rollouts, best held out and some of them failed, whose recorded actions are what was executed: the
+            world dreams under these and is compared with what happened. None: ``starts``.
+        fixed: sensors that the world reads and that stay in a dream as they were at its start.
         env: where the tasks come from; instructions are its canonical ones, as in an evaluation.
         tasks: task names.
         per_task: start observations per task, at most.
         stream: future stream that is judged.
         steps: after how many imagined steps, ascending.
         tail: frames at the end of a demonstration at which the task is solved.
+        gap: frames before these that are neither called solved nor not.
         seed: of all noise.
         device: torch device.
     """
@@ -71,6 +66,8 @@ class ImagineConfig:
     starts: Path = Path("runs/heldout")
     demonstrations: Path = Path("runs/demo/data")
     failures: Path | None = None
+    executed: Path | None = None
+    fixed: tuple[str, ...] = ()
     out: Path = Path("runs/imagine")
     env: EnvConfig = field(default_factory=MetaWorldConfig)
     tasks: tuple[str, ...] = ("drawer-open-v3",)
@@ -78,6 +75,7 @@ class ImagineConfig:
     stream: str = "future"
     steps: tuple[int, ...] = (6, 12)
     tail: int = 6
+    gap: int = 12
     seed: int = 0
     device: str = "cpu"
 
@@ -105,27 +103,6 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class DriftRow:
-    """The world model under the demonstrators' own actions, one imagined step further than the row before.
-
-    Attributes:
-        ticks: control ticks since the start.
-        n: dreams whose demonstration is that long.
-        score: mean probability of "solved" so far, over all dreams.
-        state: mean distance of the imagined from the true state per entry, in its unit; None where none is imagined.
-        psnr: camera -> dB of the imagined picture.
-        still: camera -> dB of the start picture, held.
-    """
-
-    ticks: int
-    n: int
-    score: float
-    state: tuple[float, ...] | None
-    psnr: dict[str, float]
-    still: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Imagined:
     """What was imagined, as it is written to ``imagined.json``.
 
@@ -134,7 +111,9 @@ class Imagined:
         judgements: by actor and horizon.
         probe: how good the scorer is on real pictures, by task.
         start: mean score of the start pictures themselves, the same for every policy.
-        drift: the world under the demonstrators' actions.
+        one_step: a step of the world from frames of the executed rollouts.
+        drift: the world under the actions that were taken, from the start of these rollouts.
+        tellings: whether those dreams tell solved rollouts from failed ones, for all tasks and by task.
         wall_s: seconds.
     """
 
@@ -142,111 +121,14 @@ class Imagined:
     judgements: tuple[Judgement, ...]
     probe: dict[str, ProbeRecord]
     start: float
+    one_step: OneStep
     drift: tuple[DriftRow, ...]
+    tellings: tuple[Telling, ...]
     wall_s: float
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         write_atomically(path, (json.dumps(asdict(self), indent=2, allow_nan=False) + "\n").encode())
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What all dreams of one call share.
-
-    Attributes:
-        world: the world model.
-        batch: B windows at the start frames, as the world is trained on.
-        start: B observations as it is shown when acting, canonical instructions.
-        scorer: what judges.
-        steps: at which steps.
-        seed: of all noise.
-    """
-
-    world: Design
-    batch: Batch
-    start: Observation
-    scorer: Scorer
-    steps: tuple[int, ...]
-    seed: int
-
-    @property
-    def seeds(self) -> list[int]:
-        """One per row."""
-        return [self.seed + 7919 * row for row in range(self.start.batch_size)]
-
-    def dream(self, policy: DreamPolicy) -> Dream:
-        """As far as the last of ``steps``."""
-        return dream(self.world, policy, self.start, self.steps[-1], seeds=self.seeds)
-
-    def scores(self, name: str, policy: DreamPolicy) -> list[ImaginedScore]:
-        """One per entry of ``steps``, all of one dream."""
-        begin = time.perf_counter()
-        finished = self.dream(policy)
-        rate = self.steps[-1] / (time.perf_counter() - begin)
-        return [score_dream(finished.until(k), name, self.scorer, rate) for k in self.steps]
-
-
-def set_stage(world: Design, config: ImagineConfig, held: Frames, scorers: Mapping[str, Scorer]) -> Stage:
-    """Start windows of every task, each with its task's canonical instruction."""
-    index, words = [], []
-    for task in config.tasks:
-        firsts = held.starts(task, config.per_task).tolist()
-        index += firsts
-        words += [said(config.env, task)] * len(firsts)
-    if not index:
-        raise DataError(f"{held.dataset.root}: no episode of the tasks {list(config.tasks)} to start from")
-    ahead = step_ticks(world) * config.steps[-1]
-    futures = tuple(range(step_ticks(world), ahead + 1, step_ticks(world)))
-    window = replace(world.training_window, future=futures, horizon=ahead)
-    batch = held.dataset.windows(np.array(index), window)
-    start = replace(acting(world, batch), task=tuple(words), extras={}, goal=None)
-    by_words = {said(config.env, task): scorer for task, scorer in scorers.items()}
-    return Stage(world, batch, start, PerInstruction(by_words), config.steps, config.seed)
-
-
-def said(env: EnvConfig, task: str) -> str:
-    """The canonical instruction of a task."""
-    return replace(env, task=task).phrases()[0]
-
-
-def drift_rows(stage: Stage) -> tuple[DriftRow, ...]:
-    """Dream with the actions that were demonstrated and compare with what then was seen."""
-    ticks, horizon = step_ticks(stage.world), stage.world.config.horizon
-    action, past = stage.batch.action, stage.batch.past
-
-    def demonstrated(so_far: Dream) -> Tensor:
-        at = past + so_far.ticks
-        chunk = action[:, at : at + horizon]
-        return torch.cat((chunk, chunk[:, -1:].expand(-1, horizon - chunk.shape[1], -1)), dim=1)
-
-    whole, truth = stage.dream(demonstrated), stage.batch.future
-    assert truth is not None
-    rows = []
-    for k in range(1, whole.steps + 1):
-        part, real = whole.until(k), truth.steps([k - 1])
-        keep = ~real.pad[:, 0]
-        if not keep.any():
-            break
-        seen = part.observation()
-        error = (seen.state - real.state)[keep, 0].abs().mean(dim=0)
-        rows.append(
-            DriftRow(
-                ticks=k * ticks,
-                n=int(keep.sum()),
-                score=float(stage.scorer(part).mean()),
-                state=tuple(error.tolist()),
-                psnr={c: decibel(seen.images[c][keep], real.images[c][keep]) for c in real.images},
-                still={c: decibel(stage.start.images[c][keep], real.images[c][keep]) for c in real.images},
-            )
-        )
-    return tuple(rows)
-
-
-def decibel(found: Tensor, real: Tensor) -> float:
-    """Mean PSNR of (M, 1, 3, h, w) uint8 pictures, dB, at most 100 each."""
-    error = ((found.cpu().double() - real.cpu().double()) / 255).square().mean(dim=(1, 2, 3, 4))
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())
 
 
 def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
@@ -259,15 +141,22 @@ def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
     """
     begin = time.perf_counter()
     world = from_pretrained(config.world, config.device)
-    shown, held = (
-        Frames(Dataset(path), config.env, config.tasks) for path in (config.demonstrations, config.starts)
-    )
-    require_same(world.observation_spec, held.dataset.observation_spec, "the world", str(config.starts))
-    failed = None if config.failures is None else Frames(Dataset(config.failures), config.env, config.tasks)
+    read = substrate_of(world, config.stream).extras  # what the probe reads of real frames
+    shown = frames(config.demonstrations, config, read)
+    failed = None if config.failures is None else frames(config.failures, config, read)
+    held = frames(config.starts, config, world.extras)
+    executed = held if config.executed is None else frames(config.executed, config, world.extras)
+    for found in (held, executed):
+        require_same(
+            world.observation_spec, found.dataset.observation_spec, "the world", str(found.dataset.root)
+        )
     probes = {
-        task: fit_probe(world, config.stream, task, config.tail, shown, failed) for task in config.tasks
+        task: fit_probe(world, config.stream, task, config.tail, config.gap, shown, failed)
+        for task in config.tasks
     }
-    stage = set_stage(world, config, held, probes)
+    stage = set_stage(
+        world, config.env, held, config.per_task, probes, config.steps, config.seed, config.fixed
+    )
     success = {name: success_of(report) for name, report in config.reports.items()}
     scores: dict[Actor, list[list[ImaginedScore]]] = {actor: [] for actor in ACTORS}
     for name, checkpoint in track(config.policies.items(), "imagine", disable=not progress, transient=True):
@@ -281,18 +170,31 @@ def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
         Judgement(actor, trust(world, [found[i] for found in scores[actor]], success))
         for actor in ACTORS
         for i in range(len(config.steps))
+        if config.policies
     ]
     by_row = [probes[task].of(held.look(held.starts(task, config.per_task))) for task in config.tasks]
-    found = Imagined(
+    count = config.per_task if config.executed is None else None
+    again = set_stage(world, config.env, executed, count, probes, config.steps, config.seed, config.fixed)
+    lived = again.dream(partial(taken, again))
+    result = Imagined(
         world={"name": world.name, "formula": world.factorisation()},
         judgements=tuple(judgements),
-        probe={task: probe_record(probe, held, task, config.tail) for task, probe in probes.items()},
+        probe={
+            task: probe_record(probe, held, task, config.tail, config.gap) for task, probe in probes.items()
+        },
         start=float(torch.cat(by_row).mean()),
-        drift=drift_rows(stage),
+        one_step=one_step(again, executed),
+        drift=drift_rows(again, lived),
+        tellings=tellings(again, lived, executed, count),
         wall_s=time.perf_counter() - begin,
     )
-    found.save(config.out / IMAGINED)
-    return found
+    result.save(config.out / IMAGINED)
+    return result
+
+
+def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> Frames:
+    """A dataset by task, with the extras that are needed."""
+    return Frames(Dataset(path, extras=extras), config.env, config.tasks)
 
 
 def success_of(run: Path) -> float:

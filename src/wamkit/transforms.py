@@ -62,6 +62,36 @@ class Normalizer(nn.Module):
         return y * self.scale + self.shift
 
 
+@final
+class Standardizer(nn.Module):
+    """Affine map to zero mean and unit variance, fitted to values and saved with the weights; the identity before.
+
+    A dimension without spread is only shifted, so that the inverse stays exact.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def fit(self, values: Tensor) -> None:
+        """To (M, D) of which M is at least 2."""
+        spread = values.std(dim=0)
+        self.mean.copy_(values.mean(dim=0))
+        self.deviation.copy_(torch.where(spread < 1e-6, torch.ones_like(spread), spread))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D), physical units -> standardised."""
+        return (x - self.mean) / self.deviation
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """(..., D), standardised -> physical units."""
+        return y * self.deviation + self.mean
+
+
 def mel_filters(frequencies: int, mels: int, rate_hz: float) -> Tensor:
     """Triangles of equal width on the Mel scale (Stevens et al. 1937; HTK's formula), (frequencies, mels)."""
     top = 2595 * np.log10(1 + rate_hz / 2 / 700)

@@ -257,6 +257,37 @@ def test_demonstrations_succeed_under_noise_and_record_clean_actions(task: str) 
     assert success.index(True) == len(success) - 5  # four ticks of tail
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_recorded_as_executed_the_actions_lead_to_what_was_seen(task: str) -> None:
+    env = build(task, cameras=(), max_ticks=120)
+    noise = ActionNoise(probability=0.3)
+    clean, executed = (demonstrate(env, 1, noise, 4, recorded) for recorded in ("clean", "executed"))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(clean.state, executed.state)
+    for recording, same in ((executed, True), (clean, False)):
+        env.restart(1)
+        states = []
+        for action in recording.action:
+            states.append(env.observe()["state"])
+            env.advance(action)
+        assert np.array_equal(np.array(states), recording.state) is same
+
+
+def test_the_motion_of_the_hand_and_what_its_object_is_attached_to() -> None:
+    env = build("drawer-open-v3", cameras=(), record=("gripper_motion", "object_pose", "object_base"))
+    made = demonstrate(env, 0, ActionNoise(probability=0.0), 4)
+    velocity, way = made.extras["gripper_motion"][:, :3], made.extras["gripper_motion"][:, 3:]
+    passed = (made.state[2:, :3] - made.state[:-2, :3]) * env.action_spec.rate_hz / 2
+    assert np.abs(passed).max() > 0.3  # m/s
+    np.testing.assert_allclose(velocity[1:-1], passed, atol=0.2)
+    assert np.corrcoef(velocity[1:-1].ravel(), passed.ravel())[0, 1] > 0.97
+    fast = np.abs(passed) > 0.2
+    assert (np.sign(way[1:-1][fast]) == np.sign(passed[fast])).mean() > 0.9  # it is pulled where it goes
+    base, drawer = made.extras["object_base"][:, 0, :3], made.extras["object_pose"][:, 0, :3]
+    np.testing.assert_allclose(base, base[:1].repeat(len(base), 0), atol=1e-7)
+    np.testing.assert_allclose(drawer[0, 0], base[0, 0], atol=1e-6)
+    assert np.linalg.norm(drawer[-1] - drawer[0]) > 0.1
+
+
 def test_cameras_say_where_they_stand_and_objects_which_pixels_are_theirs() -> None:
     env = build("drawer-open-v3", record=("camera", "object_id", "segmentation", "depth"))
     env.reset(seed=3)

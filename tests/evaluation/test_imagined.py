@@ -167,6 +167,17 @@ def test_a_success_probe_ranks_them_too(world: Design) -> None:
         SuccessProbe(world, "body", at(shown), torch.zeros(200, dtype=torch.bool))
 
 
+def test_a_probe_is_not_swayed_by_what_never_varied(world: Design) -> None:
+    # The goal is the half plane x > 0, and every frame lies on one line; a dream leaves it by a hair.
+    shown = starts(200, 3)
+    line = torch.stack((shown[:, 0], 0.3 + 1e-6 * shown[:, 1]), dim=1)
+    probe = SuccessProbe(world, "body", at(line), line[:, 0] > 0)
+    aside = probe.of(at(line + torch.tensor([0.0, 0.02])))
+    clear = line[:, 0].abs() > 0.3
+    assert torch.equal((aside > 0.5)[clear], (line[:, 0] > 0)[clear])
+    assert (aside - probe.of(at(line))).abs().max() < 0.3
+
+
 def test_a_dream_follows_the_world_and_a_design_may_act_in_it(world: Design) -> None:
     start = starts(16, 4)
     policy = DesignPolicy(world, range(16))

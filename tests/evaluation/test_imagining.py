@@ -24,10 +24,10 @@ from wamkit.encoders import InstructionConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
+from wamkit.evaluation.drift import decibel
 from wamkit.evaluation.imagined import PerInstruction, SuccessProbe
 from wamkit.evaluation.solved import Frames
 from wamkit.graph import Factor
-from wamkit.imagining import decibel
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
 from wamkit.training import save_pretrained
 from wamkit.trunks import TransformerConfig
@@ -114,6 +114,25 @@ def test_the_verb_scores_policies_and_says_how_far_to_trust_it(
     assert set(found["drift"][0]["psnr"]) == {"gripper", "scene"}
 
 
+def test_a_world_is_measured_without_policies_under_actions_of_other_episodes(places: Path) -> None:
+    config = api.ImagineConfig(
+        world=str(places / "world" / "model"),
+        starts=places / "data",
+        demonstrations=places / "data",
+        executed=places / "failures",
+        out=places / "alone",
+        tasks=TASKS[:1],
+        tail=4,
+        gap=8,
+        steps=(2,),
+    )
+    found = api.imagine(config, progress=False)
+    assert found.judgements == ()
+    assert [(row.task, row.solved, row.failed) for row in found.tellings] == [("all", 0, 2), (TASKS[0], 0, 2)]
+    assert found.drift[0].n == 2
+    assert (places / "alone" / "imagined.json").exists()
+
+
 def test_refusals(places: Path) -> None:
     with pytest.raises(ConfigError, match="needs a report under its name"):
         api.ImagineConfig(policies={"a": "x"})
@@ -133,10 +152,10 @@ def test_frames_are_told_apart_by_task_outcome_and_place(places: Path) -> None:
     shown = Frames(Dataset(places / "data"), MetaWorldConfig(), TASKS)
     assert [len(shown.episodes[task]) for task in TASKS] == [3, 3]
     assert shown.ends(TASKS[0], 4).tolist() == [26, 27, 28, 29, 86, 87, 88, 89, 146, 147, 148, 149]
-    assert shown.before(TASKS[0], 4, 3).tolist() == [0, 8, 17, 60, 68, 77, 120, 128, 137]
+    assert shown.before(TASKS[0], 4, 8, 3).tolist() == [0, 8, 17, 60, 68, 77, 120, 128, 137]
     rolled = Frames(Dataset(places / "failures"), MetaWorldConfig(), TASKS)
-    assert rolled.before(TASKS[0], 4, 2, failed=True).tolist() == [0, 29, 60, 89]
-    assert len(rolled.before(TASKS[1], 4, 2, failed=True)) == 0  # the only one succeeded
+    assert rolled.before(TASKS[0], 4, 8, 2, failed=True).tolist() == [0, 29, 60, 89]
+    assert len(rolled.before(TASKS[1], 4, 8, 2, failed=True)) == 0  # the only one succeeded
     assert shown.starts(TASKS[1], 2).tolist() == [30, 90]
 
 

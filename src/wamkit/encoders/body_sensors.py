@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.protocols import DataSpec, Encoder, EncoderConfig, Windows
+from wamkit.transforms import Standardizer
 from wamkit.types import Observation, WindowSpec
 
+FIT_FRAMES = 600
 LARGEST = 64  # values per step; a picture is not for a linear layer
 
 
@@ -24,10 +27,13 @@ class BodySensorsConfig(EncoderConfig):
     Attributes:
         sensors: names of the dataset's extras.
         dropout: probability that a training row misses one sensor, so that it may fail when acting.
+        normalization: ``mean_std`` standardises every entry over the dataset, for poses, whose small differences
+            matter; ``none`` keeps units, for forces.
     """
 
     sensors: tuple[str, ...] = ("contact_force",)
     dropout: float = 0.0
+    normalization: Literal["none", "mean_std"] = "none"
 
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> BodySensorEncoder:
         """Build; raises :class:`ConfigError` when a sensor is unknown or as large as a picture."""
@@ -69,12 +75,18 @@ def sensed(encoder: Encoder, name: str, observation: Observation, dropout: float
 
 @final
 class BodySensorEncoder(Encoder):
-    """N = sensors x steps. Values enter as sign(x) log(1 + |x|), which no impact saturates, and as they are."""
+    """N = sensors x steps. Values enter as sign(x) log(1 + |x|), which no impact saturates, and as they are.
+
+    As they are, they end at 1; standardised ones at 4.
+    """
 
     def __init__(self, config: BodySensorsConfig, sizes: dict[str, int], steps: int, width: int) -> None:
         super().__init__()
         self.config = config
         self.extras = tuple(sizes)
+        standardised = config.normalization == "mean_std"
+        self.standard = nn.ModuleList(Standardizer(size) for size in sizes.values() if standardised)
+        self.limit = 4.0 if standardised else 1.0
         # A name with a dot cannot name a module, so sensors are kept in order.
         self.embed = nn.ModuleList(
             nn.Sequential(nn.Linear(2 * size, width), nn.GELU(), nn.Linear(width, width))
@@ -90,7 +102,22 @@ class BodySensorEncoder(Encoder):
         for i, name in enumerate(self.extras):
             values, gone = sensed(self, name, observation, self.config.dropout)
             values = values.flatten(2).float()
-            features = torch.cat((values.sign() * values.abs().log1p(), values.clamp(-1, 1)), dim=-1)
+            if len(self.standard):
+                values = self.standard[i](values)
+            known = values.clamp(-self.limit, self.limit)
+            features = torch.cat((values.sign() * values.abs().log1p(), known), dim=-1)
             token = torch.where(gone[..., None], self.missing[i], self.embed[i](features))
             tokens.append(token + self.kind[i] + self.time[-values.shape[1] :])
         return torch.cat(tokens, dim=1), observation.pad.repeat(1, len(tokens))
+
+    @torch.no_grad()
+    def fit(self, windows: Windows, seed: int) -> None:
+        """Mean and deviation of every sensor, over frames drawn from the dataset."""
+        if not len(self.standard):
+            return
+        index = np.random.default_rng(seed).permutation(windows.num_frames)[:FIT_FRAMES]
+        frames = windows.windows(np.sort(index), WindowSpec(horizon=1)).observation
+        for standard, name in zip(self.standard, self.extras, strict=True):
+            assert isinstance(standard, Standardizer)
+            gone = frames.missing.get(name, torch.zeros_like(frames.pad))
+            standard.fit(frames.extras[name].flatten(2).float()[~gone])

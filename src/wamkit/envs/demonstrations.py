@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from wamkit.envs.worker import Session
 from wamkit.errors import ConfigError
 from wamkit.specs import ActionSpec
 
+# The demonstrator's own action, which a policy should learn, or the one that was executed, disturbed where it was,
+# which a world model must be told to know what followed from it.
+Recorded = Literal["clean", "executed"]
+
 
 @dataclass(frozen=True)
 class ActionNoise:
@@ -21,8 +25,8 @@ class ActionNoise:
 
     At a tick without a running burst, one begins with ``probability``. It lasts 1 to ``longest`` ticks
     (uniform); all that time one offset, drawn per burst from a normal distribution, is added to the executed
-    action and the sum is clipped to the limits. What is *recorded* is the demonstrator's clean action for the
-    state it really is in. The gripper entry is never disturbed.
+    action and the sum is clipped to the limits. What is *recorded* is, unless asked otherwise (:data:`Recorded`),
+    the demonstrator's clean action for the state it really is in. The gripper entry is never disturbed.
 
     Attributes:
         probability: chance per tick that a burst begins; 0 switches the noise off.
@@ -81,7 +85,7 @@ class Recording:
         task: the instruction.
         images: camera -> (T, H, W, 3) uint8.
         state: (T, S) float32.
-        action: (T, A) float32, the demonstrator's clean actions.
+        action: (T, A) float32, the demonstrator's clean actions or the executed ones, see :data:`Recorded`.
         extras: name -> (T, ...).
     """
 
@@ -95,7 +99,12 @@ class Recording:
 
 
 def record_demonstration(
-    session: Session, config: EnvConfig, seed: int, noise: ActionNoise, tail_ticks: int
+    session: Session,
+    config: EnvConfig,
+    seed: int,
+    noise: ActionNoise,
+    tail_ticks: int,
+    recorded: Recorded = "clean",
 ) -> Recording:
     """Run the scripted demonstrator through the episode that ``seed`` names.
 
@@ -104,7 +113,7 @@ def record_demonstration(
     """
     env = session.take(config)
     try:
-        recording = demonstrate(env, seed, noise, tail_ticks)
+        recording = demonstrate(env, seed, noise, tail_ticks, recorded)
     except Exception:
         env.close()
         raise
@@ -112,7 +121,9 @@ def record_demonstration(
     return recording
 
 
-def demonstrate(env: SimulatedEnv, seed: int, noise: ActionNoise, tail_ticks: int) -> Recording:
+def demonstrate(
+    env: SimulatedEnv, seed: int, noise: ActionNoise, tail_ticks: int, recorded: Recorded = "clean"
+) -> Recording:
     """The same, in an environment at hand."""
     rng = np.random.default_rng([seed, zlib.crc32(env.task_name.encode())])
     lines = instructions(env.task_name)
@@ -123,8 +134,10 @@ def demonstrate(env: SimulatedEnv, seed: int, noise: ActionNoise, tail_ticks: in
     left = None  # ticks still to record after success
     while left != 0:
         observations.append(env.observe())
-        actions.append(expert())
-        outcome = env.advance(disturbance.apply(actions[-1]))
+        clean = expert()
+        executed = disturbance.apply(clean)
+        actions.append(executed if recorded == "executed" else clean)
+        outcome = env.advance(executed)
         if left is not None:
             left -= 1
         elif outcome.success:

@@ -1,22 +1,26 @@
 """What MuJoCo knows exactly about a scene: depth, segmentation, poses, contacts.
 
-=============  ==================  ========  ================================================================
-record         arrays              dtype     content
-=============  ==================  ========  ================================================================
-depth          depth.<camera>      float32   (H, W), metres along the viewing direction
-segmentation   segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
-object_id      object_id.<camera>  uint8     (H, W), k + 1 where ``object_pose[k]`` moves what is seen, else 0
-camera         camera.<camera>     float32   (8,), where the camera stands: x, y, z in metres, quaternion
-                                             w, x, y, z (its axes: right, up, backward), world frame, and its
-                                             vertical field of view in degrees
-object_pose    object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres
-                                             and quaternion w, x, y, z, world frame; zeros where there is none
-gripper_pose   gripper_pose        float32   (7,), of the hand body, written the same way
-contact        contact             uint8     (3,), 1 where the left finger, the right finger, the palm
-                                             touches a task body
-contact_force  contact_force       float32   (3, 3), newton, world frame: total force of the task bodies on
-                                             each of these parts
-=============  ==================  ========  ================================================================
+==============  ==================  ========  ================================================================
+record          arrays              dtype     content
+==============  ==================  ========  ================================================================
+depth           depth.<camera>      float32   (H, W), metres along the viewing direction
+segmentation    segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
+object_id       object_id.<camera>  uint8     (H, W), k + 1 where ``object_pose[k]`` moves what is seen, else 0
+camera          camera.<camera>     float32   (8,), where the camera stands: x, y, z in metres, quaternion
+                                              w, x, y, z (its axes: right, up, backward), world frame, and its
+                                              vertical field of view in degrees
+object_pose     object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres
+                                              and quaternion w, x, y, z, world frame; zeros where there is none
+object_base     object_base         float32   (2, 7), of the bodies that these are attached to, written the same way: a
+                                              drawer's case, the frame of a window
+gripper_pose    gripper_pose        float32   (7,), of the hand body, written the same way
+gripper_motion  gripper_motion      float32   (6,), world frame: velocity of the hand body in m/s, and the way
+                                              in metres from it to the point that it is pulled towards
+contact         contact             uint8     (3,), 1 where the left finger, the right finger, the palm
+                                              touches a task body
+contact_force   contact_force       float32   (3, 3), newton, world frame: total force of the task bodies on
+                                              each of these parts
+==============  ==================  ========  ================================================================
 """
 
 from __future__ import annotations
@@ -42,7 +46,9 @@ PER_CAMERA = {"depth": "float32", "segmentation": "uint8", "object_id": "uint8",
 CAMERA_ENTRIES = 8
 PER_SCENE: ExtrasSpec = {
     "object_pose": ((OBJECTS, 7), "float32"),
+    "object_base": ((OBJECTS, 7), "float32"),
     "gripper_pose": ((7,), "float32"),
+    "gripper_motion": ((6,), "float32"),
     "contact": ((len(PARTS),), "uint8"),
     "contact_force": ((len(PARTS), 3), "float32"),
 }
@@ -101,11 +107,14 @@ class GroundTruth:
         """Everything the spec names, for the present state. ``data`` must be forwarded."""
         forces, touching = self._contacts(data)
         poses = np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
-        objects = np.zeros((OBJECTS, 7), np.float32)
+        objects, bases = np.zeros((2, OBJECTS, 7), np.float32)
         objects[: len(self._objects)] = poses[self._objects]
+        bases[: len(self._objects)] = poses[self._model.body_parentid[self._objects]]
         values: dict[str, NDArray[Any]] = {
             "object_pose": objects,
+            "object_base": bases,
             "gripper_pose": poses[self._model.body("hand").id],
+            "gripper_motion": self._motion(data),
             "contact": touching,
             "contact_force": forces,
         }
@@ -120,6 +129,13 @@ class GroundTruth:
             elif kind == "camera":
                 values[name] = self._renderer.camera(data, camera)
         return {name: values[name] for name in self._spec}
+
+    def _motion(self, data: mujoco.MjData) -> NDArray[np.float32]:
+        """Velocity of the hand and how far it lags behind, (6,): with its pose, all that an action acts on."""
+        hand, speed = self._model.body("hand").id, np.zeros(6)
+        kind = self._mujoco.mjtObj.mjOBJ_XBODY
+        self._mujoco.mj_objectVelocity(self._model, data, kind, hand, speed, 0)
+        return np.concatenate([speed[3:], data.mocap_pos[0] - data.xpos[hand]]).astype(np.float32)
 
     def _of_bodies(
         self, data: mujoco.MjData, camera: str, table: NDArray[np.uint8], nothing: int

@@ -21,6 +21,7 @@ from wamkit.planners.goal_cost import goal_cost
 from wamkit.protocols import Substrate
 from wamkit.types import Budget, Observation, to_device
 
+FLOOR = 0.1  # of the values' mean deviation: what a probe at least divides by
 Scorer = Callable[[Dream], Tensor]  # a finished dream -> (B,), more is better
 
 
@@ -118,7 +119,7 @@ class SuccessProbe:
 
     Args:
         world: the world model; its stream must be continuous.
-        stream: future stream that is read, mean over tokens, standardised.
+        stream: future stream that is read, mean over tokens, standardised, what hardly varies by less.
         shown: (M, 1), observations, e.g. the last frames of episodes and earlier ones.
         solved: (M,) bool, whether the task is solved there.
         ridge: weight of the squared coefficients, per observation.
@@ -156,7 +157,10 @@ class SuccessProbe:
             when,
         )
         x = self._read(values)
-        self._mean, self._deviation = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
+        # What hardly varies on real frames would turn the smallest error of an imagined one into certainty.
+        spread = x.std(dim=0)
+        least = max(FLOOR * spread.square().mean().sqrt().item(), 1e-6)
+        self._mean, self._deviation = x.mean(dim=0), spread.clamp(min=least)
         self._weight = self._fit(self._standard(x), solved.to(x.device, x.dtype), ridge)
 
     def _read(self, values: Tensor) -> Tensor:

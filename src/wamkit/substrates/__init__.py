@@ -22,6 +22,7 @@ from wamkit.substrates.sensor_picture import (
     TactileFuture,
     TactileFutureConfig,
 )
+from wamkit.substrates.sensor_values import SensorValues, SensorValuesConfig
 from wamkit.substrates.teacher_feature import TeacherFeature, TeacherFeatureConfig
 from wamkit.substrates.teachers import (
     PretrainedTeacher,
@@ -85,6 +86,8 @@ __all__ = [
     "SegmentationConfig",
     "SelfTrained",
     "SelfTrainedConfig",
+    "SensorValues",
+    "SensorValuesConfig",
     "TactileFuture",
     "TactileFutureConfig",
     "Teacher",
