@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import statistics
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wamkit.api import TrainConfig
+from wamkit.api import TrainConfig, recipe
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.training import OptimConfig
@@ -85,3 +86,26 @@ def equal_time(configs: list[TrainConfig], reference: str, record: Path) -> dict
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps({name: dataclasses.asdict(cost) for name, cost in found.items()}, indent=2))
     return found
+
+
+def main() -> None:
+    """Print what recipes cost, and how many steps give them the time of the first."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", nargs="+", default=["joint", "direct"], help="the first sets the time")
+    parser.add_argument("--dataset", type=Path, default=Path("runs/table/data"))
+    parser.add_argument("--steps", type=int, default=1500, help="of the first recipe")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/equal_time.json"))
+    chosen = parser.parse_args()
+    configs = [
+        TrainConfig(dataset=chosen.dataset, design=recipe(name), steps=chosen.steps, seed=chosen.seed)
+        for name in chosen.recipes
+    ]
+    for name, cost in equal_time(configs, chosen.recipes[0], chosen.out).items():
+        print(f"{name}: {cost.steps} steps, {cost.fit_s:.1f} s + {1000 * cost.step_s:.0f} ms a step")
+
+
+if __name__ == "__main__":
+    main()
