@@ -69,7 +69,11 @@ def equal_time(configs: list[TrainConfig], reference: str, record: Path) -> dict
         record: file that keeps the measurement, so that a second run trains the same number of steps.
     """
     if record.exists():
-        return {name: Cost(**cost) for name, cost in json.loads(record.read_text()).items()}
+        known = {name: Cost(**cost) for name, cost in json.loads(record.read_text()).items()}
+        missing = [config.design.name for config in configs if config.design.name not in known]
+        if missing:
+            raise SystemExit(f"{record} says nothing of {', '.join(missing)}; remove it to measure all anew")
+        return known
     torch.set_num_threads(1)
     designs = {config.design.name: prepared(config) for config in configs}
     optimizers = {name: OptimConfig().build(design) for name, (design, _, _) in designs.items()}
