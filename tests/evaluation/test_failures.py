@@ -120,7 +120,7 @@ def test_a_report_keeps_the_table_and_notices_another_one(tmp_path) -> None:
 def test_early_calls_are_counted_as_the_controller_asks_for_them() -> None:
     controller = Interactive(execute=8, inputs={3: "go left", 8: "go on"})
     pilot = PolicyPilot(ToyPolicy(), controller, Budget(), 30)
-    result = ClosedLoop(ToySimulators(1), [(0,)], pilot, 30).run([PlannedEpisode("a", 0)])
+    result = ClosedLoop(ToySimulators(1), 1, 1, pilot, 30).run([PlannedEpisode("a", 0)])
     (run,) = result.runs
     # 20 ticks at half a step: calls at 0, 3 (asked for), 8 (asked for), 16.
     assert (run.tick, run.calls, run.early_calls) == (20, 4, 2)

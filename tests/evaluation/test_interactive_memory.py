@@ -65,7 +65,7 @@ def session(forget: Forget) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     torch.manual_seed(0)
     policy = Listener(forget=forget)
     pilot = PolicyPilot(policy, Interactive(1, {6: "left"}), Budget(), MAX_TICKS)
-    loop = ClosedLoop(ToySimulators(1), [(0,)], pilot, MAX_TICKS)
+    loop = ClosedLoop(ToySimulators(1), 1, 1, pilot, MAX_TICKS)
     (run,) = loop.run([PlannedEpisode("a", 0)]).runs
     assert run.calls == MAX_TICKS
     return np.array(policy.read), np.array(policy.held), np.concatenate([b.actions for b in run.blocks])

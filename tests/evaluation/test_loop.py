@@ -15,7 +15,7 @@ from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import ConfigError
 from wamkit.evaluation.episodes import Block, PlannedEpisode, Queue, Run, Senses, Trace, observe, row_seed
-from wamkit.evaluation.loop import ClosedLoop, LoopResult
+from wamkit.evaluation.loop import ClosedLoop, LoopResult, two_groups
 from wamkit.evaluation.pilot import PolicyPilot, ReplayPilot
 from wamkit.evaluation.tree import join_rows, signature, take_row
 from wamkit.types import Budget, WindowSpec
@@ -32,8 +32,7 @@ def run(
 ) -> tuple[LoopResult, ToySimulators, PolicyPilot]:
     simulators = ToySimulators(slots, deadly)
     pilot = PolicyPilot(policy, controller or Chunked(4), Budget(), MAX_TICKS)
-    groups = [range(0, slots, 2), range(1, slots, 2)]
-    return ClosedLoop(simulators, groups, pilot, MAX_TICKS).run(plan), simulators, pilot
+    return ClosedLoop(simulators, slots, 1, pilot, MAX_TICKS).run(plan), simulators, pilot
 
 
 @pytest.mark.parametrize("controller", [Chunked(4), Chunked(8), SingleStep(), OpenLoop()])
@@ -121,11 +120,41 @@ def test_one_group_computes_while_the_other_simulates() -> None:
     assert waits > 8
 
 
+def test_each_group_of_slots_uses_every_worker() -> None:
+    assert two_groups(range(8), 2) == [(0, 1, 4, 5), (2, 3, 6, 7)]
+    assert two_groups(range(4), 2) == [(0, 1), (2, 3)]
+    assert two_groups([0], 1) == [(0,)]
+    assert two_groups([2, 3, 6, 7], 2) == [(2, 3), (6, 7)]
+    assert two_groups([], 2) == []
+
+
+def test_the_last_episodes_of_one_group_are_split() -> None:
+    """Six equal episodes in four slots: both that are left are begun by the first group, and take turns."""
+    plan = [PlannedEpisode("a", 0, variant=Variant(f"a/{i}", "a", i)) for i in range(6)]
+    result, simulators, _ = run(ToyPolicy(step=0.2), slots=4, plan=plan)
+    ticks = {r.tick for r in result.runs}
+    assert len(ticks) == 1
+    log = simulators.log
+    last = [k for k, (kind, *_) in enumerate(log) if kind == "reset"][-1]
+    busy: set[int] = set()
+    alone = together = 0
+    for kind, what, *_ in log[last + 1 :]:
+        if kind != "wait":
+            busy.add(what)
+            continue
+        assert set(what) < {0, 2} or not together  # once they are split they stay apart
+        together += len(what) == 1 and busy == {0, 2}
+        alone += len(what) == 1 and busy == set(what)
+        busy -= set(what)
+    assert together > 8
+    assert alone <= 2  # the very first and the very last
+
+
 def test_replay_sends_the_same_messages_without_a_policy() -> None:
     result, recorded, _ = run(ToyPolicy(), deadly=(1,))
     traces = [Trace(r.plan, tuple(r.blocks)) for r in result.runs]
     simulators = ToySimulators(4, deadly=(1,))
-    loop = ClosedLoop(simulators, [(0, 2), (1, 3)], ReplayPilot(traces), MAX_TICKS)
+    loop = ClosedLoop(simulators, 4, 1, ReplayPilot(traces), MAX_TICKS)
     again = loop.run([t.plan for t in traces])
     assert simulators.log == recorded.log
     assert [(r.status, r.tick) for r in again.runs] == [(r.status, r.tick) for r in result.runs]

@@ -23,7 +23,6 @@ from wamkit.evaluation.rollout import (
     prepare,
     pure_simulation,
     rollout,
-    slot_groups,
 )
 from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.types import Budget, Forecast, Observation, WindowSpec
@@ -161,9 +160,3 @@ def test_paraphrases_are_never_the_canonical_words() -> None:
     for episode in plan:
         assert episode.instruction in instructions(episode.task)[1:]
     assert len({e.instruction for e in plan}) > 2
-
-
-def test_each_group_of_slots_uses_every_worker() -> None:
-    assert slot_groups(8, 2) == ((0, 1, 4, 5), (2, 3, 6, 7))
-    assert slot_groups(4, 2) == ((0, 1), (2, 3))
-    assert slot_groups(1, 1) == ((0,), ())

@@ -2,7 +2,8 @@
 
 The slots form two groups. While the workers simulate one group, this process decides for the other. Groups
 are served in strict turn and slots in order, so what is batched with what depends on the episodes alone: the
-same plan gives the same batches and the same numbers, however fast the machine is.
+same plan gives the same batches and the same numbers, however fast the machine is. When no episode is left for one of
+the groups, the other one is split, so that the last episodes are simulated and decided for at the same time as well.
 """
 
 from __future__ import annotations
@@ -26,14 +27,30 @@ class LoopResult:
     seconds: float
 
 
+def two_groups(slots: Sequence[int], workers: int) -> list[tuple[int, ...]]:
+    """Slots dealt to two groups, each spread over all workers (slot i lives in worker i % workers); no group is empty."""
+    own = [[slot for slot in slots if slot % workers == worker] for worker in range(workers)]
+    halves = [tuple(sorted(slot for mine in own for slot in mine[half::2])) for half in (0, 1)]
+    return [half for half in halves if half]
+
+
 class ClosedLoop:
-    """Runs a plan of episodes through simulators in slots."""
+    """Runs a plan of episodes through simulators in slots.
+
+    Args:
+        simulators: one per slot.
+        slots: how many are used.
+        workers: processes that they live in, in turn.
+        pilot: decides.
+        max_ticks: control ticks after which an episode is out of time.
+    """
 
     def __init__(
-        self, simulators: Simulators, groups: Sequence[Sequence[int]], pilot: Pilot, max_ticks: int
+        self, simulators: Simulators, slots: int, workers: int, pilot: Pilot, max_ticks: int
     ) -> None:
         self._simulators = simulators
-        self._groups = [tuple(group) for group in groups if group]
+        self._workers = min(workers, slots)
+        self._groups = two_groups(range(slots), self._workers)
         self._pilot = pilot
         self._max_ticks = max_ticks
         self._running: dict[int, Run] = {}
@@ -62,6 +79,7 @@ class ClosedLoop:
         for group in self._groups:
             self._serve(group, queue, finished)
         while self._running:
+            self._balance()
             for group in self._groups:
                 busy = [slot for slot in group if slot in self._running]
                 if busy:
@@ -82,6 +100,11 @@ class ClosedLoop:
             config=plan.config,
             perturbation=plan.variant.perturbation if plan.variant is not None else None,
         )
+
+    def _balance(self) -> None:
+        """Split what is left when a group has run out of episodes, which only happens when the plan has."""
+        if not all(any(slot in self._running for slot in group) for group in self._groups):
+            self._groups = two_groups(sorted(self._running), self._workers)
 
     def _absorb(self, steps: Mapping[int, SimulatorStep]) -> None:
         for slot, step in sorted(steps.items()):

@@ -16,7 +16,6 @@ from wamkit.evaluation.episodes import Block, PlannedEpisode, Run, Trace
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import Pilot
 from wamkit.evaluation.plan import EvaluationConfig
-from wamkit.evaluation.rollout import slot_groups
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,7 @@ def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Re
         take(Recording(run.plan, run.instruction, run.status or "", actions, seen))
 
     try:
-        loop = ClosedLoop(
-            simulators, slot_groups(slots, workers), RecordingPilot(traces), config.env.max_ticks
-        )
+        loop = ClosedLoop(simulators, slots, workers, RecordingPilot(traces), config.env.max_ticks)
         loop.run(plan, finished=finished)
     finally:
         simulators.close()

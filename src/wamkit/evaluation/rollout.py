@@ -224,12 +224,6 @@ def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[s
             )
 
 
-def slot_groups(slots: int, workers: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Two groups of slots, each spread over all workers (slot i lives in worker i % workers)."""
-    even = tuple(slot for slot in range(slots) if slot // workers % 2 == 0)
-    return even, tuple(slot for slot in range(slots) if slot not in even)
-
-
 def _run(
     config: EvaluationConfig,
     plan: Sequence[PlannedEpisode],
@@ -243,7 +237,7 @@ def _run(
 ) -> LoopResult:
     slots = min(config.slots, len(plan))
     max_ticks = config.env.max_ticks
-    loop = ClosedLoop(simulators, slot_groups(slots, min(config.workers, slots)), pilot, max_ticks)
+    loop = ClosedLoop(simulators, slots, config.workers, pilot, max_ticks)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task(title, total=done + len(plan), completed=done)
