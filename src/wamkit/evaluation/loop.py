@@ -28,9 +28,9 @@ class LoopResult:
 
 
 def two_groups(slots: Sequence[int], workers: int) -> list[tuple[int, ...]]:
-    """Slots dealt to two groups, each spread over all workers (slot i lives in worker i % workers); no group is empty."""
-    own = [[slot for slot in slots if slot % workers == worker] for worker in range(workers)]
-    halves = [tuple(sorted(slot for mine in own for slot in mine[half::2])) for half in (0, 1)]
+    """Slots dealt to two groups, each spread over all workers (slot i lives in worker i % workers); none is empty."""
+    mine = [[slot for slot in slots if slot % workers == worker] for worker in range(workers)]
+    halves = [tuple(sorted(slot for own in mine for slot in own[half::2])) for half in (0, 1)]
     return [half for half in halves if half]
 
 
