@@ -162,14 +162,16 @@ def evaluation_config(**changes: Any) -> EvaluationConfig:
 
 # Six variants per dimension and six clean ones: as many episodes as the clean evaluation has.
 SHIFTED = Shifts(per_dimension=6)
+# What a whole evaluation is: 7 x 40 perturbed episodes and 40 clean ones.
+WHOLE = Shifts(per_dimension=40)
 
 
-def evaluate_over_sim(dataset: Dataset, **changes: Any) -> list[float]:
+def evaluate_over_sim(dataset: Dataset, rounds: int = ROUNDS, **changes: Any) -> list[float]:
     """Closed loop with the joint design, over the same simulators, actions and renderings without a policy."""
     design = build("joint", dataset).eval()
     config = evaluation_config(**changes)
     ratios = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         done = rollout(design, config, progress=False)
         ratios.append(done.report.rollout_s / pure_simulation(config, done.traces, progress=False))
     return ratios
@@ -197,7 +199,7 @@ def main() -> None:
         joint, autoregressive = build("joint", dataset), build("autoregressive", dataset)
         figures: dict[str, Callable[[], list[float]]] = {
             "evaluate_over_sim": lambda: evaluate_over_sim(dataset),
-            "shifted_evaluate_over_sim": lambda: evaluate_over_sim(dataset, shifts=SHIFTED),
+            "shifted_evaluate_over_sim": lambda: evaluate_over_sim(dataset, 2, shifts=WHOLE),
             "shifted_over_clean_sim": lambda: shifted_over_clean_sim(dataset),
             "loader_wait_fraction": lambda: loader_wait(dataset),
             "cached_over_uncached_step": lambda: cached_step(joint, dataset),
