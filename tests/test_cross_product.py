@@ -229,7 +229,7 @@ def train_two_steps(config: DesignConfig, data: Dataset) -> Design:
 def drive(design: Design, controller: Controller, frames: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """All actions that the closed loop sends in one episode: (TICKS, A)."""
     pilot = PolicyPilot(design, controller, Budget(), TICKS)
-    result = ClosedLoop(Recorded(frames), [[0]], pilot, TICKS).run([PlannedEpisode("recorded", 3)])
+    result = ClosedLoop(Recorded(frames), 1, 1, pilot, TICKS).run([PlannedEpisode("recorded", 3)])
     (run,) = result.runs
     assert run.status == "timeout", run.error
     return np.concatenate([block.actions for block in run.blocks])

@@ -77,7 +77,7 @@ def test_the_calls_of_the_loop_are_timed_in_the_same_way() -> None:
     policy = Sleeper(sleeps=(0.01,))
     pilot = PolicyPilot(policy, Chunked(4), Budget(), MAX_TICKS)
     began = time.monotonic()
-    result = ClosedLoop(ToySimulators(2), [(0,), (1,)], pilot, MAX_TICKS).run(
+    result = ClosedLoop(ToySimulators(2), 2, 1, pilot, MAX_TICKS).run(
         [PlannedEpisode("a", s) for s in (3, 4)]
     )
     outside_s = time.monotonic() - began

@@ -233,7 +233,7 @@ def seek(corners: tuple[tuple[float, float], ...], aim: Aim, speed: float, execu
         TICKS,
         goals=lambda plan: goals.course(plan.task, plan.seed),
     )
-    (run,) = ClosedLoop(plane, [(0,)], pilot, TICKS).run([PlannedEpisode(TASK, 0)]).runs
+    (run,) = ClosedLoop(plane, 1, 1, pilot, TICKS).run([PlannedEpisode(TASK, 0)]).runs
     assert run.status == "timeout", run.error
     assert run.course is None  # let go of
     return np.stack(plane.way)

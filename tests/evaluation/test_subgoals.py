@@ -69,7 +69,7 @@ class Follower(ToyPolicy):
 def run(controller: Controller, seeds: Sequence[int] = (0,)) -> tuple[list[Run], Follower]:
     policy = Follower()
     pilot = PolicyPilot(policy, controller, Budget(), MAX_TICKS)
-    loop = ClosedLoop(ToySimulators(2), [(0,), (1,)], pilot, MAX_TICKS)
+    loop = ClosedLoop(ToySimulators(2), 2, 1, pilot, MAX_TICKS)
     return list(loop.run([PlannedEpisode("a", seed) for seed in seeds]).runs), policy
 
 

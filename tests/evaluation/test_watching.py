@@ -109,7 +109,7 @@ def run(
     plan = [PlannedEpisode("a", seed, instruction="right") for seed in seeds]
     simulators = DisturbedSimulators(2, **disturbance) if controller.watches else ToySimulators(2)
     pilot = PolicyPilot(policy or Seer(step=0.25), controller, Budget(), MAX_TICKS)
-    return list(ClosedLoop(simulators, [(0,), (1,)], pilot, MAX_TICKS).run(plan).runs)
+    return list(ClosedLoop(simulators, 2, 1, pilot, MAX_TICKS).run(plan).runs)
 
 
 def actions(run: Run) -> np.ndarray:
