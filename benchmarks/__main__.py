@@ -20,16 +20,16 @@ from rich.progress import track
 from rich.table import Table
 
 from wamkit.api import CollectConfig, EvaluationConfig, collect, recipe
+from wamkit.contract.streams import RowNoise
+from wamkit.contract.types import Batch, Budget, Observation
 from wamkit.data import Batches, Dataset
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.evaluation.machine import device_names
 from wamkit.evaluation.plan import Shifts
 from wamkit.evaluation.rollout import pure_simulation, rollout
-from wamkit.streams import RowNoise
 from wamkit.training import OptimConfig
 from wamkit.training.loop import data_spec
-from wamkit.types import Batch, Budget, Observation
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "window-open-v3")
 ROUNDS = 5

@@ -25,9 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, evaluate, recipe
 from wamkit.config import encode
+from wamkit.contract.types import Budget
 from wamkit.evaluation.html import write_html
 from wamkit.evaluation.report import Report
-from wamkit.types import Budget
 
 CONSOLE = Console()
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "window-open-v3")

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from wamkit.api import TrainConfig, recipe
+from wamkit.contract.types import Batch
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.training import OptimConfig
 from wamkit.training.loop import data_spec
-from wamkit.types import Batch
 
 ROUNDS, STEPS_PER_ROUND = 7, 8
 

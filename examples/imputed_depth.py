@@ -16,11 +16,11 @@ from rich.console import Console
 from torch import Tensor
 
 from wamkit.api import CollectConfig, collect
+from wamkit.contract.types import Batch, WindowSpec
 from wamkit.data import Dataset
 from wamkit.encoders import DepthConfig, DepthEncoder
 from wamkit.encoders.imputed_depth import NEAR_M
 from wamkit.training.loop import data_spec
-from wamkit.types import Batch, WindowSpec
 
 TASKS = ("reach-v3", "push-v3", "pick-place-v3", "drawer-open-v3", "button-press-topdown-v3", "door-open-v3")
 FRAMES, PAIRS, DRAWS = 25, 200, 2000  # frames per episode, pairs of points per frame, draws of the bootstrap
@@ -35,7 +35,7 @@ class Part:
         self.num_frames = len(frames)
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
-        """See :class:`wamkit.protocols.Windows`."""
+        """See :class:`wamkit.contract.protocols.Windows`."""
         return self.data.windows(self.frames[index], spec)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from wamkit.calls import Call
-from wamkit.protocols import Estimator, EstimatorConfig, Trunk
-from wamkit.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Trunk
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 WIDTH = 16
 

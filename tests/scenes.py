@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from support import data_spec
-from wamkit.protocols import DataSpec
-from wamkit.rotations import from_quaternion
-from wamkit.specs import CameraSpec, ObservationSpec
-from wamkit.substrates.rigid import moved, pixel_centres, rays, to_world
-from wamkit.types import Observation
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import CameraSpec, ObservationSpec
+from wamkit.contract.types import Observation
+from wamkit.geometry.cameras import moved, pixel_centres, rays, to_world
+from wamkit.geometry.rotations import from_quaternion
 
 SIDE = 32  # pixels
 HALF = 0.15  # metres from the plate's centre to its edge

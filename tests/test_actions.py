@@ -14,9 +14,9 @@ from torch import Tensor
 
 from support import data_spec
 from wamkit.actions import BinsConfig, ChunkConfig
+from wamkit.contract.protocols import DataSpec
 from wamkit.errors import ConfigError, DataError
-from wamkit.protocols import DataSpec
-from wamkit.transforms import Mode
+from wamkit.nn.transforms import Mode
 
 DATA = data_spec()
 ticks = st.sampled_from([1, 2, 4, 8])

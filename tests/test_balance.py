@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import write_dataset
+from wamkit.contract.types import Losses
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.training import OptimConfig, Ramp, TrainConfig, train
 from wamkit.training.balance import gradient_norms
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Losses
 from wamkit.zoo import recipe
 
 STEPS = 8

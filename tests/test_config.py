@@ -20,9 +20,9 @@ from wamkit.actions import BinsConfig
 from wamkit.compose import DesignConfig
 from wamkit.config import config_hash, decode, encode, parse
 from wamkit.errors import ConfigError, DataError
+from wamkit.nn.transforms import Mode, Normalizer
 from wamkit.planners import CEMConfig
 from wamkit.training import TrainConfig
-from wamkit.transforms import Mode, Normalizer
 from wamkit.zoo import RECIPES, recipe
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from estimating import drawn, passes, sample, targets, tiny, told, train
+from wamkit.contract.streams import RowNoise, StreamSpec
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import ContinuousAutoregressor, ContinuousAutoregressorConfig
-from wamkit.streams import RowNoise, StreamSpec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 ACTION = StreamSpec("action", "action", 4, 1, 2, ticks_per_step=2)
 FUTURE = StreamSpec("future", "future", 2, 3, 5)

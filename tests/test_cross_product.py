@@ -27,6 +27,9 @@ from wamkit import substrates as s
 from wamkit.actions import BinsConfig, ChunkConfig
 from wamkit.api import CollectConfig, collect
 from wamkit.compose import DesignConfig
+from wamkit.contract.protocols import EncoderConfig, EstimatorConfig, SubstrateConfig
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.data import Dataset
 from wamkit.design import Design
@@ -38,12 +41,9 @@ from wamkit.evaluation.episodes import PlannedEpisode
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.graph import Factor
-from wamkit.protocols import EncoderConfig, EstimatorConfig, SubstrateConfig
-from wamkit.streams import StreamSpec
 from wamkit.training import OptimConfig, from_pretrained, save_pretrained
 from wamkit.training.loop import data_spec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget, WindowSpec
 from wamkit.zoo.cells import COUPLINGS, Cell
 
 pytestmark = pytest.mark.sim

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from support import ToyWindows, acting_observation, data_spec
-from wamkit.cache import Cache
-from wamkit.calls import Call
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 

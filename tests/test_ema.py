@@ -11,6 +11,7 @@ import torch
 
 from support import ToyWindows, acting_observation, data_spec, write_dataset
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
@@ -19,7 +20,6 @@ from wamkit.substrates import EmaFeature, EmaFeatureConfig, QuantizedConfig
 from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
 from wamkit.training.checkpoint import save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from support import ToyWindows, acting_observation, data_spec
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.specs import ObservationSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.encoders.images import Keypoints, random_shift
 from wamkit.errors import ConfigError, DataError
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.specs import ObservationSpec
-from wamkit.types import Observation, WindowSpec
 
 TOY = ToyWindows(frames=100)
 WINDOW = WindowSpec(observation=(-4, 0))

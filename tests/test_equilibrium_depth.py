@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.estimators import Denoiser, DenoiserConfig
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 ACTION = StreamSpec("action", "action", 1, 1, 1)
 DEPTHS = (1, 2, 4, 8, 16, 32)

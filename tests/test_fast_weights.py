@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import ChunkConfig
-from wamkit.calls import Call
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.calls import Call
+from wamkit.contract.streams import Past, RowNoise, StreamSpec
+from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.encoders import StateConfig
@@ -18,10 +20,8 @@ from wamkit.errors import ConfigError
 from wamkit.estimators import DenoiserConfig, FastWeights, FastWeightsConfig
 from wamkit.graph import Factor
 from wamkit.sampling import NO_CONTEXT
-from wamkit.streams import Past, RowNoise, StreamSpec
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 CUES = 4
 STATE = StreamSpec("memory", "state", 1, 1, 8)

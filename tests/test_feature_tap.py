@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.calls import Call
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec, Exposure, Trunk
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import DenoiserConfig, FeatureTap, FeatureTapConfig, RegressorConfig
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec, Exposure, Trunk
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.training import OptimConfig, from_pretrained, save_pretrained
 from wamkit.trunks import MixtureConfig, TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 FUTURE, TAP = StreamSpec("future", "future", 2, 3, 4), StreamSpec("tap", "state", 2, 3, 16)

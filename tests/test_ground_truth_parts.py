@@ -11,6 +11,8 @@ import torch
 
 from wamkit.collect import CollectConfig, collect
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.protocols import SubstrateConfig
+from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset
 from wamkit.design import Design
@@ -21,7 +23,6 @@ from wamkit.errors import SpecError
 from wamkit.estimators import DenoiserConfig
 from wamkit.evaluation.rollout import EvaluationConfig, evaluate
 from wamkit.graph import Factor
-from wamkit.protocols import SubstrateConfig
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,
@@ -47,7 +48,6 @@ from wamkit.training import TrainConfig, train
 from wamkit.training.checkpoint import from_pretrained
 from wamkit.training.loop import data_spec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 pytestmark = pytest.mark.sim
 SIZE = 32

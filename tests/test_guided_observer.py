@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from test_samplers import DEVIATION, MEAN, denoiser, gaussian
-from wamkit.calls import Call, Guide
+from wamkit.contract.calls import Call, Guide
+from wamkit.contract.streams import RowNoise
+from wamkit.contract.types import Budget
 from wamkit.estimators import Denoiser, DenoiserConfig
-from wamkit.streams import RowNoise
-from wamkit.types import Budget
 
 ROWS, STEPS, GAIN, TARGET = 64, 12, 0.4, 2.5  # every step should move by TARGET
 

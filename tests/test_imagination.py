@@ -11,11 +11,11 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.compose import FutureConfig
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Budget, Forecast
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.imagination import unroll
-from wamkit.protocols import DataSpec
-from wamkit.types import Budget, Forecast
 from wamkit.zoo import recipe
 
 STEPPING = ("recurrent", "chunk_causal")

@@ -16,6 +16,8 @@ from torch import Tensor
 from scenes import ASLANT, SIDE, look, pose, scene_spec, shifted
 from wamkit.api import unit_stats
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.encoders import DepthConfig, DepthEncoder, StateConfig
@@ -24,13 +26,11 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.estimators import DenoiserConfig
 from wamkit.evaluation.rollout import EvaluationConfig, rollout
+from wamkit.geometry.cameras import moved
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec
 from wamkit.substrates import EmaFeatureConfig
-from wamkit.substrates.rigid import moved
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Batch, Budget, Observation, WindowSpec
 
 DATA = scene_spec()
 WINDOW = WindowSpec(observation=(-2, 0))

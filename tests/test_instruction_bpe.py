@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenes import look, pose, scene_spec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.instruction_bpe import read_vocabulary
 from wamkit.envs import instructions, list_tasks
 from wamkit.errors import ConfigError, MissingExtraError
-from wamkit.types import Observation, WindowSpec
 
 pytest.importorskip("tokenizers")
 TINY = InstructionBPEConfig(length=12, hidden=16, heads=2, layers=1)

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.calls import Call
 from wamkit.compose import FutureConfig
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import InverseDynamicsConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig
 from wamkit.training import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 SIDE = 3

@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from wamkit.actions.inverse_kinematics import joint_path
 from wamkit.actions.recovery import follow, rigid_path
+from wamkit.contract.specs import ActionSpec
 from wamkit.errors import MissingExtraError, SpecError
-from wamkit.specs import ActionSpec
 
 pytest.importorskip("mink")
 mujoco: Any = pytest.importorskip("mujoco")

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from support import data_spec
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.milestones import milestones
@@ -21,11 +23,9 @@ from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.graph import Factor
-from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProgressConfig, ProprioceptionConfig
 from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Observation, WindowSpec
 from wamkit.zoo import recipe
 
 ROBOT = ActionSpec(("dx", "dy", "grip"), (-0.1, -0.1, -1.0), (0.1, 0.1, 1.0), 10.0, gripper="positive_closes")

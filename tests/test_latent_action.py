@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.calls import Call
 from wamkit.compose import DesignConfig
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec, Estimator, Trunk
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import LatentActionConfig, Regressor, RegressorConfig
 from wamkit.estimators.latent_action import LatentAction
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec, Estimator, Trunk
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.training import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 WIDTH = 32

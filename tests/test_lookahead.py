@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators import Autoregressor, AutoregressorConfig
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 ACTION = StreamSpec("action", "action", 4, 2, 1, vocabulary=5, ticks_per_step=2)
 FUTURE = StreamSpec("future", "future", 2, 3, 1, vocabulary=7)

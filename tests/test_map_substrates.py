@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scenes import ABOVE, ASLANT, SIDE, look, pose, scene_spec
 from wamkit.errors import ConfigError
+from wamkit.geometry.cameras import project
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,
@@ -18,7 +19,6 @@ from wamkit.substrates import (
     SegmentationConfig,
     WrenchConfig,
 )
-from wamkit.substrates.rigid import project
 
 DATA = scene_spec()
 PLATE = pose(0.1, -0.1, 0.2, 0.4)

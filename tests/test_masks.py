@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.joint import Reads
 from wamkit.graph import EstimatorFacts, Factor, FactorGraph
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 STREAMS = {

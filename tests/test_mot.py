@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.trunks import Mixture, MixtureConfig, Transformer, TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 EXPERTS = {"video": ("future",), "act": ("action",)}

@@ -14,19 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenes import ABOVE, ASLANT, SIDE, look, pose, scene_spec
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Observation
 from wamkit.envs.base import SimulatedEnv
 from wamkit.errors import ConfigError
-from wamkit.protocols import DataSpec
-from wamkit.rotations import from_quaternion, from_six_d, six_d
+from wamkit.geometry.cameras import moved, pixel_centres, project, seen, unproject
+from wamkit.geometry.rotations import from_quaternion, from_six_d, six_d
 from wamkit.substrates import ObjectFlowConfig, PolylineConfig, PoseStreamConfig, TracksConfig
-from wamkit.substrates.rigid import (
-    moved,
-    pixel_centres,
-    project,
-    seen,
-    unproject,
-)
-from wamkit.types import Observation
 
 DATA = scene_spec()
 NOW = pose(0.05, 0.02, 0.2, 0.3)

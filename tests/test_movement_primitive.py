@@ -18,12 +18,12 @@ from torch import Tensor
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import MovementPrimitiveConfig
 from wamkit.actions.movement_primitive import MovementPrimitive
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import ActionSpec
+from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
-from wamkit.protocols import DataSpec
-from wamkit.specs import ActionSpec
 from wamkit.training import from_pretrained, save_pretrained
-from wamkit.types import Budget, WindowSpec
 from wamkit.zoo import recipe
 
 pytest.importorskip("movement_primitives")

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation, data_spec
 from test_planner import STEPS, goals, predict, proposer
-from wamkit.calls import PlanResult
+from wamkit.contract.calls import PlanResult
+from wamkit.contract.streams import RowNoise, StreamSpec
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.evaluation.tree import join_rows, signature, take_row
 from wamkit.planners import MPPI, MPPIConfig
 from wamkit.planners.mppi import Nominal
-from wamkit.streams import RowNoise, StreamSpec
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scenes import ABOVE, ASLANT, SIDE, look, pose, scene_spec
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import CameraSpec, ObservationSpec
+from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import DataSpec
-from wamkit.rotations import from_quaternion
-from wamkit.specs import CameraSpec, ObservationSpec
+from wamkit.geometry.cameras import pixel_centres, rays, to_world
+from wamkit.geometry.rotations import from_quaternion
 from wamkit.substrates import NormalMapConfig, PatchPCAConfig, RGBDConfig
 from wamkit.substrates.normals import surface_normals
 from wamkit.substrates.point_sets import disagreement, scene_points
-from wamkit.substrates.rigid import pixel_centres, rays, to_world
-from wamkit.types import Batch, Observation, WindowSpec
 
 BIG = 64
 HALF = 0.12  # of the cube's side, metres

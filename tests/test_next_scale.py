@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from estimating import alone, drawn, passes, sample, targets, tiny, told, train
+from wamkit.contract.scales import halved
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import NextScale, NextScaleConfig
 from wamkit.estimators.pyramids import Residuals, pyramid_sizes
 from wamkit.estimators.token_head import TokenHead
 from wamkit.estimators.tokens import StreamTokens
-from wamkit.scales import halved
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 
 ACTION = StreamSpec("action", "action", 2, 1, 3)
 FUTURE = StreamSpec("future", "future", 3, 4, 2)

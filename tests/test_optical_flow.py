@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scenes import look, pose, scene_spec
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import CameraSpec, ObservationSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, MissingExtraError
-from wamkit.protocols import DataSpec
-from wamkit.specs import CameraSpec, ObservationSpec
 from wamkit.substrates import OpticalFlowConfig
-from wamkit.types import Observation
 
 pytest.importorskip("cv2")
 SIZE = 64

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.calls import Call, Generated
+from wamkit.contract.calls import Call, Generated
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import (
@@ -20,10 +23,7 @@ from wamkit.estimators import (
     RegressorConfig,
     UnmaskerConfig,
 )
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 ACTION = StreamSpec("action", "action", 1, 1, 1)

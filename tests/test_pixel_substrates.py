@@ -11,7 +11,9 @@ from torch import Tensor
 
 from scenes import ABOVE, HALF, SIDE, look, pose, scene_spec
 from support import ToyWindows, data_spec
+from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
+from wamkit.geometry.cameras import pixel_centres, unproject
 from wamkit.substrates import (
     PatchPCAConfig,
     PatchVQConfig,
@@ -20,8 +22,6 @@ from wamkit.substrates import (
     RGBDConfig,
     VAEConfig,
 )
-from wamkit.substrates.rigid import pixel_centres, unproject
-from wamkit.types import Batch, Observation, WindowSpec
 
 DATA = scene_spec()
 TOY = ToyWindows(frames=200)

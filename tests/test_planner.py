@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wamkit.calls import PlanResult
+from wamkit.contract.calls import PlanResult
+from wamkit.contract.streams import RowNoise, StreamSpec
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners import CEM, CandidateScoringConfig, CEMConfig
 from wamkit.planners.goal_cost import goal_cost
-from wamkit.streams import RowNoise, StreamSpec
-from wamkit.types import Budget
 
 DYNAMICS = torch.tensor([[1.0, 0.5], [0.0, 1.0]])  # position and velocity
 INPUT = torch.tensor([[0.0], [1.0]])

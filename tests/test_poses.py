@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wamkit.actions.poses import Frame, PoseLayout
+from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
-from wamkit.rotations import FORMS, SIZES, Form, convert, from_six_d
-from wamkit.specs import ActionSpec
+from wamkit.geometry.rotations import FORMS, SIZES, Form, convert, from_six_d
 
 forms = st.sampled_from(FORMS)
 

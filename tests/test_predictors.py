@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec, Estimator
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import (
@@ -23,12 +26,9 @@ from wamkit.estimators import (
     StateSpace,
     StateSpaceConfig,
 )
-from wamkit.protocols import DataSpec, Estimator
 from wamkit.sampling import NO_CONTEXT
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.substrates import TeacherFeatureConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 ACTION = StreamSpec("action", "action", 2, 1, 3)

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from support import ToyWindows, acting_observation
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design
 from wamkit.errors import ConfigError, MissingExtraError
-from wamkit.protocols import DataSpec
 from wamkit.substrates import PixelLatentConfig, PretrainedCodec, PretrainedCodecConfig
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
-from wamkit.types import Budget, WindowSpec
 from wamkit.zoo import recipe
 
 diffusers = pytest.importorskip("diffusers")

@@ -15,6 +15,8 @@ from support import ToyWindows, acting_observation, data_spec
 from tiny_models import NORMALISATION, text_model, transformers, vision_model
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Budget, Observation, WindowSpec
 from wamkit.design import Design
 from wamkit.encoders import (
     LanguageModelConfig,
@@ -23,9 +25,7 @@ from wamkit.encoders import (
     VisionModelEncoder,
 )
 from wamkit.errors import ConfigError, MissingExtraError
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
-from wamkit.types import Budget, Observation, WindowSpec
 from wamkit.zoo import recipe
 
 WINDOW = WindowSpec(observation=(-2, 0))

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec, Estimator
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError
 from wamkit.estimators import Denoiser, DenoiserConfig, UnmaskerConfig
 from wamkit.graph import EstimatorFacts, Factor, FactorGraph
-from wamkit.protocols import DataSpec, Estimator
 from wamkit.sampling import Session, check_budget, same_start
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.timing import Stages
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 ACTION, FUTURE = StreamSpec("action", "action", 1, 1, 1), StreamSpec("future", "future", 1, 1, 2)

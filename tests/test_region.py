@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from scenes import look, pose, scene_spec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.design import Design
 from wamkit.encoders import InstructionConfig, RegionConfig, RegionEncoder
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.substrates import PixelLatentConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Observation, WindowSpec
 from wamkit.zoo.cells import Cell
 
 DATA = scene_spec()

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.cache import Cache
-from wamkit.calls import Call, Guide
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, Guide
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.denoiser import TOP_NOISE
 from wamkit.estimators.samplers import DescentWalk, walk_together
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 ONE = StreamSpec("action", "action", 1, 1, 1)

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from support import data_spec, write_dataset
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.protocols import SubstrateConfig
 from wamkit.design import Design
 from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.graph import Factor
-from wamkit.protocols import SubstrateConfig
 from wamkit.substrates import EmaFeatureConfig, PatchPCAConfig, PixelLatentConfig
 from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
 from wamkit.training.selection import Selection, select

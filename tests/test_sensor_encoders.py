@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec, shifted
+from wamkit.contract.protocols import Encoder, EncoderConfig
+from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
 from wamkit.encoders.depth import Frame, turned
 from wamkit.errors import ConfigError, SpecError
 from wamkit.evaluation.solved import joined
-from wamkit.protocols import Encoder, EncoderConfig
-from wamkit.rotations import from_quaternion
-from wamkit.substrates.rigid import moved
-from wamkit.types import Batch, Observation, WindowSpec
+from wamkit.geometry.cameras import moved
+from wamkit.geometry.rotations import from_quaternion
 
 DATA = scene_spec()
 WINDOW = WindowSpec(observation=(-2, 0))

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, data_spec
+from wamkit.contract.protocols import Encoder, EncoderConfig, SubstrateConfig
+from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.design import Design
 from wamkit.encoders import AudioConfig, StateConfig, TactileImageConfig
 from wamkit.errors import ConfigError, SpecError
 from wamkit.estimators import RegressorConfig
-from wamkit.protocols import Encoder, EncoderConfig, SubstrateConfig
+from wamkit.nn.transforms import LogMel, mel_filters
 from wamkit.substrates import (
     AudioFuture,
     AudioFutureConfig,
@@ -23,9 +25,7 @@ from wamkit.substrates import (
     TactileFuture,
     TactileFutureConfig,
 )
-from wamkit.transforms import LogMel, mel_filters
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Batch, Observation, WindowSpec
 from wamkit.zoo.cells import Cell
 
 RATE, SAMPLES = 16000.0, 256 + 7 * 128  # eight frames

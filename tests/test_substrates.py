@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from support import SIZE, ToyWindows, data_spec
+from wamkit.contract.protocols import DataSpec, SubstrateConfig
+from wamkit.contract.specs import ObservationSpec
+from wamkit.contract.types import WindowSpec
 from wamkit.design import Design
 from wamkit.errors import ConfigError, DataError
-from wamkit.protocols import DataSpec, SubstrateConfig
-from wamkit.specs import ObservationSpec
 from wamkit.substrates import (
     PatchPCA,
     PatchPCAConfig,
@@ -26,7 +27,6 @@ from wamkit.substrates import (
 )
 from wamkit.substrates.teachers import vicreg
 from wamkit.training import OptimConfig
-from wamkit.types import WindowSpec
 from wamkit.zoo import recipe
 
 TOY = ToyWindows(frames=200)

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from scenes import ABOVE, ASLANT, HALF, SIDE, look, pose, scene_spec
 from support import ToyWindows, data_spec, write_dataset
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, Target
+from wamkit.contract.types import Budget, Observation, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.encoders import ImagesConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, Target
+from wamkit.geometry.cameras import project
 from wamkit.substrates import HeatmapConfig, ProgressConfig, ValueConfig
-from wamkit.substrates.rigid import project
 from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget, Observation, WindowSpec
 
 DATA: DataSpec = replace(scene_spec(), extras={**scene_spec().extras, "episode_clock": (3,)})
 WINDOW = WindowSpec(horizon=1, future=(5, 40), goal=True)

@@ -15,18 +15,18 @@ from torch import Tensor
 from support import SIZE, ToyWindows, acting_observation, data_spec
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.protocols import DataSpec, EncoderConfig
+from wamkit.contract.types import Batch, Budget, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.design import Design
 from wamkit.encoders import AudioConfig, ImagesConfig, StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec, EncoderConfig
 from wamkit.teacher_context import TeacherContext, TeacherContextConfig
 from wamkit.training import OptimConfig, TrainConfig, from_pretrained, save_pretrained, train
 from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Batch, Budget, WindowSpec
 from wamkit.zoo import recipe
 
 WIDTH = 32

@@ -15,11 +15,12 @@ from support import ToyWindows, acting_observation
 from tiny_models import transformers, vision_model
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design
 from wamkit.encoders import ImagesConfig, StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.protocols import DataSpec
 from wamkit.substrates import (
     PretrainedTeacher,
     PretrainedTeacherConfig,
@@ -30,7 +31,6 @@ from wamkit.substrates import (
 )
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget, WindowSpec
 from wamkit.zoo.cells import Cell
 
 TOY = ToyWindows()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from support import ToyWindows, acting_observation
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError
-from wamkit.protocols import DataSpec
 from wamkit.training import OptimConfig, from_pretrained, save_pretrained
-from wamkit.types import Budget
 from wamkit.zoo import GROUPS, RECIPES, recipe
 
 TENANTS = GROUPS["tenants"]

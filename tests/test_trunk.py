@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
 from wamkit.errors import ConfigError
 from wamkit.trunks import Transformer, TransformerConfig
 

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Unmasker, UnmaskerConfig
 from wamkit.estimators.unmasker import masked_after
-from wamkit.protocols import DataSpec
-from wamkit.streams import RowNoise, StreamSpec, Target
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget
 from wamkit.zoo import recipe
 
 FUTURE = StreamSpec("future", "future", 2, 1, 1, vocabulary=3)

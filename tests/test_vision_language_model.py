@@ -12,6 +12,8 @@ import torch
 from support import ToyWindows, acting_observation, data_spec
 from tiny_models import transformers, vision_language_model, vision_model
 from wamkit.compose import DesignConfig
+from wamkit.contract.protocols import EncoderConfig
+from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.design import Design
 from wamkit.encoders import (
     ImagesConfig,
@@ -21,11 +23,9 @@ from wamkit.encoders import (
 )
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.protocols import EncoderConfig
 from wamkit.substrates import PixelLatentConfig
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Batch, Budget, Observation, WindowSpec
 from wamkit.zoo.cells import Cell
 
 WINDOW = WindowSpec(observation=(-2, 0))

@@ -16,16 +16,16 @@ from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import ChunkConfig
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import ActionSpec
+from wamkit.contract.types import Budget, Losses
 from wamkit.design import Design
 from wamkit.errors import ConfigError
 from wamkit.estimators import AutoregressorConfig, DenoiserConfig
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec
-from wamkit.specs import ActionSpec
 from wamkit.substrates import PatchVQConfig, PixelLatentConfig
 from wamkit.training import OptimConfig, from_pretrained, save_pretrained
 from wamkit.trunks import VlmExpert, VlmExpertConfig
-from wamkit.types import Budget, Losses
 from wamkit.zoo import recipe
 
 transformers = pytest.importorskip("transformers")

@@ -15,8 +15,9 @@ from wamkit.catalog import entries as list_parts
 from wamkit.collect import CollectConfig, collect
 from wamkit.compose import DesignConfig
 from wamkit.config import decode
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import CLOCK
 from wamkit.data import Dataset
-from wamkit.data.layout import CLOCK
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
@@ -33,7 +34,6 @@ from wamkit.evaluation.sweep import Sweep
 from wamkit.evaluation.sweep import sweep as run_sweep
 from wamkit.imagining import ImagineConfig, imagine
 from wamkit.predicting import PredictConfig, correlate_runs, predict
-from wamkit.protocols import DataSpec
 from wamkit.training import TrainConfig, from_pretrained, train
 from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.training.loop import data_spec

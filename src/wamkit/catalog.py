@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wamkit.controllers import Controller
-from wamkit.envs import EnvConfig
-from wamkit.protocols import (
+from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
     EstimatorConfig,
@@ -17,6 +15,8 @@ from wamkit.protocols import (
     SubstrateConfig,
     TrunkConfig,
 )
+from wamkit.controllers import Controller
+from wamkit.envs import EnvConfig
 from wamkit.substrates import CodecConfig, TeacherConfig
 from wamkit.zoo import RECIPES
 

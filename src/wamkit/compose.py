@@ -14,10 +14,7 @@ import wamkit.planners
 import wamkit.substrates
 import wamkit.teacher_context  # noqa: F401 (they register the parts that a config names)
 from wamkit.actions import ChunkConfig
-from wamkit.controllers import Chunked, Controller
-from wamkit.errors import ConfigError, did_you_mean
-from wamkit.graph import EstimatorFacts, Factor, FactorGraph
-from wamkit.protocols import (
+from wamkit.contract.protocols import (
     ActionConfig,
     ActionRepresentation,
     DataSpec,
@@ -32,11 +29,13 @@ from wamkit.protocols import (
     Trunk,
     TrunkConfig,
 )
-from wamkit.streams import StreamSpec
+from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Aim, WindowSpec
+from wamkit.controllers import Chunked, Controller
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.graph import EstimatorFacts, Factor, FactorGraph
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Aim, WindowSpec
-
-ACTION = "action"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from wamkit.protocols import Substrate
+from wamkit.contract.protocols import Substrate
 
 if TYPE_CHECKING:
     from wamkit.design import Design

@@ -16,22 +16,22 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, Guide
-from wamkit.compose import ACTION, DesignConfig, Parts, build_parts, extras_of, read_windows
+from wamkit.compose import DesignConfig, Parts, build_parts, extras_of, read_windows
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, Guide
+from wamkit.contract.protocols import DataSpec, Estimator, Substrate, Windows
+from wamkit.contract.specs import ACTION, ActionSpec, ObservationSpec
+from wamkit.contract.streams import Past, RowNoise, Target
+from wamkit.contract.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.controllers import Controller
 from wamkit.description import describe, survey_tuple
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.fitting import fit_parts
 from wamkit.graph import Factor
 from wamkit.perception import check_given, perceived
-from wamkit.protocols import DataSpec, Estimator, Substrate, Windows
 from wamkit.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
-from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.streams import Past, RowNoise, Target
 from wamkit.targets import read_targets
 from wamkit.timing import Stages
-from wamkit.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
 
 # `Design.tuple` hides the builtin inside the class, so its annotations are named here.
 Called = tuple[Forecast, Any]

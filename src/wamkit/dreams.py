@@ -14,12 +14,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wamkit.compose import ACTION
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.specs import ACTION
+from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError, did_you_mean
 from wamkit.imagination import SEED_STRIDE, check_unrollable, unroll
-from wamkit.protocols import Substrate
-from wamkit.types import Budget, Forecast, Observation, to_device
 
 
 @dataclass(frozen=True)

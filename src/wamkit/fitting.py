@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from torch import nn
 
-from wamkit.protocols import ActionRepresentation, DataSpec, Encoder, Substrate, Windows
+from wamkit.contract.protocols import ActionRepresentation, DataSpec, Encoder, Substrate, Windows
 
 
 def fit_parts(

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from wamkit.contract.protocols import Exposure, Family
+from wamkit.contract.streams import SYMBOLS, Role
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Exposure, Family
-from wamkit.streams import SYMBOLS, Role
 
 Coupling = Literal["Direct", "Joint generation", "Post-prediction head", "Cond. rollout", "None"]
 
@@ -62,7 +62,7 @@ class WamStatus:
 
 @dataclass(frozen=True)
 class EstimatorFacts:
-    """What the graph needs to know of an estimator: see :class:`wamkit.protocols.Estimator` for the fields.
+    """What the graph needs to know of an estimator: see :class:`wamkit.contract.Estimator` for the fields.
 
     ``language`` is that of its trunk.
     """

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wamkit.compose import ACTION
+from wamkit.contract.specs import ACTION
+from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
-from wamkit.types import Budget, Forecast, Observation, to_device
 
 # Step k and the forecasts before it -> (B, H, A) in physical units, or None where the design shall choose.
 Choose = Callable[[int, Sequence[Forecast]], Tensor | None]

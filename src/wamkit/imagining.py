@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from rich.progress import track
 
+from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
 from wamkit.dreams import DesignPolicy, OthersActions
 from wamkit.envs import EnvConfig, MetaWorldConfig
@@ -25,7 +26,6 @@ from wamkit.evaluation.solved import Frames, ProbeRecord, fit_probe, probe_recor
 from wamkit.evaluation.stage import set_stage
 from wamkit.imagination import SEED_STRIDE
 from wamkit.predicting import report_file
-from wamkit.specs import require_same
 from wamkit.training import from_pretrained
 
 IMAGINED = "imagined.json"

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from wamkit.compose import DesignConfig
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.types import Observation, Perceived, to_device
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.graph import FactorGraph
-from wamkit.protocols import Substrate
-from wamkit.types import Observation, Perceived, to_device
 
 
 def perceived(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.correlation import CheckpointRecord, Correlation, correlate
@@ -14,7 +15,6 @@ from wamkit.evaluation.prediction import FILE as PREDICTION
 from wamkit.evaluation.prediction import Prediction
 from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report import Report
-from wamkit.specs import require_same
 from wamkit.training import from_pretrained
 from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.training.loop import data_spec

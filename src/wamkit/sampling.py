@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, Generated, Guide, Revises
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, Generated, Guide, Revises
+from wamkit.contract.protocols import Estimator, Planner
+from wamkit.contract.streams import RowNoise
+from wamkit.contract.types import Budget, map_tensors
 from wamkit.errors import BudgetError, did_you_mean
 from wamkit.graph import Factor, FactorGraph
-from wamkit.protocols import Estimator, Planner
-from wamkit.streams import RowNoise
 from wamkit.timing import Stages
-from wamkit.types import Budget, map_tensors
 
 PLANNER = "planner.carry"  # in the carried state; no estimator has a dot in its name
 NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.long))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wamkit.compose import DesignConfig
-from wamkit.protocols import ActionRepresentation, Substrate
-from wamkit.streams import StreamSpec, Target
-from wamkit.types import Batch, Observation, WindowSpec
+from wamkit.contract.protocols import ActionRepresentation, Substrate
+from wamkit.contract.streams import StreamSpec, Target
+from wamkit.contract.types import Batch, Observation, WindowSpec
 
 
 def read_targets(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 if TYPE_CHECKING:
     from wamkit.design import Design
@@ -229,7 +229,7 @@ class TeacherContext(Encoder):
         )
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         found = self.read(*self.teacher(observation))
         tokens = self.null + self.gate.tanh() * found
         closed = not self.training and bool(self.gate == 0)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data import DatasetWriter, Episode
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
 OBSERVATION = ObservationSpec(
     cameras={"scene": CameraSpec(16, 24), "gripper": CameraSpec(16, 16)},

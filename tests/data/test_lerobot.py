@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from recordings import EXTRAS, OBSERVATION, pictures, record, varied
 
+from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset
-from wamkit.types import WindowSpec
 
 PYTHON = os.environ.get("WAMKIT_LEROBOT_PYTHON", "")
 HERE = Path(__file__).parent

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import record, varied
 
+from wamkit.contract.types import Batch, WindowSpec
 from wamkit.data import Batches, Dataset
 from wamkit.data.loader import positions
 from wamkit.errors import DataError
-from wamkit.types import Batch, WindowSpec
 
 SPEC = WindowSpec(observation=(-2, 0), horizon=3, future=(2,))
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import ACTION, EXTRAS, OBSERVATION, episode, record, varied
 
+from wamkit.contract.specs import ActionSpec
+from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset, DatasetWriter
 from wamkit.data.video import Coding, decode, encode, frame_rate
 from wamkit.errors import DataError, SpecError
-from wamkit.specs import ActionSpec
-from wamkit.types import WindowSpec
 
 LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=5)
 

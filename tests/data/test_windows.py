@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import record, varied
 
+from wamkit.contract.types import Aim, WindowSpec
 from wamkit.data import Dataset
 from wamkit.data.milestones import milestones
 from wamkit.errors import DataError
-from wamkit.types import Aim, WindowSpec
 
 EPISODES = varied([1, 7, 3, 12])
 

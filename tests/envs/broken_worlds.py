@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.envs import EnvConfig, SimulatedEnv
 from wamkit.envs.perturbations import Start
-from wamkit.specs import ActionSpec, ObservationSpec
 
 
 @dataclass(frozen=True)

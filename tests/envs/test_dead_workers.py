@@ -12,10 +12,10 @@ import pytest
 import torch
 from broken_worlds import CountingConfig, DyingConfig
 
+from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller
 from wamkit.envs import EVALUATION_SEEDS_FROM, EnvConfig, VectorEnv
 from wamkit.evaluation.rollout import EvaluationConfig, rollout
-from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from test_rollout import Wanderer
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.controllers import Chunked
 from wamkit.envs import EnvConfig, SimulatedEnv
 from wamkit.envs.perturbations import Perturbation, Scene, Start
 from wamkit.envs.perturbations.suite import every_kind
 from wamkit.evaluation.plan import EvaluationConfig, Shifts
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
 WORDS = ("go to the right", "move rightwards", "towards the right, please")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from test_rollout import ENV, TASKS, Wanderer
 from torch import Tensor
 
+from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
 from wamkit.evaluation.budgets import Grid
 from wamkit.evaluation.plan import EvaluationConfig, Shifts
 from wamkit.evaluation.rollout import evaluate
 from wamkit.evaluation.sweep import sweep
-from wamkit.types import Budget, Forecast, Observation
 
 CONFIG = EvaluationConfig(
     tasks=TASKS,

@@ -11,10 +11,10 @@ from plain_world import CONFIG, EPISODES, PlainConfig, policy
 from test_rollout import Wanderer
 from torch import Tensor
 
+from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.envs import EnvConfig
 from wamkit.evaluation.plan import EvaluationConfig, variants
 from wamkit.evaluation.rollout import rollout
-from wamkit.types import Budget, Forecast, Observation
 
 SHORT = dataclasses.replace(CONFIG, films=0, latency_calls=0)
 

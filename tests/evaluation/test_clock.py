@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
+from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
 from wamkit.evaluation import pilot as pilot_module
 from wamkit.evaluation.episodes import PlannedEpisode, Run
@@ -22,7 +23,6 @@ from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.machine import device_of
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.timing import Stages
-from wamkit.types import Budget, Forecast, Observation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,8 @@ from toys import Memory, ToyPolicy, ToyStep
 from support import data_spec as toy_spec
 from wamkit.actions import ChunkConfig
 from wamkit.compose import DesignConfig
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Aim, Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.milestones import milestones
@@ -33,10 +35,8 @@ from wamkit.evaluation.goals import PACE, Course, Goals, advance
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.graph import Factor
-from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.training.loop import data_spec
-from wamkit.types import Aim, Budget, Forecast, Observation, WindowSpec
 
 TASK = "button-press-topdown-v3"  # names the words of the recordings, nothing else
 SEEN = ObservationSpec({}, ("x", "y"), 10.0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reports import small_report
 from toys import ToyPolicy, ToySimulators
 
+from wamkit.contract.types import Budget
 from wamkit.controllers import Interactive
 from wamkit.envs import MetaWorldConfig, SimulatedEnv
 from wamkit.envs.aloha import AlohaConfig
@@ -31,7 +32,6 @@ from wamkit.evaluation.failures import (
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.evaluation.scores import EpisodeRecord
-from wamkit.types import Budget
 
 Story = list[tuple[bool, float, float]]
 

@@ -12,6 +12,8 @@ from toys import ToyPolicy
 
 from wamkit.api import unit_stats
 from wamkit.collect import CollectConfig, collect
+from wamkit.contract.protocols import DataSpec, EncoderConfig
+from wamkit.contract.types import Aim, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.encoders import BodySensorsConfig, GoalImageConfig
@@ -20,9 +22,7 @@ from wamkit.errors import ConfigError, SpecError
 from wamkit.evaluation.episodes import PlannedEpisode, Run, Senses, observe
 from wamkit.evaluation.goals import Goals
 from wamkit.evaluation.rollout import EvaluationConfig, Rollout, prepare, rollout
-from wamkit.protocols import DataSpec, EncoderConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Aim, WindowSpec
 from wamkit.zoo import recipe
 
 pytestmark = pytest.mark.sim

@@ -13,6 +13,9 @@ from torch import Tensor
 from support import ToyWindows, acting_observation
 from wamkit.actions import ChunkConfig
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Batch, Observation
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.dreams import DesignPolicy, Dream, dream
@@ -21,11 +24,8 @@ from wamkit.errors import BudgetError, ConfigError, DataError
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.imagined import GoalDistance, ProxyReport, SuccessProbe, imagined_score, trust
 from wamkit.graph import Factor
-from wamkit.protocols import DataSpec
-from wamkit.specs import ActionSpec, ObservationSpec
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Batch, Observation
 from wamkit.zoo import recipe
 
 STEP, SPEED, REACH, STEPS = 4, 0.05, 0.15, 6

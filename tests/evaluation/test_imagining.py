@@ -16,6 +16,7 @@ from support import ToyWindows, acting_observation, data_spec
 from wamkit import api
 from wamkit.cli import main
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.types import Forecast
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.design import Design
@@ -31,7 +32,6 @@ from wamkit.graph import Factor
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
 from wamkit.training import save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Forecast
 from wamkit.zoo import recipe
 
 TASKS = ("drawer-open-v3", "window-open-v3")

@@ -11,16 +11,16 @@ import pytest
 import torch
 from toys import MAX_TICKS, ToyPolicy, ToySimulators
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
+from wamkit.contract.streams import Past, StreamSpec
+from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Interactive
 from wamkit.estimators import FastWeightsConfig
 from wamkit.evaluation.episodes import PlannedEpisode
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.sampling import NO_CONTEXT
-from wamkit.streams import Past, StreamSpec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget, Forecast, Observation
 
 NEW = 3  # tokens that every step adds
 KEPT = 12

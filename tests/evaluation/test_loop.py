@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
+from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import ConfigError
@@ -18,7 +19,6 @@ from wamkit.evaluation.episodes import Block, PlannedEpisode, Queue, Run, Senses
 from wamkit.evaluation.loop import ClosedLoop, LoopResult, two_groups
 from wamkit.evaluation.pilot import PolicyPilot, ReplayPilot
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget, WindowSpec
 
 PLAN = [PlannedEpisode(task, seed) for seed in range(5) for task in ("a", "b")]
 

@@ -14,10 +14,10 @@ pytest.importorskip("torchmetrics")
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
+from wamkit.contract.streams import Reading, Reads
 from wamkit.errors import DataError
 from wamkit.evaluation.measures import MEASURES, MOST_DB, Measure
-from wamkit.rotations import from_quaternion, from_six_d
-from wamkit.streams import Reading, Reads
+from wamkit.geometry.rotations import from_quaternion, from_six_d
 
 
 def draw(kind: Reads, seed: int = 0) -> Reading:

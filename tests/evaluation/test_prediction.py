@@ -14,6 +14,8 @@ from torch import Tensor
 from scenes import look, pose, scene_spec
 from support import data_spec, write_dataset
 from wamkit.compose import DesignConfig
+from wamkit.contract.protocols import SubstrateConfig
+from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.errors import ConfigError, DataError
@@ -22,7 +24,6 @@ from wamkit.evaluation.filmstrip import make_strip
 from wamkit.evaluation.measures import MEASURES
 from wamkit.evaluation.prediction import Prediction, estimate
 from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
-from wamkit.protocols import SubstrateConfig
 from wamkit.substrates import (
     AudioFutureConfig,
     ContactConfig,
@@ -43,7 +44,6 @@ from wamkit.substrates import (
     VlmTokenConfig,
     WrenchConfig,
 )
-from wamkit.types import Batch, Observation, WindowSpec
 from wamkit.zoo import recipe
 
 pytest.importorskip("torchmetrics")

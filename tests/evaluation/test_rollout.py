@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller
 from wamkit.envs import EVALUATION_SEEDS_FROM, MetaWorldConfig, instructions
 from wamkit.errors import BudgetError, ConfigError, SpecError
@@ -24,8 +26,6 @@ from wamkit.evaluation.rollout import (
     pure_simulation,
     rollout,
 )
-from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
 pytestmark = pytest.mark.sim
 ENV = MetaWorldConfig(image_size=16, action_repeat=4, max_ticks=10)

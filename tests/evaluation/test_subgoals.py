@@ -16,6 +16,8 @@ from torch import Tensor
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
 from wamkit.api import unit_stats
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked, Controller, SubgoalRefresh
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
@@ -24,9 +26,7 @@ from wamkit.evaluation.episodes import PlannedEpisode, Run
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.evaluation.rollout import EvaluationConfig, rollout
-from wamkit.protocols import DataSpec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Budget, Forecast, Observation
 from wamkit.zoo import recipe
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from wamkit.api import load_design
 from wamkit.cli import main
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import BudgetError, ConfigError, DataError, SpecError
@@ -38,8 +40,6 @@ from wamkit.evaluation.scores import EpisodeRecord
 from wamkit.evaluation.statistics import median_interval
 from wamkit.evaluation.sweep import Sweep, matched_difference, sweep
 from wamkit.evaluation.sweep_html import render_sweep
-from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
 ENV = MetaWorldConfig(image_size=16, action_repeat=4, max_ticks=10, cameras=("scene",))
 BASE = EvaluationConfig(

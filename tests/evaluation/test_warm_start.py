@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wamkit.api import unit_stats
+from wamkit.contract.protocols import DataSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
@@ -16,7 +17,6 @@ from wamkit.evaluation.episodes import Trace
 from wamkit.evaluation.plan import EvaluationConfig
 from wamkit.evaluation.rollout import rollout
 from wamkit.planners import MPPIConfig
-from wamkit.protocols import DataSpec
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

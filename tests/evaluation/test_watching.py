@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators, ToyStep, ToyWorld
 
+from wamkit.contract.types import Budget, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import (
     AsyncOverlap,
     Chunked,
@@ -36,7 +37,6 @@ from wamkit.errors import ConfigError
 from wamkit.evaluation.episodes import PlannedEpisode, Run
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
-from wamkit.types import Budget, Forecast, Observation, Perceived, WindowSpec
 
 
 @dataclasses.dataclass

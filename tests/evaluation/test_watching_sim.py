@@ -9,6 +9,8 @@ import torch
 
 from wamkit.api import unit_stats
 from wamkit.compose import FutureConfig
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.types import Observation
 from wamkit.controllers import (
     AsyncOverlap,
     Chunked,
@@ -25,9 +27,7 @@ from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.evaluation.rollout import EvaluationConfig, rollout
-from wamkit.protocols import DataSpec
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Observation
 from wamkit.zoo import recipe
 
 pytestmark = pytest.mark.sim

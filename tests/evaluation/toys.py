@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
+from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.types import Budget, Forecast, Observation, WindowSpec
 
 OBSERVATION = ObservationSpec(cameras={"scene": CameraSpec(8, 8)}, state=("x",), rate_hz=10.0)
 ACTION = ActionSpec(names=("dx", "idle"), low=(-1.0, -1.0), high=(1.0, 1.0), rate_hz=10.0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scenes import HALF, SIDE, look, pose, scene_spec
 from wamkit.compose import DesignConfig
+from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.errors import ConfigError, SpecError
@@ -21,7 +22,6 @@ from wamkit.graph import Factor
 from wamkit.memory import SceneMemory, SceneMemoryConfig
 from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
-from wamkit.types import Batch, Budget, Observation, WindowSpec
 
 AWAY, COVER = pose(-0.6, -0.6, 0.55), pose(0.0, 0.0, 0.55)
 BELOW_COVER = (0.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0, 90.0)  # looks down from under the cover

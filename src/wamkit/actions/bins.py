@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
+from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec
-from wamkit.streams import StreamSpec
-from wamkit.transforms import statistic
+from wamkit.nn.transforms import statistic
 
 
 @ActionConfig.register_subclass("bins")
@@ -65,7 +65,7 @@ class Bins(ActionRepresentation):
         self.register_buffer("most", torch.tensor(data.action.high), persistent=False)
 
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        """See :class:`wamkit.contract.ActionRepresentation`."""
         p = self.config.ticks_per_token
         return StreamSpec(name, "action", self.horizon // p, self.width, 1, self.config.bins, p)
 

@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
+from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec
-from wamkit.streams import StreamSpec
-from wamkit.transforms import Mode, Normalizer
+from wamkit.nn.transforms import Mode, Normalizer
 
 
 @ActionConfig.register_subclass("chunk")
@@ -55,7 +55,7 @@ class Chunk(ActionRepresentation):
         self.register_buffer("high", torch.tensor(data.action.high), persistent=False)
 
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        """See :class:`wamkit.contract.ActionRepresentation`."""
         p = self.config.ticks_per_token
         return StreamSpec(name, "action", self.horizon // p, 1, p * self.width, ticks_per_step=p)
 

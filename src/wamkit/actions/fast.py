@@ -17,11 +17,11 @@ from scipy.fft import dct
 from torch import Tensor
 
 from wamkit.actions import byte_pairs
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, DataError, SpecError
-from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
-from wamkit.streams import StreamSpec
-from wamkit.transforms import Normalizer
-from wamkit.types import WindowSpec
+from wamkit.nn.transforms import Normalizer
 
 PAD = 0  # id of the padding behind a short code
 FIT_CHUNKS = 2000
@@ -90,7 +90,7 @@ class Fast(ActionRepresentation):
         self.register_buffer("high", torch.tensor(data.action.high), persistent=False)
 
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        """See :class:`wamkit.contract.ActionRepresentation`."""
         return StreamSpec(name, "action", 1, self.length, 1, self.config.vocabulary, self.horizon)
 
     def _learned(self) -> list[byte_pairs.Pair]:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from wamkit.actions.poses import PoseLayout
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
+from wamkit.contract.specs import ActionSpec
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
-from wamkit.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
-from wamkit.specs import ActionSpec
-from wamkit.streams import StreamSpec
-from wamkit.types import WindowSpec
 
 FINE = 1024  # points of a response per duration; the package integrates with an error of first order
 REACH = 4  # durations after which every primitive stands at its goal
@@ -120,7 +120,7 @@ class MovementPrimitive(ActionRepresentation):
         self.register_buffer("high", torch.tensor(spec.high), persistent=False)
 
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.protocols.ActionRepresentation`."""
+        """See :class:`wamkit.contract.ActionRepresentation`."""
         return StreamSpec(name, "action", 1, 1, self.size, ticks_per_step=self.horizon)
 
     def basis(self, ticks: Tensor) -> Tensor:

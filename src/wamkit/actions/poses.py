@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
-from wamkit.rotations import SIZES, Form, parse, require_form, write
-from wamkit.specs import ActionSpec
+from wamkit.geometry.rotations import SIZES, Form, parse, require_form, write
 
 Frame = Literal["world", "body"]
 

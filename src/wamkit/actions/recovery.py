@@ -14,9 +14,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from wamkit.actions.poses import PoseLayout
+from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
-from wamkit.rotations import parse, write
-from wamkit.specs import ActionSpec
+from wamkit.geometry.rotations import parse, write
 
 
 @dataclass(frozen=True)

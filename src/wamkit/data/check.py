@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data import layout, tables, video
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.episode import require_finite
 from wamkit.errors import DataError
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
 
 def specs_match_features(

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from wamkit.contract.specs import CLOCK, ActionSpec, ObservationSpec
+from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import catalog, check, layout, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.frames import FrameStore
 from wamkit.data.milestones import milestones
 from wamkit.data.stats import FeatureStats
 from wamkit.errors import DataError, did_you_mean
-from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.types import Batch, Observation, WindowSpec
 
 GB = 1024**3
 
@@ -65,7 +65,7 @@ class Dataset:
         self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
         vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
-        wanted = {name: self._extra_key(name) for name in extras if name != layout.CLOCK}
+        wanted = {name: self._extra_key(name) for name in extras if name != CLOCK}
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
         self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, shapes)
@@ -85,8 +85,8 @@ class Dataset:
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)
         self._last = np.repeat(starts + lengths - 1, lengths)
-        if layout.CLOCK in extras:
-            self.extras[layout.CLOCK] = self._clock()
+        if CLOCK in extras:
+            self.extras[CLOCK] = self._clock()
 
     @property
     def num_frames(self) -> int:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.errors import DataError
-from wamkit.specs import ActionSpec, ObservationSpec
 
 ExtraSpecs = Mapping[str, tuple[tuple[int, ...], str]]
 """Extra name -> (shape of one frame's value, numpy dtype)."""

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
+from wamkit.contract.specs import CameraSpec
 from wamkit.data import tables, video
 from wamkit.data.catalog import EpisodeRow
 from wamkit.errors import DataError
-from wamkit.specs import CameraSpec
 
 BAR_FROM_FRAMES = 10_000
 

@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data.episode import ExtraSpecs
 from wamkit.errors import DataError
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
 VERSION = "v3.0"
 INFO = "meta/info.json"
@@ -28,7 +28,6 @@ ACTION_KEY = "action"
 IMAGE_PREFIX = "observation.images."
 # Not below "observation.": LeRobot turns every such key into a policy input.
 EXTRA_PREFIX = "extra."
-CLOCK = "episode_clock"  # an extra that is not stored: ticks since the start, ticks to the end, success
 SUCCESS_KEY = "next.success"
 SPEC_KEY = "wamkit"
 

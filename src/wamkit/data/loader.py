@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from wamkit.contract.types import Batch, WindowSpec
 from wamkit.errors import DataError
-from wamkit.types import Batch, WindowSpec
 
 
 class WindowSource(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wamkit.specs import ActionSpec
+from wamkit.contract.specs import ActionSpec
 
 REST = 0.05  # of the episode's greatest speed, below which the arm stands
 GAP = 4  # ticks that two milestones are apart at least

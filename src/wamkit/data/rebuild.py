@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from wamkit.contract.specs import CameraSpec
 from wamkit.data import catalog, check, layout
 from wamkit.data.frames import FrameStore
 from wamkit.data.stats import FeatureStats, PixelCounts, vector_stats
-from wamkit.specs import CameraSpec
 
 
 def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:

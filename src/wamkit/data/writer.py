@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import layout, tables, video
 from wamkit.data.episode import Episode, check_episode
 from wamkit.data.files import TableFiles, VideoFiles
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
 from wamkit.errors import DataError, SpecError, did_you_mean
-from wamkit.specs import ActionSpec, ObservationSpec
 
 
 class DatasetWriter:

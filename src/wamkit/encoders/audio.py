@@ -8,11 +8,11 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
 from wamkit.errors import ConfigError
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.transforms import LogMel
-from wamkit.types import Observation, WindowSpec
+from wamkit.nn.transforms import LogMel
 
 
 @EncoderConfig.register_subclass("audio")
@@ -62,7 +62,7 @@ class AudioEncoder(Encoder):
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         values, gone = sensed(self, self.config.sensor, observation, self.config.dropout)
         tokens = self.embed(self.mel(values.float()) * 2 - 1)
         tokens = torch.where(gone[..., None, None], self.missing, tokens)

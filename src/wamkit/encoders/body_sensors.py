@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig, Windows
-from wamkit.transforms import Standardizer
-from wamkit.types import Observation, WindowSpec
+from wamkit.nn.transforms import Standardizer
 
 FIT_FRAMES = 600
 LARGEST = 64  # values per step; a picture is not for a linear layer
@@ -97,7 +97,7 @@ class BodySensorEncoder(Encoder):
         self.time = nn.Parameter(torch.randn(steps, width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for i, name in enumerate(self.extras):
             values, gone = sensed(self, name, observation, self.config.dropout)

@@ -11,10 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.imputed_depth import DepthImputer
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig, Windows
-from wamkit.types import Observation, WindowSpec
 
 Frame = Literal["camera", "world", "gripper"]
 
@@ -167,7 +167,7 @@ class DepthEncoder(Encoder):
         return self.lifted(self.measured(observation), observation)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`. With an imputer, depth may be left out of the observation."""
+        """See :class:`wamkit.contract.Encoder`. With an imputer, depth may be left out of the observation."""
         self._check(observation, self.extras if self.imputer is None else self.extras[1:])
         gone = self.lacks(observation, self.extras[:1])
         if self.training and self.config.dropout:

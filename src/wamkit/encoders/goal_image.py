@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 
 @EncoderConfig.register_subclass("goal_image")
@@ -72,7 +72,7 @@ class GoalImageEncoder(Encoder):
         self.null = nn.Parameter(torch.randn(count, width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         rows = observation.batch_size
         null = self.null.expand(rows, -1, -1)
         pad = torch.zeros(null.shape[:2], dtype=torch.bool, device=null.device)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 
 @EncoderConfig.register_subclass("images")
@@ -136,7 +136,7 @@ class ImageEncoder(Encoder):
         self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`. N = views x steps x tokens."""
+        """See :class:`wamkit.contract.Encoder`. N = views x steps x tokens."""
         tokens, pads = [], []
         for camera in self.cameras:
             if camera not in observation.images:

@@ -8,8 +8,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 
 
 @EncoderConfig.register_subclass("instruction")
@@ -49,7 +49,7 @@ class InstructionEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`. N = ``tokens``."""
+        """See :class:`wamkit.contract.Encoder`. N = ``tokens``."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         tokens = self.encode(distinct)[row]

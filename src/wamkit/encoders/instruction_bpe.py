@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, MissingExtraError
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -112,7 +112,7 @@ class InstructionBPEEncoder(Encoder):
         return self.vocabulary.encode(text).ids or self.vocabulary.encode(" ").ids
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         ids = torch.zeros(len(distinct), self.config.length, dtype=torch.long)

@@ -8,10 +8,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
-from wamkit.pretrained import Host, pin
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
+from wamkit.nn.pretrained import Host, pin
 
 PART = "encoder 'language_model'"
 
@@ -61,7 +61,7 @@ class LanguageModelEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         hidden, pad = self.read(distinct)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 PART = "encoder 'region'"
 LEAST = 4  # pixels per side of a crop, so that a single changed pixel is not blown up
@@ -125,7 +125,7 @@ class RegionEncoder(Encoder):
         return F.grid_sample(images.float() / 127.5 - 1, grid, padding_mode="border", align_corners=False)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         camera = self.config.camera
         if camera not in observation.images:
             raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, observation.images)}")

@@ -8,9 +8,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.transforms import Mode, Normalizer
-from wamkit.types import Observation, WindowSpec
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
+from wamkit.nn.transforms import Mode, Normalizer
 
 
 @EncoderConfig.register_subclass("state")
@@ -49,7 +49,7 @@ class StateEncoder(Encoder):
         self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`. N = observed steps."""
+        """See :class:`wamkit.contract.Encoder`. N = observed steps."""
         state = self.normalize(observation.state)
         if self.training and self.config.noise:
             state = state + self.config.noise * torch.randn_like(state)

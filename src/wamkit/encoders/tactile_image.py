@@ -8,11 +8,11 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
 from wamkit.encoders.images import Keypoints, Stem
 from wamkit.errors import ConfigError
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 
 @EncoderConfig.register_subclass("tactile_image")
@@ -67,7 +67,7 @@ class TactileImageEncoder(Encoder):
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for i, name in enumerate(self.extras):
             values, gone = sensed(self, name, observation, self.config.dropout)

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.pretrained import Host, pin
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
+from wamkit.nn.pretrained import Host, pin
 
 PART = "encoder 'vision_language_model'"
 
@@ -73,7 +73,7 @@ class VisionLanguageModelEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         inputs = self.inputs(observation)
         hidden, keep = self.host(**inputs), inputs["attention_mask"] > 0
         if self.config.pool == "mean":

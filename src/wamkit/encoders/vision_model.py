@@ -8,10 +8,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.pretrained import PictureModel, pin
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
+from wamkit.nn.pretrained import PictureModel, pin
 
 PART = "encoder 'vision_model'"
 
@@ -92,7 +92,7 @@ class VisionModelEncoder(Encoder):
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for camera in self.cameras:
             if camera not in observation.images:

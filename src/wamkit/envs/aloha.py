@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.envs.base import EnvConfig, Expert, SimulatedEnv
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.facts import FactReader, Facts
@@ -25,7 +26,6 @@ from wamkit.envs.perturbations.suite import every_kind
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
 from wamkit.envs.staging import SavedModel, surfaces
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
 TASK = "aloha-transfer-cube"
 PHRASES = (

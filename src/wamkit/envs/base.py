@@ -16,10 +16,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation, PerturbedEpisode, Scene, Start
 from wamkit.errors import ConfigError, DataError, SpecError, did_you_mean
-from wamkit.specs import ActionSpec, ObservationSpec
 
 Purpose = Literal["train", "evaluate"]
 ExtrasSpec = dict[str, tuple[tuple[int, ...], str]]  # name -> (shape, dtype)
@@ -90,7 +90,7 @@ class Outcome:
 
 
 class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
-    """A Gymnasium environment that speaks :mod:`wamkit.specs`.
+    """A Gymnasium environment that speaks :mod:`wamkit.contract.specs`.
 
     An observation is ``{"images": {camera: (H, W, 3) uint8}, "state": (S,) float32, "task": str}``, plus
     ``"extras": {name: array}`` when ground truth is recorded. ``reset`` accepts

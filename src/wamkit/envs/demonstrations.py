@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.contract.specs import ActionSpec
 from wamkit.envs.base import EnvConfig, SimulatedEnv, instructions
 from wamkit.envs.worker import Session
 from wamkit.errors import ConfigError
-from wamkit.specs import ActionSpec
 
 # The demonstrator's own action, which a policy should learn, or the one that was executed, disturbed where it was,
 # which a world model must be told to know what followed from it.

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.envs.base import EnvConfig, Expert, ExtrasSpec, SimulatedEnv, instructions
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.facts import Facts
@@ -31,7 +32,6 @@ from wamkit.envs.perturbations.suite import every_kind
 from wamkit.envs.rendering import SceneRenderer, import_mujoco
 from wamkit.envs.staging import SavedModel, surfaces
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
-from wamkit.specs import ActionSpec, CameraSpec, ObservationSpec
 
 ARM_JOINTS = 7
 WORKSPACE = np.array([[-0.35, 0.45, 0.0], [0.35, 0.9, 0.4]])  # the table in front of the arm, world frame

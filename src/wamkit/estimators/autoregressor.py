@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.calls import Call, FactorLoss
+from wamkit.contract.calls import Call, FactorLoss
+from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.samplers import choose
 from wamkit.estimators.serial import Serial, require_serial
-from wamkit.protocols import EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
 
 
 @EstimatorConfig.register_subclass("autoregressor")

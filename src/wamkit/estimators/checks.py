@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from wamkit.contract.protocols import Trunk
+from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import Trunk
-from wamkit.streams import StreamSpec
 
 
 def require_trunk(trunk: Trunk | None, reader: str) -> Trunk:

@@ -9,12 +9,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.calls import Call, FactorLoss
+from wamkit.contract.calls import Call, FactorLoss
+from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.serial import Serial, require_serial
 from wamkit.estimators.token_head import HeadedConfig, TokenHead
-from wamkit.protocols import EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
 
 
 @EstimatorConfig.register_subclass("continuous_autoregressor")

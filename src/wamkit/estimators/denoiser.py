@@ -21,17 +21,17 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_levels, require_trunk
 from wamkit.estimators.history import BlockMemory
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, spending, walk_together
 from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, with_given
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
-from wamkit.types import Budget
 
 Prediction = Literal["velocity", "noise", "equilibrium"]
 TOP_NOISE = (
@@ -244,7 +244,7 @@ class Denoiser(Estimator, Revises):
         return Generated({name: made[name] for name in outputs}, {n: walks[n].spent for n in outputs})
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: at least one evaluation per stream, an exit within them."""
+        """See :class:`wamkit.contract.Estimator`: at least one evaluation per stream, an exit within them."""
         for name in outputs:
             spending(name, budget, self.config.nfe.get(name, self.config.steps))
 
@@ -253,7 +253,7 @@ class Denoiser(Estimator, Revises):
         return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
 
     def revisable(self, outputs: Sequence[str]) -> bool:
-        """See :class:`wamkit.calls.Revises`: training has seen each of them clean, and all read each other."""
+        """See :class:`wamkit.contract.Revises`: training has seen each of them clean, and all read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
 
     def initial_carry(self, batch_size: int) -> Any:

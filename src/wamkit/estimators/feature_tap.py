@@ -18,14 +18,14 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Exposure, Family, Layout, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.denoiser import DenoiserConfig
-from wamkit.protocols import Estimator, EstimatorConfig, Exposure, Family, Layout, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
-from wamkit.types import Budget
 
 PLACE = "estimator 'feature_tap'"
 
@@ -135,7 +135,7 @@ class Listener(Trunk):
         layout: Layout = (),
         layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
-        """See :meth:`wamkit.protocols.Trunk.forward`."""
+        """See :meth:`wamkit.contract.Trunk.forward`."""
         options = {"cache": cache, "attend": attend, "pad": pad, "times": times, "layout": layout}
         if self.evaluation and [name for name, _ in layout] == [self.future.name]:
             self.passes += 1
@@ -147,11 +147,11 @@ class Listener(Trunk):
         return self.trunk(tokens, layers=layers, **options)
 
     def check(self, streams: Sequence[str]) -> None:
-        """See :meth:`wamkit.protocols.Trunk.check`."""
+        """See :meth:`wamkit.contract.Trunk.check`."""
         self.trunk.check(streams)
 
     def empty(self, batch_size: int, length: int) -> Cache:
-        """See :meth:`wamkit.protocols.Trunk.empty`."""
+        """See :meth:`wamkit.contract.Trunk.empty`."""
         return self.trunk.empty(batch_size, length)
 
 
@@ -238,7 +238,7 @@ class FeatureTap(Estimator):
         return Generated(values, spent)
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: the tap lies within the future's evaluations."""
+        """See :class:`wamkit.contract.Estimator`: the tap lies within the future's evaluations."""
         self.generator.check_budget([self.future], budget)
         if self.config.kind == "encoder-only":
             if self.tap in budget.exit:

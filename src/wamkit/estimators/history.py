@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Layout
+from wamkit.contract.streams import Past, StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import Layout
-from wamkit.streams import Past, StreamSpec
 
 
 class BlockMemory:

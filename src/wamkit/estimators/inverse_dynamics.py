@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.tokens import StreamTokens
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("inverse_dynamics")
@@ -180,7 +180,7 @@ class InverseDynamics(Estimator):
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """See :class:`wamkit.protocols.Estimator`."""
+        """See :class:`wamkit.contract.Estimator`."""
         name = self.output.spec.name
         action, share = self._predict(call)
         error = F.mse_loss(action, targets[name].values, reduction="none")
@@ -188,6 +188,6 @@ class InverseDynamics(Estimator):
         return FactorLoss({name: term}, {name: action})
 
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
         action, _ = self._predict(call)
         return Generated({self.output.spec.name: action}, {self.output.spec.name: 1})

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("jacobian_dynamics")
@@ -118,7 +118,7 @@ class JacobianDynamics(Estimator):
         return FactorLoss({name: term}, {name: action.view_as(target.values)})
 
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
         jacobian, drift = self.linear(call)
         action = self.invert(jacobian, self.motion(call.given) - drift)
         spec = self.output

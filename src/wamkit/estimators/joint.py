@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
+from wamkit.contract.protocols import Trunk
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Trunk
 
 
 class Reads:

@@ -14,16 +14,16 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.pyramids import Ids, Pyramid, Residuals
 from wamkit.estimators.samplers import spending
 from wamkit.estimators.token_head import HeadedConfig, TokenHead
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("next_scale")
@@ -209,6 +209,6 @@ class NextScale(Estimator):
         return spending(name, budget, scales).leave
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: the number of scales is fixed; an exit stops at a coarser one."""
+        """See :class:`wamkit.contract.Estimator`: the number of scales is fixed; an exit stops at a coarser one."""
         for name in outputs:
             self._spending(name, budget)

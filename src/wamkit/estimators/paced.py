@@ -19,13 +19,13 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget, map_tensors
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.denoiser import DenoiserConfig
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
-from wamkit.types import Budget, map_tensors
 
 
 @EstimatorConfig.register_subclass("paced")
@@ -163,7 +163,7 @@ class Paced(Estimator, Revises):
         return Generated(values, dict.fromkeys(outputs, round(chosen.float().mean().item())))
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: as the inner estimator."""
+        """See :class:`wamkit.contract.Estimator`: as the inner estimator."""
         self.inner.check_budget(outputs, budget)
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:

@@ -9,13 +9,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.tokens import StreamTokens, with_given
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("proposer")
@@ -78,7 +78,7 @@ class Proposer(Estimator):
         return FactorLoss({name: masked_mean(error, targets[name].pad)}, {name: mean})
 
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
         (name,) = outputs
         mean, std = self._density(call)
         return Generated({name: mean + std * noise.normal(*mean.shape[1:])}, {name: 1})

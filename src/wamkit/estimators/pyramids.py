@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wamkit.contract.scales import Ladder
+from wamkit.contract.streams import RowNoise
 from wamkit.estimators.samplers import choose
 from wamkit.estimators.token_head import TokenHead
 from wamkit.estimators.tokens import StreamTokens
-from wamkit.scales import Ladder
-from wamkit.streams import RowNoise
 
 Size = tuple[int, int]
 

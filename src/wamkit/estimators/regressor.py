@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.types import Budget
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("regressor")
@@ -80,7 +80,7 @@ class Regressor(Estimator):
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """See :class:`wamkit.protocols.Estimator`."""
+        """See :class:`wamkit.contract.Estimator`."""
         predictions = self._predict(outputs, call)
         terms = {
             name: masked_mean(self._error(predictions[name], targets[name].values), targets[name].pad)
@@ -89,5 +89,5 @@ class Regressor(Estimator):
         return FactorLoss(terms, predictions)
 
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.protocols.Estimator`. One function evaluation."""
+        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
         return Generated(self._predict(outputs, call), dict.fromkeys(outputs, 1))

@@ -14,10 +14,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from wamkit.calls import Guide
+from wamkit.contract.calls import Guide
+from wamkit.contract.streams import RowNoise
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError
-from wamkit.streams import RowNoise
-from wamkit.types import Budget
 
 Solver = Literal["euler", "heun"]
 # Values and levels per stream -> what the network says of each stream.

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wamkit.calls import Call, Generated
+from wamkit.contract.calls import Call, Generated
+from wamkit.contract.protocols import Estimator, Trunk
+from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint
 from wamkit.estimators.tokens import StreamTokens, with_given
-from wamkit.protocols import Estimator, Trunk
-from wamkit.streams import RowNoise, StreamSpec, Target
-from wamkit.types import Budget
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Serial(Estimator):
         return Generated(values, spent)
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: the number of elements is fixed by the representation."""
+        """See :class:`wamkit.contract.Estimator`: the number of elements is fixed by the representation."""
         for name in outputs:
             if name in budget.nfe:
                 raise BudgetError(

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target, masked_mean
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("state_space")

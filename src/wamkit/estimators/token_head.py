@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import EstimatorConfig
+from wamkit.contract.streams import RowNoise
 from wamkit.errors import ConfigError
 from wamkit.estimators.samplers import FlowWalk
 from wamkit.estimators.tokens import LevelEmbedding
-from wamkit.protocols import EstimatorConfig
-from wamkit.streams import RowNoise
 
 
 @dataclass(frozen=True)

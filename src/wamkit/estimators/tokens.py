@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from wamkit.cache import Cache
-from wamkit.calls import Call
-from wamkit.protocols import Trunk
-from wamkit.streams import StreamSpec
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import Trunk
+from wamkit.contract.streams import StreamSpec
 
 
 class StreamTokens(nn.Module):

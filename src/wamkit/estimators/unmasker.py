@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.types import Budget
 from wamkit.estimators.checks import require_levels, require_trunk
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.estimators.samplers import choose, gumbel, spending
 from wamkit.estimators.tokens import StreamTokens, with_given
-from wamkit.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.streams import Past, RowNoise, StreamSpec, Target
-from wamkit.types import Budget
 
 
 @EstimatorConfig.register_subclass("unmasker")
@@ -197,7 +197,7 @@ class Unmasker(Estimator, Revises):
         return Generated(shaped, calls)
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.protocols.Estimator`: every wanted stream needs at least one evaluation."""
+        """See :class:`wamkit.contract.Estimator`: every wanted stream needs at least one evaluation."""
         for name in outputs:
             spending(name, budget, self.config.nfe.get(name, self.config.steps))
 
@@ -206,5 +206,5 @@ class Unmasker(Estimator, Revises):
         return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
 
     def revisable(self, outputs: Sequence[str]) -> bool:
-        """See :class:`wamkit.calls.Revises`: training has seen each of them clean, and all read each other."""
+        """See :class:`wamkit.contract.Revises`: training has seen each of them clean, and all read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)

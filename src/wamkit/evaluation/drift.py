@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import Batch, Forecast, Observation
 from wamkit.dreams import Dream, dream, imagined_observation, step_ticks
 from wamkit.evaluation.solved import Frames, above
 from wamkit.evaluation.stage import Stage
 from wamkit.evaluation.windows import acting, spread_windows
-from wamkit.types import Batch, Forecast, Observation
 
 PER_EPISODE = 8  # windows of the one-step error, spread over every episode
 

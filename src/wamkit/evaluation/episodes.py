@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.controllers import ActionArray, ControllerState
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations.suite import Variant
@@ -19,7 +20,6 @@ from wamkit.evaluation.failures import events_of
 from wamkit.evaluation.goals import Course
 from wamkit.evaluation.policy import SimulatorStep
 from wamkit.evaluation.scores import EpisodeRecord
-from wamkit.types import Observation, WindowSpec
 
 PLACED = ("dimension", "kind", "strength")  # what a record keeps of a variant besides its id
 

@@ -8,12 +8,12 @@ from typing import final
 
 import numpy as np
 
+from wamkit.contract.specs import ObservationSpec, require_same
+from wamkit.contract.types import Aim, Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.data.catalog import EpisodeRow
 from wamkit.envs import instructions
 from wamkit.errors import ConfigError, SpecError
-from wamkit.specs import ObservationSpec, require_same
-from wamkit.types import Aim, Observation, WindowSpec
 
 GOAL_MEMORY_GB = 0.25  # one frame per episode is needed; whole episodes are decoded for it and then dropped
 PACE = 2  # frames of a demonstration that are passed in one tick at most (slope of Sakoe and Chiba 1978)

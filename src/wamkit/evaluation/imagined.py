@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.types import Budget, Observation, to_device
 from wamkit.design import Design
 from wamkit.dreams import Dream, DreamPolicy, dream
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.evaluation.correlation import Correlation, correlation
 from wamkit.evaluation.prediction import Estimate, estimate
 from wamkit.planners.goal_cost import goal_cost
-from wamkit.protocols import Substrate
-from wamkit.types import Budget, Observation, to_device
 
 FLOOR = 0.1  # of the values' mean deviation: what a probe at least divides by
 Scorer = Callable[[Dream], Tensor]  # a finished dream -> (B,), more is better

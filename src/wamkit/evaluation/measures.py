@@ -1,7 +1,7 @@
 """How far a predicted reading is from the true one: one or more measures for every kind of reading.
 
 A measure maps two readings to a number per window and step, (B, T), NaN where nothing can be compared. Which apply is
-said by the reading's kind, which the substrate says of its own values (:meth:`wamkit.protocols.Substrate.readings`).
+said by the reading's kind, which the substrate says of its own values (:meth:`wamkit.contract.Substrate.readings`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wamkit.contract.streams import Reading, Reads
 from wamkit.errors import DataError, MissingExtraError
-from wamkit.streams import Reading, Reads
 
 Better = Literal["higher", "lower"]
 MOST_DB = 100.0  # equal pictures have an infinite ratio, which no mean survives

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import Budget, Forecast, WindowSpec
 from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
 from wamkit.evaluation.episodes import (
@@ -31,7 +32,6 @@ from wamkit.evaluation.goals import Course
 from wamkit.evaluation.machine import device_of, synchronise
 from wamkit.evaluation.policy import Policy
 from wamkit.evaluation.tree import join_rows, signature, take_row
-from wamkit.types import Budget, Forecast, WindowSpec
 
 Result = TypeVar("Result")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from wamkit.contract.types import Budget
 from wamkit.controllers import Controller
 from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed
 from wamkit.envs.perturbations import DIMENSIONS
@@ -15,7 +16,6 @@ from wamkit.envs.perturbations.suite import Variant, clean, suite
 from wamkit.errors import ConfigError
 from wamkit.evaluation.episodes import PlannedEpisode
 from wamkit.evaluation.shards import Shard
-from wamkit.types import Budget
 
 PromptMode = Literal["canonical", "paraphrase"]
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Budget, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.envs.facts import Facts
-from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.types import Budget, Forecast, Observation, Perceived, WindowSpec
 
 
 class Policy(Protocol):

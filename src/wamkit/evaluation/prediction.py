@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from wamkit.contract.streams import Reading
+from wamkit.contract.types import Observation
 from wamkit.errors import DataError
 from wamkit.evaluation.filmstrip import write_atomically
 from wamkit.evaluation.measures import MEASURES, Better, Measure
-from wamkit.streams import Reading
-from wamkit.types import Observation
 
 FORMAT = "wamkit-prediction-1"
 FILE = "prediction.json"

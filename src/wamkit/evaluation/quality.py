@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from wamkit.compose import ACTION
+from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import Reading
+from wamkit.contract.types import Batch, Budget, Forecast, Observation, to_device
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.errors import ConfigError, DataError
@@ -24,9 +27,6 @@ from wamkit.evaluation.machine import device_names, versions
 from wamkit.evaluation.prediction import Comparison, Distance, Prediction, Row, real_pictures
 from wamkit.evaluation.windows import acting, spread_windows
 from wamkit.imagination import SEED_STRIDE, check_unrollable, unroll
-from wamkit.protocols import DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading
-from wamkit.types import Batch, Budget, Forecast, Observation, to_device
 
 Actions = Literal["own", "demonstrated"]
 

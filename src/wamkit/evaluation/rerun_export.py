@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.errors import MissingExtraError
 from wamkit.evaluation.films import file_name
 from wamkit.evaluation.filmstrip import Filmstrip, Frames
 from wamkit.evaluation.recording import Recording
-from wamkit.specs import ActionSpec, ObservationSpec
 
 if TYPE_CHECKING:
     import rerun as rr

@@ -14,6 +14,7 @@ import draccus
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from wamkit.contract.specs import require_same
 from wamkit.envs import EnvConfig
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
@@ -28,7 +29,6 @@ from wamkit.evaluation.pilot import Pilot, PolicyPilot, ReplayPilot
 from wamkit.evaluation.plan import EvaluationConfig, plan_episodes, shard_note
 from wamkit.evaluation.policy import Policy, Simulators
 from wamkit.evaluation.report import Report
-from wamkit.specs import require_same
 
 GOAL = "goal"  # what `drop` calls the goal observation
 

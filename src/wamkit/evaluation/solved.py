@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.envs import EnvConfig
 from wamkit.errors import DataError
 from wamkit.evaluation.imagined import SuccessProbe
-from wamkit.types import Observation, WindowSpec
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from wamkit.contract.types import Batch, Observation
 from wamkit.design import Design
 from wamkit.dreams import Dream, DreamPolicy, dream, step_ticks
 from wamkit.envs import EnvConfig
@@ -15,7 +16,6 @@ from wamkit.errors import DataError
 from wamkit.evaluation.imagined import ImaginedScore, PerInstruction, Scorer, score_dream
 from wamkit.evaluation.solved import Frames
 from wamkit.evaluation.windows import acting
-from wamkit.types import Batch, Observation
 
 
 @dataclass(frozen=True)

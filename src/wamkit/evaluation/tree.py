@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import map_tensors
 from wamkit.errors import ConfigError
-from wamkit.types import map_tensors
 
 
 def take_row(tree: Any, row: int, rows: int) -> Any:

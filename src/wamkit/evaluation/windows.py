@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from wamkit.contract.types import Batch, Observation
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.errors import DataError
-from wamkit.types import Batch, Observation
 
 
 def spread_windows(dataset: Dataset, per_episode: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:

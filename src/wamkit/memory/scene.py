@@ -12,10 +12,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.memory.spatial import SpatialMemory
-from wamkit.protocols import DataSpec, Encoder, EncoderConfig
-from wamkit.types import Observation, WindowSpec
 
 PART = "encoder 'scene_memory'"
 CHANNELS = 5  # red, green, blue, nearness, known
@@ -116,7 +116,7 @@ class SceneMemory(Encoder):
         return torch.stack(pictures).permute(0, 3, 1, 2).to(self.position.device)
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.protocols.Encoder`."""
+        """See :class:`wamkit.contract.Encoder`."""
         for name in self.extras:
             if name not in observation.extras:
                 raise SpecError(

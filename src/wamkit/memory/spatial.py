@@ -15,9 +15,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.substrates.rigid import NEAR_M, focal, pixel_centres, project, unproject
-from wamkit.types import Observation
+from wamkit.geometry.cameras import NEAR_M, focal, pixel_centres, project, unproject
 
 HALF_RANGE = 2**20  # voxels on each side of the origin that a code can name
 
@@ -83,7 +83,7 @@ class SpatialMemory:
 
         Args:
             depth: (H, W), metres along the viewing direction.
-            camera: (8,), pose and vertical field of view; see :mod:`wamkit.substrates.rigid`.
+            camera: (8,), pose and vertical field of view; see :mod:`wamkit.geometry.cameras`.
             values: (H, W, F), what every pixel shows.
 
         Raises:

@@ -8,13 +8,13 @@ from typing import Any, final
 
 from torch import Tensor
 
-from wamkit.calls import PlanResult
+from wamkit.contract.calls import PlanResult
+from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.streams import RowNoise
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError
 from wamkit.planners.goal_cost import goal_cost
 from wamkit.planners.rounds import cheapest, check_sampling, spending
-from wamkit.protocols import Planner, PlannerConfig
-from wamkit.streams import RowNoise
-from wamkit.types import Budget
 
 
 @PlannerConfig.register_subclass("candidate_scoring")
@@ -56,7 +56,7 @@ class CandidateScoring(Planner):
         noise: RowNoise,
         carry: Any = (),
     ) -> PlanResult:
-        """See :class:`wamkit.protocols.Planner`. The executed candidate is the argmin of the costs."""
+        """See :class:`wamkit.contract.Planner`. The executed candidate is the argmin of the costs."""
         n, rounds = spending("candidate_scoring", self.config.candidates, 0, budget)
         if rounds:
             raise BudgetError(

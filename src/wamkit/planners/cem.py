@@ -9,12 +9,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from wamkit.calls import PlanResult
+from wamkit.contract.calls import PlanResult
+from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.streams import RowNoise, StreamSpec
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.planners.rounds import Score, cheapest, check_sampling, spending
-from wamkit.protocols import Planner, PlannerConfig
-from wamkit.streams import RowNoise, StreamSpec
-from wamkit.types import Budget
 
 
 @PlannerConfig.register_subclass("cem")
@@ -59,7 +59,7 @@ class CEM(Planner):
         self.goal = config.goal
 
     def check(self, action: StreamSpec) -> None:
-        """See :class:`wamkit.protocols.Planner`: elites are averaged, so actions must be continuous."""
+        """See :class:`wamkit.contract.Planner`: elites are averaged, so actions must be continuous."""
         action.require(discrete=False, reader="planner 'cem'")
 
     def plan(
@@ -71,7 +71,7 @@ class CEM(Planner):
         noise: RowNoise,
         carry: Any = (),
     ) -> PlanResult:
-        """See :class:`wamkit.protocols.Planner`. The cost is the last step's squared distance to the goal."""
+        """See :class:`wamkit.contract.Planner`. The cost is the last step's squared distance to the goal."""
         n, rounds = spending("cem", self.config.candidates, self.config.iterations, budget)
         elites = min(self.config.elites, n)
         candidates = propose(n)

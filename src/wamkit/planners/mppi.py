@@ -9,12 +9,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from wamkit.calls import PlanResult
+from wamkit.contract.calls import PlanResult
+from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.streams import RowNoise, StreamSpec
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.planners.rounds import Score, check_sampling, spending
-from wamkit.protocols import Planner, PlannerConfig
-from wamkit.streams import RowNoise, StreamSpec
-from wamkit.types import Budget
 
 
 @PlannerConfig.register_subclass("mppi")
@@ -84,7 +84,7 @@ class MPPI(Planner):
         self.goal = config.goal
 
     def check(self, action: StreamSpec) -> None:
-        """See :class:`wamkit.protocols.Planner`: candidates are averaged, so actions must be continuous."""
+        """See :class:`wamkit.contract.Planner`: candidates are averaged, so actions must be continuous."""
         action.require(discrete=False, reader="planner 'mppi'")
         if self.config.warm_shift >= action.steps:
             raise ConfigError(
@@ -93,7 +93,7 @@ class MPPI(Planner):
             )
 
     def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Any:
-        """See :class:`wamkit.protocols.Planner`: no plan yet, or nothing without a warm start."""
+        """See :class:`wamkit.contract.Planner`: no plan yet, or nothing without a warm start."""
         if not self.config.warm_shift:
             return ()
         plan = torch.zeros(rows, action.steps, action.tokens, action.features, device=device)
@@ -129,7 +129,7 @@ class MPPI(Planner):
         noise: RowNoise,
         carry: Any = (),
     ) -> PlanResult:
-        """See :class:`wamkit.protocols.Planner`. One further evaluation is spent on the cost of the result."""
+        """See :class:`wamkit.contract.Planner`. One further evaluation is spent on the cost of the result."""
         n, rounds = spending("mppi", self.config.candidates, self.config.iterations, budget)
         proposals = propose(n)
         score = Score.around(proposals, predict, goal, self.config.deviation_cost)

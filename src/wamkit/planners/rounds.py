@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners.goal_cost import goal_cost
-from wamkit.types import Budget
 
 
 def check_sampling(planner: str, candidates: int, iterations: int = 0, deviation_cost: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Score:
     """What candidates cost.
 
     Attributes:
-        predict: actions -> the future they lead to; see :meth:`wamkit.protocols.Planner.plan`.
+        predict: actions -> the future they lead to; see :meth:`wamkit.contract.Planner.plan`.
         goal: (B, 1, M, D').
         centre: (B, 1, T, N, D), mean of the proposals.
         spread: (B, 1, T, N, D), their standard deviation.

@@ -9,8 +9,8 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
+from wamkit.contract.scales import Ladder
 from wamkit.errors import DataError
-from wamkit.scales import Ladder
 
 PER_ENTRY = 64  # points per entry that k-means sees
 ROUNDS = (

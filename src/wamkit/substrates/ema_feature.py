@@ -10,10 +10,10 @@ from typing import ClassVar, Literal, Self, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
-from wamkit.types import Observation
 
 
 @SubstrateConfig.register_subclass("ema_feature")
@@ -92,7 +92,7 @@ class EmaFeature(Substrate):
         self.bound = True
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         if not self.bound:
             raise ConfigError(
                 "substrate 'ema_feature' follows an encoder of its design and cannot be held by another substrate. "
@@ -103,7 +103,7 @@ class EmaFeature(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`. In training mode the moments are the batch's."""
+        """See :class:`wamkit.contract.Substrate`. In training mode the moments are the batch's."""
         values = self.tokens(observation)
         if self.training:
             variance, mean = torch.var_mean(values, dim=(0, 1), correction=0)

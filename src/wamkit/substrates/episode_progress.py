@@ -8,12 +8,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.specs import CLOCK
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, DataError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
-from wamkit.types import Observation
-
-CLOCK = "episode_clock"  # ticks since the start of the episode, ticks to its end, success
 
 
 def success_value(observation: Observation, discount: float) -> Tensor:
@@ -51,12 +50,12 @@ class Progress(Substrate):
     extras = (CLOCK,)
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 1)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         since, left, _ = observation.extras[CLOCK].float().unbind(-1)
         return (2 * since / (since + left).clamp(min=1) - 1)[..., None, None]
 
@@ -97,12 +96,12 @@ class Value(Substrate):
         self.config = config
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 1)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`; raises :class:`DataError` when success is not known."""
+        """See :class:`wamkit.contract.Substrate`; raises :class:`DataError` when success is not known."""
         return (2 * success_value(observation, self.config.discount) - 1)[..., None, None]
 
     def ticks_left(self, values: Tensor) -> Tensor:

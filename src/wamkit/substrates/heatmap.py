@@ -8,12 +8,13 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.specs import CLOCK
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
-from wamkit.substrates.episode_progress import CLOCK, success_value
-from wamkit.substrates.rigid import NEAR_M, project
-from wamkit.types import Observation
+from wamkit.geometry.cameras import NEAR_M, project
+from wamkit.substrates.episode_progress import success_value
 
 POSES = {"gripper": "gripper_pose", "object": "object_pose", "contact": "gripper_pose"}
 
@@ -76,7 +77,7 @@ class Heatmap(Substrate):
         self.config, self.extras, self.height, self.width = config, extras, height, width
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
 
     def draw(self, pixels: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Heatmap(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         pose, camera = (observation.extras[name].float() for name in self.extras[:2])
         place = pose[:, :, 0] if pose.dim() == 4 else pose
         pixels, depth = project(place[:, :, None, :3], camera, self.height, self.width)

@@ -9,10 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.types import Observation
 
 CLASSES = 5  # background, scene, arm, gripper, object: the recorded segmentation
 
@@ -70,7 +70,7 @@ class Segmentation(Substrate):
         self.config, self.extras = config, (extra,)
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         grid = self.config.grid
         if self.config.values == "ids":
             return StreamSpec(name, role, steps, grid * grid, 1, CLASSES)
@@ -78,7 +78,7 @@ class Segmentation(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         labels = cells(observation.extras[self.extras[0]].long(), self.config.grid)
         shares = torch.stack([(labels == k).float().mean(dim=-1) for k in range(CLASSES)], dim=-1)
         return shares.argmax(dim=-1).flatten(2) if self.config.values == "ids" else shares.flatten(3)
@@ -90,7 +90,7 @@ class Segmentation(Substrate):
         return values.unflatten(3, (self.config.grid, CLASSES)).argmax(dim=-1)
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"mask": Reading("classes", self.classes(values).flatten(2), classes=CLASSES)}
 
 
@@ -132,12 +132,12 @@ class DepthMap(Substrate):
         self.config, self.extras = config, (extra,)
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         near, far = self.config.near_m, self.config.far_m
         depth = cells(observation.extras[self.extras[0]].float(), self.config.grid).median(dim=-1).values
         inverse = 1 / depth.clamp(near, far)
@@ -149,5 +149,5 @@ class DepthMap(Substrate):
         return 1 / ((values.clamp(-1, 1) + 1) / 2 * (1 / near - 1 / far) + 1 / far)
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"depth": Reading("quantity", self.metres(values), "m")}

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.types import Observation
 
 CODEC = "mpeg4"  # FFmpeg's own encoder: in every build of it, and the same bytes every time on one thread
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -70,7 +70,7 @@ class MotionVectors(Substrate):
         self.rows, self.columns = height // config.block, width // config.block
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.rows, self.columns * 3)
 
     def between(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ class MotionVectors(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = (
             frames.images[self.config.camera].permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
@@ -115,7 +115,7 @@ class MotionVectors(Substrate):
         return parts[..., :2] * (self.width * self.config.unit), parts[..., 2] > 0
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         shift, known = (part.flatten(2, 3) for part in self.field(values))
         return {"flow": Reading("displacement", shift, "px", known)}
 

@@ -10,13 +10,13 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.rotations import from_quaternion
-from wamkit.streams import Reading, StreamSpec
+from wamkit.geometry.cameras import pixel_centres, rays
+from wamkit.geometry.rotations import from_quaternion
 from wamkit.substrates.label_maps import check_grid
-from wamkit.substrates.rigid import pixel_centres, rays
-from wamkit.types import Observation
 
 
 def surface_normals(depth: Tensor, camera: Tensor) -> Tensor:
@@ -79,12 +79,12 @@ class NormalMap(Substrate):
         self.config, self.extras = config, extras
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * 3)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         depth, camera = (observation.extras[name].float() for name in self.extras)
         normals = surface_normals(depth, camera)
         if self.config.frame == "world":
@@ -99,5 +99,5 @@ class NormalMap(Substrate):
         return F.normalize(values.unflatten(3, (self.config.grid, 3)), dim=-1)
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"normals": Reading("feature", self.normals(values).flatten(2, 3))}

@@ -13,11 +13,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.substrates.rigid import moved, pixel_centres, project, seen, unproject
-from wamkit.types import Observation
+from wamkit.geometry.cameras import moved, pixel_centres, project, seen, unproject
 
 TOLERANCE_M = 0.03  # half a pixel of an aslant surface, seen from a metre away
 
@@ -131,7 +131,7 @@ class ObjectFlow(Substrate):
         self.channels = 4 if config.space == "image" else 5
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * self.channels)
 
     def index(self) -> Tensor:
@@ -142,7 +142,7 @@ class ObjectFlow(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         before, later = View.of(now, self.config.camera), View.of(observation, self.config.camera)
         index = self.index().to(before.depth.device).expand(now.batch_size, -1)
@@ -164,7 +164,7 @@ class ObjectFlow(Substrate):
         return values.unflatten(3, (self.config.grid, self.channels))
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         field = self.field(values).flatten(2, 3)
         shift, visible = field[..., :-2], field[..., -1] > 0
         if self.config.space == "world":
@@ -211,7 +211,7 @@ class Tracks(Substrate):
         self.config, self.extras = config, extras
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.points, 7)
 
     def choose(self, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +223,7 @@ class Tracks(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         before, later = View.of(now, self.config.camera), View.of(observation, self.config.camera)
         index, some = self.choose(before.ids[:, 0] == 1)
@@ -236,6 +236,6 @@ class Tracks(Substrate):
         return torch.cat((places, visible[..., None] * 2.0 - 1), dim=-1)
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         shift = values[..., 3:6] * self.config.unit_m
         return {"tracks": Reading("displacement", shift, "m", values[..., 6] > 0)}

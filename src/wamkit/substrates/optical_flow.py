@@ -10,10 +10,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.types import Observation
 
 LEAST = 16  # pixels per side below which the estimator has no pyramid
 
@@ -74,7 +74,7 @@ class OpticalFlow(Substrate):
         self.config, self.height, self.width = config, height, width
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * 2)
 
     def flow(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ class OpticalFlow(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = (
             grey(frames.images[self.config.camera]).cpu().numpy() for frames in (observation, now)
@@ -106,7 +106,7 @@ class OpticalFlow(Substrate):
         return values.unflatten(3, (self.config.grid, 2)) * (self.width * self.config.unit)
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"flow": Reading("displacement", self.field(values).flatten(2, 3), "px")}
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.scales import Scale
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.scales import Scale
-from wamkit.streams import StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig
-from wamkit.types import Observation, WindowSpec
 
 FIT_FRAMES = 600  # enough for the leading components of 64 px patches; more changes the PSNR by under 0.1 dB
 
@@ -85,13 +85,13 @@ class PixelLatent(Substrate):
         return codec
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         vocabulary = self._codec(self.cameras[0]).vocabulary
         features = 1 if vocabulary is not None else self.config.codec.features
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
 
     def grids(self) -> Scale:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return tuple((self.sizes[c].height // patch, self.sizes[c].width // patch) for c in self.cameras)
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.scales import Scale
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.scales import Scale
-from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig, from_patches, to_patches
 from wamkit.substrates.normals import surface_normals
 from wamkit.substrates.point_sets import scene_points
-from wamkit.types import Observation, WindowSpec
 
 FIT_FRAMES = 600
 
@@ -81,17 +81,17 @@ class Pixels(Substrate):
         self.counts = [(height // cell) * (width // cell) for height, width in self.sizes]
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, sum(self.counts), 3 * self.config.patch**2)
 
     def grids(self) -> Scale:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         cell = self.config.shrink * self.config.patch
         return tuple((height // cell, width // cell) for height, width in self.sizes)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         views = []
         for camera in self.cameras:
             images = observation.images[camera]
@@ -101,7 +101,7 @@ class Pixels(Substrate):
 
     @torch.no_grad()
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         images, shrink = {}, self.config.shrink
         parts = values.split(self.counts, dim=2)
         for camera, part, (height, width) in zip(self.cameras, parts, self.sizes, strict=True):
@@ -176,13 +176,13 @@ class RGBD(Substrate):
         return codec
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         vocabulary = self._codec(0).vocabulary
         features = 1 if vocabulary is not None else self.config.codec.features
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
 
     def grids(self) -> Scale:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return tuple((height // patch, width // patch) for height, width in self.sizes)
 
@@ -199,7 +199,7 @@ class RGBD(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         shape = observation.pad.shape
         views = [
             self._codec(i).encode(self.picture(observation, camera)).unflatten(0, shape)
@@ -217,7 +217,7 @@ class RGBD(Substrate):
         ]
 
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {camera: (picture[:, :, :3] * 255).round().to(torch.uint8) for camera, picture in pictures}
 
@@ -228,7 +228,7 @@ class RGBD(Substrate):
         return {c: 1 / (picture[:, :, 3] * (1 / near - 1 / far) + 1 / far) for c, picture in pictures}
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         depth = {f"depth.{c}": Reading("quantity", d, "m") for c, d in self.metres(values).items()}
         return {**super().readings(values), **depth}
 

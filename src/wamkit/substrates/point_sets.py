@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wamkit.substrates.rigid import NEAR_M, pixel_centres, project, unproject
+from wamkit.geometry.cameras import NEAR_M, pixel_centres, project, unproject
 
 
 def scene_points(depth: Tensor, camera: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.substrates.rigid import project
-from wamkit.types import Observation
+from wamkit.geometry.cameras import project
 
 
 @SubstrateConfig.register_subclass("polyline")
@@ -57,12 +57,12 @@ class Polyline(Substrate):
         self.aspect = size.width / size.height if size else 1.0
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 2 if self.config.camera else 3)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         place = observation.extras["gripper_pose"][..., :3].float()
         if self.config.camera:
             camera = observation.extras[f"camera.{self.config.camera}"].float()
@@ -74,7 +74,7 @@ class Polyline(Substrate):
         return (place - now.extras["gripper_pose"][..., :3].float())[:, :, None] / self.config.unit_m
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         if self.config.camera:
             return {"place": Reading("displacement", values / 2, "picture")}
         return {"place": Reading("displacement", values * self.config.unit_m, "m")}

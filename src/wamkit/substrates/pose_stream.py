@@ -8,11 +8,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.rotations import from_quaternion, from_six_d, six_d
-from wamkit.streams import Reading, StreamSpec
-from wamkit.types import Observation
+from wamkit.geometry.rotations import from_quaternion, from_six_d, six_d
 
 Body = Literal["object", "gripper"]
 
@@ -55,7 +55,7 @@ class PoseStream(Substrate):
         self.extras = tuple(f"{body}_pose" for body in config.bodies)
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, len(self.config.bodies), 9)
 
     def poses(self, observation: Observation) -> Tensor:
@@ -65,7 +65,7 @@ class PoseStream(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = self.poses(observation), self.poses(now)
         shift = (later[..., :3] - before[..., :3]) / self.config.unit_m
@@ -80,6 +80,6 @@ class PoseStream(Substrate):
         return from_six_d(values[..., 3:]), values[..., :3] * self.config.unit_m
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         turn, shift = self.motion(values)
         return {"place": Reading("displacement", shift, "m"), "rotation": Reading("rotation", turn)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.errors import ConfigError
-from wamkit.pretrained import facts_of, import_extra, pin, unreadable
+from wamkit.nn.pretrained import facts_of, import_extra, pin, unreadable
 from wamkit.substrates.codecs import Codec, CodecConfig
 
 PART = "codec 'pretrained'"

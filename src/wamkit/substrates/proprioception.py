@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.transforms import Mode, Normalizer
-from wamkit.types import Observation
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
+from wamkit.nn.transforms import Mode, Normalizer
 
 
 @SubstrateConfig.register_subclass("proprioception")
@@ -44,15 +44,15 @@ class Proprioception(Substrate):
         self.normalize = Normalizer(data.stats, "observation.state", config.normalization)
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return self.normalize(observation.state)[:, :, None]
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         normalised = Reading("quantity", values, "normalised")
         return {"body": normalised, "state": Reading("quantity", self.normalize.inverse(values)[:, :, 0])}

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.scales import Ladder, halved
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.scales import Ladder, halved
-from wamkit.streams import Reading, StreamSpec
 from wamkit.substrates.codebook import fit_codebook, fit_shared, quantise, require_distinct, restore
 from wamkit.substrates.pixel_latent import PixelLatentConfig
-from wamkit.types import Observation, WindowSpec
 
 FIT_WINDOWS = 512
 FIT_OFFSET = 8  # ticks ahead at which targets that are relative to "now" are read for the codebook
@@ -83,7 +83,7 @@ class Quantized(Substrate):
         return self.inner.label()
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         tokens, scales = sum(self.ladder.lengths), self.scales if self.config.scales > 1 else ()
         return StreamSpec(name, role, steps, tokens, 1, self.config.vocabulary, scales=scales)
 

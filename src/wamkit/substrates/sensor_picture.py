@@ -8,13 +8,13 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.streams import Reading, StreamSpec
+from wamkit.nn.transforms import LogMel
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig
 from wamkit.substrates.pixel_latent import FIT_FRAMES, sample_frames
-from wamkit.transforms import LogMel
-from wamkit.types import Observation
 
 
 def check_size(part: str, name: str, height: int, width: int, patch: int) -> None:
@@ -72,7 +72,7 @@ class TactileFuture(Substrate):
         self.codec = config.codec.build()
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return codec_spec(self.codec, (self.height // patch) * (self.width // patch), name, role, steps)
 
@@ -84,7 +84,7 @@ class TactileFuture(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         pictures = self.pictures(observation)
         return self.codec.encode(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
 
@@ -95,7 +95,7 @@ class TactileFuture(Substrate):
         return pictures.unflatten(0, values.shape[:2]).movedim(2, -1)
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {self.config.sensor: Reading("picture", self.felt(values).movedim(-1, 2).clamp(0, 1))}
 
     @torch.no_grad()
@@ -153,13 +153,13 @@ class AudioFuture(Substrate):
         self.codec = config.codec.build(channels=1)
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return codec_spec(self.codec, (self.frames // patch) * (self.config.mels // patch), name, role, steps)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         level = self.mel(observation.extras[self.config.sensor].float())
         return self.codec.encode(level.flatten(0, 1)[:, None]).unflatten(0, level.shape[:2])
 
@@ -170,7 +170,7 @@ class AudioFuture(Substrate):
         return pictures[:, 0].unflatten(0, values.shape[:2])
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"sound": Reading("quantity", self.level(values) * 80, "dB")}
 
     @torch.no_grad()

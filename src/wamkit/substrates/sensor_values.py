@@ -9,12 +9,12 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.streams import Reading, StreamSpec
+from wamkit.nn.transforms import Standardizer
 from wamkit.substrates.pixel_latent import FIT_FRAMES, sample_frames
-from wamkit.transforms import Standardizer
-from wamkit.types import Observation
 
 
 @SubstrateConfig.register_subclass("sensor_values")
@@ -55,7 +55,7 @@ class SensorValues(Substrate):
         self.standard = Standardizer(sum(self.sizes))
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, sum(self.sizes))
 
     def _physical(self, observation: Observation) -> Tensor:
@@ -63,11 +63,11 @@ class SensorValues(Substrate):
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return self.standard(self._physical(observation))[:, :, None]
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`. Named as the extras are, in their shapes and units."""
+        """See :class:`wamkit.contract.Substrate`. Named as the extras are, in their shapes and units."""
         parts = self.standard.inverse(values[:, :, 0]).split(self.sizes, dim=2)
         return {
             name: Reading("quantity", part.unflatten(2, self.shapes[name]))

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.scales import Scale
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.scales import Scale
-from wamkit.streams import StreamSpec
 from wamkit.substrates.teachers import SelfTrainedConfig, Teacher, TeacherConfig
-from wamkit.types import Observation, WindowSpec
 
 
 @SubstrateConfig.register_subclass("teacher_feature")
@@ -72,12 +72,12 @@ class TeacherFeature(Substrate):
         return [self.teacher, *(t for t in self.others if isinstance(t, Teacher))]
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         tokens = len(self.cameras) * len(self.teachers) * self.config.grid**2
         return StreamSpec(name, role, steps, tokens, self.config.features)
 
     def grids(self) -> Scale:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         side = self.config.grid
         return ((side, side),) * (len(self.cameras) * len(self.teachers))
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wamkit.contract.protocols import Windows
+from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, DataError
-from wamkit.pretrained import PictureModel, pin
-from wamkit.protocols import Windows
-from wamkit.types import WindowSpec
+from wamkit.nn.pretrained import PictureModel, pin
 
 FIT_FRAMES = 256
 

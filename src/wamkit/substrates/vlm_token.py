@@ -9,11 +9,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, DataError, did_you_mean
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import StreamSpec
-from wamkit.substrates.rigid import NEAR_M, project
-from wamkit.types import Observation
+from wamkit.geometry.cameras import NEAR_M, project
 
 Body = Literal["gripper", "object"]
 OPEN, CLOSED, OUTSIDE = "open", "closed", "outside"
@@ -80,12 +80,12 @@ class VlmToken(Substrate):
         self.extras = (*(f"{body}_pose" for body in config.bodies), f"camera.{config.camera}")
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.tokens, 1, len(self.vocabulary))
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         *poses, camera = (observation.extras[name].float() for name in self.extras)
         places = torch.stack([pose[:, :, 0] if pose.dim() == 4 else pose for pose in poses], dim=2)[..., :3]
         pixels, depth = project(places, camera, self.height, self.width)

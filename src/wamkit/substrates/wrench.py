@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
-from wamkit.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.streams import Reading, StreamSpec
-from wamkit.types import Observation
 
 
 @SubstrateConfig.register_subclass("wrench")
@@ -46,12 +46,12 @@ class Wrench(Substrate):
         self.config, self.width = config, width
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         force = observation.extras["contact_force"].float().flatten(2)[:, :, None]
         return force.sign() * (force.abs() / self.config.unit_n).log1p()
 
@@ -61,7 +61,7 @@ class Wrench(Substrate):
         return force[:, :, 0].unflatten(2, (-1, 3))
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"force": Reading("quantity", self.newton(values), "N")}
 
 
@@ -89,14 +89,14 @@ class Contact(Substrate):
         self.width = width
 
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return observation.extras["contact"].float()[:, :, None] * 2 - 1
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.protocols.Substrate`."""
+        """See :class:`wamkit.contract.Substrate`."""
         return {"contact": Reading("classes", (values[:, :, 0] > 0).long(), classes=2)}

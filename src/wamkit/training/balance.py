@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wamkit.contract.types import Losses
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.types import Losses
 
 
 @dataclass(frozen=True)

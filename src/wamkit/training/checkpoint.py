@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 import wamkit
 from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same
 from wamkit.design import Design
 from wamkit.errors import ConfigError, DataError
-from wamkit.protocols import DataSpec
-from wamkit.specs import ActionSpec, ObservationSpec, require_same
 from wamkit.training.selection import select
 
 CONFIG, MODEL, TRANSFORMS, TRAINING = "config.json", "model.safetensors", "transforms.json", "training.pt"

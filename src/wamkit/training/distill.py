@@ -16,13 +16,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wamkit.calls import Call
+from wamkit.contract.calls import Call
+from wamkit.contract.protocols import Estimator
+from wamkit.contract.streams import RowNoise, Target, masked_mean
+from wamkit.contract.types import Batch, Budget, Losses
 from wamkit.design import Design
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Estimator
 from wamkit.sampling import NO_CONTEXT
-from wamkit.streams import RowNoise, Target, masked_mean
-from wamkit.types import Batch, Budget, Losses
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wamkit.compose import DesignConfig
 from wamkit.config import encode
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import CLOCK
+from wamkit.contract.types import Batch, to_device
 from wamkit.data import Batches, Dataset
-from wamkit.data.layout import CLOCK, EXTRA_PREFIX
+from wamkit.data.layout import EXTRA_PREFIX
 from wamkit.design import Design, Losses
 from wamkit.errors import ConfigError
-from wamkit.protocols import DataSpec
 from wamkit.training.balance import Ramp, check_ramps, gradient_norms, weights_at
 from wamkit.training.checkpoint import (
     MODEL,
@@ -34,7 +36,6 @@ from wamkit.training.checkpoint import (
 from wamkit.training.distill import Distillation, DistillConfig
 from wamkit.training.optim import OptimConfig
 from wamkit.training.selection import Selection, select
-from wamkit.types import Batch, to_device
 
 Hook = Callable[[int, Design, Losses], None]
 

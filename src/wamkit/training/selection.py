@@ -9,9 +9,9 @@ from typing import final
 
 from torch import nn
 
+from wamkit.contract.protocols import Substrate
 from wamkit.design import Design
 from wamkit.errors import ConfigError
-from wamkit.protocols import Substrate
 
 
 def select(names: Iterable[str], patterns: Sequence[str], place: str) -> frozenset[str]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
+from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.protocols import Layout, Trunk, TrunkConfig
 from wamkit.trunks.transformer import NO_TIME, depth_of, readable, relative_bias
 
 CONTEXT = "context"
@@ -180,7 +180,7 @@ class Mixture(Trunk):
     bridged: Tensor
 
     def check(self, streams: Sequence[str]) -> None:
-        """See :meth:`wamkit.protocols.Trunk.check`: every stream needs an expert."""
+        """See :meth:`wamkit.contract.Trunk.check`: every stream needs an expert."""
         for stream in streams:
             if stream not in self.index:
                 raise ConfigError(
@@ -199,7 +199,7 @@ class Mixture(Trunk):
         layout: Layout = (),
         layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
-        """See :meth:`wamkit.protocols.Trunk.forward`."""
+        """See :meth:`wamkit.contract.Trunk.forward`."""
         b, n, _ = tokens.shape
         device = tokens.device
         layers = depth_of(layers, self.depth, "trunk 'mixture_of_transformers'")
@@ -280,7 +280,7 @@ class Mixture(Trunk):
         return torch.cat(parts, dim=1), keys, values
 
     def empty(self, batch_size: int, length: int) -> Cache:
-        """See :meth:`wamkit.protocols.Trunk.empty`."""
+        """See :meth:`wamkit.contract.Trunk.empty`."""
         c = self.config
         zeros = next(self.parameters()).new_zeros(batch_size, c.heads, length, c.width // c.heads)
         clock = torch.full((batch_size, length), NO_TIME, device=zeros.device)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
+from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError
-from wamkit.protocols import Layout, Trunk, TrunkConfig
 
 NO_TIME = -1
 
@@ -130,7 +130,7 @@ class Transformer(Trunk):
         layout: Layout = (),
         layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
-        """See :meth:`wamkit.protocols.Trunk.forward`."""
+        """See :meth:`wamkit.contract.Trunk.forward`."""
         b, n, _ = tokens.shape
         layers = depth_of(layers, self.depth, "trunk 'transformer'")
         new_pad = torch.zeros(b, n, dtype=torch.bool, device=tokens.device) if pad is None else pad
@@ -148,7 +148,7 @@ class Transformer(Trunk):
         return hidden, Cache(tuple(keys), tuple(values), new_pad, new_times)
 
     def empty(self, batch_size: int, length: int) -> Cache:
-        """See :meth:`wamkit.protocols.Trunk.empty`."""
+        """See :meth:`wamkit.contract.Trunk.empty`."""
         c = self.config
         zeros = self.norm.weight.new_zeros(batch_size, c.heads, length, c.width // c.heads)
         return Cache(

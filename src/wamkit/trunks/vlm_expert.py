@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
+from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.pretrained import import_extra, load_transformers, pin
-from wamkit.protocols import Layout, Trunk, TrunkConfig
+from wamkit.nn.pretrained import import_extra, load_transformers, pin
 from wamkit.trunks.transformer import NO_TIME, depth_of, readable
 
 PLACE = "trunk 'vlm_expert'"
@@ -247,7 +247,7 @@ class VlmExpert(Trunk):
         return self.model.hidden
 
     def check(self, streams: Sequence[str]) -> None:
-        """See :meth:`wamkit.protocols.Trunk.check`: every stream is the expert's or the model's."""
+        """See :meth:`wamkit.contract.Trunk.check`: every stream is the expert's or the model's."""
         known = (*self.config.expert, *self.config.language)
         for stream in streams:
             if stream not in known:
@@ -267,7 +267,7 @@ class VlmExpert(Trunk):
         layout: Layout = (),
         layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
-        """See :meth:`wamkit.protocols.Trunk.forward`. Raises :class:`ConfigError` on a call of both kinds."""
+        """See :meth:`wamkit.contract.Trunk.forward`. Raises :class:`ConfigError` on a call of both kinds."""
         b, n, _ = tokens.shape
         self.check([stream for stream, _ in layout])
         depth = depth_of(layers, self.depth, PLACE)
@@ -318,7 +318,7 @@ class VlmExpert(Trunk):
         return torch.where((cache.owners == 0)[:, None, :, None], made.detach(), made)
 
     def empty(self, batch_size: int, length: int) -> Cache:
-        """See :meth:`wamkit.protocols.Trunk.empty`."""
+        """See :meth:`wamkit.contract.Trunk.empty`."""
         zeros = self.norm.weight.new_zeros(batch_size, self.model.groups, length, self.model.size)
         clock = torch.full((batch_size, length), NO_TIME, device=zeros.device)
         padded = torch.ones(batch_size, length, dtype=torch.bool, device=zeros.device)

@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 
 from wamkit.actions import ChunkConfig
 from wamkit.compose import DesignConfig, FutureConfig
-from wamkit.controllers import Chunked, Controller
-from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
-from wamkit.errors import ConfigError, did_you_mean
-from wamkit.estimators import DenoiserConfig
-from wamkit.graph import Factor
-from wamkit.planners import CandidateScoringConfig
-from wamkit.protocols import (
+from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
     EstimatorConfig,
@@ -25,9 +19,16 @@ from wamkit.protocols import (
     SubstrateConfig,
     TrunkConfig,
 )
+from wamkit.contract.specs import ACTION
+from wamkit.controllers import Chunked, Controller
+from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.estimators import DenoiserConfig
+from wamkit.graph import Factor
+from wamkit.planners import CandidateScoringConfig
 from wamkit.trunks import TransformerConfig
 
-FUTURE, GOAL, ACTION = "future", "goal", "action"
+FUTURE, GOAL = "future", "goal"
 
 COUPLINGS: Mapping[str, tuple[Factor, ...]] = {
     "direct": (Factor((ACTION,), (), "policy"),),

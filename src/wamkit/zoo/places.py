@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.contract.protocols import SubstrateConfig
 from wamkit.estimators import DenoiserConfig
 from wamkit.graph import Factor
-from wamkit.protocols import SubstrateConfig
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wamkit.contract.scales import Scale, tokens_of
 from wamkit.errors import ConfigError
-from wamkit.scales import Scale, tokens_of
 
 Role = Literal["future", "action", "goal", "state"]
 

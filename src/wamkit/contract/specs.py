@@ -12,6 +12,11 @@ from typing import Literal
 
 from wamkit.errors import SpecError
 
+ACTION = "action"  # name of the action stream, in every design
+CLOCK = (
+    "episode_clock"  # an extra that is not stored: ticks since the start, ticks to the end, success (B, T, 3)
+)
+
 
 @dataclass(frozen=True)
 class CameraSpec:

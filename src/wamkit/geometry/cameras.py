@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wamkit.rotations import from_quaternion
+from wamkit.geometry.rotations import from_quaternion
 
 NEAR_M = 1e-4  # points nearer to a camera's plane than this have no picture
 

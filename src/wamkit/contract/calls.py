@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from wamkit.cache import Cache
+from wamkit.contract.cache import Cache
 
 
 @dataclass(frozen=True)

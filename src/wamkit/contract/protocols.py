@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wamkit.cache import Cache
-from wamkit.calls import Call, FactorLoss, Generated, PlanResult
+from wamkit.contract.cache import Cache
+from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
+from wamkit.contract.scales import Scale
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.streams import Past, Reading, RowNoise, StreamSpec, Target
+from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.scales import Scale
-from wamkit.specs import ActionSpec, ObservationSpec
-from wamkit.streams import Past, Reading, RowNoise, StreamSpec, Target
-from wamkit.types import Batch, Budget, Observation, WindowSpec
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
 Layout = Sequence[tuple[str, int]]

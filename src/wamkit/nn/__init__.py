@@ -1,0 +1,1 @@
+"""Building blocks of the parts: invertible transforms and models of other libraries."""
