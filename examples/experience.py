@@ -15,9 +15,9 @@ import numpy as np
 from demo import TASKS
 
 from wamkit.api import EvaluationConfig, from_pretrained
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
+from wamkit.design import DesignConfig, Factor, FutureConfig
 from wamkit.encoders import BodySensorsConfig, ImagesConfig, InstructionConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.base import episode_seed
@@ -25,7 +25,6 @@ from wamkit.envs.demonstrations import ActionNoise, demonstrate
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.recording import Recording, record
 from wamkit.evaluation.rollout import rollout
-from wamkit.graph import Factor
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.tenants import EXECUTE, base

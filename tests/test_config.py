@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from wamkit.actions import BinsConfig
-from wamkit.compose import DesignConfig
 from wamkit.config import config_hash, decode, encode, parse
+from wamkit.design import DesignConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.nn.transforms import Mode, Normalizer
 from wamkit.planners import CEMConfig

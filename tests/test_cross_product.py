@@ -26,13 +26,12 @@ from wamkit import estimators as e
 from wamkit import substrates as s
 from wamkit.actions import BinsConfig, ChunkConfig
 from wamkit.api import CollectConfig, collect
-from wamkit.compose import DesignConfig
 from wamkit.contract.protocols import EncoderConfig, EstimatorConfig, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.data import Dataset
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.envs import Step
 from wamkit.envs.ground_truth import RECORDABLE
@@ -40,8 +39,7 @@ from wamkit.errors import WamkitError
 from wamkit.evaluation.episodes import PlannedEpisode
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
-from wamkit.graph import Factor
-from wamkit.training import OptimConfig, from_pretrained, save_pretrained
+from wamkit.training import OptimConfig
 from wamkit.training.loop import data_spec
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.cells import COUPLINGS, Cell

@@ -17,10 +17,9 @@ from wamkit.contract.calls import Call
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, Factor
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
-from wamkit.graph import Factor
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

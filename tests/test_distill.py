@@ -13,17 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from support import data_spec, write_dataset
-from wamkit.compose import DesignConfig
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import SubstrateConfig, TrunkConfig
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Batch, Budget, Observation
 from wamkit.data import Dataset
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, from_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.substrates import TeacherFeatureConfig
-from wamkit.training import DistillConfig, OptimConfig, TrainConfig, from_pretrained, train
+from wamkit.training import DistillConfig, OptimConfig, TrainConfig, train
 from wamkit.training.distill import Distillation, few_step_loss
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

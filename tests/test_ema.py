@@ -10,15 +10,13 @@ import pytest
 import torch
 
 from support import ToyWindows, acting_observation, data_spec, write_dataset
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig, from_pretrained
+from wamkit.design.checkpoint import save_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.graph import Factor
 from wamkit.substrates import EmaFeature, EmaFeatureConfig, QuantizedConfig
-from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
-from wamkit.training.checkpoint import save_pretrained
+from wamkit.training import OptimConfig, TrainConfig, train
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -16,9 +16,8 @@ from wamkit.actions import BinsConfig, FastConfig, byte_pairs
 from wamkit.actions.fast import PAD, Fast
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError, DataError, SpecError
-from wamkit.training import from_pretrained, save_pretrained
 from wamkit.zoo import recipe
 
 DATA = data_spec()

@@ -9,17 +9,15 @@ from torch.nn import functional as F
 
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import ChunkConfig
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.calls import Call
 from wamkit.contract.streams import Past, RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig
+from wamkit.design.sampling import NO_CONTEXT
 from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import DenoiserConfig, FastWeights, FastWeightsConfig
-from wamkit.graph import Factor
-from wamkit.sampling import NO_CONTEXT
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
 

@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import DataSpec, Exposure, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import DenoiserConfig, FeatureTap, FeatureTapConfig, RegressorConfig
-from wamkit.graph import Factor
-from wamkit.training import OptimConfig, from_pretrained, save_pretrained
+from wamkit.training import OptimConfig
 from wamkit.trunks import MixtureConfig, TransformerConfig
 from wamkit.zoo import recipe
 

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from support import data_spec
 from wamkit.actions import ChunkConfig
-from wamkit.compose import DesignConfig
 from wamkit.contract.types import Batch, Observation
 from wamkit.controllers import Chunked
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor
 from wamkit.encoders import StateConfig
 from wamkit.estimators import RegressorConfig
-from wamkit.graph import Factor
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
 

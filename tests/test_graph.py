@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wamkit.contract.streams import Role
+from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
 from wamkit.errors import ConfigError
-from wamkit.graph import EstimatorFacts, Factor, FactorGraph
 
 DIFFUSION = EstimatorFacts("diffusion", "main")
 FUTURE_ACTION: Mapping[str, Role] = {"future": "future", "action": "action"}

@@ -10,19 +10,18 @@ import pytest
 import torch
 
 from wamkit.collect import CollectConfig, collect
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig
+from wamkit.design.checkpoint import from_pretrained
 from wamkit.encoders import BodySensorsConfig, DepthConfig, GoalImageConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import SpecError
 from wamkit.estimators import DenoiserConfig
 from wamkit.evaluation.rollout import EvaluationConfig, evaluate
-from wamkit.graph import Factor
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,
@@ -45,7 +44,6 @@ from wamkit.substrates import (
     WrenchConfig,
 )
 from wamkit.training import TrainConfig, train
-from wamkit.training.checkpoint import from_pretrained
 from wamkit.training.loop import data_spec
 from wamkit.trunks import TransformerConfig
 

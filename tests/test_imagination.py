@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.compose import FutureConfig
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget, Forecast
-from wamkit.design import Design
+from wamkit.design import Design, FutureConfig
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.imagination import unroll
 from wamkit.zoo import recipe

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from scenes import ASLANT, SIDE, look, pose, scene_spec, shifted
 from wamkit.api import unit_stats
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.controllers import Chunked
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig
+from wamkit.design.checkpoint import from_pretrained, save_pretrained
 from wamkit.encoders import DepthConfig, DepthEncoder, StateConfig
 from wamkit.encoders.imputed_depth import SCALE_FREE, DepthImputer, scale_invariant
 from wamkit.envs import MetaWorldConfig
@@ -27,9 +27,7 @@ from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.estimators import DenoiserConfig
 from wamkit.evaluation.rollout import EvaluationConfig, rollout
 from wamkit.geometry.cameras import moved
-from wamkit.graph import Factor
 from wamkit.substrates import EmaFeatureConfig
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 
 DATA = scene_spec()

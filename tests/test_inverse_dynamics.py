@@ -12,17 +12,15 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.compose import FutureConfig
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, FutureConfig, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import InverseDynamicsConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig
-from wamkit.training import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

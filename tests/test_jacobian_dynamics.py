@@ -13,17 +13,15 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.compose import FutureConfig
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import DataSpec, Estimator, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, FutureConfig, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import JacobianDynamicsConfig, RegressorConfig
 from wamkit.estimators.jacobian_dynamics import JacobianDynamics
 from wamkit.substrates import ProprioceptionConfig
-from wamkit.training import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

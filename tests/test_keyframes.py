@@ -12,17 +12,15 @@ import torch
 from torch import Tensor
 
 from support import data_spec
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.milestones import milestones
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.graph import Factor
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProgressConfig, ProprioceptionConfig
 from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig

@@ -11,17 +11,14 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.compose import DesignConfig
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import DataSpec, Estimator, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import LatentActionConfig, Regressor, RegressorConfig
 from wamkit.estimators.latent_action import LatentAction
-from wamkit.graph import Factor
-from wamkit.training import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from support import ToyWindows, acting_observation, data_spec
-from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators.joint import Reads, run_joint
 from wamkit.trunks import Mixture, MixtureConfig, Transformer, TransformerConfig

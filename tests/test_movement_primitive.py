@@ -21,9 +21,8 @@ from wamkit.actions.movement_primitive import MovementPrimitive
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import Budget, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
-from wamkit.training import from_pretrained, save_pretrained
 from wamkit.zoo import recipe
 
 pytest.importorskip("movement_primitives")

@@ -17,6 +17,7 @@ from wamkit.contract.protocols import DataSpec, Estimator
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design
+from wamkit.design.sampling import NO_CONTEXT
 from wamkit.errors import ConfigError
 from wamkit.estimators import (
     Proposer,
@@ -26,7 +27,6 @@ from wamkit.estimators import (
     StateSpace,
     StateSpaceConfig,
 )
-from wamkit.sampling import NO_CONTEXT
 from wamkit.substrates import TeacherFeatureConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

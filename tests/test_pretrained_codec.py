@@ -17,9 +17,9 @@ from support import ToyWindows, acting_observation
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design
+from wamkit.design.checkpoint import from_pretrained, save_pretrained
 from wamkit.errors import ConfigError, MissingExtraError
 from wamkit.substrates import PixelLatentConfig, PretrainedCodec, PretrainedCodecConfig
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.zoo import recipe
 
 diffusers = pytest.importorskip("diffusers")

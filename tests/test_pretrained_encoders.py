@@ -13,11 +13,11 @@ import torch
 
 from support import ToyWindows, acting_observation, data_spec
 from tiny_models import NORMALISATION, text_model, transformers, vision_model
-from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Budget, Observation, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig
+from wamkit.design.checkpoint import from_pretrained, save_pretrained
 from wamkit.encoders import (
     LanguageModelConfig,
     LanguageModelEncoder,
@@ -25,7 +25,6 @@ from wamkit.encoders import (
     VisionModelEncoder,
 )
 from wamkit.errors import ConfigError, MissingExtraError
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.zoo import recipe
 
 WINDOW = WindowSpec(observation=(-2, 0))

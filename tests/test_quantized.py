@@ -13,11 +13,10 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig
-from wamkit.compose import FutureConfig
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.scales import Ladder, cover, halved
 from wamkit.contract.types import Budget, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, FutureConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, QuantizedConfig
 from wamkit.substrates.codebook import quantise, restore

@@ -15,11 +15,11 @@ from wamkit.contract.protocols import DataSpec, Estimator
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design
+from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
+from wamkit.design.sampling import Session, check_budget, same_start
+from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError
 from wamkit.estimators import Denoiser, DenoiserConfig, UnmaskerConfig
-from wamkit.graph import EstimatorFacts, Factor, FactorGraph
-from wamkit.sampling import Session, check_budget, same_start
-from wamkit.timing import Stages
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -16,12 +16,11 @@ from wamkit.contract.calls import Call, Guide
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, Factor
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.denoiser import TOP_NOISE
 from wamkit.estimators.samplers import DescentWalk, walk_together
-from wamkit.graph import Factor
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

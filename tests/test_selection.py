@@ -12,15 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from support import data_spec, write_dataset
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.protocols import SubstrateConfig
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig, from_pretrained
 from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.graph import Factor
 from wamkit.substrates import EmaFeatureConfig, PatchPCAConfig, PixelLatentConfig
-from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
+from wamkit.training import OptimConfig, TrainConfig, train
 from wamkit.training.selection import Selection, select
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

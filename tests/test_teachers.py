@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from support import ToyWindows, acting_observation
 from tiny_models import transformers, vision_model
-from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig
+from wamkit.design.checkpoint import from_pretrained, save_pretrained
 from wamkit.encoders import ImagesConfig, StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
@@ -29,7 +29,6 @@ from wamkit.substrates import (
     TeacherFeature,
     TeacherFeatureConfig,
 )
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.cells import Cell
 

@@ -12,9 +12,9 @@ import torch
 from support import ToyWindows, acting_observation
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, from_pretrained, save_pretrained
 from wamkit.errors import BudgetError
-from wamkit.training import OptimConfig, from_pretrained, save_pretrained
+from wamkit.training import OptimConfig
 from wamkit.zoo import GROUPS, RECIPES, recipe
 
 TENANTS = GROUPS["tenants"]

@@ -18,10 +18,10 @@ import yaml
 from safetensors.torch import load_file
 
 from support import write_dataset
-from wamkit.compose import DesignConfig
 from wamkit.config import encode
+from wamkit.design import DesignConfig, from_pretrained
 from wamkit.errors import ConfigError, DataError, SpecError
-from wamkit.training import OptimConfig, TrainConfig, from_pretrained, train
+from wamkit.training import OptimConfig, TrainConfig, train
 from wamkit.training import loop as loop_module
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

@@ -11,10 +11,10 @@ import torch
 
 from support import ToyWindows, acting_observation, data_spec
 from tiny_models import transformers, vision_language_model, vision_model
-from wamkit.compose import DesignConfig
 from wamkit.contract.protocols import EncoderConfig
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig
+from wamkit.design.checkpoint import from_pretrained, save_pretrained
 from wamkit.encoders import (
     ImagesConfig,
     InstructionConfig,
@@ -24,7 +24,6 @@ from wamkit.encoders import (
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.substrates import PixelLatentConfig
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.cells import Cell
 

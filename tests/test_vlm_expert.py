@@ -14,17 +14,15 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import ChunkConfig
-from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import Budget, Losses
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import AutoregressorConfig, DenoiserConfig
-from wamkit.graph import Factor
 from wamkit.substrates import PatchVQConfig, PixelLatentConfig
-from wamkit.training import OptimConfig, from_pretrained, save_pretrained
+from wamkit.training import OptimConfig
 from wamkit.trunks import VlmExpert, VlmExpertConfig
 from wamkit.zoo import recipe
 

@@ -16,14 +16,12 @@ from torch import Tensor
 from scenes import ABOVE, SIDE, look, pose, scene_spec
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig, ChunkConfig
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import AutoregressorConfig, DenoiserConfig, UnmaskerConfig
-from wamkit.graph import Factor
 from wamkit.substrates import VlmToken, VlmTokenConfig
 from wamkit.training import OptimConfig
 from wamkit.trunks import TransformerConfig, VlmExpertConfig

@@ -13,12 +13,13 @@ import yaml
 
 from wamkit.catalog import entries as list_parts
 from wamkit.collect import CollectConfig, collect
-from wamkit.compose import DesignConfig
 from wamkit.config import decode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import CLOCK
 from wamkit.data import Dataset
-from wamkit.design import Design
+from wamkit.design import Design, from_pretrained
+from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
+from wamkit.design.config import DesignConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
@@ -34,8 +35,7 @@ from wamkit.evaluation.sweep import Sweep
 from wamkit.evaluation.sweep import sweep as run_sweep
 from wamkit.imagining import ImagineConfig, imagine
 from wamkit.predicting import PredictConfig, correlate_runs, predict
-from wamkit.training import TrainConfig, from_pretrained, train
-from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
+from wamkit.training import TrainConfig, train
 from wamkit.training.loop import data_spec
 from wamkit.zoo import RECIPES, recipe
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from wamkit.api import EvaluateConfig, report_file
 from wamkit.config import decode
 from wamkit.data import Dataset
+from wamkit.design import from_pretrained
+from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.evaluation.ceiling import Ceiling
 from wamkit.evaluation.ceiling import ceiling as run_ceiling
 from wamkit.evaluation.cluster import evaluate_on_cluster
@@ -18,8 +20,6 @@ from wamkit.evaluation.report import Report
 from wamkit.evaluation.results import write_results
 from wamkit.evaluation.rollout import Rollout
 from wamkit.evaluation.shards import merge
-from wamkit.training import from_pretrained
-from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
+from wamkit.design import from_pretrained
 from wamkit.dreams import DesignPolicy, OthersActions
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
@@ -26,7 +27,6 @@ from wamkit.evaluation.solved import Frames, ProbeRecord, fit_probe, probe_recor
 from wamkit.evaluation.stage import set_stage
 from wamkit.imagination import SEED_STRIDE
 from wamkit.predicting import report_file
-from wamkit.training import from_pretrained
 
 IMAGINED = "imagined.json"
 Actor = Literal["policy", "other rows"]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
+from wamkit.design import from_pretrained
+from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.correlation import CheckpointRecord, Correlation, correlate
 from wamkit.evaluation.filmstrip import Filmstrip
@@ -15,8 +17,6 @@ from wamkit.evaluation.prediction import FILE as PREDICTION
 from wamkit.evaluation.prediction import Prediction
 from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report import Report
-from wamkit.training import from_pretrained
-from wamkit.training.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.training.loop import data_spec
 
 REPORT = "report.json"

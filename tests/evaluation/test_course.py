@@ -19,13 +19,12 @@ from toys import Memory, ToyPolicy, ToyStep
 
 from support import data_spec as toy_spec
 from wamkit.actions import ChunkConfig
-from wamkit.compose import DesignConfig
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Aim, Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.milestones import milestones
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor
 from wamkit.encoders import StateConfig
 from wamkit.envs import instructions
 from wamkit.errors import ConfigError
@@ -34,7 +33,6 @@ from wamkit.evaluation.episodes import PlannedEpisode, Run
 from wamkit.evaluation.goals import PACE, Course, Goals, advance
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
-from wamkit.graph import Factor
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.training.loop import data_spec
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from support import data_spec
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.dreams import Dream, dream
 from wamkit.encoders import BodySensorsConfig, InstructionConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
@@ -23,7 +22,6 @@ from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.drift import drift_rows, one_step, taken, tellings
 from wamkit.evaluation.solved import Frames, above
 from wamkit.evaluation.stage import Stage, said, set_stage
-from wamkit.graph import Factor
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig

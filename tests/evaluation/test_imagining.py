@@ -15,11 +15,10 @@ from torch import Tensor
 from support import ToyWindows, acting_observation, data_spec
 from wamkit import api
 from wamkit.cli import main
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.types import Forecast
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor, FutureConfig, save_pretrained
 from wamkit.dreams import Dream, OthersActions, dream
 from wamkit.encoders import InstructionConfig
 from wamkit.envs import MetaWorldConfig
@@ -28,9 +27,7 @@ from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.drift import decibel
 from wamkit.evaluation.imagined import PerInstruction, SuccessProbe
 from wamkit.evaluation.solved import Frames
-from wamkit.graph import Factor
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
-from wamkit.training import save_pretrained
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -15,11 +15,11 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.streams import Past, StreamSpec
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Interactive
+from wamkit.design.sampling import NO_CONTEXT
 from wamkit.estimators import FastWeightsConfig
 from wamkit.evaluation.episodes import PlannedEpisode
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
-from wamkit.sampling import NO_CONTEXT
 from wamkit.trunks import TransformerConfig
 
 NEW = 3  # tokens that every step adds

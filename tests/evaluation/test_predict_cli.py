@@ -14,10 +14,9 @@ from support import data_spec, write_dataset
 from wamkit import api, cli, predicting
 from wamkit.cli import main
 from wamkit.data import Dataset
-from wamkit.design import Design
+from wamkit.design import Design, save_pretrained
+from wamkit.design.checkpoint import checkpoint_digest
 from wamkit.evaluation.prediction import Prediction
-from wamkit.training import save_pretrained
-from wamkit.training.checkpoint import checkpoint_digest
 from wamkit.zoo import recipe
 
 pytest.importorskip("torchmetrics")

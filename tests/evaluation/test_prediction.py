@@ -13,11 +13,10 @@ from torch import Tensor
 
 from scenes import look, pose, scene_spec
 from support import data_spec, write_dataset
-from wamkit.compose import DesignConfig
 from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import Dataset
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation import quality
 from wamkit.evaluation.filmstrip import make_strip

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from wamkit.api import unit_stats
-from wamkit.compose import FutureConfig
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Observation
 from wamkit.controllers import (
@@ -23,7 +22,7 @@ from wamkit.controllers import (
     SlowFast,
     VerifierReplan,
 )
-from wamkit.design import Design
+from wamkit.design import Design, FutureConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.evaluation.rollout import EvaluationConfig, rollout

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from scenes import HALF, SIDE, look, pose, scene_spec
-from wamkit.compose import DesignConfig
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.controllers import Chunked
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig, Factor
+from wamkit.design.checkpoint import from_pretrained, save_pretrained
 from wamkit.errors import ConfigError, SpecError
 from wamkit.estimators import RegressorConfig
-from wamkit.graph import Factor
 from wamkit.memory import SceneMemory, SceneMemoryConfig
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.trunks import TransformerConfig
 
 AWAY, COVER = pose(-0.6, -0.6, 0.55), pose(0.0, 0.0, 0.55)

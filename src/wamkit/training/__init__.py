@@ -1,7 +1,6 @@
-"""Training: loop, optimiser, checkpoints."""
+"""Training: where a run starts, its loop, optimiser and objectives."""
 
 from wamkit.training.balance import Ramp
-from wamkit.training.checkpoint import from_pretrained, save_pretrained
 from wamkit.training.distill import DistillConfig
 from wamkit.training.loop import TrainConfig, train
 from wamkit.training.optim import OptimConfig
@@ -11,7 +10,5 @@ __all__ = [
     "OptimConfig",
     "Ramp",
     "TrainConfig",
-    "from_pretrained",
-    "save_pretrained",
     "train",
 ]

@@ -21,8 +21,8 @@ from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise, Target, masked_mean
 from wamkit.contract.types import Batch, Budget, Losses
 from wamkit.design import Design
+from wamkit.design.sampling import NO_CONTEXT
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.sampling import NO_CONTEXT
 
 
 @dataclass(frozen=True)

@@ -15,27 +15,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.compose import DesignConfig
 from wamkit.config import encode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import CLOCK
-from wamkit.contract.types import Batch, to_device
+from wamkit.contract.types import Batch, Losses, to_device
 from wamkit.data import Batches, Dataset
 from wamkit.data.layout import EXTRA_PREFIX
-from wamkit.design import Design, Losses
+from wamkit.design import Design
+from wamkit.design.checkpoint import MODEL, TRAINING, resize_buffers, save_pretrained
+from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError
 from wamkit.training.balance import Ramp, check_ramps, gradient_norms, weights_at
-from wamkit.training.checkpoint import (
-    MODEL,
-    TRAINING,
-    inherit,
-    initialise,
-    resize_buffers,
-    save_pretrained,
-)
 from wamkit.training.distill import Distillation, DistillConfig
 from wamkit.training.optim import OptimConfig
 from wamkit.training.selection import Selection, select
+from wamkit.training.start import inherit, initialise
 
 Hook = Callable[[int, Design, Losses], None]
 

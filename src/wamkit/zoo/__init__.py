@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from wamkit.compose import DesignConfig
+from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.zoo import families, places, tenants
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wamkit.actions import ChunkConfig
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
@@ -21,10 +20,11 @@ from wamkit.contract.protocols import (
 )
 from wamkit.contract.specs import ACTION
 from wamkit.controllers import Chunked, Controller
+from wamkit.design.config import DesignConfig, FutureConfig
+from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators import DenoiserConfig
-from wamkit.graph import Factor
 from wamkit.planners import CandidateScoringConfig
 from wamkit.trunks import TransformerConfig
 

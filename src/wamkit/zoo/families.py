@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from wamkit.actions import BinsConfig, FastConfig, MovementPrimitiveConfig
-from wamkit.compose import DesignConfig, FutureConfig
+from wamkit.design.config import DesignConfig, FutureConfig
+from wamkit.design.graph import Factor
 from wamkit.estimators import (
     AutoregressorConfig,
     ContinuousAutoregressorConfig,
@@ -19,7 +20,6 @@ from wamkit.estimators import (
     RegressorConfig,
     UnmaskerConfig,
 )
-from wamkit.graph import Factor
 from wamkit.substrates import (
     EmaFeatureConfig,
     PatchPCAConfig,

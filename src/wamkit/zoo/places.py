@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.contract.protocols import SubstrateConfig
+from wamkit.design.config import DesignConfig, FutureConfig
+from wamkit.design.graph import Factor
 from wamkit.estimators import DenoiserConfig
-from wamkit.graph import Factor
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wamkit.actions import BinsConfig, ChunkConfig
-from wamkit.compose import DesignConfig, FutureConfig
 from wamkit.controllers import Chunked
+from wamkit.design.config import DesignConfig, FutureConfig
+from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import (
     AutoregressorConfig,
@@ -19,7 +20,6 @@ from wamkit.estimators import (
     RegressorConfig,
     StateSpaceConfig,
 )
-from wamkit.graph import Factor
 from wamkit.planners import CEMConfig
 from wamkit.substrates import (
     PatchPCAConfig,

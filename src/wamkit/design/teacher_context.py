@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,9 @@ from torch.nn import functional as F
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
+from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts
+from wamkit.design.model import Design
 from wamkit.errors import ConfigError, DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from wamkit.design import Design
 
 PART = "encoder 'teacher_context'"
 
@@ -71,18 +70,11 @@ def describe_teacher(checkpoint: str) -> str:
 
     The order of keys is kept: it is the order of the teacher's encoders, hence of its context tokens.
     """
-    from wamkit.training.checkpoint import (
-        find_checkpoint,
-        read_facts,
-    )  # designs are above encoders, even above this one
-
     return json.dumps({"checkpoint": checkpoint, **read_facts(find_checkpoint(checkpoint))})
 
 
 def load_teacher(config: TeacherContextConfig) -> tuple[Design, str]:
     """The teacher with its weights, or with random ones and the reason why its own could not be had."""
-    from wamkit.training.checkpoint import find_checkpoint, load_weights, read_design
-
     teacher, absent = read_design(json.loads(config.architecture), f"{PART}: {config.checkpoint}"), ""
     try:
         found = describe_teacher(config.checkpoint)

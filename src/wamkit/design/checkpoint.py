@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 
 import wamkit
-from wamkit.compose import DesignConfig
 from wamkit.config import decode, encode
 from wamkit.contract.protocols import DataSpec
-from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same
-from wamkit.design import Design
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.design.config import DesignConfig
+from wamkit.design.model import Design
 from wamkit.errors import ConfigError, DataError
-from wamkit.training.selection import select
 
 CONFIG, MODEL, TRANSFORMS, TRAINING = "config.json", "model.safetensors", "transforms.json", "training.pt"
 FILES = (CONFIG, MODEL, TRANSFORMS)
@@ -165,55 +164,6 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
     design = read_design(read_facts(folder), str(folder / CONFIG))
     load_weights(design, folder)
     return design.to(device).eval()
-
-
-def inherit(data: DataSpec, name: str) -> DataSpec:
-    """A dataset as a design sees it that starts from the checkpoint ``name``: with that checkpoint's statistics.
-
-    Its weights know values as they were normalised for them, whatever the new dataset's statistics are.
-
-    Raises:
-        SpecError: the conventions of the two differ.
-    """
-    theirs = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
-    require_same(theirs.observation, data.observation, f"checkpoint {name}", "the dataset")
-    require_same(theirs.action, data.action, f"checkpoint {name}", "the dataset")
-    return dataclasses.replace(data, stats={**data.stats, **theirs.stats})
-
-
-def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
-    """Take over the weights (codecs included) of a checkpoint.
-
-    Args:
-        design: built for :func:`inherit`'s data.
-        name: checkpoint folder or hub id.
-        fresh: patterns of :func:`wamkit.training.selection.select`: exactly the tensors that the checkpoint lacks.
-            They stay as they were built.
-
-    Raises:
-        ConfigError: the checkpoint lacks something else, has something more, or a shape differs.
-    """
-    source, ours = from_pretrained(name).state_dict(), design.state_dict()
-    declared = select(ours, fresh, "fresh")
-    for wrong, problem in (
-        (source.keys() - ours.keys(), "is in the checkpoint and not in `design`"),
-        (declared & source.keys(), "is in the checkpoint, so it cannot be `fresh`"),
-        (ours.keys() - source.keys() - declared, "is in `design` and not in the checkpoint"),
-    ):
-        if wrong:
-            raise ConfigError(
-                f"pretrained {name}: its parts differ from `design`: {min(wrong)!r} {problem} ({len(wrong)} tensors "
-                f"in all). Name in `fresh` what the checkpoint lacks and nothing else, or start without `pretrained`."
-            )
-    parameters = dict(design.named_parameters(remove_duplicate=False))
-    for key, value in source.items():
-        if key in parameters and value.shape != ours[key].shape:
-            raise ConfigError(
-                f"pretrained {name}: {key!r} has the shape {tuple(value.shape)} there and {tuple(ours[key].shape)} in "
-                f"`design`. Give the part the sizes that it was trained with."
-            )
-    resize_buffers(design, source)
-    design.load_state_dict(source, strict=False)
 
 
 def resize_buffers(design: Design, state: dict[str, torch.Tensor]) -> None:

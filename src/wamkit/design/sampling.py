@@ -14,9 +14,9 @@ from wamkit.contract.calls import Call, Generated, Guide, Revises
 from wamkit.contract.protocols import Estimator, Planner
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget, map_tensors
+from wamkit.design.graph import Factor, FactorGraph
+from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, did_you_mean
-from wamkit.graph import Factor, FactorGraph
-from wamkit.timing import Stages
 
 PLANNER = "planner.carry"  # in the carried state; no estimator has a dot in its name
 NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.long))

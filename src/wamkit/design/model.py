@@ -16,7 +16,6 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from wamkit.compose import DesignConfig, Parts, build_parts, extras_of, read_windows
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, Guide
 from wamkit.contract.protocols import DataSpec, Estimator, Substrate, Windows
@@ -24,14 +23,15 @@ from wamkit.contract.specs import ACTION, ActionSpec, ObservationSpec
 from wamkit.contract.streams import Past, RowNoise, Target
 from wamkit.contract.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.controllers import Controller
-from wamkit.description import describe, survey_tuple
+from wamkit.design.build import Parts, build_parts, extras_of, read_windows
+from wamkit.design.config import DesignConfig
+from wamkit.design.description import describe, survey_tuple
+from wamkit.design.fitting import fit_parts
+from wamkit.design.graph import Factor
+from wamkit.design.observed import check_given, perceived, read_targets
+from wamkit.design.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
+from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, SpecError, did_you_mean
-from wamkit.fitting import fit_parts
-from wamkit.graph import Factor
-from wamkit.perception import check_given, perceived
-from wamkit.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
-from wamkit.targets import read_targets
-from wamkit.timing import Stages
 
 # `Design.tuple` hides the builtin inside the class, so its annotations are named here.
 Called = tuple[Forecast, Any]
@@ -102,7 +102,7 @@ class Design(nn.Module):
 
     def tuple(self) -> dict[str, str]:
         """The survey's tuple (eq. 37), derived from the parts."""
-        return survey_tuple(self)
+        return survey_tuple(self.config, self.graph, self._substrates())
 
     def factorisation(self) -> str:
         """The chain rule this design uses, e.g. ``p(s|c) p(a|s,c)``."""
@@ -110,7 +110,9 @@ class Design(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Everything `wamkit inspect` prints, as plain values."""
-        return describe(self)
+        kinds = ("encoders", "substrates", "trunks", "context", "estimators")
+        parts = {f"{kind}.{name}": part for kind in kinds for name, part in getattr(self, kind).items()}
+        return describe(self.config, self.graph, self._substrates(), self.streams, parts)
 
     def _estimator(self, name: str) -> Estimator:
         estimator = self.estimators[name]
@@ -121,6 +123,10 @@ class Design(nn.Module):
         substrate = self.substrates[self.config.substrate_of(stream)]
         assert isinstance(substrate, Substrate)
         return substrate
+
+    def _substrates(self) -> dict[str, Substrate]:
+        """Future or goal stream -> its substrate."""
+        return {name: self._substrate(name) for name in (*self.config.futures, *self.config.goals)}
 
     def encode_context(self, observation: Observation) -> dict[str, Cache]:
         """Context tokens c, run once through every trunk: trunk name -> cache."""
@@ -165,9 +171,8 @@ class Design(nn.Module):
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         """What every observed stream should be: stream name -> :class:`Target`."""
-        substrates = {name: self._substrate(name) for name in (*self.config.futures, *self.config.goals)}
         window = self.training_window
-        return read_targets(batch, self.config, self.streams, substrates, self.action, window)
+        return read_targets(batch, self.config, self.streams, self._substrates(), self.action, window)
 
     def loss(self, batch: Batch) -> Losses:
         """Losses of all factors on one batch."""
@@ -379,8 +384,7 @@ class Design(nn.Module):
 
     def perceived(self, stream: str) -> Perceived:
         """How what is seen becomes values of a future stream; ConfigError where that cannot be."""
-        substrates = {name: self._substrate(name) for name in self.config.futures}
-        return perceived(self.config, substrates, stream, self._device())
+        return perceived(self.config, self._substrates(), stream, self._device())
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8, or None when none can be decoded."""

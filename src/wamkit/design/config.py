@@ -1,0 +1,98 @@
+"""Config of a design: the four choices and the mechanisms, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# These rooms register the parts that a config names.
+import wamkit.encoders
+import wamkit.estimators
+import wamkit.memory
+import wamkit.planners
+import wamkit.substrates  # noqa: F401
+from wamkit.actions import ChunkConfig
+from wamkit.contract.protocols import (
+    ActionConfig,
+    EncoderConfig,
+    EstimatorConfig,
+    PlannerConfig,
+    SubstrateConfig,
+    TrunkConfig,
+)
+from wamkit.contract.types import Aim
+from wamkit.controllers import Chunked, Controller
+from wamkit.design.graph import Factor
+from wamkit.trunks import TransformerConfig
+
+
+@dataclass(frozen=True)
+class FutureConfig:
+    """One future stream.
+
+    Attributes:
+        substrate: name of the substrate it lives in.
+        offsets: control ticks ahead of "now", ascending.
+        milestones: instead of offsets, the next so many milestones of the task (keyframes), whenever they come.
+    """
+
+    substrate: str
+    offsets: tuple[int, ...] = ()
+    milestones: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Number of predicted steps."""
+        return self.milestones or len(self.offsets)
+
+
+@dataclass(frozen=True)
+class DesignConfig:
+    """The four choices and the mechanisms, as one value.
+
+    Attributes:
+        name: for people; nothing branches on it.
+        horizon: H, control ticks of predicted actions.
+        stride: control ticks of one model step, for designs that keep a past.
+        observation: offsets of the observed steps in the context, the last one 0.
+        width: features per context token.
+        encoders: name -> encoder of the context c.
+        substrates: name -> where a future lives.
+        futures: future stream name -> substrate and offsets.
+        goals: goal stream name -> substrate.
+        aim: the goal of goal streams and of encoders that read one: the observation at the ``end`` of the episode,
+            or the ``next`` subgoal, the first milestone of the task after "now".
+        states: state stream name -> features. A state is inferred, no data shows it.
+        taps: state stream name -> future. It is a hidden state of the network that generates this future, with a
+            token for every token of the future and the features of the network's trunk (survey eq. 14).
+        action: representation of the action stream, which is always called ``action``.
+        trunks: name -> trunk.
+        estimators: name -> estimator.
+        factors: the chain rule, in the order in which streams are generated.
+        planner: search over actions, or None.
+        controller: forecasts -> one action per tick.
+        loss_weights: stream name -> weight of its loss; 1 where nothing is said (eq. 19's lambda).
+    """
+
+    name: str = "design"
+    horizon: int = 16
+    stride: int = 8
+    observation: tuple[int, ...] = (0,)
+    width: int = 128
+    encoders: dict[str, EncoderConfig] = field(default_factory=dict)
+    substrates: dict[str, SubstrateConfig] = field(default_factory=dict)
+    futures: dict[str, FutureConfig] = field(default_factory=dict)
+    goals: dict[str, str] = field(default_factory=dict)
+    aim: Aim = "end"
+    states: dict[str, int] = field(default_factory=dict)
+    taps: dict[str, str] = field(default_factory=dict)
+    action: ActionConfig = field(default_factory=ChunkConfig)
+    trunks: dict[str, TrunkConfig] = field(default_factory=lambda: {"main": TransformerConfig()})
+    estimators: dict[str, EstimatorConfig] = field(default_factory=dict)
+    factors: tuple[Factor, ...] = ()
+    planner: PlannerConfig | None = None
+    controller: Controller = field(default_factory=Chunked)
+    loss_weights: dict[str, float] = field(default_factory=dict)
+
+    def substrate_of(self, stream: str) -> str:
+        """Name of the substrate that a future or goal stream lives in."""
+        return self.futures[stream].substrate if stream in self.futures else self.goals[stream]

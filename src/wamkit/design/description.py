@@ -1,0 +1,76 @@
+"""What a design says of itself: the survey's tuple, the formula, the parameters. Derived, never typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.streams import StreamSpec
+from wamkit.design.config import DesignConfig
+from wamkit.design.graph import FactorGraph
+
+
+def survey_tuple(
+    config: DesignConfig, graph: FactorGraph, substrates: Mapping[str, Substrate]
+) -> dict[str, str]:
+    """The survey's tuple (eq. 37): substrate, coupling, backbone, deployment.
+
+    Args:
+        config: the design.
+        graph: its factorisation.
+        substrates: future or goal stream -> its substrate.
+    """
+    cells = {substrates[name].label() for name in graph.facing()}
+    cells |= {f"Feature ({kind})" for kind in graph.tapped().values()}
+    regime = config.controller.get_choice_name(type(config.controller))
+    return {
+        "substrate": " ∧ ".join(sorted(cells)) or "None",
+        "coupling": graph.coupling(),
+        "backbone": graph.backbone(),
+        "deployment": regime.replace("_", "-").capitalize(),
+    }
+
+
+def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Trainable parameters per part; a shared trunk is counted once."""
+    seen: set[int] = set()
+    counts = {}
+    for label, module in parts.items():
+        fresh = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
+        seen.update(id(p) for p in fresh)
+        counts[label] = sum(p.numel() for p in fresh)
+    return counts
+
+
+def describe(
+    config: DesignConfig,
+    graph: FactorGraph,
+    substrates: Mapping[str, Substrate],
+    streams: Mapping[str, StreamSpec],
+    parts: Mapping[str, nn.Module],
+) -> dict[str, Any]:
+    """Everything `wamkit inspect` prints, as plain values.
+
+    Args:
+        config: the design.
+        graph: its factorisation.
+        substrates: future or goal stream -> its substrate.
+        streams: stream name -> its shape.
+        parts: label -> part, for the parameter counts.
+    """
+    status = graph.wam()
+    counts = parameter_counts(parts)
+    return {
+        "name": config.name,
+        "tuple": survey_tuple(config, graph, substrates),
+        "formula": graph.formula(),
+        "is_wam": status.is_wam,
+        "kind": status.kind,
+        "wam_paths": list(status.paths),
+        "parameters": {**counts, "total": sum(counts.values())},
+        "horizon": {"predict": config.horizon},
+        "streams": {s.name: [s.steps, s.tokens, s.features] for s in streams.values()},
+    }
