@@ -23,13 +23,13 @@ from wamkit.api import CollectConfig, EvaluationConfig, collect, recipe
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Batch, Budget, Observation
 from wamkit.data import Batches, Dataset
+from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.evaluation.machine import device_names
 from wamkit.evaluation.plan import Shifts
 from wamkit.evaluation.rollout import pure_simulation, rollout
 from wamkit.training import OptimConfig
-from wamkit.training.loop import data_spec
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "window-open-v3")
 ROUNDS = 5

@@ -15,9 +15,9 @@ import torch
 from wamkit.api import TrainConfig, recipe
 from wamkit.contract.types import Batch
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.training import OptimConfig
-from wamkit.training.loop import data_spec
 
 ROUNDS, STEPS_PER_ROUND = 7, 8
 

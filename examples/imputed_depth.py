@@ -18,9 +18,9 @@ from torch import Tensor
 from wamkit.api import CollectConfig, collect
 from wamkit.contract.types import Batch, WindowSpec
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
 from wamkit.encoders import DepthConfig, DepthEncoder
 from wamkit.encoders.imputed_depth import NEAR_M
-from wamkit.training.loop import data_spec
 
 TASKS = ("reach-v3", "push-v3", "pick-place-v3", "drawer-open-v3", "button-press-topdown-v3", "door-open-v3")
 FRAMES, PAIRS, DRAWS = 25, 200, 2000  # frames per episode, pairs of points per frame, draws of the bootstrap

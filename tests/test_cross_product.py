@@ -31,6 +31,7 @@ from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.envs import Step
@@ -40,7 +41,6 @@ from wamkit.evaluation.episodes import PlannedEpisode
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.training import OptimConfig
-from wamkit.training.loop import data_spec
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.cells import COUPLINGS, Cell
 

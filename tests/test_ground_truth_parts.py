@@ -14,6 +14,7 @@ from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.design.checkpoint import from_pretrained
 from wamkit.encoders import BodySensorsConfig, DepthConfig, GoalImageConfig, StateConfig
@@ -44,7 +45,6 @@ from wamkit.substrates import (
     WrenchConfig,
 )
 from wamkit.training import TrainConfig, train
-from wamkit.training.loop import data_spec
 from wamkit.trunks import TransformerConfig
 
 pytestmark = pytest.mark.sim

@@ -14,7 +14,7 @@ from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget, Forecast
 from wamkit.design import Design, FutureConfig
 from wamkit.errors import BudgetError, ConfigError
-from wamkit.imagination import unroll
+from wamkit.imagination.unrolling import unroll
 from wamkit.zoo import recipe
 
 STEPPING = ("recurrent", "chunk_causal")

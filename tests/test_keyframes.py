@@ -17,12 +17,12 @@ from wamkit.contract.types import Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.milestones import milestones
+from wamkit.data.spec import data_spec as spec_of
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.encoders import StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProgressConfig, ProprioceptionConfig
-from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -17,12 +17,12 @@ from wamkit.contract.protocols import DataSpec
 from wamkit.contract.streams import RowNoise, Target
 from wamkit.contract.types import Budget, Observation, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
+from wamkit.data.spec import data_spec as spec_of
 from wamkit.encoders import ImagesConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
 from wamkit.geometry.cameras import project
 from wamkit.substrates import HeatmapConfig, ProgressConfig, ValueConfig
-from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
 
 DATA: DataSpec = replace(scene_spec(), extras={**scene_spec().extras, "episode_clock": (3,)})

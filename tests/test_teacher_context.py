@@ -17,13 +17,13 @@ from wamkit.config import decode, encode
 from wamkit.contract.protocols import DataSpec, EncoderConfig
 from wamkit.contract.types import Batch, Budget, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
+from wamkit.data.spec import data_spec as spec_of
 from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.design.teacher_context import TeacherContext, TeacherContextConfig
 from wamkit.encoders import AudioConfig, ImagesConfig, StateConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.training import OptimConfig, TrainConfig, train
-from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -17,6 +17,7 @@ from wamkit.config import decode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import CLOCK
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
 from wamkit.design import Design, from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.design.config import DesignConfig
@@ -36,7 +37,6 @@ from wamkit.evaluation.sweep import sweep as run_sweep
 from wamkit.imagining import ImagineConfig, imagine
 from wamkit.predicting import PredictConfig, correlate_runs, predict
 from wamkit.training import TrainConfig, train
-from wamkit.training.loop import data_spec
 from wamkit.zoo import RECIPES, recipe
 
 

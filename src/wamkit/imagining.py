@@ -16,7 +16,6 @@ from rich.progress import track
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
-from wamkit.dreams import DesignPolicy, OthersActions
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.drift import DriftRow, OneStep, Telling, drift_rows, one_step, taken, tellings
@@ -25,7 +24,8 @@ from wamkit.evaluation.imagined import ImaginedScore, ProxyReport, substrate_of,
 from wamkit.evaluation.report import Report
 from wamkit.evaluation.solved import Frames, ProbeRecord, fit_probe, probe_record
 from wamkit.evaluation.stage import set_stage
-from wamkit.imagination import SEED_STRIDE
+from wamkit.imagination.dreams import DesignPolicy, OthersActions
+from wamkit.imagination.unrolling import SEED_STRIDE
 from wamkit.predicting import report_file
 
 IMAGINED = "imagined.json"

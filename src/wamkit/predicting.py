@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.errors import ConfigError, DataError
@@ -17,7 +18,6 @@ from wamkit.evaluation.prediction import FILE as PREDICTION
 from wamkit.evaluation.prediction import Prediction
 from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report import Report
-from wamkit.training.loop import data_spec
 
 REPORT = "report.json"
 

@@ -24,6 +24,7 @@ from wamkit.contract.types import Aim, Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.milestones import milestones
+from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig, Factor
 from wamkit.encoders import StateConfig
 from wamkit.envs import instructions
@@ -34,7 +35,6 @@ from wamkit.evaluation.goals import PACE, Course, Goals, advance
 from wamkit.evaluation.loop import ClosedLoop
 from wamkit.evaluation.pilot import PolicyPilot
 from wamkit.substrates import ProprioceptionConfig
-from wamkit.training.loop import data_spec
 
 TASK = "button-press-topdown-v3"  # names the words of the recordings, nothing else
 SEEN = ObservationSpec({}, ("x", "y"), 10.0)

@@ -13,8 +13,8 @@ from torch import Tensor
 from support import data_spec
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
+from wamkit.data.spec import data_spec as spec_of
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
-from wamkit.dreams import Dream, dream
 from wamkit.encoders import BodySensorsConfig, InstructionConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
@@ -22,8 +22,8 @@ from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.drift import drift_rows, one_step, taken, tellings
 from wamkit.evaluation.solved import Frames, above
 from wamkit.evaluation.stage import Stage, said, set_stage
+from wamkit.imagination.dreams import Dream, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
-from wamkit.training.loop import data_spec as spec_of
 from wamkit.trunks import TransformerConfig
 
 TASKS = ("drawer-open-v3", "window-open-v3")

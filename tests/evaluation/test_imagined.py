@@ -17,11 +17,11 @@ from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation
 from wamkit.controllers import Chunked
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
-from wamkit.dreams import DesignPolicy, Dream, dream
 from wamkit.encoders import StateConfig
 from wamkit.errors import BudgetError, ConfigError, DataError
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.imagined import GoalDistance, ProxyReport, SuccessProbe, imagined_score, trust
+from wamkit.imagination.dreams import DesignPolicy, Dream, dream
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

@@ -19,7 +19,6 @@ from wamkit.contract.types import Forecast
 from wamkit.controllers import Chunked
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig, save_pretrained
-from wamkit.dreams import Dream, OthersActions, dream
 from wamkit.encoders import InstructionConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
@@ -27,6 +26,7 @@ from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.drift import decibel
 from wamkit.evaluation.imagined import PerInstruction, SuccessProbe
 from wamkit.evaluation.solved import Frames
+from wamkit.imagination.dreams import Dream, OthersActions, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.types import Batch, Forecast, Observation
-from wamkit.dreams import Dream, dream, imagined_observation, step_ticks
 from wamkit.evaluation.solved import Frames, above
 from wamkit.evaluation.stage import Stage
 from wamkit.evaluation.windows import acting, spread_windows
+from wamkit.imagination.dreams import Dream, dream, imagined_observation, step_ticks
 
 PER_EPISODE = 8  # windows of the one-step error, spread over every episode
 

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from wamkit.contract.protocols import Substrate
 from wamkit.contract.types import Budget, Observation, to_device
 from wamkit.design import Design
-from wamkit.dreams import Dream, DreamPolicy, dream
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.evaluation.correlation import Correlation, correlation
 from wamkit.evaluation.prediction import Estimate, estimate
+from wamkit.imagination.dreams import Dream, DreamPolicy, dream
 from wamkit.planners.goal_cost import goal_cost
 
 FLOOR = 0.1  # of the values' mean deviation: what a probe at least divides by
@@ -233,7 +233,7 @@ def imagined_score(
     seeds: Sequence[int],
     budget: Budget | None = None,
 ) -> ImaginedScore:
-    """Let ``policy`` act in ``world`` from B starts and score where it ends; see :func:`wamkit.dreams.dream`."""
+    """Let ``policy`` act in ``world`` from B starts, then score the ends (:func:`wamkit.imagination.dreams.dream`)."""
     begin = time.perf_counter()
     finished = dream(world, policy, start, steps, seeds=seeds, budget=budget)
     return score_dream(finished, name, scorer, steps / (time.perf_counter() - begin))

@@ -26,7 +26,7 @@ from wamkit.evaluation.frechet import frechet
 from wamkit.evaluation.machine import device_names, versions
 from wamkit.evaluation.prediction import Comparison, Distance, Prediction, Row, real_pictures
 from wamkit.evaluation.windows import acting, spread_windows
-from wamkit.imagination import SEED_STRIDE, check_unrollable, unroll
+from wamkit.imagination.unrolling import SEED_STRIDE, check_unrollable, unroll
 
 Actions = Literal["own", "demonstrated"]
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from wamkit.contract.types import Batch, Observation
 from wamkit.design import Design
-from wamkit.dreams import Dream, DreamPolicy, dream, step_ticks
 from wamkit.envs import EnvConfig
 from wamkit.errors import DataError
 from wamkit.evaluation.imagined import ImaginedScore, PerInstruction, Scorer, score_dream
 from wamkit.evaluation.solved import Frames
 from wamkit.evaluation.windows import acting
+from wamkit.imagination.dreams import Dream, DreamPolicy, dream, step_ticks
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Training: where a run starts, its loop, optimiser and objectives."""
 
 from wamkit.training.balance import Ramp
+from wamkit.training.config import TrainConfig
 from wamkit.training.distill import DistillConfig
-from wamkit.training.loop import TrainConfig, train
+from wamkit.training.loop import train
 from wamkit.training.optim import OptimConfig
 
 __all__ = [

@@ -1,8 +1,8 @@
 """A policy acting in a world model in place of the world (`ev.wm-evaluator`; survey eq. 10).
 
 The world is any design whose future follows the action that it is given. Where it keeps a past it is rolled on in its
-own state (:func:`wamkit.imagination.unroll`); otherwise its decoded future is shown to it as the next observation. The
-policy may be another design, which sees what the world imagined, or any function.
+own state (:func:`wamkit.imagination.unrolling.unroll`); otherwise its decoded future is shown to it as the next
+observation. The policy may be another design, which sees what the world imagined, or any function.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError, did_you_mean
-from wamkit.imagination import SEED_STRIDE, check_unrollable, unroll
+from wamkit.imagination.unrolling import SEED_STRIDE, check_unrollable, unroll
 
 
 @dataclass(frozen=True)

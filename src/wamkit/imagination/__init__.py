@@ -1,0 +1,1 @@
+"""Imagination: world models rolled forward on what they predicted, and policies acting in them."""

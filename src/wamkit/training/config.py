@@ -1,0 +1,54 @@
+"""Config of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wamkit.design.config import DesignConfig
+from wamkit.training.balance import Ramp
+from wamkit.training.distill import DistillConfig
+from wamkit.training.optim import OptimConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        dataset: folder of a LeRobotDataset v3.0.
+        out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``.
+        design: what to train.
+        optim: optimiser and schedule.
+        pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics come along.
+        fresh: names, or beginnings of names up to a dot (``encoders.teacher``), of all that ``design`` has and
+            ``pretrained`` lacks.
+        distill: compress ``pretrained`` into few steps, instead of training on the demonstrations.
+        steps: optimiser steps.
+        batch_size: windows per step.
+        seed: of the weights, the batches and the noise.
+        checkpoint_every: steps between checkpoints, besides the one at the end; 0 writes only that.
+        log_every: steps between log lines.
+        ramps: stream -> factor on the weight of its loss, over the steps.
+        gradient_norms: log how hard each loss pulls on the trunks (``grad.<stream>``), at the price of one more
+            backward pass per loss in every logged step.
+        device: torch device.
+        threads: torch threads; 1 is fastest where processes share the cores.
+    """
+
+    dataset: Path = Path("runs/demo/data")
+    out: Path = Path("runs/train")
+    design: DesignConfig = field(default_factory=DesignConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    pretrained: str | None = None
+    fresh: tuple[str, ...] = ()
+    distill: DistillConfig | None = None
+    steps: int = 2000
+    batch_size: int = 32
+    seed: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    ramps: dict[str, Ramp] = field(default_factory=dict)
+    gradient_norms: bool = False
+    device: str = "cpu"
+    threads: int = 1
