@@ -26,9 +26,9 @@ from wamkit.data import Batches, Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
-from wamkit.evaluation.machine import device_names
-from wamkit.evaluation.plan import Shifts
-from wamkit.evaluation.rollout import pure_simulation, rollout
+from wamkit.evaluation.closed_loop.plan import Shifts
+from wamkit.evaluation.closed_loop.rollout import pure_simulation, rollout
+from wamkit.evaluation.report.machine import device_names
 from wamkit.training import OptimConfig
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "window-open-v3")

@@ -26,8 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, evaluate, recipe
 from wamkit.config import encode
 from wamkit.contract.types import Budget
-from wamkit.evaluation.html import write_html
-from wamkit.evaluation.report import Report
+from wamkit.evaluation.output.report_page import write_html
+from wamkit.evaluation.report.report import Report
 
 CONSOLE = Console()
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "window-open-v3")

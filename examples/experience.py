@@ -23,8 +23,8 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.envs.base import episode_seed
 from wamkit.envs.demonstrations import ActionNoise, demonstrate
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.recording import Recording, record
-from wamkit.evaluation.rollout import rollout
+from wamkit.evaluation.closed_loop.recording import Recording, record
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.tenants import EXECUTE, base

@@ -19,9 +19,9 @@ from rich.console import Console
 from table import demonstrations, evaluate_apart, is_trained
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
-from wamkit.evaluation.plan import Shifts
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.shifts import Shift
+from wamkit.evaluation.closed_loop.plan import Shifts
+from wamkit.evaluation.report.report import Report
+from wamkit.evaluation.report.shifts import Shift
 
 DESIGNS = ("joint", "direct", "post_head", "rollout")
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, recipe
 from wamkit.config import decode, encode
 from wamkit.envs.ground_truth import RECORDABLE
-from wamkit.evaluation.report import Report
+from wamkit.evaluation.report.report import Report
 from wamkit.zoo import RECIPES
 
 

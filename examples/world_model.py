@@ -31,11 +31,11 @@ from wamkit.api import (
     predict,
     recipe,
 )
-from wamkit.evaluation.correlation import CheckpointRecord, correlate
-from wamkit.evaluation.machine import versions
-from wamkit.evaluation.prediction import Prediction
-from wamkit.evaluation.quality import PredictionConfig
-from wamkit.evaluation.report import Report
+from wamkit.evaluation.prediction.correlation import CheckpointRecord, correlate
+from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.prediction.quality import PredictionConfig
+from wamkit.evaluation.report.machine import versions
+from wamkit.evaluation.report.report import Report
 from wamkit.imagining import ImagineConfig, Imagined, imagine
 from wamkit.zoo.tenants import EXECUTE
 

@@ -36,7 +36,10 @@ ROOMS = (
     "data",
 )
 HEAVY = ("metaworld", "mujoco", "matplotlib")
-BOUNDARIES = {"evaluation/pilot.py", "envs/worker.py"}  # where foreign code runs and its errors are reported
+BOUNDARIES = {
+    "evaluation/closed_loop/pilot.py",
+    "envs/worker.py",
+}  # where foreign code runs and its errors are reported
 
 
 def name_of(path: Path) -> str:

@@ -37,9 +37,9 @@ from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.envs import Step
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import WamkitError
-from wamkit.evaluation.episodes import PlannedEpisode
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.training import OptimConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo.cells import COUPLINGS, Cell

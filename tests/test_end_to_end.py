@@ -10,7 +10,7 @@ import yaml
 
 from wamkit.cli import main
 from wamkit.config import encode
-from wamkit.evaluation.report import Report
+from wamkit.evaluation.report.report import Report
 from wamkit.training import TrainConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import GROUPS, recipe

@@ -22,7 +22,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import SpecError
 from wamkit.estimators import DenoiserConfig
-from wamkit.evaluation.rollout import EvaluationConfig, evaluate
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, evaluate
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,

@@ -25,7 +25,7 @@ from wamkit.encoders.imputed_depth import SCALE_FREE, DepthImputer, scale_invari
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.estimators import DenoiserConfig
-from wamkit.evaluation.rollout import EvaluationConfig, rollout
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.geometry.cameras import moved
 from wamkit.substrates import EmaFeatureConfig
 from wamkit.trunks import TransformerConfig

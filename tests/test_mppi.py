@@ -15,7 +15,7 @@ from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
-from wamkit.evaluation.tree import join_rows, signature, take_row
+from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
 from wamkit.planners import MPPI, MPPIConfig
 from wamkit.planners.mppi import Nominal
 from wamkit.zoo import recipe

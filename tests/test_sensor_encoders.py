@@ -15,7 +15,7 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
 from wamkit.encoders.depth import Frame, turned
 from wamkit.errors import ConfigError, SpecError
-from wamkit.evaluation.solved import joined
+from wamkit.evaluation.imagined.frames import joined
 from wamkit.geometry.cameras import moved
 from wamkit.geometry.rotations import from_quaternion
 

@@ -24,16 +24,16 @@ from wamkit.design.config import DesignConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.evaluation.budgets import Grid
-from wamkit.evaluation.compare import Comparison, label_reports
-from wamkit.evaluation.compare import compare as compare_reports
-from wamkit.evaluation.journal import discard_journal
-from wamkit.evaluation.plan import EvaluationConfig
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.results import check_outputs, write_results
-from wamkit.evaluation.rollout import rollout
-from wamkit.evaluation.sweep import Sweep
-from wamkit.evaluation.sweep import sweep as run_sweep
+from wamkit.evaluation.closed_loop.budgets import Grid
+from wamkit.evaluation.closed_loop.journal import discard_journal
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig
+from wamkit.evaluation.closed_loop.rollout import rollout
+from wamkit.evaluation.closed_loop.sweep import Sweep
+from wamkit.evaluation.closed_loop.sweep import sweep as run_sweep
+from wamkit.evaluation.output.results import check_outputs, write_results
+from wamkit.evaluation.report.compare import Comparison, label_reports
+from wamkit.evaluation.report.compare import compare as compare_reports
+from wamkit.evaluation.report.report import Report
 from wamkit.imagining import ImagineConfig, imagine
 from wamkit.predicting import PredictConfig, correlate_runs, predict
 from wamkit.training import TrainConfig, train
@@ -47,8 +47,8 @@ class EvaluateConfig:
     Attributes:
         checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
         out: folder for ``report.json``, ``report.html`` and what stands beside them, see
-            :func:`wamkit.evaluation.results.write_results`. An evaluation that was killed goes on from the journal
-            there.
+            :func:`wamkit.evaluation.output.results.write_results`. An evaluation that was killed goes on from the
+            journal there.
         evaluation: what to run. Its controller is the checkpoint's unless given.
         dataset: training data, so that its fingerprint stands in the report.
         device: torch device of the policy.
@@ -67,7 +67,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint closed loop; writes ``report.json``, ``report.html`` and more into ``config.out``."""
-    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
+    from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
 
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
@@ -111,7 +111,7 @@ class SweepConfig:
 
 def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
     """Accuracy at a budget; writes ``sweep.json``, ``sweep.html`` and the points' reports into ``config.out``."""
-    from wamkit.evaluation.sweep_html import write_sweep_html  # draws with matplotlib, an extra
+    from wamkit.evaluation.output.sweep_page import write_sweep_html  # draws with matplotlib, an extra
 
     folder = find_checkpoint(config.checkpoint)
     result = run_sweep(
@@ -129,7 +129,7 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
 
 def report(runs: Sequence[Path], out: Path) -> Path:
     """Write one page that shows one or several finished evaluations side by side, with what lies beside them."""
-    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
+    from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
 
     files = [report_file(run) for run in runs]
     write_page([(Report.load(file), file.parent) for file in files], out)
@@ -150,7 +150,7 @@ def compare(runs: Sequence[Path], out: Path) -> Comparison:
         ConfigError: fewer than two runs, one given twice, or one that shares no episode with the first.
         DataError: a run has no readable report.
     """
-    from wamkit.evaluation.compare_html import write_comparison  # draws with matplotlib, an extra
+    from wamkit.evaluation.output.compare_page import write_comparison  # draws with matplotlib, an extra
 
     reports = label_reports([(run, Report.load(report_file(run))) for run in runs])
     found = compare_reports(reports)

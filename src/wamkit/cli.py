@@ -16,9 +16,9 @@ from rich.text import Text
 from wamkit import api, fleet
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
-from wamkit.evaluation.compare import Pairing, p_text
-from wamkit.evaluation.prediction import Estimate, Prediction
-from wamkit.evaluation.words import span
+from wamkit.evaluation.prediction.prediction import Estimate, Prediction
+from wamkit.evaluation.report.compare import Pairing, p_text
+from wamkit.evaluation.report.words import span
 
 CONSOLE = Console()
 NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"

@@ -12,14 +12,14 @@ from wamkit.config import decode
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
-from wamkit.evaluation.ceiling import Ceiling
-from wamkit.evaluation.ceiling import ceiling as run_ceiling
-from wamkit.evaluation.cluster import evaluate_on_cluster
-from wamkit.evaluation.plan import EvaluationConfig, Shifts, variants
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.results import write_results
-from wamkit.evaluation.rollout import Rollout
-from wamkit.evaluation.shards import merge
+from wamkit.evaluation.closed_loop.ceiling import Ceiling
+from wamkit.evaluation.closed_loop.ceiling import ceiling as run_ceiling
+from wamkit.evaluation.closed_loop.cluster import evaluate_on_cluster
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts, variants
+from wamkit.evaluation.closed_loop.rollout import Rollout
+from wamkit.evaluation.closed_loop.shards import merge
+from wamkit.evaluation.output.results import write_results
+from wamkit.evaluation.report.report import Report
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def merge_runs(runs: Sequence[Path], out: Path) -> Report:
 
 
 def _write(report: Report, config: EvaluationConfig, out: Path) -> Report:
-    from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
+    from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
 
     write_results(Rollout(report, ()), config, out, failures=0)
     write_page([(report, out)], out / "report.html")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,17 +17,19 @@ from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.drift import DriftRow, OneStep, Telling, drift_rows, one_step, taken, tellings
-from wamkit.evaluation.filmstrip import write_atomically
-from wamkit.evaluation.imagined import ImaginedScore, ProxyReport, substrate_of, trust
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.solved import Frames, ProbeRecord, fit_probe, probe_record
-from wamkit.evaluation.stage import set_stage
+from wamkit.evaluation.imagined.drift import DriftRow, OneStep, Telling, drift_rows, one_step, taken, tellings
+from wamkit.evaluation.imagined.frames import Frames, ProbeRecord, fit_probe, probe_record
+from wamkit.evaluation.imagined.proxy import ImaginedScore, ProxyReport, trust
+from wamkit.evaluation.imagined.scorers import substrate_of
+from wamkit.evaluation.imagined.stage import set_stage
+from wamkit.evaluation.report.documents import write_document
+from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions
 from wamkit.imagination.unrolling import SEED_STRIDE
 from wamkit.predicting import report_file
 
 IMAGINED = "imagined.json"
+FORMAT = "wamkit-imagined-1"
 Actor = Literal["policy", "other rows"]
 ACTORS: tuple[Actor, ...] = ("policy", "other rows")
 
@@ -128,7 +129,7 @@ class Imagined:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        write_atomically(path, (json.dumps(asdict(self), indent=2, allow_nan=False) + "\n").encode())
+        write_document(path, {"format": FORMAT, **asdict(self)})
 
 
 def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:

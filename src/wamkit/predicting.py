@@ -12,12 +12,12 @@ from wamkit.data.spec import data_spec
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.correlation import CheckpointRecord, Correlation, correlate
-from wamkit.evaluation.filmstrip import Filmstrip
-from wamkit.evaluation.prediction import FILE as PREDICTION
-from wamkit.evaluation.prediction import Prediction
-from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
-from wamkit.evaluation.report import Report
+from wamkit.evaluation.prediction.correlation import CheckpointRecord, Correlation, correlate
+from wamkit.evaluation.prediction.prediction import FILE as PREDICTION
+from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
+from wamkit.evaluation.report.filmstrip import Filmstrip
+from wamkit.evaluation.report.report import Report
 
 REPORT = "report.json"
 
@@ -76,7 +76,7 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     folder = config.folder()
     found.save(folder / PREDICTION)
     if (folder / REPORT).is_file():
-        from wamkit.evaluation.html import write_page  # draws with matplotlib, an extra
+        from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
 
         write_page([(Report.load(folder / REPORT), folder)], folder / "report.html")
     return found

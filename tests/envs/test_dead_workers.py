@@ -15,7 +15,7 @@ from broken_worlds import CountingConfig, DyingConfig
 from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller
 from wamkit.envs import EVALUATION_SEEDS_FROM, EnvConfig, VectorEnv
-from wamkit.evaluation.rollout import EvaluationConfig, rollout
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 
 
 @dataclasses.dataclass(frozen=True)

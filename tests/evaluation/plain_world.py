@@ -14,7 +14,7 @@ from wamkit.controllers import Chunked
 from wamkit.envs import EnvConfig, SimulatedEnv
 from wamkit.envs.perturbations import Perturbation, Scene, Start
 from wamkit.envs.perturbations.suite import every_kind
-from wamkit.evaluation.plan import EvaluationConfig, Shifts
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
 
 WORDS = ("go to the right", "move rightwards", "towards the right, please")
 

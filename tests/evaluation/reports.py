@@ -3,12 +3,13 @@
 import numpy as np
 
 from wamkit.config import config_hash
-from wamkit.evaluation.filmstrip import make_strip
-from wamkit.evaluation.prediction import Distance, Estimate, Prediction, Row
-from wamkit.evaluation.report import Deadline, Horizon, Latency, Report
-from wamkit.evaluation.scores import EpisodeRecord, score
-from wamkit.evaluation.shifts import shift_table
-from wamkit.evaluation.statistics import summarise
+from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, Row
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.filmstrip import make_strip
+from wamkit.evaluation.report.report import Deadline, Horizon, Latency, Report
+from wamkit.evaluation.report.scores import score
+from wamkit.evaluation.report.shifts import shift_table
+from wamkit.evaluation.report.statistics import summarise
 
 
 def small_report(name: str = "joint", successes: int = 3, errors: int = 0, strips: bool = False) -> Report:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
-from wamkit.evaluation.budgets import Grid
-from wamkit.evaluation.plan import EvaluationConfig, Shifts
-from wamkit.evaluation.rollout import evaluate
-from wamkit.evaluation.sweep import sweep
+from wamkit.evaluation.closed_loop.budgets import Grid
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
+from wamkit.evaluation.closed_loop.rollout import evaluate
+from wamkit.evaluation.closed_loop.sweep import sweep
 
 CONFIG = EvaluationConfig(
     tasks=TASKS,

@@ -7,9 +7,10 @@ from reports import small_report
 
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.envs.perturbations.suite import CLEAN
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.scores import EpisodeRecord, score
-from wamkit.evaluation.shifts import shift_table
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.report import Report
+from wamkit.evaluation.report.scores import score
+from wamkit.evaluation.report.shifts import shift_table
 
 TASKS = ("push-v3", "open-the-long-named-drawer-v3")
 

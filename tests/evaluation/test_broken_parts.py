@@ -13,8 +13,8 @@ from torch import Tensor
 
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.envs import EnvConfig
-from wamkit.evaluation.plan import EvaluationConfig, variants
-from wamkit.evaluation.rollout import rollout
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, variants
+from wamkit.evaluation.closed_loop.rollout import rollout
 
 SHORT = dataclasses.replace(CONFIG, films=0, latency_calls=0)
 

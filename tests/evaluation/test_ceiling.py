@@ -11,8 +11,8 @@ import pytest
 from plain_world import CONFIG, EPISODES, PlainConfig
 
 from wamkit.envs import EnvConfig
-from wamkit.evaluation.ceiling import ceiling
-from wamkit.evaluation.plan import plan_episodes
+from wamkit.evaluation.closed_loop.ceiling import ceiling
+from wamkit.evaluation.closed_loop.plan import plan_episodes
 
 
 @pytest.fixture(autouse=True)

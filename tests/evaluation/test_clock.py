@@ -17,12 +17,12 @@ from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
 from wamkit.design.timing import Stages
-from wamkit.evaluation import pilot as pilot_module
-from wamkit.evaluation.episodes import PlannedEpisode, Run
-from wamkit.evaluation.latency import Probe, judge, probe
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.machine import device_of
-from wamkit.evaluation.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop import pilot as pilot_module
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.latency import Probe, judge, probe
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
+from wamkit.evaluation.report.machine import device_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ from plain_world import CONFIG, EPISODES, PlainConfig, policy
 
 from wamkit.envs import EnvConfig
 from wamkit.errors import ConfigError
-from wamkit.evaluation.cluster import evaluate_on_cluster
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import evaluate
+from wamkit.evaluation.closed_loop.cluster import evaluate_on_cluster
+from wamkit.evaluation.closed_loop.rollout import evaluate
+from wamkit.evaluation.report.report import Report
 
 pytestmark = pytest.mark.skipif("WAMKIT_TEST_RAY" not in os.environ, reason="WAMKIT_TEST_RAY is not set")
 

@@ -17,11 +17,11 @@ from wamkit import api
 from wamkit.cli import main
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.compare import Row, compare, label_reports, mcnemar
-from wamkit.evaluation.compare_html import render_comparison
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.scores import EpisodeRecord
-from wamkit.evaluation.statistics import paired_difference
+from wamkit.evaluation.output.compare_page import render_comparison
+from wamkit.evaluation.report.compare import Row, compare, label_reports, mcnemar
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.report import Report
+from wamkit.evaluation.report.statistics import paired_difference
 
 
 def clean(pattern: str, first_seed: int = 0) -> Report:

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from wamkit.errors import DataError
-from wamkit.evaluation.concordance import angle, concordance, limit
-from wamkit.evaluation.correlation import (
+from wamkit.evaluation.prediction.concordance import angle, concordance, limit
+from wamkit.evaluation.prediction.correlation import (
     CheckpointRecord,
     correlate,
     correlation,

@@ -30,10 +30,10 @@ from wamkit.encoders import StateConfig
 from wamkit.envs import instructions
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.episodes import PlannedEpisode, Run
-from wamkit.evaluation.goals import PACE, Course, Goals, advance
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.goals import PACE, Course, Goals, advance
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.substrates import ProprioceptionConfig
 
 TASK = "button-press-topdown-v3"  # names the words of the recordings, nothing else

@@ -19,9 +19,9 @@ from wamkit.encoders import BodySensorsConfig, InstructionConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.drift import drift_rows, one_step, taken, tellings
-from wamkit.evaluation.solved import Frames, above
-from wamkit.evaluation.stage import Stage, said, set_stage
+from wamkit.evaluation.imagined.drift import drift_rows, one_step, taken, tellings
+from wamkit.evaluation.imagined.frames import Frames, above
+from wamkit.evaluation.imagined.stage import Stage, said, set_stage
 from wamkit.imagination.dreams import Dream, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.trunks import TransformerConfig

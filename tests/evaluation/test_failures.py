@@ -18,8 +18,11 @@ from wamkit.envs import MetaWorldConfig, SimulatedEnv
 from wamkit.envs.aloha import AlohaConfig
 from wamkit.envs.facts import Facts
 from wamkit.errors import DataError
-from wamkit.evaluation.episodes import PlannedEpisode, Run
-from wamkit.evaluation.failures import (
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.failures import (
     DRIFT_M,
     FLICKER,
     MOVED_M,
@@ -29,9 +32,6 @@ from wamkit.evaluation.failures import (
     failure_table,
     tags_of,
 )
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.pilot import PolicyPilot
-from wamkit.evaluation.scores import EpisodeRecord
 
 Story = list[tuple[bool, float, float]]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from wamkit.errors import DataError
-from wamkit.evaluation.frechet import frechet, gaussian_distance
+from wamkit.evaluation.prediction.frechet import frechet, gaussian_distance
 
 
 def test_diagonal_gaussians_have_the_textbook_distance() -> None:

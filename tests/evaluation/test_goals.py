@@ -19,9 +19,9 @@ from wamkit.design import Design
 from wamkit.encoders import BodySensorsConfig, GoalImageConfig
 from wamkit.envs import MetaWorldConfig, instructions
 from wamkit.errors import ConfigError, SpecError
-from wamkit.evaluation.episodes import PlannedEpisode, Run, Senses, observe
-from wamkit.evaluation.goals import Goals
-from wamkit.evaluation.rollout import EvaluationConfig, Rollout, prepare, rollout
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run, Senses, observe
+from wamkit.evaluation.closed_loop.goals import Goals
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, Rollout, prepare, rollout
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

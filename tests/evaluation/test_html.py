@@ -13,10 +13,11 @@ from shifted import shifted_report
 
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.errors import ConfigError
-from wamkit.evaluation.failures import Events, failure_table
-from wamkit.evaluation.html import facts, render, write_html, write_page
-from wamkit.evaluation.shift_html import shift_table_html
-from wamkit.evaluation.statistics import wilson
+from wamkit.evaluation.output.report_page import facts, render, write_html, write_page
+from wamkit.evaluation.output.shift_section import shift_table_html
+from wamkit.evaluation.report.episode import Events
+from wamkit.evaluation.report.failures import failure_table
+from wamkit.evaluation.report.statistics import wilson
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

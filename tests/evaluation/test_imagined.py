@@ -20,7 +20,8 @@ from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.encoders import StateConfig
 from wamkit.errors import BudgetError, ConfigError, DataError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.imagined import GoalDistance, ProxyReport, SuccessProbe, imagined_score, trust
+from wamkit.evaluation.imagined.proxy import ProxyReport, imagined_score, trust
+from wamkit.evaluation.imagined.scorers import GoalDistance, SuccessProbe
 from wamkit.imagination.dreams import DesignPolicy, Dream, dream
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig

@@ -23,9 +23,9 @@ from wamkit.encoders import InstructionConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.drift import decibel
-from wamkit.evaluation.imagined import PerInstruction, SuccessProbe
-from wamkit.evaluation.solved import Frames
+from wamkit.evaluation.imagined.drift import decibel
+from wamkit.evaluation.imagined.frames import Frames
+from wamkit.evaluation.imagined.scorers import PerInstruction, SuccessProbe
 from wamkit.imagination.dreams import Dream, OthersActions, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
 from wamkit.trunks import TransformerConfig

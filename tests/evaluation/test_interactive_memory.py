@@ -17,9 +17,9 @@ from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Interactive
 from wamkit.design.sampling import NO_CONTEXT
 from wamkit.estimators import FastWeightsConfig
-from wamkit.evaluation.episodes import PlannedEpisode
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.trunks import TransformerConfig
 
 NEW = 3  # tokens that every step adds

@@ -17,13 +17,13 @@ from resumable import CONFIG, EPISODES, Slow
 from test_rollout import Wanderer
 
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation import rollout as module
-from wamkit.evaluation.assemble import Finished
-from wamkit.evaluation.episodes import Trace
-from wamkit.evaluation.journal import Head, discard_journal, open_journal
-from wamkit.evaluation.plan import plan_episodes
-from wamkit.evaluation.rollout import Rollout, evaluate, rollout
-from wamkit.evaluation.scores import EpisodeRecord
+from wamkit.evaluation.closed_loop import rollout as module
+from wamkit.evaluation.closed_loop.assemble import Finished
+from wamkit.evaluation.closed_loop.episodes import Trace
+from wamkit.evaluation.closed_loop.journal import Head, discard_journal, open_journal
+from wamkit.evaluation.closed_loop.plan import plan_episodes
+from wamkit.evaluation.closed_loop.rollout import Rollout, evaluate, rollout
+from wamkit.evaluation.report.episode import EpisodeRecord
 
 HEAD = Head({"seed": 0, "env": {"type": "toy", "max_ticks": 10}}, "abc", "toy", {"torch": "1"})
 
@@ -138,7 +138,7 @@ def test_what_is_not_this_journal_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_version_is_named() -> None:
-    from wamkit.evaluation.journal import resumption
+    from wamkit.evaluation.closed_loop.journal import resumption
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.jsonl"

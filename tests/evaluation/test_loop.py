@@ -15,10 +15,19 @@ from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import ConfigError
-from wamkit.evaluation.episodes import Block, PlannedEpisode, Queue, Run, Senses, Trace, observe, row_seed
-from wamkit.evaluation.loop import ClosedLoop, LoopResult, two_groups
-from wamkit.evaluation.pilot import PolicyPilot, ReplayPilot
-from wamkit.evaluation.tree import join_rows, signature, take_row
+from wamkit.evaluation.closed_loop.episodes import (
+    Block,
+    PlannedEpisode,
+    Queue,
+    Run,
+    Senses,
+    Trace,
+    observe,
+    row_seed,
+)
+from wamkit.evaluation.closed_loop.loop import ClosedLoop, LoopResult, two_groups
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot, ReplayPilot
+from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
 
 PLAN = [PlannedEpisode(task, seed) for seed in range(5) for task in ("a", "b")]
 

@@ -16,7 +16,7 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from wamkit.contract.streams import Reading, Reads
 from wamkit.errors import DataError
-from wamkit.evaluation.measures import MEASURES, MOST_DB, Measure
+from wamkit.evaluation.prediction.measures import MEASURES, MOST_DB, Measure
 from wamkit.geometry.rotations import from_quaternion, from_six_d
 
 

@@ -16,7 +16,7 @@ from wamkit.cli import main
 from wamkit.data import Dataset
 from wamkit.design import Design, save_pretrained
 from wamkit.design.checkpoint import checkpoint_digest
-from wamkit.evaluation.prediction import Prediction
+from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.zoo import recipe
 
 pytest.importorskip("torchmetrics")

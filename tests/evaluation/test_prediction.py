@@ -18,11 +18,11 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design, DesignConfig
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation import quality
-from wamkit.evaluation.filmstrip import make_strip
-from wamkit.evaluation.measures import MEASURES
-from wamkit.evaluation.prediction import Prediction, estimate
-from wamkit.evaluation.quality import PredictionConfig, closed_loop_rows, measure_prediction
+from wamkit.evaluation.prediction import quality
+from wamkit.evaluation.prediction.measures import MEASURES
+from wamkit.evaluation.prediction.prediction import Prediction, estimate
+from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
+from wamkit.evaluation.report.filmstrip import make_strip
 from wamkit.substrates import (
     AudioFutureConfig,
     ContactConfig,

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 from reports import small_report
 from test_failures import AWAY, LEFT, PUSH, TOUCH, record
 
-from wamkit.evaluation.failures import DRIFT_M, FLICKER, TAGS, tags_of
-from wamkit.evaluation.records import COLUMNS, FILE, MEANING, write_records
-from wamkit.evaluation.results import write_results
-from wamkit.evaluation.rollout import Rollout
-from wamkit.evaluation.scores import EpisodeRecord
+from wamkit.evaluation.closed_loop.rollout import Rollout
+from wamkit.evaluation.output.records import COLUMNS, FILE, MEANING, write_records
+from wamkit.evaluation.output.results import write_results
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.failures import DRIFT_M, FLICKER, TAGS, tags_of
 
 BROKEN = EpisodeRecord("push", 9, "push it", "error", 1, 1, error="Traceback: boom")
 BLIND = EpisodeRecord("push", 8, "push it", "timeout", 5, 4)  # its simulator states no facts

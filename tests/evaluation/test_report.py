@@ -10,8 +10,8 @@ from reports import small_report
 from scipy.stats import binomtest
 
 from wamkit.errors import DataError
-from wamkit.evaluation.filmstrip import psnr
-from wamkit.evaluation.report import Report, pictures_path, score
+from wamkit.evaluation.report.filmstrip import psnr
+from wamkit.evaluation.report.report import Report, pictures_path, score
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from test_rollout import ENV, Wanderer
 from wamkit.controllers import Chunked
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.films import choose_failures, links
-from wamkit.evaluation.html import render
-from wamkit.evaluation.plan import EvaluationConfig, Shifts
-from wamkit.evaluation.recording import Recording, record
-from wamkit.evaluation.results import check_outputs, write_results
-from wamkit.evaluation.rollout import Rollout, rollout
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
+from wamkit.evaluation.closed_loop.recording import Recording, record
+from wamkit.evaluation.closed_loop.rollout import Rollout, rollout
+from wamkit.evaluation.output.films import choose_failures, links
+from wamkit.evaluation.output.report_page import render
+from wamkit.evaluation.output.results import check_outputs, write_results
 
 CONFIG = EvaluationConfig(
     tasks=("drawer-open-v3",),

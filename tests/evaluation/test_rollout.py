@@ -17,8 +17,7 @@ from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller
 from wamkit.envs import EVALUATION_SEEDS_FROM, MetaWorldConfig, instructions
 from wamkit.errors import BudgetError, ConfigError, SpecError
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import (
+from wamkit.evaluation.closed_loop.rollout import (
     EvaluationConfig,
     evaluate,
     plan_episodes,
@@ -26,6 +25,7 @@ from wamkit.evaluation.rollout import (
     pure_simulation,
     rollout,
 )
+from wamkit.evaluation.report.report import Report
 
 pytestmark = pytest.mark.sim
 ENV = MetaWorldConfig(image_size=16, action_repeat=4, max_ticks=10)

@@ -14,10 +14,10 @@ from plain_world import CONFIG, PlainConfig, policy
 from wamkit.config import config_hash
 from wamkit.envs import EnvConfig
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.plan import EvaluationConfig, plan_episodes, variants
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import evaluate
-from wamkit.evaluation.shards import Shard, merge
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shard, plan_episodes, variants
+from wamkit.evaluation.closed_loop.rollout import evaluate
+from wamkit.evaluation.closed_loop.shards import merge
+from wamkit.evaluation.report.report import Report
 
 EXPECTED = [variant.id for variant in variants(CONFIG)]
 PARTS = 2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from wamkit.errors import DataError
-from wamkit.evaluation.statistics import mean_rate, percentile, rate_of, summarise, wilson
+from wamkit.evaluation.report.statistics import mean_rate, percentile, rate_of, summarise, wilson
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -22,10 +22,10 @@ from wamkit.controllers import Chunked, Controller, SubgoalRefresh
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
-from wamkit.evaluation.episodes import PlannedEpisode, Run
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.pilot import PolicyPilot
-from wamkit.evaluation.rollout import EvaluationConfig, rollout
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

@@ -28,18 +28,18 @@ from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import BudgetError, ConfigError, DataError, SpecError
-from wamkit.evaluation.budgets import Grid, Setting, plan_grid
-from wamkit.evaluation.journal import Journal
-from wamkit.evaluation.latency import sustained_horizon
-from wamkit.evaluation.machine import peak_memory_mb, restart_peak_memory
-from wamkit.evaluation.pareto import dominates, pareto_front
-from wamkit.evaluation.plan import EvaluationConfig, plan_episodes
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import evaluate
-from wamkit.evaluation.scores import EpisodeRecord
-from wamkit.evaluation.statistics import median_interval
-from wamkit.evaluation.sweep import Sweep, matched_difference, sweep
-from wamkit.evaluation.sweep_html import render_sweep
+from wamkit.evaluation.closed_loop.budgets import Grid, Setting, plan_grid
+from wamkit.evaluation.closed_loop.journal import Journal
+from wamkit.evaluation.closed_loop.latency import sustained_horizon
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
+from wamkit.evaluation.closed_loop.rollout import evaluate
+from wamkit.evaluation.closed_loop.sweep import Sweep, matched_difference, sweep
+from wamkit.evaluation.output.sweep_page import render_sweep
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.machine import peak_memory_mb, restart_peak_memory
+from wamkit.evaluation.report.pareto import dominates, pareto_front
+from wamkit.evaluation.report.report import Report
+from wamkit.evaluation.report.statistics import median_interval
 
 ENV = MetaWorldConfig(image_size=16, action_repeat=4, max_ticks=10, cameras=("scene",))
 BASE = EvaluationConfig(

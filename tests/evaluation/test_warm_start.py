@@ -13,9 +13,9 @@ from wamkit.contract.protocols import DataSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
-from wamkit.evaluation.episodes import Trace
-from wamkit.evaluation.plan import EvaluationConfig
-from wamkit.evaluation.rollout import rollout
+from wamkit.evaluation.closed_loop.episodes import Trace
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.planners import MPPIConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

@@ -34,9 +34,9 @@ from wamkit.controllers import (
     VerifierReplan,
 )
 from wamkit.errors import ConfigError
-from wamkit.evaluation.episodes import PlannedEpisode, Run
-from wamkit.evaluation.loop import ClosedLoop
-from wamkit.evaluation.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 
 
 @dataclasses.dataclass

@@ -25,7 +25,7 @@ from wamkit.controllers import (
 from wamkit.design import Design, FutureConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
-from wamkit.evaluation.rollout import EvaluationConfig, rollout
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 

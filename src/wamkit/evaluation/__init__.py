@@ -1,7 +1,8 @@
-"""Closed-loop evaluation: roll out, count honestly, report. The page is in :mod:`wamkit.evaluation.html`."""
+"""Closed-loop evaluation: roll out, count honestly, report. The page is in
+:mod:`wamkit.evaluation.output.report_page`."""
 
-from wamkit.evaluation.policy import Policy
-from wamkit.evaluation.report import Report
-from wamkit.evaluation.rollout import EvaluationConfig, evaluate, pure_simulation
+from wamkit.evaluation.closed_loop.policy import Policy
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, evaluate, pure_simulation
+from wamkit.evaluation.report.report import Report
 
 __all__ = ["EvaluationConfig", "Policy", "Report", "evaluate", "pure_simulation"]

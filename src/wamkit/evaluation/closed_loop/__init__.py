@@ -1,0 +1,1 @@
+"""Closed-loop evaluation: episodes are planned, rolled out in simulators, journalled and assembled."""

@@ -1,0 +1,172 @@
+"""A grid of budgets: what is varied, and which points a design can honour, known before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wamkit.controllers import Controller
+from wamkit.errors import BudgetError, ConfigError
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig
+from wamkit.evaluation.closed_loop.policy import Policy
+from wamkit.evaluation.closed_loop.rollout import prepare
+
+AS_CONFIGURED = "as-configured"
+PER_STREAM = ("nfe", "exit")
+FIELDS = {"predict": "horizon"}  # knobs that have another name in the budget
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values of every knob; the points are their product. A knob without values stays as it is configured.
+
+    Attributes:
+        nfe: stream -> function evaluations.
+        exit: stream -> evaluation after which its denoising stops.
+        future: whether futures are generated.
+        predict: how many of the H predicted actions are needed.
+        execute: K, ticks between two calls.
+        candidates: action candidates of the planner.
+        iterations: refinement rounds of the planner.
+        rounds: how often the streams of one factor are generated again in turns.
+    """
+
+    nfe: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    exit: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    future: tuple[bool, ...] = ()
+    predict: tuple[int, ...] = ()
+    execute: tuple[int, ...] = ()
+    candidates: tuple[int, ...] = ()
+    iterations: tuple[int, ...] = ()
+    rounds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values in self.knobs().items():
+            if len(set(values)) != len(values):
+                raise ConfigError(f"grid: `{name}` must name each value once, got {list(values)}.")
+
+    def knobs(self) -> dict[str, tuple[Any, ...]]:
+        """Knob -> its values, in the order of the fields; ``nfe.action`` is a knob of its own."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for entry in dataclasses.fields(self):
+            values = getattr(self, entry.name)
+            if entry.name in PER_STREAM:
+                found.update({f"{entry.name}.{stream}": tuple(v) for stream, v in values.items()})
+            else:
+                found[entry.name] = tuple(values)
+        return {name: values for name, values in found.items() if values}
+
+    def settings(self) -> tuple[Setting, ...]:
+        """The points, the last knob varying fastest."""
+        knobs = self.knobs()
+        return tuple(
+            Setting(dict(zip(knobs, values, strict=True))) for values in itertools.product(*knobs.values())
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a grid: knob -> value."""
+
+    values: Mapping[str, int | bool]
+
+    @property
+    def id(self) -> str:
+        """A name that is also a file's, such as ``nfe.action=4,future=off``."""
+        said = {True: "on", False: "off"}
+        parts = [
+            f"{name}={said[value] if isinstance(value, bool) else value}"
+            for name, value in self.values.items()
+        ]
+        return ",".join(parts) or AS_CONFIGURED
+
+    def apply(self, base: EvaluationConfig, controller: Controller) -> EvaluationConfig:
+        """The evaluation at this point: ``base`` with another budget and controller, the same episodes.
+
+        Raises:
+            BudgetError: fewer actions predicted than executed, or the controller has no ``execute``.
+            ConfigError: the controller refuses the value.
+        """
+        changes: dict[str, Any] = {name: dict(getattr(base.budget, name)) for name in PER_STREAM}
+        for name, value in self.values.items():
+            knob, _, stream = name.partition(".")
+            if knob in PER_STREAM:
+                changes[knob][stream] = value
+            elif knob == "execute":
+                controller = with_execute(controller, value)
+            else:
+                changes[FIELDS.get(knob, knob)] = value
+        budget = dataclasses.replace(base.budget, **changes)
+        return dataclasses.replace(base, budget=budget, controller=controller)
+
+
+def with_execute(controller: Controller, execute: int) -> Controller:
+    """The same controller with another number of executed actions.
+
+    Raises:
+        BudgetError: it has no such number.
+        ConfigError: it refuses the number.
+    """
+    if "execute" not in {entry.name for entry in dataclasses.fields(controller)}:
+        name = controller.get_choice_name(type(controller))
+        raise BudgetError(
+            f"execute={execute}: controller {name!r} has no `execute`; evaluate with `chunked`."
+        )
+    changed: Controller = dataclasses.replace(controller, execute=execute)  # type: ignore[call-arg]
+    return changed
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A point that is not run.
+
+    Attributes:
+        id: the point.
+        reason: what the design or the controller says.
+    """
+
+    id: str
+    reason: str
+
+
+def plan_grid(
+    policy: Policy, grid: Grid, base: EvaluationConfig
+) -> tuple[dict[str, EvaluationConfig], dict[str, Setting], tuple[Refused, ...]]:
+    """Check every point of a grid against the policy; nothing is run.
+
+    Returns:
+        id -> what to run there, id -> its setting, and the points that cannot be honoured with the reason.
+
+    Raises:
+        BudgetError: no point is left.
+        ConfigError, SpecError: what is wrong at every point, because it is wrong in ``base``.
+    """
+    prepare(policy, base)
+    controller = base.controller or policy.controller
+    runs: dict[str, EvaluationConfig] = {}
+    refused = []
+    settings = {setting.id: setting for setting in grid.settings()}
+    for name, setting in settings.items():
+        try:
+            config = setting.apply(base, controller)
+            check_point(policy, config)
+        except (BudgetError, ConfigError) as error:
+            refused.append(Refused(name, str(error)))
+        else:
+            runs[name] = config
+    if not runs:
+        reasons = "\n".join(f"  {point.id}: {point.reason}" for point in refused)
+        raise BudgetError(f"design {policy.name!r} can honour no point of the grid:\n{reasons}")
+    return runs, {name: settings[name] for name in runs}, tuple(refused)
+
+
+def check_point(policy: Policy, config: EvaluationConfig) -> None:
+    """Raise :class:`BudgetError` or :class:`ConfigError` where the policy cannot be run so."""
+    prepare(policy, config)
+    used = (config.controller or policy.controller).horizon(policy.window.horizon).used
+    wanted = config.budget.horizon
+    if wanted is not None and used is not None and wanted < used:
+        raise BudgetError(f"predict={wanted}: the controller executes {used} actions of each call.")

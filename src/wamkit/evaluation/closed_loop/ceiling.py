@@ -1,0 +1,136 @@
+"""What the scripted demonstrator reaches on a suite of variants: the ceiling of what is physically possible.
+
+It reads the simulator's state and no camera. So dimensions that change only what is seen or said must not change its
+rate, which tests them, and the others show from which strength on a task can no longer be done as the demonstrator
+does it. It is a ceiling of this demonstrator, not of every policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import draccus
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from wamkit.config import config_hash, encode
+from wamkit.envs.vector import Step, VectorEnv
+from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
+from wamkit.evaluation.report.documents import write_document
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.machine import versions
+from wamkit.evaluation.report.scores import Score, score
+from wamkit.evaluation.report.shifts import ShiftTable, shift_table
+from wamkit.evaluation.report.statistics import MeanRate
+
+FORMAT = "wamkit-ceiling-1"
+PER_WORKER = 2  # requests under way per worker, so that none waits for the next
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The demonstrator's scores.
+
+    Attributes:
+        tasks: task -> score of its unperturbed episodes.
+        overall: all unperturbed episodes pooled.
+        mean_over_tasks: unweighted mean of the tasks' rates.
+        shifts: per dimension, kind and strength, or None when nothing was perturbed.
+        episodes: every episode.
+        config: of the evaluation whose ceiling it is, plain values.
+        versions: of the packages.
+    """
+
+    tasks: Mapping[str, Score]
+    overall: Score
+    mean_over_tasks: MeanRate
+    shifts: ShiftTable | None
+    episodes: tuple[EpisodeRecord, ...]
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def headline(self) -> str:
+        """The unperturbed rate, the perturbed ones, and the errors if any."""
+        rate, low, high = self.overall.rate, *self.overall.wilson_95
+        line = (
+            "no episode could be scored"
+            if rate is None
+            else f"{100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        )
+        line = f"scripted demonstrator: {line} of {self.overall.n} unperturbed episodes"
+        if self.shifts is not None:
+            line += f"; {self.shifts.headline()}"
+        errors = sum(episode.status == "error" for episode in self.episodes)
+        return f"{line}; {errors} of {len(self.episodes)} episodes ended in an ERROR" if errors else line
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, atomically; of the episodes only how each ended, by variant."""
+        content = {
+            "format": FORMAT,
+            "headline": self.headline(),
+            **{
+                name: draccus.encode(getattr(self, name)) for name in ("overall", "mean_over_tasks", "shifts")
+            },
+            "tasks": {task: draccus.encode(s) for task, s in self.tasks.items()},
+            "statuses": {e.variant: e.status for e in self.episodes},
+            "errors": {e.variant: e.error for e in self.episodes if e.error is not None},
+            "config": dict(self.config),
+            "config_hash": config_hash(self.config),
+            "versions": dict(self.versions),
+        }
+        write_document(path, content)
+
+
+def ceiling(config: EvaluationConfig, progress: bool = True) -> Ceiling:
+    """Let the scripted demonstrator play the episodes of an evaluation, without rendering.
+
+    ``config.timeout_s`` holds for a whole episode.
+
+    Raises:
+        ConfigError: a task is unknown or cannot be perturbed. Where a simulator has no demonstrator, every episode
+            is an error.
+    """
+    plan = plan_episodes(config)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("scripted demonstrator", total=len(plan))
+        records = _play(config, plan, lambda: bar.update(task, advance=1))
+    tasks, overall, mean = score(records)
+    return Ceiling(tasks, overall, mean, shift_table(records), records, encode(config), versions())
+
+
+def _play(
+    config: EvaluationConfig, plan: Sequence[PlannedEpisode], ended: Callable[[], None]
+) -> tuple[EpisodeRecord, ...]:
+    slots = min(PER_WORKER * config.workers, len(plan))
+    started: dict[int, PlannedEpisode] = {}
+    records: list[EpisodeRecord] = []
+    with VectorEnv(
+        [e.config for e in plan[:slots]], min(config.workers, slots), config.timeout_s
+    ) as simulators:
+
+        def close(slot: int) -> None:
+            if slot in started:
+                (step,) = simulators.wait([slot]).values()
+                records.append(_record(started.pop(slot), step, config.env.max_ticks))
+                ended()
+
+        for order, episode in enumerate(plan):
+            slot = order % slots
+            close(slot)
+            started[slot] = episode
+            perturbation = None if episode.variant is None else episode.variant.perturbation
+            simulators.play_async(slot, episode.seed, episode.instruction, episode.config, perturbation)
+        for order in range(len(plan), len(plan) + slots):
+            close(order % slots)
+    return tuple(records)
+
+
+def _record(episode: PlannedEpisode, step: Step, max_ticks: int) -> EpisodeRecord:
+    """The demonstrator reads no instruction: the record states the unperturbed one."""
+    run = Run(episode, 0, instruction=episode.instruction or "")
+    run.absorb(step, max_ticks)
+    return run.record()

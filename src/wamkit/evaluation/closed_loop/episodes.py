@@ -1,0 +1,264 @@
+"""The plan of an evaluation and the bookkeeping of one running episode."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wamkit.contract.types import Observation, WindowSpec
+from wamkit.controllers import ActionArray, ControllerState
+from wamkit.envs.facts import Facts
+from wamkit.envs.perturbations.suite import Variant
+from wamkit.errors import WamkitError
+from wamkit.evaluation.closed_loop.goals import Course
+from wamkit.evaluation.closed_loop.policy import SimulatorStep
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.failures import events_of
+
+PLACED = ("dimension", "kind", "strength")  # what a record keeps of a variant besides its id
+
+
+@dataclass(frozen=True)
+class PlannedEpisode:
+    """An episode that is to be run.
+
+    Attributes:
+        task: task name.
+        seed: episode seed; simulator and policy noise both follow from it.
+        instruction: words for the policy, or None for the simulator's own.
+        config: the simulator's config for this task.
+        filmed: whether futures are decoded and the ticks they speak of are rendered.
+        variant: what is changed in the simulator; its name is for the report and never reaches the policy.
+    """
+
+    task: str
+    seed: int
+    instruction: str | None = None
+    config: Any = None
+    filmed: bool = False
+    variant: Variant | None = None
+
+    @property
+    def key(self) -> str:
+        """What names this episode among all of one evaluation, and again in the next session."""
+        return f"{self.task}/{self.seed}" if self.variant is None else self.variant.id
+
+
+@dataclass(frozen=True)
+class Block:
+    """Actions (K, A) sent in one go, and the 1-based positions after which is rendered."""
+
+    actions: ActionArray
+    look: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an episode sent to its simulator, enough to repeat it without a policy."""
+
+    plan: PlannedEpisode
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """A decoded forecast: call tick, camera -> (F, H, W, 3) uint8, and whether the action came with it."""
+
+    tick: int
+    frames: Mapping[str, np.ndarray]
+    acted: bool
+
+
+@dataclass
+class Run:
+    """An episode while it runs. Belongs to the runner alone; nothing else keeps a reference."""
+
+    plan: PlannedEpisode
+    order: int
+    instruction: str = ""
+    tick: int = 0
+    calls: int = 0
+    early_calls: int = 0
+    facts: list[Facts] = field(default_factory=list)
+    controller: ControllerState = field(default_factory=ControllerState)
+    state: Any = None
+    goal: Observation | None = None
+    course: Course | None = None
+    frames: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    imagined: list[Imagined] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    clipped: int = 0
+    entries: int = 0
+    status: str | None = None
+    error: str | None = None
+
+    def fail(self, message: str) -> None:
+        """End the episode as an error: it says nothing about the policy's skill."""
+        self.status, self.error = "error", message
+
+    def absorb(self, step: SimulatorStep, max_ticks: int) -> None:
+        """Take in a simulator's answer and decide whether the episode is over."""
+        if step.error is not None:
+            self.fail(step.error)
+            return
+        self.tick += step.executed
+        self.facts += step.facts
+        self.frames.update(zip(step.ticks, step.observations, strict=True))
+        if step.observations and self.tick == 0:
+            self.instruction = str(step.observations[0]["task"])
+        if step.success:
+            self.status = "success"
+        elif self.tick >= max_ticks:
+            self.status = "timeout"
+        elif step.done:
+            self.status = "failure"
+
+    def forget(self, oldest: int) -> None:
+        """Drop observations before tick ``oldest``, unless they are filmed."""
+        if not self.plan.filmed:
+            self.frames = {tick: frame for tick, frame in self.frames.items() if tick >= oldest or tick == 0}
+
+    def release(self) -> None:
+        """Let go of what only a running episode needs."""
+        self.state = self.goal = self.course = None
+        if not self.plan.filmed:
+            self.frames = {}
+
+    def record(self) -> EpisodeRecord:
+        """The finished episode as it stands in the report."""
+        if self.status is None:
+            raise WamkitError(
+                f"episode {self.plan.task} seed {self.plan.seed} is not finished at tick {self.tick}"
+            )
+        variant = self.plan.variant
+        placed = {} if variant is None else {name: getattr(variant, name) for name in PLACED}
+        return EpisodeRecord(
+            **placed,
+            task=self.plan.task,
+            seed=self.plan.seed,
+            instruction=self.instruction,
+            status=self.status,
+            ticks=self.tick,
+            calls=self.calls,
+            clipped=self.clipped / max(self.entries, 1),
+            error=self.error,
+            variant=None if variant is None else variant.id,
+            early_calls=self.early_calls,
+            events=None if self.status == "error" else events_of(self.facts, self.status == "success"),
+        )
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What an observation carries besides images and state.
+
+    Attributes:
+        extras: names of the extras that the frames must carry.
+        dropped: name of an extra that no frame carries -> its shape per step. It is flagged as missing.
+    """
+
+    extras: tuple[str, ...] = ()
+    dropped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Queue:
+    """Hands out episodes. A slot keeps its task while it can, because another task means another simulator.
+
+    The order depends on the plan and on how the episodes went, never on timing.
+    """
+
+    def __init__(self, plan: Sequence[PlannedEpisode]) -> None:
+        self._left: dict[str, list[tuple[int, PlannedEpisode]]] = {}
+        for order, episode in enumerate(plan):
+            self._left.setdefault(episode.task, []).append((order, episode))
+
+    def next(self, task: str | None) -> Run | None:
+        """The next episode for a slot that last ran ``task``, or None when all are handed out."""
+        waiting = {name: episodes for name, episodes in self._left.items() if episodes}
+        if not waiting:
+            return None
+        name = task if task in waiting else max(waiting, key=lambda n: len(waiting[n]))
+        order, episode = waiting[name].pop(0)
+        return Run(plan=episode, order=order)
+
+
+def row_seed(seed: int, call: int) -> int:
+    """Seed of the policy's noise in model call ``call`` of the episode with ``seed``: 63 bits, no collisions
+    between neighbours, the same on every machine.
+    """
+    digest = hashlib.blake2b(f"{seed}/{call}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def observe(runs: Sequence[Run], window: WindowSpec, width: int, senses: Senses | None = None) -> Observation:
+    """The observation windows of B running episodes, T = len(window.observation) steps each.
+
+    Steps before the start of an episode repeat its first observation and are marked as padding. Where the
+    window asks for P past actions of ``width`` A, they are the ones that were really executed.
+    The goal is there when every run has one. The buffer of a dropped extra holds nothing but NaN.
+    """
+    senses = senses or Senses()
+    offsets = window.observation
+    executed = executed_actions(runs, window.past_actions, width)
+    wanted = [[run.tick + offset for offset in offsets] for run in runs]
+    steps = [[run.frames[max(t, 0)] for t in ticks] for run, ticks in zip(runs, wanted, strict=True)]
+    images = {}
+    for camera in steps[0][0]["images"]:
+        stacked = np.stack([np.stack([s["images"][camera] for s in row]) for row in steps])
+        images[camera] = torch.from_numpy(stacked).permute(0, 1, 4, 2, 3).contiguous()
+    state = np.stack([np.stack([s["state"] for s in row]) for row in steps]).astype(np.float32)
+    extras, missing = {}, {}
+    for name in senses.extras:
+        values = np.stack([np.stack([s["extras"][name] for s in row]) for row in steps])
+        extras[name] = torch.from_numpy(values)
+    for name, shape in senses.dropped.items():
+        extras[name] = torch.full((len(runs), len(offsets), *shape), torch.nan)
+        missing[name] = torch.ones(len(runs), len(offsets), dtype=torch.bool)
+    return Observation(
+        images=images,
+        state=torch.from_numpy(state),
+        task=tuple(run.instruction for run in runs),
+        pad=torch.tensor([[t < 0 for t in ticks] for ticks in wanted]),
+        extras=extras,
+        past_action=executed[0],
+        past_action_pad=executed[1],
+        missing=missing,
+        goal=joined([run.goal for run in runs if run.goal is not None]) if runs[0].goal is not None else None,
+    )
+
+
+def joined(observations: Sequence[Observation]) -> Observation:
+    """Goals of B runs as one observation of B rows; only images, state, words and padding."""
+    return Observation(
+        images={c: torch.cat([o.images[c] for o in observations]) for c in observations[0].images},
+        state=torch.cat([o.state for o in observations]),
+        task=tuple(word for o in observations for word in o.task),
+        pad=torch.cat([o.pad for o in observations]),
+    )
+
+
+def executed_actions(
+    runs: Sequence[Run], count: int, width: int
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """The last ``count`` executed actions of each run, (B, P, A), and which of them never happened, (B, P)."""
+    if not count:
+        return None, None
+    action = np.zeros((len(runs), count, width), np.float32)
+    pad = np.ones((len(runs), count), bool)
+    for row, run in enumerate(runs):
+        done = [block.actions for block in run.blocks]
+        if done:
+            last = np.concatenate(done)[-count:]
+            action[row, count - len(last) :], pad[row, count - len(last) :] = last, False
+    return torch.from_numpy(action), torch.from_numpy(pad)
+
+
+def to_frames(video: Tensor) -> np.ndarray:
+    """(F, 3, H, W) uint8 tensor -> (F, H, W, 3) array on the CPU."""
+    return np.ascontiguousarray(video.detach().cpu().permute(0, 2, 3, 1).numpy())

@@ -1,0 +1,255 @@
+"""A journal of finished episodes, so that an evaluation that is killed goes on where it was.
+
+One JSON object per line. The first line is the head: what is evaluated. Then come, in the order in which they
+happened, ``session`` (a start), ``measured`` (times and memory) and ``episode`` lines. Each is flushed to the disk
+before the evaluation goes on. A process that is killed while it writes leaves a torn last line, which is dropped.
+
+What an episode gives does not depend on where the evaluation was interrupted: seeds of the simulator and of the
+policy's noise follow from the episode. Only what is batched with what differs, which changes the last bits of a
+network's output as any other number of slots does.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, final
+
+import draccus
+import draccus.utils
+import numpy as np
+
+from wamkit.config import config_hash, differences
+from wamkit.errors import ConfigError, DataError
+from wamkit.evaluation.closed_loop.assemble import Finished, Measured
+from wamkit.evaluation.closed_loop.episodes import Block
+from wamkit.evaluation.report.episode import EpisodeRecord
+from wamkit.evaluation.report.filmstrip import load_strips, save_pictures
+
+FORMAT = "wamkit-journal-1"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is evaluated.
+
+    Attributes:
+        config: the resolved evaluation config, plain values.
+        checkpoint: digest of the policy's files, or None when it came from none.
+        policy: the policy's name.
+        versions: of the packages, when the journal was begun.
+    """
+
+    config: Mapping[str, Any]
+    checkpoint: str | None
+    policy: str
+    versions: Mapping[str, str]
+
+    def plain(self) -> dict[str, Any]:
+        """The first line."""
+        return {"format": FORMAT, "config_hash": config_hash(self.config), **dataclasses.asdict(self)}
+
+
+@final
+class Journal:
+    """Finished episodes on disk. Made by :func:`open_journal`.
+
+    Attributes:
+        finished: key -> episode that an earlier session finished.
+        sessions: how many earlier sessions there were.
+        measured: what the last one that measured anything measured, or None.
+        begun_with: versions of the packages in the first session.
+        now_with: and in this one.
+    """
+
+    def __init__(
+        self, path: Path, file: IO[bytes], lines: Sequence[Mapping[str, Any]], versions: Mapping[str, str]
+    ) -> None:
+        self._path, self._file = path, file
+        self.finished: dict[str, Finished] = {}
+        self.sessions = sum("session" in line for line in lines)
+        self.measured: Measured | None = None
+        self.now_with = versions
+        self.begun_with: Mapping[str, str] = lines[0]["versions"] if lines else versions
+        for number, line in enumerate(lines[1:], start=2):
+            place = f"{path}, line {number}"
+            if "episode" in line:
+                self._recall(line["episode"], place)
+            elif "measured" in line:
+                self.measured = _decode(Measured, line["measured"], place)
+
+    def append(self, episode: Finished) -> None:
+        """Keep an episode; it is on the disk when this returns, its pictures first."""
+        if episode.strips:
+            save_pictures(self._pictures(episode.key), episode.strips)
+        self.write(
+            {
+                "episode": {
+                    "key": episode.key,
+                    "record": draccus.encode(episode.record),
+                    "counts": dict(episode.counts),
+                    "blocks": [_pack(block) for block in episode.blocks],
+                    "strips": [strip.caption() for strip in episode.strips],
+                }
+            }
+        )
+
+    def measure(self, measured: Measured) -> None:
+        """Keep what this session measured, in place of what was kept before."""
+        self.write({"measured": draccus.encode(measured)})
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line and wait until the disk has it."""
+        text = json.dumps(line, allow_nan=False, ensure_ascii=False)
+        self._file.write(text.encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _recall(self, plain: Mapping[str, Any], place: str) -> None:
+        record = _decode(EpisodeRecord, plain["record"], place)
+        strips = load_strips(self._pictures(plain["key"]), plain["strips"]) if plain["strips"] else ()
+        if plain["key"] in self.finished:
+            raise DataError(
+                f"{place}: episode {plain['key']!r} stands there twice. Two processes wrote this file; delete it "
+                f"and evaluate again."
+            )
+        blocks = tuple(_unpack(block) for block in plain["blocks"])
+        self.finished[plain["key"]] = Finished(plain["key"], record, dict(plain["counts"]), blocks, strips)
+
+    def _pictures(self, key: str) -> Path:
+        return self._path.with_suffix(".films") / (key.replace("/", "__") + ".npz")
+
+
+@contextmanager
+def open_journal(path: Path, head: Head) -> Iterator[Journal]:
+    """Open the journal at ``path``, or begin it.
+
+    Raises:
+        ConfigError: it belongs to another config or checkpoint, or another process is writing it.
+        DataError: a line other than the last one is broken.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{path}: another process is running this evaluation. Wait for it, or choose another `out`."
+            ) from None
+        lines = _read(path, file)
+        if lines:
+            require_same_head(path, lines[0], head.plain())
+        journal = Journal(path, file, lines, head.versions)
+        if not lines:
+            journal.write(head.plain())
+        journal.write({"session": dict(head.versions)})
+        yield journal
+
+
+def resumption(journal: Journal, planned: int) -> list[str]:
+    """What a reader of the report must know about earlier sessions."""
+    if not journal.sessions:
+        return []
+    notes = [
+        f"resumed: {len(journal.finished)} of {planned} episodes were finished by {journal.sessions} earlier "
+        f"session{'s' if journal.sessions > 1 else ''}; latency, stages, batched calls, nfe, memory and seconds are "
+        f"those of the last session that ran episodes"
+    ]
+    changed = differences(journal.begun_with, journal.now_with)
+    if changed:
+        notes.append(
+            f"the first session (there) and the last (here) ran other versions: {'; '.join(changed)}"
+        )
+    return notes
+
+
+def require_journal_of(path: Path, head: Head) -> None:
+    """Raise what :func:`open_journal` would say of the head of a journal at ``path``, and leave the file as it is.
+
+    Raises:
+        ConfigError: there is one, of another config or checkpoint.
+        DataError: its first line is broken.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(b"\n"):  # else the process died before it had said what it evaluates
+        require_same_head(path, _parse(path, 1, first), head.plain())
+
+
+def discard_journal(path: Path) -> None:
+    """Remove a journal and its pictures: its evaluation has become a report."""
+    films = path.with_suffix(".films")
+    for picture in films.glob("*.npz"):
+        picture.unlink()
+    if films.is_dir():
+        films.rmdir()
+    path.unlink(missing_ok=True)
+
+
+def require_same_head(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise :class:`ConfigError` unless a journal's head says that it is this evaluation; names what differs."""
+    if there.get("format") != FORMAT:
+        raise ConfigError(f"{path}: 'format' is {there.get('format')!r}, not {FORMAT!r}. {_way_out(path)}")
+    found = [
+        f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in ("checkpoint", "policy")
+        if there.get(name) != here.get(name)
+    ]
+    found += differences(there["config"], here["config"])
+    if found:
+        raise ConfigError(
+            f"{path} holds another, unfinished evaluation: {'; '.join(found)}. To go on with it, use its config and "
+            f"checkpoint. {_way_out(path)}"
+        )
+
+
+def _way_out(path: Path) -> str:
+    return f"To begin anew, delete {path} or choose another `out`."
+
+
+def _read(path: Path, file: IO[bytes]) -> list[dict[str, Any]]:
+    """The whole lines of the file, which is cut after the last of them."""
+    file.seek(0)
+    content = file.read()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        file.truncate(whole)
+    return [_parse(path, number, text) for number, text in enumerate(content[:whole].splitlines(), start=1)]
+
+
+def _parse(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}: not JSON ({error}). {_way_out(path)}") from error
+    if not isinstance(line, dict):
+        raise DataError(f"{path}, line {number}: expected an object, found {line!r}. {_way_out(path)}")
+    return line
+
+
+def _pack(block: Block) -> dict[str, Any]:
+    """Actions as text, bit for bit."""
+    actions = np.ascontiguousarray(block.actions, np.float32)
+    text = base64.b64encode(actions.tobytes()).decode()
+    return {"actions": text, "shape": list(actions.shape), "look": list(block.look)}
+
+
+def _unpack(plain: Mapping[str, Any]) -> Block:
+    values = np.frombuffer(base64.b64decode(plain["actions"]), np.float32)
+    return Block(values.reshape(plain["shape"]), tuple(plain["look"]))
+
+
+def _decode(cls: type[Any], plain: Any, place: str) -> Any:
+    try:
+        return draccus.decode(cls, plain)
+    except (draccus.utils.DecodingError, TypeError) as error:
+        raise DataError(f"{place}: {error}") from error

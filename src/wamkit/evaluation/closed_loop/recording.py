@@ -1,0 +1,102 @@
+"""Episodes simulated again with the actions that were recorded, now looking at every tick."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from wamkit.controllers import ActionArray
+from wamkit.envs.vector import VectorEnv
+from wamkit.errors import DataError
+from wamkit.evaluation.closed_loop.episodes import Block, PlannedEpisode, Run, Trace
+from wamkit.evaluation.closed_loop.loop import ClosedLoop
+from wamkit.evaluation.closed_loop.pilot import Pilot
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode, tick by tick.
+
+    Attributes:
+        plan: the episode.
+        instruction: the words the policy was given.
+        status: how it ended this time, see :class:`wamkit.evaluation.report.episode.EpisodeRecord`.
+        actions: (N, A), what was executed from tick 0 to N - 1.
+        frames: N + 1 observations, tick 0 to N: ``images`` (camera -> (H, W, 3) uint8) and ``state`` (S,).
+    """
+
+    plan: PlannedEpisode
+    instruction: str
+    status: str
+    actions: ActionArray
+    frames: tuple[Mapping[str, Any], ...]
+
+
+@final
+class RecordingPilot(Pilot):
+    """Sends what was sent before and looks after every action."""
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        self._blocks = {trace.plan.key: list(trace.blocks) for trace in traces}
+
+    def begin(self, run: Run) -> None:
+        """See :meth:`Pilot.begin`. A recording needs no preparation."""
+
+    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+        """See :meth:`Pilot.decide`."""
+        blocks = {}
+        for run in runs:
+            left = self._blocks[run.plan.key]
+            if left:
+                actions = left.pop(0).actions
+                blocks[run.order] = Block(actions, tuple(range(1, len(actions) + 1)))
+                run.blocks.append(blocks[run.order])
+            else:
+                run.fail("the recording ends here")
+        return blocks
+
+
+def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Recording], None]) -> None:
+    """Simulate these episodes again; ``take`` gets each when it has ended, in no promised order.
+
+    A simulator shows the same physics again, and the same pictures, except where a picture depends on how many were
+    taken before it (dropped frames): then the film has more of them than the policy saw.
+
+    Args:
+        config: the evaluation they are of.
+        traces: its episodes.
+        take: receives one recording at a time; nothing else keeps it.
+
+    Raises:
+        DataError: a simulator broke.
+    """
+    if not traces:
+        return
+    plan = [dataclasses.replace(trace.plan, filmed=True) for trace in traces]
+    slots = min(config.slots, len(plan))
+    workers = min(config.workers, slots)
+    simulators = VectorEnv(
+        [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
+    )
+
+    def finished(run: Run) -> None:
+        frames, run.frames = run.frames, {}
+        if run.error is not None:
+            last = run.error.strip().splitlines()[-1]
+            raise DataError(
+                f"record: episode {run.plan.key}: {last}. Evaluate again without films or exports."
+            )
+        actions = np.concatenate([block.actions for block in run.blocks])[: run.tick]
+        seen = tuple(frames[tick] for tick in range(run.tick + 1))
+        take(Recording(run.plan, run.instruction, run.status or "", actions, seen))
+
+    try:
+        loop = ClosedLoop(simulators, slots, workers, RecordingPilot(traces), config.env.max_ticks)
+        loop.run(plan, finished=finished)
+    finally:
+        simulators.close()

@@ -1,0 +1,1 @@
+"""A world model as evaluator: scores of imagined rollouts, and how far to trust them."""

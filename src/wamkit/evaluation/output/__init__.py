@@ -1,0 +1,1 @@
+"""Pages, films and tables for people and other tools."""

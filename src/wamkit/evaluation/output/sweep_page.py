@@ -1,0 +1,183 @@
+"""``sweep.html``: one self-contained page, success against latency with both intervals, and every budget's figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+
+from wamkit.evaluation.closed_loop.budgets import Refused
+from wamkit.evaluation.closed_loop.sweep import Point, Sweep
+from wamkit.evaluation.output.plots import INK, SERIES, canvas, style, to_svg
+from wamkit.evaluation.output.report_page import page
+from wamkit.evaluation.report.documents import write_atomically
+from wamkit.evaluation.report.failures import failure_rows
+
+
+def write_sweep_html(sweep: Sweep, path: Path) -> None:
+    """Write the page, atomically. It loads nothing from elsewhere and runs no script."""
+    write_atomically(path, render_sweep(sweep).encode())
+
+
+def render_sweep(sweep: Sweep) -> str:
+    """The page as text."""
+    head = [f'<p class="headline"><strong>{escape(sweep.headline())}</strong></p>']
+    formula = sweep.design.get("formula")
+    head += [f'<p class="soft">{escape(str(formula))}</p>'] if formula else []
+    notes = dict.fromkeys(f"{point.id}: {note}" for point in sweep.points for note in point.notes)
+    head += [f'<p class="warn">{escape(note)}</p>' for note in notes]
+    return page(
+        "sweep_page.html",
+        title=escape(f"Accuracy at a budget: {sweep.name}"),
+        headline="".join(head),
+        plot=budget_plot(sweep),
+        table=_table(list(COLUMNS), [[cell(point) for cell in COLUMNS.values()] for point in sweep.points]),
+        phases=_phases(sweep),
+        refused=_refused(sweep),
+        record=_table(list(RECORD), [[cell(point) for cell in RECORD.values()] for point in sweep.points]),
+    )
+
+
+def budget_plot(sweep: Sweep) -> str:
+    """Success against median latency with 95 % intervals of both, numbered as in the table, the front joined."""
+    with style("sweep"):
+        figure, axes = canvas(3.6)
+        shown = [(i, p) for i, p in enumerate(sweep.points, start=1) if p.success.rate is not None]
+        for i, point in shown:
+            rate, ms = 100 * (point.success.rate or 0.0), point.latency_ms.p50
+            if ms is None:
+                continue
+            low, high = (100 * bound for bound in point.success.wilson_95)
+            fast, slow = point.median_95 or (ms, ms)
+            colour = SERIES[0] if point.front else SERIES[1]
+            axes.errorbar(
+                ms, rate, xerr=[[ms - fast], [slow - ms]], yerr=[[rate - low], [high - rate]],
+                fmt="o" if point.front else "s", color=colour, ecolor=colour, capsize=3, linewidth=1.2,
+            )  # fmt: skip
+            axes.annotate(str(i), (ms, rate), xytext=(5, 5), textcoords="offset points")
+        front = sorted(
+            (p.latency_ms.p50 or 0.0, 100 * (p.success.rate or 0.0)) for p in sweep.points if p.front
+        )
+        if front:
+            axes.step(*zip(*front, strict=True), where="post", color=SERIES[0], label="front")
+        limits = {p.deadline.allowed_ms for p in sweep.points if p.deadline.allowed_ms is not None}
+        for limit in sorted(limits) if len(limits) == 1 else []:
+            axes.axvline(limit, color=INK, linestyle="--", label=f"deadline K/f {limit:g} ms")
+        axes.set_xscale("log")
+        axes.set_ylim(-4, 104)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel("median of one call, ms, with 95 % interval")
+        axes.set_ylabel("success, %, with Wilson 95 %")
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        return to_svg(figure, "Success against latency, the front marked")
+
+
+def _budget(point: Point | Refused) -> str:
+    return point.id.replace(",", ", ")  # so that a phone can break the line
+
+
+def _success(point: Point) -> str:
+    score = point.success
+    if score.rate is None:
+        return "not scored"
+    low, high = (100 * bound for bound in score.wilson_95)
+    errors = f", {score.statuses['error']} errors" if score.statuses["error"] else ""
+    return f"{100 * score.rate:.0f} % [{low:.0f}, {high:.0f}], {score.successes} of {score.n}{errors}"
+
+
+def _difference(point: Point) -> str:
+    d = point.difference
+    if d.difference is None:
+        return "no pairs"
+    return f"{100 * d.difference:+.0f} [{100 * d.low:+.0f}, {100 * d.high:+.0f}], n = {d.n}"
+
+
+def _median(point: Point) -> str:
+    if point.latency_ms.p50 is None:
+        return "not measured"
+    between = "" if point.median_95 is None else f" [{point.median_95[0]:.3g}, {point.median_95[1]:.3g}]"
+    return f"{point.latency_ms.p50:.3g}{between}, n = {point.latency_ms.n}"
+
+
+def _slow(point: Point) -> str:
+    parts = (point.latency_ms.p95, point.latency_ms.max, point.latency_ms.first)
+    return " / ".join("–" if value is None else f"{value:.3g}" for value in parts)
+
+
+def _misses(point: Point) -> str:
+    limit = point.deadline.allowed_ms
+    if limit is None:
+        return "no deadline"
+    return f"{point.deadline.misses} of {point.deadline.n} over {limit:g} ms ({point.control_hz:g} Hz)"
+
+
+def _sustained(point: Point) -> str:
+    s = point.sustained
+    return "not measured" if s is None else f"{s.ticks} of {s.of} ticks ({s.seconds:.3g} s)"
+
+
+def _mapping(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+COLUMNS: dict[str, Callable[[Point], str]] = {
+    "budget": _budget,
+    "success": _success,
+    "front": lambda p: "●" if p.front else "",
+    "difference to 1, points": _difference,
+    "median ms": _median,
+    "p95 / max / first ms": _slow,
+    "evaluations per call": lambda p: _mapping(p.nfe),
+    "predict / execute": lambda p: f"{p.horizon.predict} / {p.horizon.execute or 'all'}",
+    "deadline misses": _misses,
+    "sustained": _sustained,
+    "shortest chunk": lambda p: "–" if p.sustained is None else str(p.sustained.least_execute),
+    "peak memory MB": lambda p: _mapping(p.peak_mem_mb),
+}
+RECORD: dict[str, Callable[[Point], str]] = {
+    "prompt": lambda p: p.prompt_mode,
+    "seeds": lambda p: "; ".join(f"{task} {', '.join(map(str, s))}" for task, s in p.seeds.items()),
+    "device": lambda p: ", ".join(f"{name} {value}" for name, value in p.device.items()),
+    "threads": lambda p: str(p.threads),
+    "versions": lambda p: ", ".join(f"{name} {value}" for name, value in p.versions.items()),
+    "budget": lambda p: json.dumps(p.budget),
+    "controller": lambda p: json.dumps(p.controller),
+    "report": lambda p: p.report,
+}
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
+    body = "".join(
+        f'<tr><th style="min-width:1.5rem">{i}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>'
+        for i, row in enumerate(rows, start=1)
+    )
+    return f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _phases(sweep: Sweep) -> str:
+    """Success by phase and failure tags, one row per dimension and phase or tag, one column per point."""
+    told = [
+        (_budget(p), {row[:2]: row[2] for row in failure_rows(p.failures)})
+        for p in sweep.points
+        if p.failures
+    ]
+    if not told:
+        return ""
+    keys = list(dict.fromkeys(key for _, rows in told for key in rows))
+    rows = [[*key, *(rows.get(key, "–") for _, rows in told)] for key in keys]
+    table = _table(["dimension", "", *(name for name, _ in told)], rows)
+    return (
+        f'<section class="card"><h2>How far episodes got, and why they failed</h2>'
+        f'<div class="scroll">{table}</div></section>'
+    )
+
+
+def _refused(sweep: Sweep) -> str:
+    if not sweep.refused:
+        return ""
+    table = _table(["budget", "why it was not run"], [[_budget(r), r.reason] for r in sweep.refused])
+    return f'<section class="card"><h2>Not run</h2><div class="scroll">{table}</div></section>'
