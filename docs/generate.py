@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wamkit.api import load_design
+from wamkit.api import load
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
 
@@ -34,7 +34,7 @@ def designs() -> str:
     ]
     rows.append("|---|---|---|---|---|---|---|")
     for name in GROUPS["tenants"]:
-        design = load_design(name)
+        design = load(name)
         status = design.graph.wam()
         path = ", ".join(status.paths) or f"not at all: a {status.kind}"
         cells = [f"`{name}`", f"`{design.factorisation()}`", *design.tuple().values(), path]

@@ -36,7 +36,7 @@ from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig
 from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.report import Report
-from wamkit.imagining import ImagineConfig, Imagined, imagine
+from wamkit.verbs.imagine import ImagineConfig, Imagined, imagine
 from wamkit.zoo.tenants import EXECUTE
 
 # All of these imagine both cameras at 8 ticks, so that their predictions share measures.

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import wamkit
-from wamkit import catalog
 from wamkit.contract import protocols
 from wamkit.controllers import Controller
 from wamkit.substrates import Codec
+from wamkit.verbs import catalog
 
 ROOT = Path(wamkit.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))

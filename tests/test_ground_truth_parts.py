@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from wamkit.collect import CollectConfig, collect
 from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
@@ -46,6 +45,7 @@ from wamkit.substrates import (
 )
 from wamkit.training import TrainConfig, train
 from wamkit.trunks import TransformerConfig
+from wamkit.verbs.collect import CollectConfig, collect
 
 pytestmark = pytest.mark.sim
 SIZE = 32

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenes import ASLANT, SIDE, look, pose, scene_spec, shifted
-from wamkit.api import unit_stats
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.controllers import Chunked
@@ -29,6 +28,7 @@ from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.geometry.cameras import moved
 from wamkit.substrates import EmaFeatureConfig
 from wamkit.trunks import TransformerConfig
+from wamkit.verbs.load import unit_stats
 
 DATA = scene_spec()
 WINDOW = WindowSpec(observation=(-2, 0))

@@ -13,12 +13,14 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from wamkit import api, fleet
+from wamkit import api
 from wamkit.config import parse
 from wamkit.errors import WamkitError, did_you_mean
 from wamkit.evaluation.prediction.prediction import Estimate, Prediction
 from wamkit.evaluation.report.compare import Pairing, p_text
 from wamkit.evaluation.report.words import span
+from wamkit.verbs.evaluate import evaluate_with_ray, merge_runs
+from wamkit.verbs.inspect import to_json
 
 CONSOLE = Console()
 NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"
@@ -73,7 +75,7 @@ def evaluate(args: list[str]) -> None:
     config = parse(api.EvaluateConfig, args if shard is None else [*args, "--evaluation.shard", shard])
     if shards is not None and (ray is None or not shards.isdecimal()):
         raise WamkitError(f"--shards {shards}: expected a number, together with --ray ADDRESS.")
-    result = api.evaluate(config) if ray is None else fleet.evaluate_with_ray(config, ray, int(shards or 2))
+    result = api.evaluate(config) if ray is None else evaluate_with_ray(config, ray, int(shards or 2))
     CONSOLE.print(result.headline())
     CONSOLE.print(f"report -> {config.out / 'report.html'}")
 
@@ -94,14 +96,14 @@ def merge(args: list[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="report folders or report.json files")
     parser.add_argument("--out", type=Path, default=Path("runs/merged"))
     options = parser.parse_args(args)
-    CONSOLE.print(Text(fleet.merge_runs(options.runs, options.out).headline()))
+    CONSOLE.print(Text(merge_runs(options.runs, options.out).headline()))
     CONSOLE.print(f"report -> {options.out / 'report.html'}")
 
 
 def ceiling(args: list[str]) -> None:
     """What the scripted demonstrator reaches. wamkit ceiling --out FILE [--evaluation.tasks '[drawer-open-v3]' ...]."""
-    config = parse(fleet.CeilingConfig, args)
-    CONSOLE.print(Text(fleet.ceiling(config).headline()))
+    config = parse(api.CeilingConfig, args)
+    CONSOLE.print(Text(api.ceiling(config).headline()))
     CONSOLE.print(f"ceiling -> {config.out}")
 
 
@@ -215,7 +217,7 @@ def inspect(args: list[str]) -> None:
     options = parser.parse_args(args)
     facts = api.inspect(options.design, options.dataset)
     if options.json:
-        sys.stdout.write(api.to_json(facts) + "\n")
+        sys.stdout.write(to_json(facts) + "\n")
         return
     show(facts)
 

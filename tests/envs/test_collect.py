@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from wamkit.collect import CollectConfig, TaskCount, collect
 from wamkit.envs.demonstrations import ActionNoise
 from wamkit.envs.worker import WorkerLostError
 from wamkit.errors import ConfigError, DataError
+from wamkit.verbs.collect import CollectConfig, TaskCount, collect
 
 TASKS = ("button-press-topdown-v3", "window-open-v3")
 

@@ -10,8 +10,6 @@ import pytest
 import torch
 from toys import ToyPolicy
 
-from wamkit.api import unit_stats
-from wamkit.collect import CollectConfig, collect
 from wamkit.contract.protocols import DataSpec, EncoderConfig
 from wamkit.contract.types import Aim, WindowSpec
 from wamkit.data import Dataset
@@ -23,6 +21,8 @@ from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run, Senses, 
 from wamkit.evaluation.closed_loop.goals import Goals
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, Rollout, prepare, rollout
 from wamkit.trunks import TransformerConfig
+from wamkit.verbs.collect import CollectConfig, collect
+from wamkit.verbs.load import unit_stats
 from wamkit.zoo import recipe
 
 pytestmark = pytest.mark.sim

@@ -11,7 +11,7 @@ from reports import small_report
 from rich.console import Console
 
 from support import data_spec, write_dataset
-from wamkit import api, cli, predicting
+from wamkit import api, cli
 from wamkit.cli import main
 from wamkit.data import Dataset
 from wamkit.design import Design, save_pretrained
@@ -98,7 +98,7 @@ def test_checkpoints_that_predict_better_and_succeed_more_correlate(
         replace(found, rows=rows, distances=()).save(run / "prediction.json")
         small_report(successes=successes).save(run / "report.json")
         runs.append(run)
-    (result,) = predicting.correlate_runs(runs)
+    (result,) = api.correlate_runs(runs)
     assert result.n == 6
     assert result.spearman.value == pytest.approx(1.0)
     assert main(["correlate", *map(str, runs)]) == 0

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
-from wamkit.api import unit_stats
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked, Controller, SubgoalRefresh
@@ -27,6 +26,7 @@ from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.trunks import TransformerConfig
+from wamkit.verbs.load import unit_stats
 from wamkit.zoo import recipe
 
 

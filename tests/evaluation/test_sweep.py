@@ -21,7 +21,7 @@ from test_journal import lines_of
 from test_rollout import Wanderer
 from torch import Tensor
 
-from wamkit.api import load_design
+from wamkit.api import load
 from wamkit.cli import main
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
@@ -126,7 +126,7 @@ def test_what_cannot_be_honoured_is_known_before_anything_runs() -> None:
 
 
 def test_a_design_says_itself_what_it_cannot_honour() -> None:
-    joint, base = load_design("joint"), EvaluationConfig()
+    joint, base = load("joint"), EvaluationConfig()
     grid = Grid(nfe={"action": (0, 2)}, exit={"action": (1, 3)}, future=(True, False))
     runs, _, refused = plan_grid(joint, grid, base)
     assert list(runs) == [f"nfe.action=2,exit.action=1,future={on}" for on in ("on", "off")]
@@ -142,7 +142,7 @@ def test_a_design_says_itself_what_it_cannot_honour() -> None:
     ):
         with pytest.raises(BudgetError, match=reason):
             plan_grid(joint, grid, base)
-    autoregressive = load_design("autoregressive")
+    autoregressive = load("autoregressive")
     with pytest.raises(BudgetError, match="one evaluation per token"):
         plan_grid(autoregressive, Grid(nfe={"action": (1,)}), base)
 

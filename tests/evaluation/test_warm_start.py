@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from wamkit.api import unit_stats
 from wamkit.contract.protocols import DataSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design
@@ -18,6 +17,7 @@ from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.planners import MPPIConfig
 from wamkit.trunks import TransformerConfig
+from wamkit.verbs.load import unit_stats
 from wamkit.zoo import recipe
 
 ENV = MetaWorldConfig(image_size=32, action_repeat=4, max_ticks=8)

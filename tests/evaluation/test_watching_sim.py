@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 import torch
 
-from wamkit.api import unit_stats
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.types import Observation
 from wamkit.controllers import (
@@ -27,6 +26,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.trunks import TransformerConfig
+from wamkit.verbs.load import unit_stats
 from wamkit.zoo import recipe
 
 pytestmark = pytest.mark.sim

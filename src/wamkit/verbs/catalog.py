@@ -49,7 +49,7 @@ def first_line(item: Any) -> str:
     return (inspect.getdoc(item) or "").splitlines()[0]
 
 
-def entries() -> list[Entry]:
+def list_parts() -> list[Entry]:
     """All registered parts, then all recipes, sorted within their kind."""
     found = []
     for kind, registry in KINDS.items():

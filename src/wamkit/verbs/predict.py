@@ -18,6 +18,7 @@ from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
+from wamkit.verbs.report import report_file
 
 REPORT = "report.json"
 
@@ -92,11 +93,6 @@ def _strips(run: Path, checkpoint: str) -> tuple[Filmstrip, ...]:
             f"checkpoint that was evaluated, or leave `report` out."
         )
     return report.filmstrips
-
-
-def report_file(run: Path) -> Path:
-    """The report of a run, given as folder or file."""
-    return run / REPORT if run.is_dir() else run
 
 
 def record_of(run: Path) -> CheckpointRecord:

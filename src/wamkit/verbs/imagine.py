@@ -26,7 +26,7 @@ from wamkit.evaluation.report.documents import write_document
 from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions
 from wamkit.imagination.unrolling import SEED_STRIDE
-from wamkit.predicting import report_file
+from wamkit.verbs.report import report_file
 
 IMAGINED = "imagined.json"
 FORMAT = "wamkit-imagined-1"

@@ -1,0 +1,36 @@
+"""What a design is, as plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wamkit.verbs.load import load
+
+
+def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:
+    """What a design is: tuple, factorisation, WAM status, parameters per part, specs. Plain values."""
+    design = load(name, dataset)
+    observation, action = design.observation_spec, design.action_spec
+    cameras = {c: [s.height, s.width, s.channels] for c, s in observation.cameras.items()}
+    inputs = {"cameras": cameras, "state": list(observation.state), "rate_hz": observation.rate_hz}
+    window = design.window
+    return {
+        **design.describe(),
+        "inputs": {**inputs, "observed_ticks": list(window.observation), "past_actions": window.past_actions},
+        "outputs": {
+            "action": list(action.names),
+            "low": list(action.low),
+            "high": list(action.high),
+            "mode": action.mode,
+            "frame": action.frame,
+            "rotation": action.rotation,
+            "gripper": action.gripper,
+        },
+    }
+
+
+def to_json(value: Any) -> str:
+    """Readable JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,49 @@
+"""A design by whatever names it: recipe, file, checkpoint folder or hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from wamkit.config import decode
+from wamkit.contract.protocols import DataSpec
+from wamkit.contract.specs import CLOCK
+from wamkit.data import Dataset
+from wamkit.data.spec import data_spec
+from wamkit.design import Design, from_pretrained
+from wamkit.design.config import DesignConfig
+from wamkit.envs import MetaWorldConfig
+from wamkit.envs.ground_truth import RECORDABLE
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.zoo import RECIPES, recipe
+
+
+def load(name: str, dataset: Path | None = None) -> Design:
+    """A design by recipe name, YAML or JSON file, checkpoint folder or hub id.
+
+    Recipes and files are built untrained, for ``dataset`` or else for the embedded benchmark.
+    """
+    path = Path(name)
+    if name in RECIPES:
+        config = recipe(name)
+    elif path.suffix in (".yaml", ".yml", ".json") and path.is_file():
+        config = decode(DesignConfig, yaml.safe_load(path.read_text()), str(path))
+    elif path.is_dir() or name.count("/") == 1:
+        return from_pretrained(name)
+    else:
+        raise ConfigError(f"no recipe, file or checkpoint {name!r}. {did_you_mean(name, RECIPES)}")
+    if dataset is not None:
+        return Design(config, data_spec(Dataset(dataset)))
+    env = MetaWorldConfig(record=RECORDABLE)  # a design may foresee any of the simulator's ground truth
+    observation, action = env.observation_spec(), env.action_spec()
+    stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
+    extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
+    return Design(config, DataSpec(observation, action, stats, {**extras, CLOCK: (3,)}))
+
+
+def unit_stats(width: int) -> dict[str, np.ndarray]:
+    """Statistics of data in [-1, 1], for looking at a design before there is data."""
+    rows = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0, "q01": -1.0, "q50": 0.0, "q99": 1.0}
+    return {name: np.full(width, value) for name, value in rows.items()}
