@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "wamkit"
 RESULTS = ROOT / "docs" / "results"
 HEADINGS = {
-    "tenants": "Couplings: the seven designs that the contract was proved on",
-    "places": "Substrates: the joint denoiser with its future in another place",
-    "families": "Families of estimators, trunks and action representations",
+    "couplings": "Couplings: the seven designs that the contract was proved on",
+    "substrates": "Substrates: the joint denoiser with its future in another place",
+    "backbones": "Families of estimators, trunks and action representations",
 }
 PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md", "docs/robustness.md", "docs/world_model.md")
 
@@ -33,7 +33,7 @@ def designs() -> str:
         "| design | factorisation | substrate | coupling | backbone | deployment | the future reaches the action |"
     ]
     rows.append("|---|---|---|---|---|---|---|")
-    for name in GROUPS["tenants"]:
+    for name in GROUPS["couplings"]:
         design = load(name)
         status = design.graph.wam()
         path = ", ".join(status.paths) or f"not at all: a {status.kind}"

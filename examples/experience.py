@@ -27,7 +27,7 @@ from wamkit.evaluation.closed_loop.recording import Recording, record
 from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.trunks import TransformerConfig
-from wamkit.zoo.tenants import EXECUTE, base
+from wamkit.zoo.couplings import EXECUTE, base
 
 RECORD = ("object_pose", "object_base", "gripper_motion")
 CALM = ActionNoise(probability=0.0)

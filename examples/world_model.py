@@ -37,7 +37,7 @@ from wamkit.evaluation.prediction.quality import PredictionConfig
 from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.report import Report
 from wamkit.verbs.imagine import ImagineConfig, Imagined, imagine
-from wamkit.zoo.tenants import EXECUTE
+from wamkit.zoo.couplings import EXECUTE
 
 # All of these imagine both cameras at 8 ticks, so that their predictions share measures.
 DESIGNS = (

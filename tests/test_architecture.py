@@ -7,7 +7,7 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,22 @@ ROOT = Path(wamkit.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
-CONTRACT = {"contract", "errors", "geometry", "nn"}
+# One way through the house: a room imports only rooms that stand before it.
 ROOMS = (
-    "encoders",
-    "substrates",
-    "trunks",
-    "estimators",
-    "actions",
-    "controllers",
-    "planners",
-    "envs",
-    "data",
-)
+    "errors", "config", "contract", "geometry", "nn",
+    "encoders", "substrates", "trunks", "estimators", "actions", "planners", "controllers", "memory", "data", "envs",
+    "design", "zoo", "training", "imagination", "evaluation", "verbs", "api", "cli",
+)  # fmt: skip
+EVALUATION = (
+    "report",
+    "closed_loop",
+    "prediction",
+    "imagined",
+    "output",
+)  # the same rule inside the largest room
+LOOSE = {"api.py", "cli.py", "config.py", "errors.py"}
+PARTS = ROOMS[5:15]
+BELOW_PARTS = {"contract", "errors", "geometry", "nn"}
 HEAVY = ("metaworld", "mujoco", "matplotlib")
 BOUNDARIES = {
     "evaluation/closed_loop/pilot.py",
@@ -44,6 +48,11 @@ BOUNDARIES = {
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def module_of(path: Path) -> str:
+    """Dotted name of a file."""
+    return ".".join(("wamkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -61,21 +70,76 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def rooms_read(path: Path) -> set[str]:
     """Top-level names of wamkit that a file imports."""
-    found = {module.split(".")[1] for module in imports(TREES[path]) if module.startswith("wamkit.")}
-    return found - {path.relative_to(ROOT).parts[0]}
+    named = {module.split(".")[1] for module in imports(TREES[path]) if module.startswith("wamkit.")}
+    return named - {room_of(path)}
 
 
-@pytest.mark.parametrize("room", ROOMS)
+def room_of(path: Path) -> str:
+    """The folder of a file, or the name of a loose one."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_every_room_imports_only_rooms_before_it() -> None:
+    rooms = {room_of(path) for path in FILES} - {"__init__"}
+    assert rooms == set(ROOMS)
+    for path in FILES:
+        if room_of(path) != "__init__":
+            later = rooms_read(path) - set(ROOMS[: ROOMS.index(room_of(path))])
+            assert not later, f"{name_of(path)} imports {later}"
+
+
+def test_the_rooms_of_evaluation_import_only_rooms_before_them() -> None:
+    folder = ROOT / "evaluation"
+    assert {path.name for path in folder.iterdir() if path.suffix != ".pyc"} - {"__pycache__"} == {
+        "__init__.py",
+        *EVALUATION,
+    }
+    for i, room in enumerate(EVALUATION):
+        for path in (folder / room).glob("*.py"):
+            inside = [m.split(".")[2] for m in imports(TREES[path]) if m.startswith("wamkit.evaluation.")]
+            assert set(inside) <= set(EVALUATION[: i + 1]), name_of(path)
+
+
+def test_four_files_stand_loose() -> None:
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", *LOOSE}
+
+
+def test_tests_mirror_the_rooms() -> None:
+    """A folder of tests is a room; what stands loose tests the whole."""
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")} - {"."}
+    missing = [folder for folder in sorted(folders) if not (ROOT / folder).is_dir()]
+    assert not missing
+
+
+def files_read(tree: ast.AST, files: Container[str]) -> set[str]:
+    """Modules of wamkit that a file imports: `from room import file` reads the file, not the room's face."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in files else node.module for name in names}
+    return {name for name in found if name in files}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    """No circle, imports inside functions and for type checkers included."""
+    files = {module_of(path): path for path in FILES}
+    reads = {name: files_read(TREES[path], files) for name, path in files.items()}
+    while reads:
+        free = {name for name, needs in reads.items() if not needs & reads.keys()}
+        assert free, f"these import each other: {sorted(reads)}"
+        reads = {name: needs for name, needs in reads.items() if name not in free}
+
+
+@pytest.mark.parametrize("room", PARTS)
 def test_part_rooms_read_the_contract_and_nothing_else(room: str) -> None:
-    files = [path for path in FILES if path.relative_to(ROOT).parts[0] == room]
+    files = [path for path in FILES if room_of(path) == room]
     assert files
     for path in files:
-        assert rooms_read(path) <= CONTRACT, name_of(path)
-
-
-def test_the_contract_reads_itself_only() -> None:
-    for path in (ROOT / "contract").glob("*.py"):
-        assert rooms_read(path) <= {"errors"}, name_of(path)
+        assert rooms_read(path) <= BELOW_PARTS, name_of(path)
 
 
 def test_controllers_know_arrays_only() -> None:
@@ -87,7 +151,7 @@ def test_controllers_know_arrays_only() -> None:
 def test_heavy_extras_are_not_imported_with_the_core() -> None:
     code = (
         "import sys\n"
-        "for name in ('design', 'zoo', 'catalog', 'cli'):\n"
+        "for name in ('design', 'zoo', 'verbs.catalog', 'cli'):\n"
         "    __import__(f'wamkit.{name}')\n"
         f"    print([f'wamkit.{{name}} imports {{m}}' for m in {HEAVY} if m in sys.modules])"
     )
@@ -136,7 +200,7 @@ def test_everything_public_has_a_docstring() -> None:
     assert missing + [name for path in FILES for name in undocumented(TREES[path], name_of(path))] == []
 
 
-@pytest.mark.parametrize("entry", catalog.entries(), ids=lambda e: f"{e.kind}-{e.name}")
+@pytest.mark.parametrize("entry", catalog.list_parts(), ids=lambda e: f"{e.kind}-{e.name}")
 def test_the_list_of_parts_says_what_each_one_is(entry: catalog.Entry) -> None:
     assert 20 <= len(entry.summary) <= 110
     assert entry.summary.endswith(".")
@@ -174,14 +238,9 @@ def test_no_part_is_asked_what_it_is() -> None:
     assert calls == []
 
 
-def modules() -> list[str]:
-    names = [name_of(path)[: -len(".py")].replace("/", ".").removesuffix(".__init__") for path in FILES]
-    return [f"wamkit.{name}" if name != "__init__" else "wamkit" for name in names]
-
-
 def test_every_exported_name_exists() -> None:
     exports = 0
-    for name in modules():
+    for name in map(module_of, FILES):
         module = importlib.import_module(name)
         for exported in getattr(module, "__all__", ()):
             getattr(module, exported)

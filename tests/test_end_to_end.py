@@ -16,7 +16,7 @@ from wamkit.trunks import TransformerConfig
 from wamkit.zoo import GROUPS, recipe
 
 pytestmark = pytest.mark.sim
-TENANTS = GROUPS["tenants"]
+COUPLINGS = GROUPS["couplings"]
 SIZE = 32
 
 
@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", sorted(TENANTS))
+@pytest.mark.parametrize("name", sorted(COUPLINGS))
 def test_train_and_act_in_the_simulator(name: str, data: Path, tmp_path: Path) -> None:
     design = recipe(name)
     trunks = {n: TransformerConfig(width=32, depth=1, heads=2) for n in design.trunks}

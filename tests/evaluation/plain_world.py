@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from test_rollout import Wanderer
+from wanderer import Wanderer
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.controllers import Chunked

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from test_rollout import ENV, TASKS, Wanderer
 from torch import Tensor
+from wanderer import ENV, TASKS, Wanderer
 
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from test_samplers import DEVIATION, MEAN, denoiser, gaussian
+from gaussians import DEVIATION, MEAN, denoiser, gaussian
 from wamkit.contract.calls import Call, Guide
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import CHROMIUM, fits_a_phone, read
 from reports import small_report
 from shifted import report_of, shifted_report
-from test_html import CHROMIUM, fits_a_phone, read
 
 from wamkit import api
 from wamkit.cli import main

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 from plain_world import CONFIG, EPISODES, PlainConfig, policy
-from test_rollout import Wanderer
 from torch import Tensor
+from wanderer import Wanderer
 
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.envs import EnvConfig

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif("WAMKIT_TEST_RAY" not in os.environ, reason="WAM
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     tools = pytest.importorskip("ray.cluster_utils")
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EnvConfig._choice_registry, "plain", PlainConfig)
         patch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]))

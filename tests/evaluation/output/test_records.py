@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from reports import small_report
-from test_failures import AWAY, LEFT, PUSH, TOUCH, record
+from stories import AWAY, LEFT, PUSH, TOUCH, record
 
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.rollout import Rollout
 from wamkit.evaluation.output.records import COLUMNS, FILE, MEANING, write_records
 from wamkit.evaluation.output.results import write_results
@@ -65,10 +66,8 @@ def test_what_is_not_known_is_null_and_the_types_do_not_depend_on_it(tmp_path: P
 
 
 def test_a_plain_evaluation_has_its_rows_too(tmp_path: Path) -> None:
-    from test_results import CONFIG
-
     report = small_report(errors=1)
-    write_results(Rollout(report, ()), CONFIG, tmp_path, failures=0)
+    write_results(Rollout(report, ()), EvaluationConfig(), tmp_path, failures=0)
     rows = pq.read_table(tmp_path / FILE).to_pylist()
     assert [row["success"] for row in rows].count(None) == 1
     assert sum(row["success"] or 0 for row in rows) == report.overall.successes
@@ -76,6 +75,6 @@ def test_a_plain_evaluation_has_its_rows_too(tmp_path: Path) -> None:
 
 
 def test_every_column_is_explained_in_the_docs() -> None:
-    page = Path(__file__).parents[2] / "docs" / "robustness.md"
+    page = Path(__file__).parents[3] / "docs" / "robustness.md"
     text = page.read_text("utf-8")
     assert [column.name for column in COLUMNS if f"`{column.name}`" not in text] == []

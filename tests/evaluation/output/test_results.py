@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from shifted import shifted_report
-from test_rollout import ENV, Wanderer
+from wanderer import ENV, Wanderer
 
 from wamkit.controllers import Chunked
 from wamkit.envs.perturbations import DIMENSIONS

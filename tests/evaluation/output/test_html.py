@@ -2,12 +2,10 @@
 
 import dataclasses
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pages import CHROMIUM, fits_a_phone, read
 from reports import small_prediction, small_report
 from shifted import shifted_report
 
@@ -18,39 +16,6 @@ from wamkit.evaluation.output.shift_section import shift_table_html
 from wamkit.evaluation.report.episode import Events
 from wamkit.evaluation.report.failures import failure_table
 from wamkit.evaluation.report.statistics import wilson
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-class Balanced(HTMLParser):
-    """Raises when tags are not closed in order; collects text and addresses."""
-
-    VOID = frozenset({"meta", "img", "br"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack: list[str] = []
-        self.text: list[str] = []
-        self.addresses: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
-        if tag not in self.VOID:
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def read(page: str) -> Balanced:
-    parser = Balanced()
-    parser.feed(page)
-    parser.close()
-    assert parser.stack == []
-    return parser
 
 
 def test_page_is_well_formed_self_contained_and_escaped() -> None:
@@ -234,19 +199,3 @@ def test_a_phone_needs_no_sideways_scrolling(tmp_path: Path, shifted: bool) -> N
         "<details>", "<details open>"
     )
     assert fits_a_phone(page, tmp_path)
-
-
-def fits_a_phone(page: str, folder: Path) -> bool:
-    """Lay out the page as narrow as Chromium goes, at most 500 px wide, in a frame of 390 px."""
-    (folder / "page.html").write_text(page)
-    probe = (
-        '<body><iframe src="page.html" width="390" height="800" style="border:0" onload="document.title = '
-        "contentWindow.innerWidth + '/' + contentDocument.documentElement.scrollWidth\"></iframe></body>"
-    )
-    (folder / "phone.html").write_text(probe)
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
-    command += ["--dump-dom", f"--user-data-dir={folder / 'profile'}", (folder / "phone.html").as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    window, content = re.findall(r"<title>(\d+)/(\d+)</title>", shown)[0]
-    assert int(window) == 390
-    return int(content) <= 390

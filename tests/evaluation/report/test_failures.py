@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reports import small_report
+from stories import AWAY, LEFT, NEAR, NUDGED, PUSH, TOUCH, Story, record
 from toys import ToyPolicy, ToySimulators
 
 from wamkit.contract.types import Budget
@@ -23,7 +24,6 @@ from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import (
-    DRIFT_M,
     FLICKER,
     MOVED_M,
     PHASES,
@@ -32,18 +32,6 @@ from wamkit.evaluation.report.failures import (
     failure_table,
     tags_of,
 )
-
-Story = list[tuple[bool, float, float]]
-
-
-def record(story: Story, status: str = "timeout", **more: object) -> EpisodeRecord:
-    events = events_of([Facts(*line) for line in story], status == "success")
-    return EpisodeRecord("push", 0, "push it", status, len(story), 3, events=events, **more)
-
-
-AWAY, NEAR = (False, 0.0, 0.3), (False, 0.0, 0.3 - 2 * DRIFT_M)
-TOUCH, PUSH = (True, 0.5 * MOVED_M, 0.05), (True, 2 * MOVED_M, 0.05)
-LEFT, NUDGED = (False, 0.5 * MOVED_M, 0.06), (False, 2 * MOVED_M, 0.06)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from point_mass import STEPS, goals, predict, proposer
 from support import ToyWindows, acting_observation, data_spec
-from test_planner import STEPS, goals, predict, proposer
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget

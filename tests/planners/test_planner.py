@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -11,35 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from point_mass import STEPS, goals, predict, proposer
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners import CEM, CandidateScoringConfig, CEMConfig
 from wamkit.planners.goal_cost import goal_cost
-
-DYNAMICS = torch.tensor([[1.0, 0.5], [0.0, 1.0]])  # position and velocity
-INPUT = torch.tensor([[0.0], [1.0]])
-START = torch.tensor([0.0, 1.0])
-STEPS = 3
-
-
-def predict(actions: Tensor) -> Tensor:
-    """x' = A x + B u from START: (B, n, STEPS, 1, 1) -> (B, n, STEPS, 1, 2)."""
-    x, states = START.expand(*actions.shape[:2], 2), []
-    for u in actions[..., 0].unbind(dim=2):
-        x = x @ DYNAMICS.T + u @ INPUT.T
-        states.append(x)
-    return torch.stack(states, dim=2)[:, :, :, None]
-
-
-def goals(*values: tuple[float, float]) -> Tensor:
-    return torch.tensor(values)[:, None, None]  # (B, 1, 1, 2)
-
-
-def proposer(seed: int, rows: int, spread: float = 1.0) -> Callable[[int], Tensor]:
-    noise = RowNoise([seed + i for i in range(rows)])
-    return lambda n: spread * noise.normal(n, STEPS, 1, 1).view(rows, n, STEPS, 1, 1)
 
 
 def plan(planner: CEM, goal: Tensor, budget: Budget | None = None, seed: int = 0) -> PlanResult:

@@ -10,26 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from gaussians import DEVIATION, MEAN, denoiser, gaussian
 from support import ToyWindows, acting_observation
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, Guide
 from wamkit.contract.protocols import DataSpec
-from wamkit.contract.streams import RowNoise, StreamSpec, Target
+from wamkit.contract.streams import RowNoise, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design, Factor
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.denoiser import TOP_NOISE
 from wamkit.estimators.samplers import DescentWalk, walk_together
-from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
-
-ONE = StreamSpec("action", "action", 1, 1, 1)
-MEAN, DEVIATION = 2.0, 0.5
-
-
-def denoiser(config: DenoiserConfig, width: int = 32) -> Denoiser:
-    return config.build((ONE,), (), TransformerConfig(width=width, depth=2, heads=2).build())
 
 
 def draw(model: Denoiser, rows: int, budget: Budget, guide: Guide | None = None, seed: int = 0) -> Tensor:
@@ -37,26 +30,6 @@ def draw(model: Denoiser, rows: int, budget: Budget, guide: Guide | None = None,
         call = Call(model.trunk.empty(rows, 1), {}, (), rows, guide)
         made = model.generate(["action"], call, budget, RowNoise([seed], copies=rows))
     return made.values["action"].flatten()
-
-
-Answer = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Cache, Tensor | None], dict[str, Tensor]]
-
-
-def gaussian(prediction: str, calls: list[float]) -> Answer:
-    """Stands for the network: exact answer for data ~ N(MEAN, DEVIATION^2); writes down the levels."""
-
-    def answer(
-        values: Mapping[str, Tensor], levels: Mapping[str, Tensor], cache: Cache, times: Tensor | None
-    ) -> dict[str, Tensor]:
-        x, t = values["action"], levels["action"][:, None, None, None]
-        calls.append(t.flatten()[0].item())
-        variance = (1 - t) ** 2 * DEVIATION**2 + t**2
-        away = x - (1 - t) * MEAN
-        if prediction == "noise":
-            return {"action": t / variance * away}
-        return {"action": (t - (1 - t) * DEVIATION**2) / variance * away - MEAN}
-
-    return answer
 
 
 def exact(prediction: str, start: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from wamkit.errors import BudgetError
 from wamkit.training import OptimConfig
 from wamkit.zoo import GROUPS, RECIPES, recipe
 
-TENANTS = GROUPS["tenants"]
+COUPLINGS = GROUPS["couplings"]
 WORDS = ("joint", "rollout", "depth", "pixels", "contact", "segmentation", "equilibrium")  # of the field, too
 TUPLES = {
     "direct": ("None", "Direct", "Diffusion", "Chunked"),
@@ -70,7 +70,7 @@ def trained(name: str, data: DataSpec, toy: ToyWindows, steps: int) -> tuple[Des
     return design.eval(), totals
 
 
-@pytest.mark.parametrize("name", sorted(TENANTS))
+@pytest.mark.parametrize("name", sorted(COUPLINGS))
 def test_derived_description(name: str, data: DataSpec) -> None:
     design = Design(recipe(name), data)
     assert tuple(design.tuple().values()) == TUPLES[name]
@@ -81,7 +81,7 @@ def test_derived_description(name: str, data: DataSpec) -> None:
     assert status.kind == ("WAM" if PATHS[name] else "VLA")
 
 
-@pytest.mark.parametrize("name", sorted(TENANTS))
+@pytest.mark.parametrize("name", sorted(COUPLINGS))
 def test_train_act_save_reload(name: str, data: DataSpec, toy: ToyWindows, tmp_path: Path) -> None:
     design, totals = trained(name, data, toy, steps=25)
     assert np.mean(totals[-5:]) < np.mean(totals[:3])
@@ -100,7 +100,7 @@ def test_train_act_save_reload(name: str, data: DataSpec, toy: ToyWindows, tmp_p
     assert torch.equal(second.action, second_again.action)
 
 
-@pytest.mark.parametrize("name", sorted(TENANTS))
+@pytest.mark.parametrize("name", sorted(COUPLINGS))
 def test_a_row_depends_on_its_seed_not_on_its_neighbours(name: str, data: DataSpec, toy: ToyWindows) -> None:
     design = Design(recipe(name), data).eval()
     design.fit(toy, seed=0)
@@ -141,7 +141,7 @@ def test_no_design_name_in_the_library() -> None:
     for name in RECIPES:
         config = recipe(name)
         assert replace(config, name="x").factors == config.factors
-    source = Path(__file__).parents[1] / "src" / "wamkit"
+    source = Path(__file__).parents[2] / "src" / "wamkit"
     for path in source.rglob("*.py"):
         if path.parent.name == "zoo":
             continue

@@ -1,4 +1,4 @@
-"""One example per place where the future can live: the joint denoiser of `tenants`, its substrate exchanged.
+"""One example per substrate: the joint denoiser of `couplings`, its substrate exchanged.
 
 Everything else is the same, so a difference in the table of ``make table`` is one of the substrate.
 """
@@ -30,7 +30,7 @@ from wamkit.substrates import (
     TracksConfig,
     WrenchConfig,
 )
-from wamkit.zoo.tenants import joint
+from wamkit.zoo.couplings import joint
 
 
 def foreseen(name: str, place: SubstrateConfig) -> DesignConfig:

@@ -1,4 +1,4 @@
-"""One example per family of estimators and trunks, on the futures of `tenants`."""
+"""One example per family of estimators and trunks, on the futures of `couplings`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from wamkit.substrates import (
     VlmTokenConfig,
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
-from wamkit.zoo.tenants import EXECUTE, HORIZON, base, joint, post_head
+from wamkit.zoo.couplings import EXECUTE, HORIZON, base, joint, post_head
 
 JOINT = joint().estimators["world"]
 
 
 def denoised(name: str, **changes: object) -> DesignConfig:
-    """The joint denoiser of `tenants` with some of its fields exchanged."""
+    """The joint denoiser of `couplings` with some of its fields exchanged."""
     assert isinstance(JOINT, DenoiserConfig)
     return replace(joint(), name=name, estimators={"world": replace(JOINT, **changes)})  # type: ignore[arg-type]
 

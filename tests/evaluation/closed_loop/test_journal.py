@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journals import lines_of
 from resumable import CONFIG, EPISODES, Slow
-from test_rollout import Wanderer
+from wanderer import Wanderer
 
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop import rollout as module
@@ -32,11 +32,6 @@ def episode(i: int) -> Finished:
     return Finished(f"clean/task/{i:03d}", EpisodeRecord("task", i, "go", "success", 3 + i, 1), {"calls": i})
 
 
-def lines_of(path: Path, kind: str) -> list[dict]:
-    whole = path.read_text().rpartition("\n")[0].splitlines()
-    return [line[kind] for line in map(json.loads, whole) if kind in line]
-
-
 def actions(traces: tuple[Trace, ...]) -> list[tuple[str, list[bytes]]]:
     return [(t.plan.key, [block.actions.tobytes() for block in t.blocks]) for t in traces]
 
@@ -52,7 +47,7 @@ def test_a_killed_evaluation_goes_on_with_nothing_lost_or_counted_twice(
     tmp_path: Path, whole: Rollout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal.jsonl"
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     process = subprocess.Popen([sys.executable, str(folder / "resumable.py"), "evaluate", str(path)])
     while process.poll() is None and not (path.exists() and len(lines_of(path, "episode")) >= 3):
         time.sleep(0.01)

@@ -17,9 +17,9 @@ import resumable
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_journal import lines_of
-from test_rollout import Wanderer
+from journals import lines_of
 from torch import Tensor
+from wanderer import Wanderer
 
 from wamkit.api import load
 from wamkit.cli import main
