@@ -37,7 +37,7 @@ def designs() -> str:
         design = load(name)
         status = design.graph.wam()
         path = ", ".join(status.paths) or f"not at all: a {status.kind}"
-        cells = [f"`{name}`", f"`{design.factorisation()}`", *design.tuple().values(), path]
+        cells = [f"`{name}`", f"`{design.factorisation()}`", *design.cells().values(), path]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 

@@ -36,7 +36,7 @@ from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig
 from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.report import Report
-from wamkit.verbs.imagine import ImagineConfig, Imagined, imagine
+from wamkit.verbs.imagine import ImaginationReport, ImagineConfig, imagine
 from wamkit.zoo.couplings import EXECUTE
 
 # All of these imagine both cameras at 8 ticks, so that their predictions share measures.
@@ -212,7 +212,7 @@ def prepare(chosen: argparse.Namespace) -> Places:
 
 def measured(
     world: TrainConfig, folders: Mapping[str, Path], out: Path, chosen: argparse.Namespace, **more: Any
-) -> Imagined:
+) -> ImaginationReport:
     """What a world model imagines, alone or of the policies among ``more``."""
     return imagine(
         ImagineConfig(
@@ -233,7 +233,9 @@ def measured(
     )
 
 
-def imagined(places: Places, chosen: argparse.Namespace) -> tuple[Imagined, Imagined, TrainConfig]:
+def imagined(
+    places: Places, chosen: argparse.Namespace
+) -> tuple[ImaginationReport, ImaginationReport, TrainConfig]:
     """What the world of known states imagines of the policies, how far one of pictures comes, and the former's run."""
     ladders = ladder(places.work, "direct", (*TEACHERS, *JUDGES))
     teachers, judges = (
@@ -294,7 +296,7 @@ def main() -> None:
     publish(chosen, reports, records, list(places.rungs), found, pictures, world)
 
 
-def coefficients(found: Imagined) -> list[dict[str, object]]:
+def coefficients(found: ImaginationReport) -> list[dict[str, object]]:
     """Correlation of imagined score with success, for both ways of acting and every horizon."""
     return [
         {
@@ -307,7 +309,7 @@ def coefficients(found: Imagined) -> list[dict[str, object]]:
     ]
 
 
-def scored(found: Imagined, reports: Mapping[str, Report]) -> dict[str, dict[str, object]]:
+def scored(found: ImaginationReport, reports: Mapping[str, Report]) -> dict[str, dict[str, object]]:
     """Per policy: success in the simulator and the score, its own and under other rows' actions, by ticks."""
     rows: dict[str, dict[str, object]] = {}
     for judgement in found.judgements:
@@ -326,7 +328,7 @@ def scored(found: Imagined, reports: Mapping[str, Report]) -> dict[str, dict[str
     return rows
 
 
-def strayed(found: Imagined) -> dict[str, object]:
+def strayed(found: ImaginationReport) -> dict[str, object]:
     """The scorer on real frames and the world model under actions that were taken."""
     return {
         "probe": {task: dataclasses.asdict(row) for task, row in found.probe.items()},
@@ -341,8 +343,8 @@ def publish(
     reports: Mapping[str, Report],
     records: Mapping[str, CheckpointRecord],
     rungs: Sequence[str],
-    found: Imagined,
-    pictures: Imagined,
+    found: ImaginationReport,
+    pictures: ImaginationReport,
     world: TrainConfig,
 ) -> None:
     """Write the record that the page's tables are generated from."""

@@ -36,18 +36,18 @@ def fitted(toy: ToyWindows, **changes: float) -> Fast:
     merges=st.integers(0, 12),
 )
 def test_merges_are_undone_exactly(rows: list[list[int]], merges: int) -> None:
-    table = byte_pairs.train(np.array(rows), 4, merges)
+    table = byte_pairs.learn_merges(np.array(rows), 4, merges)
     expand = byte_pairs.expansions(4, table)
-    codes = byte_pairs.encode(np.array(rows), 4, table)
+    codes = byte_pairs.apply_merges(np.array(rows), 4, table)
     assert [[s for i in code for s in expand[i]] for code in codes] == rows
 
 
 def test_merges_by_hand() -> None:
     rows = np.array([[0, 1, 0, 1, 2], [0, 0, 0, 1, 2]])  # 01 three times, then (01)2 twice
-    assert byte_pairs.train(rows, 3, 5) == [(0, 1), (3, 2)]
-    codes = byte_pairs.encode(rows, 3, [(0, 1), (3, 2)])
+    assert byte_pairs.learn_merges(rows, 3, 5) == [(0, 1), (3, 2)]
+    codes = byte_pairs.apply_merges(rows, 3, [(0, 1), (3, 2)])
     assert [c.tolist() for c in codes] == [[3, 4], [0, 0, 4]]
-    run = byte_pairs.encode(np.array([[0, 0, 0, 0, 0]]), 1, [(0, 0)])  # no overlap, from the left
+    run = byte_pairs.apply_merges(np.array([[0, 0, 0, 0, 0]]), 1, [(0, 0)])  # no overlap, from the left
     assert run[0].tolist() == [1, 1, 0]
 
 

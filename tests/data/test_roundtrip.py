@@ -14,7 +14,7 @@ from recordings import ACTION, EXTRAS, OBSERVATION, episode, record, varied
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset, DatasetWriter
-from wamkit.data.video import Coding, decode, encode, frame_rate
+from wamkit.data.video import Coding, decode_video, encode_video, frame_rate
 from wamkit.errors import DataError, SpecError
 
 LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=5)
@@ -109,15 +109,15 @@ def test_decoding_is_exact_in_time(tmp_path: Path, rate: float) -> None:
     images = np.repeat(np.arange(0, 200, 8, dtype=np.uint8)[:, None, None, None], 3, axis=3)
     images = np.broadcast_to(images, (25, 16, 16, 3)).copy()
     path = tmp_path / "a.mp4"
-    path.write_bytes(encode(images, Coding(frame_rate(rate), gop=4)))
+    path.write_bytes(encode_video(images, Coding(frame_rate(rate), gop=4)))
     seen: dict[int, int] = {}
     step = float(frame_rate(rate))
-    decode(path, 7 / step, 9, step, "test", lambda k, image: seen.update({k: round(image.mean() / 8)}))
+    decode_video(path, 7 / step, 9, step, "test", lambda k, image: seen.update({k: round(image.mean() / 8)}))
     assert seen == {k: 7 + k for k in range(9)}
     with pytest.raises(DataError, match="stands at"):
-        decode(path, 7.4 / step, 9, step, "test", lambda k, image: None)
+        decode_video(path, 7.4 / step, 9, step, "test", lambda k, image: None)
     with pytest.raises(DataError, match="ends after 5 of 9"):
-        decode(path, 20 / step, 9, step, "test", lambda k, image: None)
+        decode_video(path, 20 / step, 9, step, "test", lambda k, image: None)
 
 
 def test_a_fractional_rate_and_a_single_entry(tmp_path: Path) -> None:

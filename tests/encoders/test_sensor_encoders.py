@@ -13,7 +13,7 @@ from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec, shifted
 from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
-from wamkit.encoders.depth import Frame, turned
+from wamkit.encoders.depth import DepthFrame, turned
 from wamkit.errors import ConfigError, SpecError
 from wamkit.evaluation.imagined.frames import joined
 from wamkit.geometry.cameras import moved
@@ -154,7 +154,7 @@ def test_sensors_that_are_not_there_are_refused() -> None:
 # ----------------------------------------------------------------------------------------------------- depth
 
 
-def depth_encoder(frame: Frame) -> DepthEncoder:
+def depth_encoder(frame: DepthFrame) -> DepthEncoder:
     encoder = build(DepthConfig(grid=4, frame=frame, points=4))
     assert isinstance(encoder, DepthEncoder)
     return encoder

@@ -215,7 +215,7 @@ def design(kind: Exposure = "tap", **changes: object) -> DesignConfig:
 def test_the_survey_tuple_is_computed(kind: Exposure, paths: tuple[str, ...], data: DataSpec) -> None:
     model = Design(design(kind), data)
     cells = (f"Feature ({kind})", "Post-prediction head", "Diffusion", "Chunked")
-    assert tuple(model.tuple().values()) == cells
+    assert tuple(model.cells().values()) == cells
     assert model.factorisation() == "p(s,z|c) p(a|z,c)"
     assert model.graph.wam().paths == paths
     assert model.streams["tap"].features == 32
@@ -225,10 +225,10 @@ def test_the_cell_follows_what_the_action_reads(data: DataSpec) -> None:
     config = design()
     unread = replace(config, factors=(config.factors[0], Factor(("action",), (), "policy")))
     model = Design(unread, data)
-    assert model.tuple()["substrate"] == "Pixel (latent)"
+    assert model.cells()["substrate"] == "Pixel (latent)"
     assert (model.graph.coupling(), model.graph.wam().kind) == ("Direct", "VLA")
     both = replace(config, factors=(config.factors[0], Factor(("action",), ("future", "tap"), "policy")))
-    assert Design(both, data).tuple()["substrate"] == "Feature (tap) ∧ Pixel (latent)"
+    assert Design(both, data).cells()["substrate"] == "Feature (tap) ∧ Pixel (latent)"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -138,8 +138,8 @@ def test_it_acts_behind_a_predicted_pixel_latent(data: DataSpec, toy: ToyWindows
     torch.manual_seed(0)
     design = Design(config, data)
     assert design.factorisation() == "p(s|c) p(a|s,c)"
-    assert design.tuple()["substrate"] == "Pixel (latent)"
-    assert design.tuple()["coupling"] == "Post-prediction head"
+    assert design.cells()["substrate"] == "Pixel (latent)"
+    assert design.cells()["coupling"] == "Post-prediction head"
     design.fit(toy, seed=0)
     optimizer = torch.optim.Adam(design.parameters(), lr=1e-3)
     totals = []

@@ -18,7 +18,7 @@ from wamkit.design import Design
 from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
-from wamkit.estimators.joint import Reads
+from wamkit.estimators.joint import StreamReads
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 
@@ -98,12 +98,12 @@ def test_sampling_with_and_without_the_others_gives_the_same_bits(wanted: list[s
 
 def test_blocks_put_what_is_read_first() -> None:
     names = ("future", "map", "action")
-    assert Reads(names, {}, "x").blocks(names) == [["future", "map", "action"]]
-    assert Reads(names, CENTRED, "x").blocks(names) == [["action"], ["future", "map"]]
-    assert Reads(names, BOTTLENECK, "x").blocks(names) == [["future", "map", "action"]]
+    assert StreamReads(names, {}, "x").blocks(names) == [["future", "map", "action"]]
+    assert StreamReads(names, CENTRED, "x").blocks(names) == [["action"], ["future", "map"]]
+    assert StreamReads(names, BOTTLENECK, "x").blocks(names) == [["future", "map", "action"]]
     chain = {"future": (), "map": ("future",), "action": ("map",)}
-    assert Reads(names, chain, "x").blocks(names) == [["future"], ["map"], ["action"]]
-    assert Reads(names, chain, "x").blocks(("action", "future")) == [["action"], ["future"]]
+    assert StreamReads(names, chain, "x").blocks(names) == [["future"], ["map"], ["action"]]
+    assert StreamReads(names, chain, "x").blocks(("action", "future")) == [["action"], ["future"]]
 
 
 def test_one_pass_per_block_equals_one_masked_pass() -> None:

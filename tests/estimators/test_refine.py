@@ -16,7 +16,7 @@ from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
-from wamkit.design.sampling import Session, check_budget, same_start
+from wamkit.design.sampling import SamplingCall, check_budget, same_start
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError
 from wamkit.estimators import Denoiser, DenoiserConfig, UnmaskerConfig
@@ -66,7 +66,7 @@ def world() -> Denoiser:
 def sample(model: Estimator, budget: Budget) -> tuple[dict[str, Tensor], dict[str, int]]:
     """One call: future and action of ROWS rows, always under the same noise."""
     check_budget(budget, GRAPH, {"world": model}, None, 1, ["future", "action"])
-    session = Session(
+    session = SamplingCall(
         graph=GRAPH,
         estimators={"world": model},
         planner=None,

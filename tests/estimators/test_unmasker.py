@@ -204,6 +204,6 @@ def test_a_design_of_token_streams_trains_and_acts(data: DataSpec, toy: ToyWindo
     assert set(both.future) == {"future"}
     alone, _ = design.forecast(seen, state, Budget(future=False), [1, 2])
     assert set(alone.nfe) == {"action"}
-    assert design.tuple()["backbone"] == "Hybrid"  # two processes on one trunk
+    assert design.cells()["backbone"] == "Hybrid"  # two processes on one trunk
     with pytest.raises(BudgetError, match="stopped early"):
         design.check_budget(Budget(exit={"action": 1}))

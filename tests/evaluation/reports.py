@@ -3,7 +3,7 @@
 import numpy as np
 
 from wamkit.config import config_hash
-from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, Row
+from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, PredictionRow
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import make_strip
 from wamkit.evaluation.report.report import Deadline, Horizon, Latency, Report
@@ -85,12 +85,15 @@ def small_prediction(**changes: object) -> Prediction:
         return Estimate(n, 4 if half is not None else 1, mean, *ends)
 
     psnr = [
-        Row("future", "scene", "psnr", "dB", "higher", 100.0, step, "ticks", 1, about(model), about(20.0), about(30.0),
+        PredictionRow("future", "scene", "psnr", "dB", "higher", 100.0, step, "ticks", 1, about(model), about(20.0),
+            about(30.0),
             about(model - 20.0), about(30.0 - model))
         for step, model in ((8, 28.0), (16, 27.0))
     ]  # fmt: skip
     lone = about(0.25, None, 3)
-    error = Row("tracks <b>", "points", "end-point error", "px", "lower", 0.0, 1, "milestone", 2, *[lone] * 5)
+    error = PredictionRow(
+        "tracks <b>", "points", "end-point error", "px", "lower", 0.0, 1, "milestone", 2, *[lone] * 5
+    )
     return Prediction(
         name="joint",
         design={},

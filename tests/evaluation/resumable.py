@@ -13,10 +13,10 @@ from wanderer import ENV, TASKS, Wanderer
 
 from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
-from wamkit.evaluation.closed_loop.budgets import Grid
+from wamkit.evaluation.closed_loop.budgets import BudgetGrid
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
-from wamkit.evaluation.closed_loop.rollout import evaluate
-from wamkit.evaluation.closed_loop.sweep import sweep
+from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.sweep import run_sweep
 
 CONFIG = EvaluationConfig(
     tasks=TASKS,
@@ -29,7 +29,7 @@ CONFIG = EvaluationConfig(
 )
 EPISODES = 12
 SWEPT = EvaluationConfig(tasks=TASKS[:1], episodes=5, env=ENV, workers=1, slots=2, latency_calls=1)
-GRID = Grid(execute=(2, 4))
+GRID = BudgetGrid(execute=(2, 4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,6 @@ class Slow(Wanderer):
 if __name__ == "__main__":
     what, where = sys.argv[1], Path(sys.argv[2])
     if what == "sweep":
-        sweep(Slow(), GRID, SWEPT, where, checkpoint="abc", progress=False)
+        run_sweep(Slow(), GRID, SWEPT, where, checkpoint="abc", progress=False)
     else:
-        evaluate(Slow(), CONFIG, checkpoint="abc", journal=where, progress=False)
+        evaluate_policy(Slow(), CONFIG, checkpoint="abc", journal=where, progress=False)

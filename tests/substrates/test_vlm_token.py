@@ -231,7 +231,7 @@ def test_tokens_decode_to_the_next_stage_and_the_action_listens(writer: str, dat
 def test_the_survey_tuple_and_the_status_are_computed(data: DataSpec) -> None:
     spec = spec_of(data)
     words = Design(design(), spec)
-    assert tuple(words.tuple().values()) == (
+    assert tuple(words.cells().values()) == (
         "Feature (VLM token)",
         "Post-prediction head",
         "LLM/VLM",
@@ -262,5 +262,5 @@ def test_action_tokens_alone_are_no_future(data: DataSpec) -> None:
         factors=(Factor(("action",), (), "writer"),),
     )
     built = Design(alone, data)
-    assert tuple(built.tuple().values()) == ("None", "Direct", "LLM/VLM", "Chunked")
+    assert tuple(built.cells().values()) == ("None", "Direct", "LLM/VLM", "Chunked")
     assert (built.graph.wam().kind, built.graph.wam().is_wam) == ("VLA", False)

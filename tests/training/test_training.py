@@ -23,6 +23,7 @@ from wamkit.design import DesignConfig, from_pretrained
 from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.training import OptimConfig, TrainConfig, train
 from wamkit.training import loop as loop_module
+from wamkit.training.start import latest_checkpoint
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 
@@ -100,7 +101,7 @@ def test_half_written_checkpoint_is_ignored(root: Path) -> None:
     settings = config(root, "partial")
     train(settings, progress=False)
     (settings.out / "checkpoints" / ".step-00000099.partial").mkdir()
-    found = loop_module.latest_checkpoint(settings.out)
+    found = latest_checkpoint(settings.out)
     assert found is not None
     assert found.name == f"step-{STEPS:08d}"
 

@@ -15,7 +15,7 @@ from wamkit.config import decode, encode
 from wamkit.contract.types import Budget
 from wamkit.design import Design, DesignConfig
 from wamkit.errors import ConfigError
-from wamkit.estimators.joint import Reads, run_joint
+from wamkit.estimators.joint import StreamReads, run_joint
 from wamkit.trunks import Mixture, MixtureConfig, Transformer, TransformerConfig
 from wamkit.zoo import recipe
 
@@ -189,7 +189,7 @@ def test_every_layer_of_a_bridge_reads_the_same_layer_of_the_other_expert() -> N
 def test_streams_of_two_experts_that_read_each_other_one_way_keep_their_experts() -> None:
     """What goes first is kept for the others as what it is: a video that the action expert may not read."""
     model = trunk(reads={"act": ("context",), "video": ("context",)})
-    streams = Reads(("future", "action"), {"future": ()}, "test")
+    streams = StreamReads(("future", "action"), {"future": ()}, "test")
     cache = model(torch.randn(2, 4, 16))[1]
     tokens = {"future": torch.randn(2, 3, 16), "action": torch.randn(2, 2, 16)}
     shown = dict.fromkeys(tokens, torch.zeros(2, dtype=torch.bool))
@@ -220,7 +220,7 @@ def test_dropping_the_video_leaves_the_action_expert_alone() -> None:
     forecast, _ = model.forecast(seen, model.initial_state(2), Budget(future=False), [0, 1])
     assert ran == {"context": 1, "video": 0, "act": 4}
     assert forecast.nfe == {"action": 4}
-    assert model.tuple()["backbone"] == "Hybrid"
+    assert model.cells()["backbone"] == "Hybrid"
 
 
 def test_a_mixture_trains_and_survives_its_config() -> None:

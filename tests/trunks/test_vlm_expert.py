@@ -232,13 +232,13 @@ def vlm(model: Design) -> torch.nn.Module:
 
 def test_the_survey_tuple_is_computed(data: DataSpec) -> None:
     direct, cot = Design(design(), data), Design(thinking(), data)
-    assert tuple(direct.tuple().values()) == ("None", "Direct", "LLM/VLM", "Chunked")
+    assert tuple(direct.cells().values()) == ("None", "Direct", "LLM/VLM", "Chunked")
     assert direct.graph.wam().kind == "VLA"
-    assert tuple(cot.tuple().values()) == ("Pixel (latent)", "Post-prediction head", "LLM/VLM", "Chunked")
+    assert tuple(cot.cells().values()) == ("Pixel (latent)", "Post-prediction head", "LLM/VLM", "Chunked")
     assert cot.graph.wam().paths == ("produces",)
-    assert Design(recipe("direct"), data).tuple()["backbone"] == "Diffusion"
+    assert Design(recipe("direct"), data).cells()["backbone"] == "Diffusion"
     beside = replace(recipe("joint"), width=24, trunks=design(expert=("action", "future")).trunks)
-    assert Design(beside, data).tuple()["backbone"] == "Hybrid"  # two clocks on one model
+    assert Design(beside, data).cells()["backbone"] == "Hybrid"  # two clocks on one model
 
 
 @pytest.mark.parametrize("config", [design(), thinking()], ids=["pi0", "cot"])

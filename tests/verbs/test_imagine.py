@@ -24,7 +24,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.imagined.drift import decibel
-from wamkit.evaluation.imagined.frames import Frames
+from wamkit.evaluation.imagined.frames import TaskFrames
 from wamkit.evaluation.imagined.scorers import PerInstruction, SuccessProbe
 from wamkit.imagination.dreams import Dream, OthersActions, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
@@ -146,11 +146,11 @@ def test_refusals(places: Path) -> None:
 
 
 def test_frames_are_told_apart_by_task_outcome_and_place(places: Path) -> None:
-    shown = Frames(Dataset(places / "data"), MetaWorldConfig(), TASKS)
+    shown = TaskFrames(Dataset(places / "data"), MetaWorldConfig(), TASKS)
     assert [len(shown.episodes[task]) for task in TASKS] == [3, 3]
     assert shown.ends(TASKS[0], 4).tolist() == [26, 27, 28, 29, 86, 87, 88, 89, 146, 147, 148, 149]
     assert shown.before(TASKS[0], 4, 8, 3).tolist() == [0, 8, 17, 60, 68, 77, 120, 128, 137]
-    rolled = Frames(Dataset(places / "failures"), MetaWorldConfig(), TASKS)
+    rolled = TaskFrames(Dataset(places / "failures"), MetaWorldConfig(), TASKS)
     assert rolled.before(TASKS[0], 4, 8, 2, failed=True).tolist() == [0, 29, 60, 89]
     assert len(rolled.before(TASKS[1], 4, 8, 2, failed=True)) == 0  # the only one succeeded
     assert shown.starts(TASKS[1], 2).tolist() == [30, 90]

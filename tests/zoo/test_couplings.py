@@ -73,7 +73,7 @@ def trained(name: str, data: DataSpec, toy: ToyWindows, steps: int) -> tuple[Des
 @pytest.mark.parametrize("name", sorted(COUPLINGS))
 def test_derived_description(name: str, data: DataSpec) -> None:
     design = Design(recipe(name), data)
-    assert tuple(design.tuple().values()) == TUPLES[name]
+    assert tuple(design.cells().values()) == TUPLES[name]
     assert design.factorisation() == FORMULAS[name]
     status = design.graph.wam()
     assert status.paths == PATHS[name]

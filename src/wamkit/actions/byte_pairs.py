@@ -37,7 +37,7 @@ def replace(flat: np.ndarray, pair: Pair, symbol: int) -> np.ndarray:
     return np.delete(out, at + 1)
 
 
-def train(rows: np.ndarray, alphabet: int, merges: int) -> list[Pair]:
+def learn_merges(rows: np.ndarray, alphabet: int, merges: int) -> list[Pair]:
     """Learn up to ``merges`` merges; merge i makes the symbol ``alphabet + i``.
 
     Args:
@@ -59,7 +59,7 @@ def train(rows: np.ndarray, alphabet: int, merges: int) -> list[Pair]:
     return learned
 
 
-def encode(rows: np.ndarray, alphabet: int, merges: list[Pair]) -> list[np.ndarray]:
+def apply_merges(rows: np.ndarray, alphabet: int, merges: list[Pair]) -> list[np.ndarray]:
     """(B, L) symbols -> B shorter sequences; merges are applied in the order in which they were learned."""
     flat = join(rows.astype(np.int64))
     for i, pair in enumerate(merges):

@@ -110,7 +110,7 @@ class Fast(ActionRepresentation):
 
     def encode(self, action: Tensor) -> Tensor:
         """(B, H, A) -> (B, 1, tokens) int64 ids; raises :class:`SpecError` on chunks of another length."""
-        codes = byte_pairs.encode(self.symbols(action), self.alphabet, self._learned())
+        codes = byte_pairs.apply_merges(self.symbols(action), self.alphabet, self._learned())
         ids = np.full((len(codes), self.length), PAD)
         for row, code in zip(ids, codes, strict=True):
             kept = code[: self.length]
@@ -140,11 +140,11 @@ class Fast(ActionRepresentation):
             windows.windows(part, window).action for part in np.array_split(index, len(index) // 64 + 1)
         ]
         rows = self.symbols(torch.cat(chunks).to(self.low.device))
-        learned = byte_pairs.train(rows, self.alphabet, len(self.merges))
+        learned = byte_pairs.learn_merges(rows, self.alphabet, len(self.merges))
         self.merges.fill_(-1)
         if learned:
             self.merges[: len(learned)] = torch.tensor(learned)
-        longest = max(len(code) for code in byte_pairs.encode(rows, self.alphabet, learned))
+        longest = max(len(code) for code in byte_pairs.apply_merges(rows, self.alphabet, learned))
         if longest > self.length:
             raise DataError(
                 f"action fast: a training chunk needs {longest} tokens, but `tokens` is {self.length}. "

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
-from wamkit.geometry.rotations import SIZES, Form, parse, require_form, write
+from wamkit.geometry.rotations import SIZES, Form, parse_rotation, require_form, write
 
 Frame = Literal["world", "body"]
 
@@ -80,8 +80,8 @@ class PoseLayout:
         if self.rotation is None:
             out[:, : self.moving] = start + np.cumsum(delta[:, : self.moving], axis=0)
             return out
-        position, turn = start[:3].astype(np.float64), parse(start[None, 3:], self.rotation)
-        steps = parse(delta[:, 3 : self.moving], self.rotation)
+        position, turn = start[:3].astype(np.float64), parse_rotation(start[None, 3:], self.rotation)
+        steps = parse_rotation(delta[:, 3 : self.moving], self.rotation)
         turns = []
         for i, step in enumerate(delta[:, :3]):
             body = self.frame == "body"
@@ -101,7 +101,7 @@ class PoseLayout:
         if self.rotation is None:
             out[:, : self.moving] = np.diff(path, axis=0)
             return out
-        turns = parse(path[:, 3:], self.rotation)
+        turns = parse_rotation(path[:, 3:], self.rotation)
         shift = np.diff(path[:, :3], axis=0)
         if len(shift):
             body = self.frame == "body"

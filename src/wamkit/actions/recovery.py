@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from wamkit.actions.poses import PoseLayout
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
-from wamkit.geometry.rotations import parse, write
+from wamkit.geometry.rotations import parse_rotation, write
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,9 @@ def _spread(
 def _between(layout: PoseLayout, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Rotations at constant speed from one pose to the next."""
     assert layout.rotation is not None
-    start, stop = parse(before[None, 3:], layout.rotation)[0], parse(after[None, 3:], layout.rotation)[0]
+    start, stop = (
+        parse_rotation(before[None, 3:], layout.rotation)[0],
+        parse_rotation(after[None, 3:], layout.rotation)[0],
+    )
     turn = (stop * start.inv()).as_rotvec()
     return write(Rotation.from_rotvec(share[:, None] * turn) * start, layout.rotation)

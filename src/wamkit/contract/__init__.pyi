@@ -127,7 +127,7 @@ from .streams import (
     Reading as Reading,
 )
 from .streams import (
-    Reads as Reads,
+    ReadingKind as ReadingKind,
 )
 from .streams import (
     Role as Role,
@@ -143,6 +143,9 @@ from .streams import (
 )
 from .streams import (
     masked_mean as masked_mean,
+)
+from .streams import (
+    row_seed as row_seed,
 )
 from .types import (
     Aim as Aim,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.contract.scales import Scale
-from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.streams import Past, Reading, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
@@ -47,6 +47,12 @@ class DataSpec:
     action: ActionSpec
     stats: Mapping[str, Mapping[str, np.ndarray]]
     extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def camera(self, name: str, reader: str) -> CameraSpec:
+        """Size of a camera; raises :class:`ConfigError` when the dataset does not have it."""
+        if name not in self.observation.cameras:
+            raise ConfigError(f"{reader}: no camera {name!r}. {did_you_mean(name, self.observation.cameras)}")
+        return self.observation.cameras[name]
 
     def extra(self, name: str, reader: str) -> tuple[int, ...]:
         """Shape of an extra; raises :class:`ConfigError` when the dataset does not have it."""

@@ -6,6 +6,7 @@ Continuous values are (B, T, N, D): T time steps of N tokens with D features. Di
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,7 @@ from wamkit.errors import ConfigError
 
 Role = Literal["future", "action", "goal", "state"]
 
-Reads = Literal["picture", "displacement", "rotation", "classes", "feature", "quantity", "token"]
+ReadingKind = Literal["picture", "displacement", "rotation", "classes", "feature", "quantity", "token"]
 
 SYMBOLS: Mapping[str, str] = {"future": "s", "action": "a", "goal": "g", "state": "z"}
 
@@ -99,7 +100,7 @@ class Reading:
         classes: number of classes, of ``classes`` alone.
     """
 
-    kind: Reads
+    kind: ReadingKind
     values: Tensor
     unit: str = ""
     known: Tensor | None = None
@@ -128,6 +129,19 @@ def masked_mean(error: Tensor, pad: Tensor) -> Tensor:
     keep = (~pad).to(error.dtype).reshape(*pad.shape, *[1] * (error.dim() - 2))
     per_step = error.numel() / pad.numel()
     return (error * keep).sum() / (keep.sum() * per_step).clamp(min=1.0)
+
+
+def row_seed(seed: int, *path: int | str) -> int:
+    """Seed of one draw, derived from a row's seed and the path of what is drawn for it.
+
+    The path names the draw, such as a call's number or ``("step", k)``. It is hashed, not added: the same on every
+    machine, and two draws share their noise only where seed and path are both equal.
+
+    Returns:
+        63 bits, of BLAKE2b.
+    """
+    digest = hashlib.blake2b("/".join(map(str, (seed, *path))).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 class RowNoise:

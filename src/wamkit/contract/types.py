@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from wamkit.errors import SpecError, did_you_mean
+
 Aim = Literal["end", "next"]
 
 
@@ -47,6 +49,12 @@ class Observation:
     def batch_size(self) -> int:
         """Number of windows B."""
         return self.state.shape[0]
+
+    def view(self, camera: str) -> Tensor:
+        """Frames of a camera, (B, T, 3, height, width) uint8; raises :class:`SpecError` when it is not there."""
+        if camera not in self.images:
+            raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, self.images)}")
+        return self.images[camera]
 
     def steps(self, index: slice | list[int]) -> Observation:
         """The same windows, cut to the time steps in ``index``."""

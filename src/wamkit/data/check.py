@@ -163,7 +163,7 @@ def videos(
             if span is None:  # images stored in the table itself
                 continue
             if span.path not in facts:
-                facts[span.path] = video.probe(span.path, fps)
+                facts[span.path] = video.probe_video(span.path, fps)
             _check_span(episode, name, camera, facts[span.path], fps, keys[name])
 
 

@@ -43,7 +43,7 @@ class VideoFiles:
 
     def add(self, images: np.ndarray) -> dict[str, Any]:
         """Append one episode; returns its entries of the episode table."""
-        clip = video.encode(images, self._coding)
+        clip = video.encode_video(images, self._coding)
         if self._file is not None and self._file.size + len(clip) > self._limit:
             self.close()
             self._position.advance(self._chunks)

@@ -128,7 +128,7 @@ class FrameStore:
 
         if key in run[0].videos:
             span = run[0].videos[key]
-            video.decode(span.path, span.start_s, len(out), self._rate, place, put)
+            video.decode_video(span.path, span.start_s, len(out), self._rate, place, put)
         else:
             _read_pictures(run[0], key, len(out), place, put)
 

@@ -55,7 +55,7 @@ class Coding:
     pixels: str = PIXEL_FORMAT
 
 
-def encode(images: np.ndarray, coding: Coding) -> bytes:
+def encode_video(images: np.ndarray, coding: Coding) -> bytes:
     """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory. H and W are even for yuv420p."""
     options = {"crf": str(coding.crf), "g": str(coding.gop), "bf": "0", "threads": "1", "preset": PRESET}
     options["x264-params"] = REPEATABLE
@@ -122,7 +122,7 @@ class VideoFacts:
     end_s: float
 
 
-def probe(path: Path, rate: float) -> VideoFacts:
+def probe_video(path: Path, rate: float) -> VideoFacts:
     """Read size and end of a video from its container. Only the packets after the last key frame are read.
 
     Raises:
@@ -147,7 +147,7 @@ def probe(path: Path, rate: float) -> VideoFacts:
         ) from error
 
 
-def decode(
+def decode_video(
     path: Path, start_s: float, frames: int, rate: float, place: str, to: Callable[[int, np.ndarray], None]
 ) -> None:
     """Decode ``frames`` frames, the k-th shown at ``start_s + k / rate``, and hand each to ``to(k, image)``.

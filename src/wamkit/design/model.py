@@ -29,12 +29,10 @@ from wamkit.design.description import describe, survey_tuple
 from wamkit.design.fitting import fit_parts
 from wamkit.design.graph import Factor
 from wamkit.design.observed import check_given, perceived, read_targets
-from wamkit.design.sampling import NO_CONTEXT, PLANNER, Sampled, Session, check_budget, check_guide
+from wamkit.design.sampling import NO_CONTEXT, PLANNER, Sampled, SamplingCall, check_budget, check_guide
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, SpecError, did_you_mean
-
-# `Design.tuple` hides the builtin inside the class, so its annotations are named here.
-Called = tuple[Forecast, Any]
+from wamkit.nn.named import Named
 
 
 @final
@@ -50,12 +48,12 @@ class Design(nn.Module):
         self.streams = parts.streams
         self.training_window, self.window = read_windows(config, parts)
         self.past_blocks = parts.past_blocks
-        self.encoders = nn.ModuleDict(parts.encoders)
-        self.substrates = nn.ModuleDict(parts.substrates)
+        self.encoders = Named(parts.encoders)
+        self.substrates = Named(parts.substrates)
         self.action = parts.action
-        self.trunks = nn.ModuleDict(parts.trunks)
-        self.context = nn.ModuleDict(parts.context)
-        self.estimators = nn.ModuleDict(parts.estimators)
+        self.trunks = Named(parts.trunks)
+        self.context = Named(parts.context)
+        self.estimators = Named(parts.estimators)
         self.planner = parts.planner
         self.weights = dict(config.loss_weights)
 
@@ -100,7 +98,7 @@ class Design(nn.Module):
         """What this design returns."""
         return self.data.action
 
-    def tuple(self) -> dict[str, str]:
+    def cells(self) -> dict[str, str]:
         """The survey's tuple (eq. 37), derived from the parts."""
         return survey_tuple(self.config, self.graph, self._substrates())
 
@@ -114,19 +112,13 @@ class Design(nn.Module):
         parts = {f"{kind}.{name}": part for kind in kinds for name, part in getattr(self, kind).items()}
         return describe(self.config, self.graph, self._substrates(), self.streams, parts)
 
-    def _estimator(self, name: str) -> Estimator:
-        estimator = self.estimators[name]
-        assert isinstance(estimator, Estimator)
-        return estimator
-
-    def _substrate(self, stream: str) -> Substrate:
-        substrate = self.substrates[self.config.substrate_of(stream)]
-        assert isinstance(substrate, Substrate)
-        return substrate
+    def substrate(self, stream: str) -> Substrate:
+        """The substrate that a future or goal stream lives in."""
+        return self.substrates[self.config.substrate_of(stream)]
 
     def _substrates(self) -> dict[str, Substrate]:
         """Future or goal stream -> its substrate."""
-        return {name: self._substrate(name) for name in (*self.config.futures, *self.config.goals)}
+        return {name: self.substrate(name) for name in (*self.config.futures, *self.config.goals)}
 
     def encode_context(self, observation: Observation) -> dict[str, Cache]:
         """Context tokens c, run once through every trunk: trunk name -> cache."""
@@ -151,7 +143,7 @@ class Design(nn.Module):
         rows = action.shape[0]
         blocks = self.action.encode(action.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
         return Past(
-            values={n: self._substrate(n).encode(observation) for n in sorted(self.graph.of_role("future"))},
+            values={n: self.substrate(n).encode(observation) for n in sorted(self.graph.of_role("future"))},
             action=blocks,
             pad=observation.pad,
             action_pad=action_pad.unflatten(1, (k, stride)).any(dim=2),
@@ -167,7 +159,7 @@ class Design(nn.Module):
     def after_step(self) -> None:
         """To be called after every step of the optimiser: moving averages follow their encoders."""
         for substrate in self.substrates.values():
-            substrate.after_step(self.encoders)  # type: ignore[operator]
+            substrate.after_step(dict(self.encoders.items()))
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         """What every observed stream should be: stream name -> :class:`Target`."""
@@ -195,7 +187,7 @@ class Design(nn.Module):
                 else:
                     given[name] = targets[name].values if name in targets else inferred[name]
             call = self._call(factor, context, given, rows)
-            result = self._estimator(factor.estimator).loss(factor.generates, call, targets, past)
+            result = self.estimators[factor.estimator].loss(factor.generates, call, targets, past)
             terms.update(result.terms)
             inferred.update(result.inferred)
         zero = torch.zeros((), device=batch.action.device)
@@ -204,7 +196,7 @@ class Design(nn.Module):
 
     def initial_state(self, batch_size: int) -> dict[str, Any]:
         """Everything that is carried between calls, at the start of an episode: a pytree with leading B."""
-        state = {name: self._estimator(name).initial_carry(batch_size) for name in self.estimators}
+        state = {name: self.estimators[name].initial_carry(batch_size) for name in self.estimators}
         if self.planner is not None:
             spec = self.streams[ACTION]
             state[PLANNER] = self.planner.initial_carry(spec, batch_size, self._device())
@@ -228,7 +220,7 @@ class Design(nn.Module):
         return wanted
 
     def _all_estimators(self) -> dict[str, Estimator]:
-        return {name: self._estimator(name) for name in self.estimators}
+        return {name: self.estimators[name] for name in self.estimators}
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device
@@ -272,7 +264,7 @@ class Design(nn.Module):
             with stages.measure("encode"):
                 context = self.encode_context(observation)
         rows = observation.batch_size
-        session = Session(
+        session = SamplingCall(
             graph=self.graph,
             estimators=estimators,
             planner=self.planner,
@@ -297,7 +289,7 @@ class Design(nn.Module):
         budget: Budget,
         seeds: Sequence[int],
         given: Mapping[str, Tensor] | None = None,
-    ) -> Called:
+    ) -> tuple[Forecast, Any]:
         """One call of the policy.
 
         Args:
@@ -389,6 +381,6 @@ class Design(nn.Module):
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8, or None when none can be decoded."""
         for name, future in self.config.futures.items():
-            if name in forecast.future and future.offsets and self._substrate(name).decodable:
-                return self._substrate(name).decode(forecast.future[name])
+            if name in forecast.future and future.offsets and self.substrate(name).decodable:
+                return self.substrate(name).decode(forecast.future[name])
         return None

@@ -174,7 +174,7 @@ class Sampled:
 
 
 @dataclass
-class Session:
+class SamplingCall:
     """The state of one call; lives as long as the call.
 
     Attributes:

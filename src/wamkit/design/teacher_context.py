@@ -157,7 +157,7 @@ class ContextPath(nn.Module):
         self.encoders = teacher.encoders
         self.context = teacher.context[name] if name else nn.Identity()
         self.trunk = trunks[name] if name else None
-        self.width = int(trunks[name].context_width) if name else teacher.config.width  # type: ignore[arg-type]
+        self.width = int(trunks[name].context_width) if name else teacher.config.width
         self.extras, self.goal, self.absent = extras_read(teacher), teacher.reads_goal, absent
         first = len(window.observation)
         self.steps = [window.observation.index(offset) - first for offset in teacher.config.observation]

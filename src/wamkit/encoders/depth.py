@@ -16,7 +16,7 @@ from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.imputed_depth import DepthImputer
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 
-Frame = Literal["camera", "world", "gripper"]
+DepthFrame = Literal["camera", "world", "gripper"]
 
 
 FIT_FRAMES = 512
@@ -41,7 +41,7 @@ class DepthConfig(EncoderConfig):
 
     camera: str = "scene"
     grid: int = 4
-    frame: Frame = "world"
+    frame: DepthFrame = "world"
     points: int = 4
     far_m: float = 2.0
     impute: bool = False

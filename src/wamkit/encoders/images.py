@@ -98,7 +98,7 @@ class Keypoints(nn.Module):
         return self.project(points.flatten(1)).unflatten(1, (self.tokens, -1))
 
 
-class Grid(nn.Module):
+class GridReadout(nn.Module):
     """Feature map -> (B, h * w / 16, width): one token per 4 x 4 cells, with a learned position."""
 
     def __init__(self, channels: int, cells: int, width: int) -> None:
@@ -128,7 +128,7 @@ class ImageEncoder(Encoder):
             cells = (size.height // config.patch) * (size.width // config.patch)
             last = config.channels[-1]
             self.heads[camera] = (
-                Grid(last, cells, width)
+                GridReadout(last, cells, width)
                 if config.pool == "grid"
                 else Keypoints(last, config.keypoints, config.tokens, width)
             )

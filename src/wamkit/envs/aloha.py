@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.envs.base import EnvConfig, Expert, SimulatedEnv
+from wamkit.envs.base import EnvConfig, ScriptedExpert, SimulatedEnv
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.facts import FactReader, Facts
 from wamkit.envs.perturbations import Perturbation, Scene, Start
@@ -255,7 +255,7 @@ class AlohaEnv(SimulatedEnv):
         """See :class:`SimulatedEnv`."""
         return self._facts.read(self.data)
 
-    def expert(self) -> Expert:
+    def expert(self) -> ScriptedExpert:
         """Our scripted demonstrator; it reads where the cube lies."""
         from wamkit.envs.aloha_expert import transfer  # needs a solver, an extra
 

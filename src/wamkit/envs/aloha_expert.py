@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from wamkit.envs.base import Expert
+from wamkit.envs.base import ScriptedExpert
 from wamkit.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import mujoco
 
-Vector = NDArray[np.float64]
+Floats = NDArray[np.float64]
 ROUNDS = 200
 REACH_M = 0.15  # from the gripper's frame to between its finger tips
 MEET = np.array([0.0, 0.5, 0.28])  # between the arms, where the cube changes hands
@@ -49,14 +49,14 @@ class ArmKinematics:
         self._moves = np.zeros(model.nv)  # fingers, the other arm and the cube stay where they are
         self._moves[self.joints] = 1.0
 
-    def pose(self, qpos: Vector) -> tuple[Vector, Rotation]:
+    def pose(self, qpos: Floats) -> tuple[Floats, Rotation]:
         """Position (3,) in metres and rotation of the gripper's frame (x points out of the fingers), world frame."""
         found = self._mink.Configuration(self._model, q=qpos).get_transform_frame_to_world(
             self._frame, "body"
         )
         return found.translation(), Rotation.from_matrix(found.rotation().as_matrix())
 
-    def solve(self, qpos: Vector, place: Vector, turn: Rotation) -> Vector:
+    def solve(self, qpos: Floats, place: Floats, turn: Rotation) -> Floats:
         """The positions of all joints with this arm's gripper as near to a pose as its limits allow."""
         mink = self._mink
         configuration = mink.Configuration(self._model, q=qpos.copy())
@@ -78,7 +78,7 @@ class Waypoint:
     """Where one arm is to be at a tick: its six joints and the opening of its gripper."""
 
     tick: int
-    joints: Vector
+    joints: Floats
     opening: float
 
 
@@ -87,17 +87,17 @@ def pitched(degrees: float, yaw: float) -> Rotation:
     return Rotation.from_euler("z", yaw) * Rotation.from_euler("y", degrees, degrees=True)
 
 
-def tip_at(point: Vector, turn: Rotation) -> Vector:
+def tip_at(point: Floats, turn: Rotation) -> Floats:
     """Where the gripper's frame is when the middle between its finger tips is at ``point``."""
     return point - turn.apply([REACH_M, 0.0, 0.0])
 
 
-def offset(point: Vector, x: float, y: float, z: float) -> Vector:
+def offset(point: Floats, x: float, y: float, z: float) -> Floats:
     """A point so much further, metres."""
     return point + np.array([x, y, z])
 
 
-def transfer(model: mujoco.MjModel, data: mujoco.MjData) -> Expert:
+def transfer(model: mujoco.MjModel, data: mujoco.MjData) -> ScriptedExpert:
     """The demonstrator of the episode that ``data`` stands at the beginning of."""
     start = np.asarray(data.qpos).copy()
     cube = start[16:19].copy()
@@ -114,7 +114,7 @@ def transfer(model: mujoco.MjModel, data: mujoco.MjData) -> Expert:
     return act
 
 
-def right_path(arm: ArmKinematics, start: Vector, cube: Vector) -> list[Waypoint]:
+def right_path(arm: ArmKinematics, start: Floats, cube: Floats) -> list[Waypoint]:
     """Above the cube, down, close, up, to the meeting place; then let go and draw back."""
     base = np.array([0.469, 0.5])
     away = np.arctan2(*(cube[:2] - base)[::-1])
@@ -132,7 +132,7 @@ def right_path(arm: ArmKinematics, start: Vector, cube: Vector) -> list[Waypoint
     return solved(arm, start, plan)
 
 
-def left_path(arm: ArmKinematics, start: Vector) -> list[Waypoint]:
+def left_path(arm: ArmKinematics, start: Floats) -> list[Waypoint]:
     """To the meeting place with the gripper turned by a quarter, so that the fingers pass each other; close."""
     level = pitched(0.0, 0.0) * Rotation.from_euler("x", 90, degrees=True)
     plan = (
@@ -146,7 +146,7 @@ def left_path(arm: ArmKinematics, start: Vector) -> list[Waypoint]:
     return solved(arm, start, plan)
 
 
-def solved(arm: ArmKinematics, start: Vector, plan: Any) -> list[Waypoint]:
+def solved(arm: ArmKinematics, start: Floats, plan: Any) -> list[Waypoint]:
     """Joints for every waypoint, each from the one before; raises where the arm cannot come near."""
     qpos = start
     found = [Waypoint(0, start[arm.joints], 0.0)]
@@ -161,7 +161,7 @@ def solved(arm: ArmKinematics, start: Vector, plan: Any) -> list[Waypoint]:
     return found
 
 
-def at(path: list[Waypoint], tick: int) -> Vector:
+def at(path: list[Waypoint], tick: int) -> Floats:
     """Six joints and the gripper, between the waypoints around ``tick``, on a straight line in joint space."""
     ticks = [point.tick for point in path]
     values = np.array([[*point.joints, point.opening] for point in path])

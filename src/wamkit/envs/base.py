@@ -23,7 +23,7 @@ from wamkit.errors import ConfigError, DataError, SpecError, did_you_mean
 
 Purpose = Literal["train", "evaluate"]
 ExtrasSpec = dict[str, tuple[tuple[int, ...], str]]  # name -> (shape, dtype)
-Expert = Callable[[], NDArray[np.float32]]
+ScriptedExpert = Callable[[], NDArray[np.float32]]
 
 EVALUATION_SEEDS_FROM = 1_000_000
 SEEDS_PER_RUN = 10_000
@@ -236,7 +236,7 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         truncated = outcome.out_of_time and not outcome.success
         return self.observe(), outcome.reward, outcome.success, truncated, {"success": outcome.success}
 
-    def expert(self) -> Expert:
+    def expert(self) -> ScriptedExpert:
         """A scripted demonstrator for the current episode; it may read what no camera shows.
 
         Raises:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wamkit.contract.specs import ActionSpec
 from wamkit.envs.base import EnvConfig, SimulatedEnv, instructions
-from wamkit.envs.worker import Session
+from wamkit.envs.worker import WorkerState
 from wamkit.errors import ConfigError
 
 # The demonstrator's own action, which a policy should learn, or the one that was executed, disturbed where it was,
@@ -76,7 +76,7 @@ class Disturbance:
 
 
 @dataclass(frozen=True)
-class Recording:
+class DemonstrationAttempt:
     """One attempt at a demonstration, T frames; see :class:`wamkit.data.episode.Episode`.
 
     Attributes:
@@ -99,13 +99,13 @@ class Recording:
 
 
 def record_demonstration(
-    session: Session,
+    session: WorkerState,
     config: EnvConfig,
     seed: int,
     noise: ActionNoise,
     tail_ticks: int,
     recorded: Recorded = "clean",
-) -> Recording:
+) -> DemonstrationAttempt:
     """Run the scripted demonstrator through the episode that ``seed`` names.
 
     The episode is recorded until ``tail_ticks`` ticks after success. The instruction is drawn by seed from
@@ -123,7 +123,7 @@ def record_demonstration(
 
 def demonstrate(
     env: SimulatedEnv, seed: int, noise: ActionNoise, tail_ticks: int, recorded: Recorded = "clean"
-) -> Recording:
+) -> DemonstrationAttempt:
     """The same, in an environment at hand."""
     rng = np.random.default_rng([seed, zlib.crc32(env.task_name.encode())])
     lines = instructions(env.task_name)
@@ -152,8 +152,8 @@ def _stack(
     env: SimulatedEnv,
     observations: list[dict[str, Any]],
     actions: list[NDArray[np.float32]],
-) -> Recording:
-    return Recording(
+) -> DemonstrationAttempt:
+    return DemonstrationAttempt(
         seed=seed,
         success=bool(actions),
         task=env.instruction,

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.envs.base import EnvConfig, Expert, ExtrasSpec, SimulatedEnv, instructions
+from wamkit.envs.base import EnvConfig, ExtrasSpec, ScriptedExpert, SimulatedEnv, instructions
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.facts import Facts
 from wamkit.envs.ground_truth import GroundTruth, extras_spec, fact_reader
@@ -229,7 +229,7 @@ class MetaWorldEnv(SimulatedEnv):
         """See :class:`SimulatedEnv`."""
         return self._facts.read(self._sim.data)
 
-    def expert(self) -> Expert:
+    def expert(self) -> ScriptedExpert:
         """MetaWorld's scripted policy, clipped to the action limits. It reads poses, not pictures."""
         from metaworld.policies import ENV_POLICY_MAP
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.envs.cameras import CameraPose
-from wamkit.envs.perturbations.base import Shape, Stage
+from wamkit.envs.perturbations.base import Shape, StageRenderer
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) ->
 
 
 @final
-class SceneRenderer(Stage):
+class SceneRenderer(StageRenderer):
     """Renders named cameras of one model.
 
     The model's own cameras are re-posed (their number is the limit); the physics does not read them.

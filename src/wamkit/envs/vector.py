@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wamkit.envs.base import EnvConfig
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation
-from wamkit.envs.worker import Answer, Session, Worker, WorkerLostError
+from wamkit.envs.worker import Answer, Worker, WorkerLostError, WorkerState
 from wamkit.errors import ConfigError, SpecError, WamkitError
 
 
@@ -243,7 +243,7 @@ class VectorEnv:
 
 
 @contextmanager
-def broken_discarded(session: Session, slot: int) -> Iterator[None]:
+def broken_discarded(session: WorkerState, slot: int) -> Iterator[None]:
     """Discard the environment of a slot in which anything raises: nobody knows what state it is in."""
     try:
         yield
@@ -253,7 +253,7 @@ def broken_discarded(session: Session, slot: int) -> Iterator[None]:
 
 
 def reset_slot(
-    session: Session,
+    session: WorkerState,
     slot: int,
     config: EnvConfig,
     seed: int,
@@ -268,7 +268,7 @@ def reset_slot(
 
 
 def play_slot(
-    session: Session,
+    session: WorkerState,
     slot: int,
     config: EnvConfig,
     seed: int,
@@ -286,7 +286,7 @@ def play_slot(
                 return Step(executed=env.tick, success=outcome.success, done=True)
 
 
-def step_slot(session: Session, slot: int, actions: NDArray[Any], look: tuple[int, ...]) -> Step:
+def step_slot(session: WorkerState, slot: int, actions: NDArray[Any], look: tuple[int, ...]) -> Step:
     """Worker side of :meth:`VectorEnv.step_async`."""
     env = session.slots[slot][1]
     observations: list[dict[str, Any]] = []

@@ -30,7 +30,7 @@ FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; a MetaWorld one takes
 _BOOT = "import sys; from wamkit.envs.worker import main; main(int(sys.argv[1]))"
 
 
-class Session:
+class WorkerState:
     """What a worker keeps between two requests: environments in use (by slot) and idle ones (by config)."""
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ def main(descriptor: int) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
     connection: Connection[Any, Any] = Connection(descriptor)
-    session = Session()
+    session = WorkerState()
     while True:
         try:
             key, payload = connection.recv()
@@ -200,7 +200,7 @@ def main(descriptor: int) -> None:
             return
 
 
-def _serve(session: Session, key: int, payload: bytes) -> Answer:
+def _serve(session: WorkerState, key: int, payload: bytes) -> Answer:
     try:
         function, arguments = pickle.loads(payload)
         return Answer(key, function(session, *arguments), None)

@@ -29,11 +29,11 @@ from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_levels, require_trunk
 from wamkit.estimators.history import BlockMemory
-from wamkit.estimators.joint import Reads, run_joint
-from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, spending, walk_together
+from wamkit.estimators.joint import StreamReads, run_joint
+from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, evaluations_spent, walk_together
 from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, with_given
 
-Prediction = Literal["velocity", "noise", "equilibrium"]
+PredictionTarget = Literal["velocity", "noise", "equilibrium"]
 TOP_NOISE = (
     0.97  # where noise prediction starts: at level 1 the noise is the input and tells nothing of the data
 )
@@ -68,7 +68,7 @@ class DenoiserConfig(EstimatorConfig):
             denoising (`bb.ar-diffusion`): a block reads the blocks before it and itself.
     """
 
-    prediction: Prediction = "velocity"
+    prediction: PredictionTarget = "velocity"
     solver: Solver = "euler"
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rate: float = 0.15
@@ -126,7 +126,7 @@ class Denoiser(Estimator, Revises):
         self.processes = len(outputs) if config.levels == "independent" else 1
         self.memory = BlockMemory(outputs, config.history) if config.history else None
         self.reads = dict(config.reads)
-        self.joint = Reads([s.name for s in outputs], config.reads, "estimator 'denoiser'")
+        self.joint = StreamReads([s.name for s in outputs], config.reads, "estimator 'denoiser'")
 
     def _stream(self, name: str) -> StreamTokens:
         stream = self.outputs[name]
@@ -214,7 +214,7 @@ class Denoiser(Estimator, Revises):
     def _walk(self, name: str, budget: Budget, noise: RowNoise) -> Walk:
         """Initial noise of one stream and the way it goes from there."""
         spec, c = self._stream(name).spec, self.config
-        spend = spending(name, budget, c.nfe.get(name, c.steps))
+        spend = evaluations_spent(name, budget, c.nfe.get(name, c.steps))
         start = c.temperature * noise.normal(spec.steps, spec.tokens, spec.features)
         if c.prediction == "equilibrium":
             return DescentWalk(start, UNTOLD, spend.leave, c.rate, c.tolerance)
@@ -246,7 +246,7 @@ class Denoiser(Estimator, Revises):
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
         """See :class:`wamkit.contract.Estimator`: at least one evaluation per stream, an exit within them."""
         for name in outputs:
-            spending(name, budget, self.config.nfe.get(name, self.config.steps))
+            evaluations_spent(name, budget, self.config.nfe.get(name, self.config.steps))
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """A stream can be left out when training has seen it absent, or when no other one reads it."""

@@ -17,7 +17,7 @@ from wamkit.contract.protocols import Trunk
 from wamkit.errors import ConfigError, did_you_mean
 
 
-class Reads:
+class StreamReads:
     """Who reads whom among the streams that one estimator generates.
 
     Args:
@@ -77,7 +77,7 @@ class Reads:
         return [groups[key] for key in sorted(groups, key=len)]
 
 
-def visible(block: Sequence[str], reads: Reads, hidden: Mapping[str, Tensor]) -> Tensor:
+def visible(block: Sequence[str], reads: StreamReads, hidden: Mapping[str, Tensor]) -> Tensor:
     """(B, S, S) bool, True where the row's stream may read the column's; a hidden stream reads itself alone."""
     device = hidden[block[0]].device
     allowed = torch.tensor([[reads.allows(i, j) for j in block] for i in block], device=device)
@@ -99,7 +99,7 @@ def cut(cache: Cache, start: int, stop: int, hidden: Tensor) -> Cache:
 
 def run_joint(
     trunk: Trunk,
-    reads: Reads,
+    reads: StreamReads,
     tokens: Mapping[str, Tensor],
     hidden: Mapping[str, Tensor],
     cache: Cache,

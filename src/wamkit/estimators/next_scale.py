@@ -21,7 +21,7 @@ from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.pyramids import Ids, Pyramid, Residuals
-from wamkit.estimators.samplers import spending
+from wamkit.estimators.samplers import evaluations_spent
 from wamkit.estimators.token_head import HeadedConfig, TokenHead
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
 
@@ -206,7 +206,7 @@ class NextScale(Estimator):
                 f"nfe for stream {name!r} is {budget.nfe[name]}: next_scale spends one evaluation per scale, and "
                 f"{name!r} has {scales}. Use `exit` to stop at a coarser scale."
             )
-        return spending(name, budget, scales).leave
+        return evaluations_spent(name, budget, scales).leave
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
         """See :class:`wamkit.contract.Estimator`: the number of scales is fixed; an exit stops at a coarser one."""

@@ -139,7 +139,7 @@ class Spending:
     leave: int
 
 
-def spending(name: str, budget: Budget, default: int) -> Spending:
+def evaluations_spent(name: str, budget: Budget, default: int) -> Spending:
     """What a call spends on one stream; raises :class:`BudgetError` when it makes no sense."""
     whole = budget.nfe.get(name, default)
     if whole < 1:

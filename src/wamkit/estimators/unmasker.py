@@ -23,8 +23,8 @@ from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.estimators.checks import require_levels, require_trunk
-from wamkit.estimators.joint import Reads, run_joint
-from wamkit.estimators.samplers import choose, gumbel, spending
+from wamkit.estimators.joint import StreamReads, run_joint
+from wamkit.estimators.samplers import choose, evaluations_spent, gumbel
 from wamkit.estimators.tokens import StreamTokens, with_given
 
 
@@ -102,7 +102,7 @@ class Unmasker(Estimator, Revises):
         self.mask = nn.ParameterDict({s.name: torch.randn(trunk.width) * 0.02 for s in outputs})
         self.processes = len(outputs) if config.rates == "independent" else 1
         self.reads = dict(config.reads)
-        self.joint = Reads([s.name for s in outputs], config.reads, "estimator 'unmasker'")
+        self.joint = StreamReads([s.name for s in outputs], config.reads, "estimator 'unmasker'")
 
     def _stream(self, name: str) -> StreamTokens:
         stream = self.outputs[name]
@@ -175,7 +175,7 @@ class Unmasker(Estimator, Revises):
         """
         cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
         default = {name: self.config.nfe.get(name, self.config.steps) for name in outputs}
-        calls = {name: spending(name, budget, default[name]).whole for name in outputs}
+        calls = {name: evaluations_spent(name, budget, default[name]).whole for name in outputs}
         ids = {n: call.given[n].flatten(1) for n in self.outputs if n in call.given}
         masked = {n: torch.zeros_like(v, dtype=torch.bool) for n, v in ids.items()}
         for name in outputs:
@@ -199,7 +199,7 @@ class Unmasker(Estimator, Revises):
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
         """See :class:`wamkit.contract.Estimator`: every wanted stream needs at least one evaluation."""
         for name in outputs:
-            spending(name, budget, self.config.nfe.get(name, self.config.steps))
+            evaluations_spent(name, budget, self.config.nfe.get(name, self.config.steps))
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """A stream can be left out when training has seen it absent, or when no other one reads it."""

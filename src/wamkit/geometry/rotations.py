@@ -33,7 +33,7 @@ def require_form(form: str) -> Form:
     raise SpecError(f"rotation: unknown form {form!r}. {did_you_mean(form, FORMS)}")
 
 
-def parse(values: np.ndarray, form: Form) -> Rotation:
+def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
     """(n, size of the form) -> n rotations. 6D values need not be orthonormal: Gram-Schmidt makes them so."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != SIZES[form]:
@@ -66,7 +66,7 @@ def write(rotation: Rotation, form: Form) -> np.ndarray:
 def convert(values: np.ndarray, source: Form, target: Form) -> np.ndarray:
     """(..., size of source) -> (..., size of target), the same rotations in another form."""
     values = np.asarray(values)
-    flat = write(parse(values.reshape(-1, values.shape[-1]), source), target)
+    flat = write(parse_rotation(values.reshape(-1, values.shape[-1]), source), target)
     return flat.reshape(*values.shape[:-1], SIZES[target])
 
 

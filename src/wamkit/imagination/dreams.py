@@ -16,10 +16,11 @@ from torch import Tensor
 
 from wamkit.contract.protocols import Substrate
 from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError, did_you_mean
-from wamkit.imagination.unrolling import SEED_STRIDE, check_unrollable, unroll
+from wamkit.imagination.unrolling import check_unrollable, unroll
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def dream(
         sampled = world.sample(
             found.observation(),
             futures,
-            seeds=[seed + k * SEED_STRIDE for seed in seeds],
+            seeds=[row_seed(seed, "step", k) for seed in seeds],
             given={ACTION: world.action.encode(action)},
             budget=budget,
         )
@@ -244,7 +245,7 @@ class DesignPolicy:
     def __call__(self, so_far: Dream) -> Tensor:
         """Actions (B, H, A), H that of the world: what the policy plans, its last action held where that ends."""
         seen = replace(so_far.observation(), past_action=None, past_action_pad=None)
-        seeds = [seed + so_far.steps * SEED_STRIDE for seed in self._seeds]
+        seeds = [row_seed(seed, "policy", so_far.steps) for seed in self._seeds]
         state = self._policy.initial_state(seen.batch_size)
         forecast, _ = self._policy.forecast(seen, state, self._budget, seeds)
         have, need = forecast.action.shape[1], so_far.world.config.horizon
@@ -279,7 +280,7 @@ class OthersActions:
 
     def __call__(self, so_far: Dream) -> Tensor:
         """(B, H, A)."""
-        generator = torch.Generator().manual_seed(self._seed + so_far.steps * SEED_STRIDE)
+        generator = torch.Generator().manual_seed(row_seed(self._seed, "order", so_far.steps))
         around = torch.randperm(
             self._rows, generator=generator
         )  # a cycle through all rows has no fixed point

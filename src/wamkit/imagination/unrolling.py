@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 
 # Step k and the forecasts before it -> (B, H, A) in physical units, or None where the design shall choose.
 Choose = Callable[[int, Sequence[Forecast]], Tensor | None]
-SEED_STRIDE = 1_000_003  # between the seeds of a row's steps
 
 
 def check_unrollable(design: Design, budget: Budget) -> None:
@@ -90,7 +90,7 @@ def unroll(
         sampled = design.sample(
             observation,
             futures if given else [ACTION, *futures],
-            seeds=[seed + k * SEED_STRIDE for seed in seeds],
+            seeds=[row_seed(seed, "step", k) for seed in seeds],
             given=given,
             budget=budget,
             carry=state,

@@ -3,14 +3,14 @@
 from wamkit.memory.experience import Experience, ExperienceStore
 from wamkit.memory.scene import SceneMemory, SceneMemoryConfig
 from wamkit.memory.sparse import sparse_history
-from wamkit.memory.spatial import SpatialMemory, View
+from wamkit.memory.spatial import DrawnView, SpatialMemory
 
 __all__ = [
+    "DrawnView",
     "Experience",
     "ExperienceStore",
     "SceneMemory",
     "SceneMemoryConfig",
     "SpatialMemory",
-    "View",
     "sparse_history",
 ]

@@ -23,7 +23,7 @@ HALF_RANGE = 2**20  # voxels on each side of the origin that a code can name
 
 
 @dataclass(frozen=True)
-class View:
+class DrawnView:
     """A picture drawn from the store.
 
     Attributes:
@@ -138,7 +138,7 @@ class SpatialMemory:
         alike = ((self.values - value).abs() <= tolerance).all(dim=1)
         return self.points[alike].mean(dim=0) if bool(alike.any()) else None
 
-    def render(self, camera: Tensor, height: int, width: int) -> View:
+    def render(self, camera: Tensor, height: int, width: int) -> DrawnView:
         """What ``camera`` (8,) would see, as far as it is known: nearest voxels in front."""
         pixels, distance = project(self.points, camera, height, width)
         half = (0.5 * focal(camera, height) * self.voxel_m / distance.clamp(min=NEAR_M)).clamp(max=height / 4)
@@ -157,7 +157,7 @@ class SpatialMemory:
         owner = torch.cat(owners) if owners else place
         return self._nearest(place, owner, distance, height, width)
 
-    def _nearest(self, place: Tensor, owner: Tensor, distance: Tensor, height: int, width: int) -> View:
+    def _nearest(self, place: Tensor, owner: Tensor, distance: Tensor, height: int, width: int) -> DrawnView:
         """Of the voxels ``owner`` drawn at pixels ``place``, show the nearest one per pixel."""
         depth = torch.full((height * width,), math.inf)
         depth = depth.scatter_reduce(0, place, distance[owner], "amin")
@@ -166,4 +166,4 @@ class SpatialMemory:
         known = shown >= 0
         values = torch.zeros(height * width, self.values.shape[1])
         values[known] = self.values[shown[known]]
-        return View(values.view(height, width, -1), depth.view(height, width), known.view(height, width))
+        return DrawnView(values.view(height, width, -1), depth.view(height, width), known.view(height, width))

@@ -14,7 +14,7 @@ from wamkit.contract.protocols import Planner, PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import Score, cheapest, check_sampling, spending
+from wamkit.planners.rounds import CandidateScores, cheapest, check_sampling, spending
 
 
 @PlannerConfig.register_subclass("cem")
@@ -75,7 +75,7 @@ class CEM(Planner):
         n, rounds = spending("cem", self.config.candidates, self.config.iterations, budget)
         elites = min(self.config.elites, n)
         candidates = propose(n)
-        score = Score.around(candidates, predict, goal, self.config.deviation_cost)
+        score = CandidateScores.around(candidates, predict, goal, self.config.deviation_cost)
         best, best_cost = candidates[:, 0], torch.full_like(candidates[:, 0, 0, 0, 0], torch.inf)
         for k in range(rounds + 1):
             cost = score(candidates)

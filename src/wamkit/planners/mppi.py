@@ -14,7 +14,7 @@ from wamkit.contract.protocols import Planner, PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import Score, check_sampling, spending
+from wamkit.planners.rounds import CandidateScores, check_sampling, spending
 
 
 @PlannerConfig.register_subclass("mppi")
@@ -132,7 +132,7 @@ class MPPI(Planner):
         """See :class:`wamkit.contract.Planner`. One further evaluation is spent on the cost of the result."""
         n, rounds = spending("mppi", self.config.candidates, self.config.iterations, budget)
         proposals = propose(n)
-        score = Score.around(proposals, predict, goal, self.config.deviation_cost)
+        score = CandidateScores.around(proposals, predict, goal, self.config.deviation_cost)
         candidates = self.start(proposals, carry)
         for k in range(rounds + 1):
             weights = self.weights(score(candidates))

@@ -40,7 +40,7 @@ def cheapest(candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Score:
+class CandidateScores:
     """What candidates cost.
 
     Attributes:
@@ -60,11 +60,11 @@ class Score:
     @staticmethod
     def around(
         proposals: Tensor, predict: Callable[[Tensor], Tensor], goal: Tensor, deviation_cost: float
-    ) -> Score:
+    ) -> CandidateScores:
         """The cost of actions where ``proposals`` (B, n, T, N, D) are what is usual."""
         centre = proposals.mean(dim=1, keepdim=True)
         spread = proposals.std(dim=1, keepdim=True, correction=0)
-        return Score(predict, goal, centre, spread, deviation_cost)
+        return CandidateScores(predict, goal, centre, spread, deviation_cost)
 
     def __call__(self, candidates: Tensor) -> Tensor:
         """Candidates (B, n, T, N, D) -> (B, n)."""

@@ -82,7 +82,7 @@ class MotionVectors(Substrate):
             where = np.s_[top : top + height, left : left + width]
             shift[where] = -np.array([vector["motion_x"], vector["motion_y"]]) / vector["motion_scale"]
             known[where] = True
-        error = np.abs(after @ LUMA - carried(before @ LUMA, shift))
+        error = np.abs(after @ LUMA - motion_compensated(before @ LUMA, shift))
         found = (self._blocks(known) & (self._blocks(error) <= self.config.tolerance))[..., None]
         mean = np.stack([self._blocks(shift[..., i]) for i in (0, 1)], axis=-1)
         return np.concatenate((np.where(found, mean, 0.0), found * 2.0 - 1), axis=-1)
@@ -120,7 +120,7 @@ class MotionVectors(Substrate):
         return {"flow": Reading("displacement", shift, "px", known)}
 
 
-def carried(picture: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def motion_compensated(picture: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """(h, w) moved by (h, w, 2) as x, y in pixels, each where it arrives; bilinear, edges repeated as codecs do."""
     height, width = picture.shape
     x = (np.arange(width)[None, :] - shift[..., 0]).clip(0, width - 1)

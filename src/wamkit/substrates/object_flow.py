@@ -23,7 +23,7 @@ TOLERANCE_M = 0.03  # half a pixel of an aslant surface, seen from a metre away
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """One camera's ground truth at T steps, flattened to pixels in row order.
 
     Attributes:
@@ -39,7 +39,7 @@ class View:
     poses: Tensor
 
     @classmethod
-    def of(cls, observation: Observation, camera: str) -> View:
+    def of(cls, observation: Observation, camera: str) -> CameraView:
         """Read it off an observation's extras."""
         extras = observation.extras
         ids = extras[f"object_id.{camera}"].flatten(2).long()
@@ -62,7 +62,7 @@ class View:
         return seen(points, self.camera, self.depth, tolerance_m)
 
 
-def carried(points: Tensor, ids: Tensor, now: View, later: View) -> Tensor:
+def carried(points: Tensor, ids: Tensor, now: CameraView, later: CameraView) -> Tensor:
     """World points (B, K, 3) of objects ``ids`` (B, K) at every later step, (B, T, K, 3). Id 0 stands still."""
     steps = later.poses.shape[1]
     places = points[:, None].expand(-1, steps, -1, -1)
@@ -144,7 +144,7 @@ class ObjectFlow(Substrate):
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
-        before, later = View.of(now, self.config.camera), View.of(observation, self.config.camera)
+        before, later = CameraView.of(now, self.config.camera), CameraView.of(observation, self.config.camera)
         index = self.index().to(before.depth.device).expand(now.batch_size, -1)
         ids, start = before.ids[:, 0].gather(1, index), before.points(index)
         there = carried(start, ids, before, later)
@@ -225,7 +225,7 @@ class Tracks(Substrate):
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
-        before, later = View.of(now, self.config.camera), View.of(observation, self.config.camera)
+        before, later = CameraView.of(now, self.config.camera), CameraView.of(observation, self.config.camera)
         index, some = self.choose(before.ids[:, 0] == 1)
         start = before.points(index)
         there = carried(start, torch.ones_like(index), before, later)

@@ -15,7 +15,7 @@ from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.geometry.cameras import NEAR_M, project
 
-Body = Literal["gripper", "object"]
+TokenBody = Literal["gripper", "object"]
 OPEN, CLOSED, OUTSIDE = "open", "closed", "outside"
 PLACE = "substrate 'vlm_token'"
 
@@ -34,7 +34,7 @@ class VlmTokenConfig(SubstrateConfig):
     """
 
     camera: str = "scene"
-    bodies: tuple[Body, ...] = ("gripper",)
+    bodies: tuple[TokenBody, ...] = ("gripper",)
     bins: int = 1024
     opening: str = "gripper_open"
     threshold: float = 0.5

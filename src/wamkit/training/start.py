@@ -86,7 +86,7 @@ def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A training under way: its data, weights, average, optimiser and step; and the teacher, if any."""
 
     design: Design
@@ -148,7 +148,7 @@ def latest_checkpoint(out: Path) -> Path | None:
     return max(found, default=None)
 
 
-def start(config: TrainConfig) -> Run:
+def start(config: TrainConfig) -> TrainingRun:
     """A fresh run, or the newest checkpoint of ``config.out`` when there is one for the same config."""
     dataset = Dataset(config.dataset)
     torch.manual_seed(config.seed)
@@ -167,20 +167,22 @@ def start(config: TrainConfig) -> Run:
     design = Design(config.design, data)
     dataset = dataset.with_extras(design.extras)
     if folder is None or config.distill is not None:
-        prepare(design, config, dataset)
+        prepare_weights(design, config, dataset)
     design.to(config.device)
     distillation = None
     if config.distill is not None:
         distillation = start_distillation(config.distill, config.pretrained, design)
     selection = Selection(design, config.optim.only)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
-    run = Run(design, dataset, selection, average, config.optim.build(design), distillation=distillation)
+    run = TrainingRun(
+        design, dataset, selection, average, config.optim.build(design), distillation=distillation
+    )
     if folder is not None:
         run.restore(folder)
     return run
 
 
-def prepare(design: Design, config: TrainConfig, dataset: Dataset) -> None:
+def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset) -> None:
     """Weights and codecs of a design that has not been trained yet: fitted, those of ``pretrained``, or both."""
     if config.fresh and config.pretrained is None:
         raise ConfigError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wamkit.evaluation.closed_loop.ceiling import Ceiling
-from wamkit.evaluation.closed_loop.ceiling import ceiling as run_ceiling
+from wamkit.evaluation.closed_loop.ceiling import measure_ceiling as run_ceiling
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
 
 

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
 from wamkit.envs.base import episode_seed, instructions
-from wamkit.envs.demonstrations import ActionNoise, Recorded, Recording, record_demonstration
+from wamkit.envs.demonstrations import ActionNoise, DemonstrationAttempt, Recorded, record_demonstration
 from wamkit.envs.ground_truth import extras_spec
 from wamkit.envs.metaworld import MetaWorldConfig
 from wamkit.envs.worker import Worker
@@ -122,7 +122,7 @@ class _Attempts:
 
     def __init__(self, config: CollectConfig, task: str) -> None:
         self._config, self.task = config, task
-        self._waiting: dict[int, Recording] = {}  # answered, but an earlier one is still under way
+        self._waiting: dict[int, DemonstrationAttempt] = {}  # answered, but an earlier one is still under way
         self._released = 0
         self._answered = 0
         self._successes = 0
@@ -158,13 +158,13 @@ class _Attempts:
         self.begun += 1
         return self.begun - 1, episode_seed("train", self._config.seed, self.begun - 1)
 
-    def end(self, index: int, recording: Recording) -> None:
+    def end(self, index: int, recording: DemonstrationAttempt) -> None:
         """Take what attempt ``index`` gave."""
         self._waiting[index] = recording
         self._answered += 1
         self._successes += recording.success
 
-    def release(self) -> Iterator[Recording]:
+    def release(self) -> Iterator[DemonstrationAttempt]:
         """The successes whose turn has come, in the order of their seeds."""
         while self._released in self._waiting:
             recording = self._waiting.pop(self._released)
@@ -217,7 +217,7 @@ def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
     return CollectReport(counts, frames, time.perf_counter() - start)
 
 
-def _episode(recording: Recording) -> Episode:
+def _episode(recording: DemonstrationAttempt) -> Episode:
     return Episode(
         images=dict(recording.images),
         state=recording.state,
@@ -228,7 +228,7 @@ def _episode(recording: Recording) -> Episode:
     )
 
 
-def _record(config: CollectConfig, tasks: Sequence[_Attempts]) -> Iterator[tuple[str, Recording]]:
+def _record(config: CollectConfig, tasks: Sequence[_Attempts]) -> Iterator[tuple[str, DemonstrationAttempt]]:
     """Yield task and recording of every success, task by task, in the order of the seeds."""
     queue = list(tasks)
     requests: dict[int, tuple[_Attempts, int]] = {}

@@ -18,14 +18,13 @@ from wamkit.design import from_pretrained
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.imagined.drift import DriftRow, OneStep, Telling, drift_rows, one_step, taken, tellings
-from wamkit.evaluation.imagined.frames import Frames, ProbeRecord, fit_probe, probe_record
+from wamkit.evaluation.imagined.frames import ProbeRecord, TaskFrames, fit_probe, probe_record
 from wamkit.evaluation.imagined.proxy import ImaginedScore, ProxyReport, trust
 from wamkit.evaluation.imagined.scorers import substrate_of
 from wamkit.evaluation.imagined.stage import set_stage
 from wamkit.evaluation.report.documents import write_document
 from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions
-from wamkit.imagination.unrolling import SEED_STRIDE
 from wamkit.verbs.report import report_file
 
 IMAGINED = "imagined.json"
@@ -104,7 +103,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Imagined:
+class ImaginationReport:
     """What was imagined, as it is written to ``imagined.json``.
 
     Attributes:
@@ -132,7 +131,7 @@ class Imagined:
         write_document(path, {"format": FORMAT, **asdict(self)})
 
 
-def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
+def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     """Dream every policy from the same starts, correlate with success, write ``imagined.json`` into ``config.out``.
 
     Raises:
@@ -163,7 +162,7 @@ def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
     for name, checkpoint in track(config.policies.items(), "imagine", disable=not progress, transient=True):
         policy = from_pretrained(checkpoint, config.device)
         require_same(policy.action_spec, world.action_spec, f"policy {name!r}", "the world")
-        own = DesignPolicy(policy, [seed + SEED_STRIDE for seed in stage.seeds])
+        own = DesignPolicy(policy, stage.seeds)
         scores["policy"].append(stage.scores(name, own))
         others = OthersActions(own, stage.start.batch_size, config.seed)
         scores["other rows"].append(stage.scores(name, others))
@@ -177,7 +176,7 @@ def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
     count = config.per_task if config.executed is None else None
     again = set_stage(world, config.env, executed, count, probes, config.steps, config.seed, config.fixed)
     lived = again.dream(partial(taken, again))
-    result = Imagined(
+    result = ImaginationReport(
         world={"name": world.name, "formula": world.factorisation()},
         judgements=tuple(judgements),
         probe={
@@ -193,9 +192,9 @@ def imagine(config: ImagineConfig, progress: bool = True) -> Imagined:
     return result
 
 
-def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> Frames:
+def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> TaskFrames:
     """A dataset by task, with the extras that are needed."""
-    return Frames(Dataset(path, extras=extras), config.env, config.tasks)
+    return TaskFrames(Dataset(path, extras=extras), config.env, config.tasks)
 
 
 def success_of(run: Path) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wamkit.evaluation.report.compare import Comparison, label_reports
-from wamkit.evaluation.report.compare import compare as compare_reports
+from wamkit.evaluation.report.compare import compare_reports as compare_reports
 from wamkit.evaluation.report.report import Report
 
 

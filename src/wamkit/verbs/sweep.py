@@ -8,10 +8,10 @@ from pathlib import Path
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
-from wamkit.evaluation.closed_loop.budgets import Grid
+from wamkit.evaluation.closed_loop.budgets import BudgetGrid
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.sweep import Sweep
-from wamkit.evaluation.closed_loop.sweep import sweep as run_sweep
+from wamkit.evaluation.closed_loop.sweep import run_sweep as run_sweep
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SweepConfig:
 
     checkpoint: str = "runs/train/model"
     out: Path = Path("runs/sweep")
-    grid: Grid = field(default_factory=Grid)
+    grid: BudgetGrid = field(default_factory=BudgetGrid)
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(films=0, latency_calls=50))
     dataset: Path | None = None
     device: str = "cpu"

@@ -11,7 +11,7 @@ import pytest
 from plain_world import CONFIG, EPISODES, PlainConfig
 
 from wamkit.envs import EnvConfig
-from wamkit.evaluation.closed_loop.ceiling import ceiling
+from wamkit.evaluation.closed_loop.ceiling import measure_ceiling
 from wamkit.evaluation.closed_loop.plan import plan_episodes
 
 
@@ -22,7 +22,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_episode_ends_at_the_tick_of_the_closed_form(tmp_path: Path) -> None:
     """The demonstrator moves by a half per tick until the point is beyond 3; ten ticks are enough from above -2."""
-    found = ceiling(CONFIG, progress=False)
+    found = measure_ceiling(CONFIG, progress=False)
     plan = plan_episodes(CONFIG)
     assert [e.variant for e in found.episodes] == [p.key for p in plan]
     for episode in found.episodes:
@@ -47,7 +47,7 @@ def test_every_episode_ends_at_the_tick_of_the_closed_form(tmp_path: Path) -> No
 
 
 def test_what_breaks_is_an_error_and_named() -> None:
-    found = ceiling(dataclasses.replace(CONFIG, env=PlainConfig(breaks_at=0)), progress=False)
+    found = measure_ceiling(dataclasses.replace(CONFIG, env=PlainConfig(breaks_at=0)), progress=False)
     broken = [e for e in found.episodes if e.status == "error"]
     assert len(broken) == 16
     assert all(e.dimension != "Original" and "the floor gave way" in str(e.error) for e in broken)

@@ -18,7 +18,7 @@ from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
 from wamkit.design.timing import Stages
 from wamkit.evaluation.closed_loop import pilot as pilot_module
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.latency import Probe, judge, probe
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
@@ -45,7 +45,7 @@ class Sleeper(ToyPolicy):
 def probed(policy: ToyPolicy, calls: int) -> tuple[Probe, PolicyPilot, float]:
     """A probe, and the seconds that it took from outside."""
     pilot = PolicyPilot(policy, Chunked(4), Budget(), MAX_TICKS)
-    simulators, run = ToySimulators(1), Run(PlannedEpisode("a", 0), 0)
+    simulators, run = ToySimulators(1), EpisodeRun(PlannedEpisode("a", 0), 0)
     simulators.reset_async(0, 0)
     run.absorb(simulators.wait([0])[0], MAX_TICKS)
     pilot.begin(run)
@@ -133,7 +133,7 @@ def test_the_device_is_where_the_policy_computes_not_where_its_actions_lie(log: 
     assert device_of(torch.nn.Module()) == device_of(ToyPolicy()) == torch.device("cpu")
     _, pilot, _ = probed(ToyPolicy(), 0)
     pilot.device = device_of(Elsewhere())
-    simulators, run = ToySimulators(1), Run(PlannedEpisode("a", 0), 0)
+    simulators, run = ToySimulators(1), EpisodeRun(PlannedEpisode("a", 0), 0)
     simulators.reset_async(0, 0)
     run.absorb(simulators.wait([0])[0], MAX_TICKS)
     pilot.begin(run)

@@ -30,7 +30,7 @@ from wamkit.encoders import StateConfig
 from wamkit.envs import instructions
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.goals import PACE, Course, Goals, advance
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
@@ -266,7 +266,7 @@ def test_a_goal_that_cannot_be_followed_ends_its_episode_alone() -> None:
     goals = Goals(recorded(SQUARE), (TASK,), SEEN, "next")
     pilot = PolicyPilot(Seeker(), Chunked(4), Budget(), TICKS, goals=lambda p: goals.course(p.task, p.seed))
     frames = [{"images": {}, "state": np.full(2, x, np.float32), "task": "go"} for x in (np.nan, 0.0)]
-    runs = [Run(PlannedEpisode(TASK, i), i, frames={0: frame}) for i, frame in enumerate(frames)]
+    runs = [EpisodeRun(PlannedEpisode(TASK, i), i, frames={0: frame}) for i, frame in enumerate(frames)]
     for run in runs:
         pilot.begin(run)
     assert set(pilot.decide(runs)) == {1}

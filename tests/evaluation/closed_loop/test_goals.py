@@ -17,7 +17,7 @@ from wamkit.design import Design
 from wamkit.encoders import BodySensorsConfig, GoalImageConfig
 from wamkit.envs import MetaWorldConfig, instructions
 from wamkit.errors import ConfigError, SpecError
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run, Senses, observe
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Senses, observe
 from wamkit.evaluation.closed_loop.goals import Goals
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, Rollout, prepare, rollout
 from wamkit.trunks import TransformerConfig
@@ -137,7 +137,7 @@ def test_goals_are_last_frames_chosen_by_seed(demonstrations: Path) -> None:
 def test_runs_keep_their_own_goals(demonstrations: Path, aiming: Design) -> None:
     pilot = prepare(aiming, dataclasses.replace(CONFIG, goals=demonstrations))
     frame = {"images": {"scene": np.zeros((32, 32, 3), np.uint8)}, "state": np.zeros(4), "task": "go"}
-    runs = [Run(PlannedEpisode(TASK, seed), seed, frames={0: frame}) for seed in range(6)]
+    runs = [EpisodeRun(PlannedEpisode(TASK, seed), seed, frames={0: frame}) for seed in range(6)]
     for run in runs:
         pilot.begin(run)
     goal = observe(runs, WindowSpec(), 4).goal
@@ -187,7 +187,7 @@ def test_a_sensor_that_is_dropped_is_flagged_and_its_buffer_is_never_read(feelin
 
 def test_what_is_dropped_looks_missing() -> None:
     frame = {"images": {"scene": np.zeros((2, 2, 3), np.uint8)}, "state": np.zeros(1), "task": "go"}
-    run = Run(PlannedEpisode(TASK, 0), 0, frames={0: frame})
+    run = EpisodeRun(PlannedEpisode(TASK, 0), 0, frames={0: frame})
     seen = observe([run], WindowSpec(observation=(-2, 0)), 1, Senses(dropped={"contact_force": FORCE}))
     assert seen.extras["contact_force"].shape == (1, 2, 3, 3)
     assert bool(seen.extras["contact_force"].isnan().all())

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
+from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.episodes import (
-    Block,
+    ActionBlock,
+    EpisodeRun,
     PlannedEpisode,
     Queue,
-    Run,
     Senses,
     Trace,
     observe,
-    row_seed,
 )
 from wamkit.evaluation.closed_loop.loop import ClosedLoop, LoopResult, two_groups
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot, ReplayPilot
@@ -174,11 +174,11 @@ def test_a_recording_is_found_by_its_variant_not_by_task_and_seed() -> None:
     shifted = Variant("Light Conditions/diffuse/3/a/000", "a", 0)
     plans = [PlannedEpisode("a", 7, variant=v) for v in (Variant("clean/a/000", "a", 0), shifted, None)]
     traces = [
-        Trace(plan, tuple(Block(np.full((1, 2), value + i, np.float32), (1,)) for i in range(2)))
+        Trace(plan, tuple(ActionBlock(np.full((1, 2), value + i, np.float32), (1,)) for i in range(2)))
         for value, plan in zip((0.0, 10.0, 20.0), plans, strict=True)
     ]
     pilot = ReplayPilot(traces)
-    runs = [Run(plan, order) for order, plan in enumerate(reversed(plans))]
+    runs = [EpisodeRun(plan, order) for order, plan in enumerate(reversed(plans))]
     for i in range(2):
         sent = pilot.decide(runs)
         assert [float(sent[order].actions[0, 0]) for order in range(3)] == [20.0 + i, 10.0 + i, i]
@@ -211,8 +211,8 @@ def test_windows_repeat_the_first_observation_before_the_start_and_say_so() -> N
         }
         for tick in range(4)
     }
-    early = Run(PlannedEpisode("a", 0), 0, instruction="go", tick=1, frames=frames)
-    late = Run(PlannedEpisode("a", 1), 1, instruction="stop", tick=3, frames=frames)
+    early = EpisodeRun(PlannedEpisode("a", 0), 0, instruction="go", tick=1, frames=frames)
+    late = EpisodeRun(PlannedEpisode("a", 1), 1, instruction="stop", tick=3, frames=frames)
     window = observe([early, late], WindowSpec(observation=(-2, -1, 0)), 3)
     assert window.state[:, :, 0].tolist() == [[0, 0, 1], [1, 2, 3]]
     assert window.pad.tolist() == [[True, False, False], [False, False, False]]
@@ -231,8 +231,8 @@ def test_sensors_are_stacked_like_everything_else() -> None:
         }
         for tick in range(4)
     }
-    early = Run(PlannedEpisode("a", 0), 0, tick=1, frames=frames)
-    late = Run(PlannedEpisode("a", 1), 1, tick=3, frames=frames)
+    early = EpisodeRun(PlannedEpisode("a", 0), 0, tick=1, frames=frames)
+    late = EpisodeRun(PlannedEpisode("a", 1), 1, tick=3, frames=frames)
     for frame in frames.values():
         frame["images"]["scene"] = np.zeros((2, 2, 3), np.uint8)
     spec = WindowSpec(observation=(-2, 0))

@@ -15,7 +15,7 @@ from wamkit.config import config_hash
 from wamkit.envs import EnvConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shard, plan_episodes, variants
-from wamkit.evaluation.closed_loop.rollout import evaluate
+from wamkit.evaluation.closed_loop.rollout import evaluate_policy
 from wamkit.evaluation.closed_loop.shards import merge
 from wamkit.evaluation.report.report import Report
 
@@ -62,9 +62,9 @@ def reports() -> Iterator[tuple[Report, list[Report]]]:
 
 
 def evaluated() -> tuple[Report, list[Report]]:
-    whole = evaluate(policy(), CONFIG, checkpoint="abc", progress=False)
+    whole = evaluate_policy(policy(), CONFIG, checkpoint="abc", progress=False)
     parts = [
-        evaluate(
+        evaluate_policy(
             policy(), dataclasses.replace(CONFIG, shard=f"{i}/{PARTS}"), checkpoint="abc", progress=False
         )
         for i in range(PARTS)

@@ -21,7 +21,7 @@ from wamkit.controllers import Chunked, Controller, SubgoalRefresh
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
@@ -66,7 +66,7 @@ class Follower(ToyPolicy):
         return dataclasses.replace(done, action=action), state
 
 
-def run(controller: Controller, seeds: Sequence[int] = (0,)) -> tuple[list[Run], Follower]:
+def run(controller: Controller, seeds: Sequence[int] = (0,)) -> tuple[list[EpisodeRun], Follower]:
     policy = Follower()
     pilot = PolicyPilot(policy, controller, Budget(), MAX_TICKS)
     loop = ClosedLoop(ToySimulators(2), 2, 1, pilot, MAX_TICKS)

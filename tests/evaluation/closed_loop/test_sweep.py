@@ -28,12 +28,12 @@ from wamkit.contract.types import Budget, Forecast, Observation, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import BudgetError, ConfigError, DataError, SpecError
-from wamkit.evaluation.closed_loop.budgets import Grid, Setting, plan_grid
+from wamkit.evaluation.closed_loop.budgets import BudgetGrid, Setting, plan_grid
 from wamkit.evaluation.closed_loop.journal import Journal
 from wamkit.evaluation.closed_loop.latency import sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
-from wamkit.evaluation.closed_loop.rollout import evaluate
-from wamkit.evaluation.closed_loop.sweep import Sweep, matched_difference, sweep
+from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.sweep import Sweep, matched_difference, run_sweep
 from wamkit.evaluation.output.sweep_page import render_sweep
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.machine import peak_memory_mb, restart_peak_memory
@@ -87,14 +87,14 @@ class Still:
 
 
 def test_the_grid_is_the_product_of_its_knobs() -> None:
-    grid = Grid(nfe={"action": (1, 2), "s": (3,)}, future=(True, False), execute=(4,))
+    grid = BudgetGrid(nfe={"action": (1, 2), "s": (3,)}, future=(True, False), execute=(4,))
     assert [s.id for s in grid.settings()] == [
         "nfe.action=1,nfe.s=3,future=on,execute=4", "nfe.action=1,nfe.s=3,future=off,execute=4",
         "nfe.action=2,nfe.s=3,future=on,execute=4", "nfe.action=2,nfe.s=3,future=off,execute=4",
     ]  # fmt: skip
-    assert [s.id for s in Grid().settings()] == ["as-configured"]
+    assert [s.id for s in BudgetGrid().settings()] == ["as-configured"]
     with pytest.raises(ConfigError, match="once"):
-        Grid(execute=(4, 4))
+        BudgetGrid(execute=(4, 4))
 
 
 def test_a_setting_changes_budget_and_controller_and_nothing_else() -> None:
@@ -109,7 +109,7 @@ def test_a_setting_changes_budget_and_controller_and_nothing_else() -> None:
 
 
 def test_what_cannot_be_honoured_is_known_before_anything_runs() -> None:
-    grid = Grid(nfe={"action": (1, 9)}, predict=(2, 8), execute=(4, 16))
+    grid = BudgetGrid(nfe={"action": (1, 9)}, predict=(2, 8), execute=(4, 16))
     runs, settings, refused = plan_grid(Still(), grid, BASE)
     assert list(runs) == list(settings) == ["nfe.action=1,predict=8,execute=4"]
     reasons = {point.id: point.reason for point in refused}
@@ -118,16 +118,16 @@ def test_what_cannot_be_honoured_is_known_before_anything_runs() -> None:
     assert "executes 4 actions" in reasons["nfe.action=1,predict=2,execute=4"]
     assert "at most 8" in reasons["nfe.action=1,predict=8,execute=16"]
     with pytest.raises(BudgetError, match=r"no point of the grid:\n  candidates=4: .*planner"):
-        plan_grid(Still(), Grid(candidates=(4,)), BASE)
+        plan_grid(Still(), BudgetGrid(candidates=(4,)), BASE)
     with pytest.raises(BudgetError, match="'single_step' has no `execute`"):
-        plan_grid(Still(controller=SingleStep()), Grid(execute=(4,)), BASE)
+        plan_grid(Still(controller=SingleStep()), BudgetGrid(execute=(4,)), BASE)
     with pytest.raises(SpecError, match="rate_hz"):  # wrong at every point: no matter of the grid
         plan_grid(Still(), grid, dataclasses.replace(BASE, env=dataclasses.replace(ENV, action_repeat=2)))
 
 
 def test_a_design_says_itself_what_it_cannot_honour() -> None:
     joint, base = load("joint"), EvaluationConfig()
-    grid = Grid(nfe={"action": (0, 2)}, exit={"action": (1, 3)}, future=(True, False))
+    grid = BudgetGrid(nfe={"action": (0, 2)}, exit={"action": (1, 3)}, future=(True, False))
     runs, _, refused = plan_grid(joint, grid, base)
     assert list(runs) == [f"nfe.action=2,exit.action=1,future={on}" for on in ("on", "off")]
     assert len(refused) == 6
@@ -135,16 +135,16 @@ def test_a_design_says_itself_what_it_cannot_honour() -> None:
     for config in runs.values():
         joint.check_budget(config.budget)
     for grid, reason in (
-        (Grid(nfe={"actoin": (1,)}), "Did you mean 'action'"),
-        (Grid(candidates=(4,)), "need a planner"),
-        (Grid(execute=(64,)), "at most"),
-        (Grid(predict=(999,)), "must be 1 to"),
+        (BudgetGrid(nfe={"actoin": (1,)}), "Did you mean 'action'"),
+        (BudgetGrid(candidates=(4,)), "need a planner"),
+        (BudgetGrid(execute=(64,)), "at most"),
+        (BudgetGrid(predict=(999,)), "must be 1 to"),
     ):
         with pytest.raises(BudgetError, match=reason):
             plan_grid(joint, grid, base)
     autoregressive = load("autoregressive")
     with pytest.raises(BudgetError, match="one evaluation per token"):
-        plan_grid(autoregressive, Grid(nfe={"action": (1,)}), base)
+        plan_grid(autoregressive, BudgetGrid(nfe={"action": (1,)}), base)
 
 
 def outcome(seed: int, status: str) -> EpisodeRecord:
@@ -220,13 +220,13 @@ def test_peak_memory_is_that_of_what_follows() -> None:
 
 # -------------------------------------------------------------------------------------------- a real sweep
 
-GRID = Grid(nfe={"action": (1, 4, 9)}, execute=(4,))
+GRID = BudgetGrid(nfe={"action": (1, 4, 9)}, execute=(4,))
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
     out = tmp_path_factory.mktemp("sweep")
-    return sweep(Still(), GRID, BASE, out, checkpoint="abc", dataset="sha256:0", progress=False), out
+    return run_sweep(Still(), GRID, BASE, out, checkpoint="abc", dataset="sha256:0", progress=False), out
 
 
 @pytest.mark.sim
@@ -273,21 +273,21 @@ def test_finished_points_are_kept_and_others_are_refused(swept: tuple[Sweep, Pat
     made, out = swept
     before = {file: file.read_bytes() for file in (out / "points").iterdir()}
     told = {"checkpoint": "abc", "dataset": "sha256:0", "progress": False}
-    again = sweep(Still(), GRID, BASE, out, **told)
+    again = run_sweep(Still(), GRID, BASE, out, **told)
     assert again == made  # latency samples too: nothing was run
     assert {file: file.read_bytes() for file in (out / "points").iterdir()} == before
     more = dataclasses.replace(BASE, episodes=3)
     with pytest.raises(ConfigError, match="episodes = 2, and this sweep wants 3"):
-        sweep(Still(), GRID, more, out, **told)
+        run_sweep(Still(), GRID, more, out, **told)
     with pytest.raises(ConfigError, match="checkpoint = 'abc', and this sweep wants 'xyz'"):
-        sweep(Still(), GRID, BASE, out, **{**told, "checkpoint": "xyz"})
+        run_sweep(Still(), GRID, BASE, out, **{**told, "checkpoint": "xyz"})
 
 
 @pytest.mark.sim
 def test_a_killed_sweep_goes_on_inside_its_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"checkpoint": "abc", "progress": False}
     second = dataclasses.replace(resumable.SWEPT, controller=Chunked(4))
-    whole = evaluate(Wanderer(), second, **told)
+    whole = evaluate_policy(Wanderer(), second, **told)
     out = tmp_path
     journal = out / "points" / "execute=4.journal.jsonl"
     process = subprocess.Popen([sys.executable, resumable.__file__, "sweep", str(out)])
@@ -303,14 +303,14 @@ def test_a_killed_sweep_goes_on_inside_its_point(tmp_path: Path, monkeypatch: py
     other = dataclasses.replace(resumable.SWEPT, seed=1)
     (out / "points" / "execute=2.json").rename(out / "kept.json")
     with pytest.raises(ConfigError, match=r"execute=4.journal.jsonl holds another, .*seed: 0 there, 1 here"):
-        sweep(resumable.Slow(), resumable.GRID, other, out, **told)
+        run_sweep(resumable.Slow(), resumable.GRID, other, out, **told)
     assert not (out / "points" / "execute=2.journal.jsonl").exists()  # refused before anything was run
     (out / "kept.json").rename(out / "points" / "execute=2.json")
 
     ran: list[str] = []
     append = Journal.append
     monkeypatch.setattr(Journal, "append", lambda j, e: (ran.append(e.key), append(j, e))[1])
-    resumed = sweep(resumable.Slow(), resumable.GRID, resumable.SWEPT, out, **told)
+    resumed = run_sweep(resumable.Slow(), resumable.GRID, resumable.SWEPT, out, **told)
     assert len(ran) == len(set(ran))
     assert set(ran) == planned - before
     assert (out / "points" / "execute=2.json").read_bytes() == first

@@ -34,7 +34,7 @@ from wamkit.controllers import (
     VerifierReplan,
 )
 from wamkit.errors import ConfigError
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 
@@ -105,14 +105,14 @@ class Seer(ToyPolicy):
 
 def run(
     controller: Controller, policy: ToyPolicy | None = None, seeds: Sequence[int] = (0,), **disturbance: Any
-) -> list[Run]:
+) -> list[EpisodeRun]:
     plan = [PlannedEpisode("a", seed, instruction="right") for seed in seeds]
     simulators = DisturbedSimulators(2, **disturbance) if controller.watches else ToySimulators(2)
     pilot = PolicyPilot(policy or Seer(step=0.25), controller, Budget(), MAX_TICKS)
     return list(ClosedLoop(simulators, 2, 1, pilot, MAX_TICKS).run(plan).runs)
 
 
-def actions(run: Run) -> np.ndarray:
+def actions(run: EpisodeRun) -> np.ndarray:
     return np.concatenate([block.actions for block in run.blocks])
 
 

@@ -20,8 +20,8 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.imagined.drift import drift_rows, one_step, taken, tellings
-from wamkit.evaluation.imagined.frames import Frames, above
-from wamkit.evaluation.imagined.stage import Stage, said, set_stage
+from wamkit.evaluation.imagined.frames import TaskFrames, above
+from wamkit.evaluation.imagined.stage import DreamSetup, said, set_stage
 from wamkit.imagination.dreams import Dream, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.trunks import TransformerConfig
@@ -84,12 +84,12 @@ def episodes(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Frames:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> TaskFrames:
     root = episodes(tmp_path_factory.mktemp("drift") / "data")
-    return Frames(Dataset(root, extras=("place", "base")), MetaWorldConfig(), TASKS)
+    return TaskFrames(Dataset(root, extras=("place", "base")), MetaWorldConfig(), TASKS)
 
 
-def world_of(config: DesignConfig, shown: Frames) -> Design:
+def world_of(config: DesignConfig, shown: TaskFrames) -> Design:
     torch.manual_seed(0)
     design = Design(config, spec_of(shown.dataset))
     design.fit(shown.dataset, 0)
@@ -97,7 +97,7 @@ def world_of(config: DesignConfig, shown: Frames) -> Design:
 
 
 @pytest.fixture(scope="module")
-def world(shown: Frames) -> Design:
+def world(shown: TaskFrames) -> Design:
     return world_of(dynamics(), shown)
 
 
@@ -107,12 +107,12 @@ def by_step(so_far: Dream) -> Tensor:
     return 0.05 * (slope == 0) + slope * so_far.steps
 
 
-def stage_of(world: Design, shown: Frames, steps: int, fixed: tuple[str, ...] = ()) -> Stage:
+def stage_of(world: Design, shown: TaskFrames, steps: int, fixed: tuple[str, ...] = ()) -> DreamSetup:
     whole = set_stage(world, MetaWorldConfig(), shown, None, dict.fromkeys(TASKS, by_step), [steps], 0, fixed)
     return replace(whole, scorer=by_step)
 
 
-def test_what_cannot_change_stays_and_what_moves_is_imagined(world: Design, shown: Frames) -> None:
+def test_what_cannot_change_stays_and_what_moves_is_imagined(world: Design, shown: TaskFrames) -> None:
     stage = stage_of(world, shown, 3, ("base",))
     assert stage.start.task == tuple(said(MetaWorldConfig(), task) for task in TASKS for _ in range(3))
     whole = stage.dream(lambda so_far: taken(stage, so_far))
@@ -127,7 +127,7 @@ def test_what_cannot_change_stays_and_what_moves_is_imagined(world: Design, show
         dream(world, lambda d: taken(stage, d), stage.start, 1, seeds=range(6), fixed=("bass",))
 
 
-def test_a_sensor_that_is_read_and_not_imagined_is_named(shown: Frames) -> None:
+def test_a_sensor_that_is_read_and_not_imagined_is_named(shown: TaskFrames) -> None:
     blind = world_of(dynamics(("place",)), shown)
     stage = stage_of(blind, shown, 2)
     with pytest.raises(ConfigError, match="imagines no sensor 'base'"):
@@ -136,7 +136,7 @@ def test_a_sensor_that_is_read_and_not_imagined_is_named(shown: Frames) -> None:
     assert kept.dream(lambda so_far: taken(kept, so_far)).steps == 2
 
 
-def test_one_step_is_measured_beside_what_needs_no_world(world: Design, shown: Frames) -> None:
+def test_one_step_is_measured_beside_what_needs_no_world(world: Design, shown: TaskFrames) -> None:
     found = one_step(stage_of(world, shown, 2), shown)
     assert (found.ticks, found.n) == (4, 8 * 5 + 5)  # the shortest has 5 frames with four ticks after them
     assert max(found.linear) < 1e-5  # the episodes are sums of their actions
@@ -146,7 +146,7 @@ def test_one_step_is_measured_beside_what_needs_no_world(world: Design, shown: F
     assert found.codec["scene"] > found.psnr["scene"]
 
 
-def test_drift_is_measured_while_the_episode_lasts(world: Design, shown: Frames) -> None:
+def test_drift_is_measured_while_the_episode_lasts(world: Design, shown: TaskFrames) -> None:
     stage = stage_of(world, shown, 15)
     rows = drift_rows(stage, stage.dream(lambda so_far: taken(stage, so_far)))
     assert [row.ticks for row in rows] == list(range(4, 49, 4))  # the longest ends at 49
@@ -155,7 +155,7 @@ def test_drift_is_measured_while_the_episode_lasts(world: Design, shown: Frames)
     assert set(rows[0].psnr) == {"gripper", "scene"}
 
 
-def test_dreams_of_solved_and_failed_episodes_are_told_apart(world: Design, shown: Frames) -> None:
+def test_dreams_of_solved_and_failed_episodes_are_told_apart(world: Design, shown: TaskFrames) -> None:
     stage = stage_of(world, shown, 10)
     whole = stage.dream(lambda so_far: taken(stage, so_far))
     every, drawer, window = tellings(stage, whole, shown, None)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from wamkit.errors import DataError
-from wamkit.evaluation.prediction.concordance import angle, concordance, limit
+from wamkit.evaluation.prediction.concordance import concordance, concordance_angle, limit
 from wamkit.evaluation.prediction.correlation import (
     CheckpointRecord,
     correlate,
@@ -105,7 +105,7 @@ def test_the_coverage_of_rank_intervals_is_the_measured_one(n: int, rho: float) 
 
 @pytest.mark.parametrize("n", [4, 5, 8, 12])
 def test_perfect_agreement_at_the_limit_is_as_rare_as_it_says(n: int) -> None:
-    draws, rho = 20000, math.cos(angle(n))
+    draws, rho = 20000, math.cos(concordance_angle(n))
     error = math.sqrt(0.025 * 0.975 / draws)
     for sign in (1, -1):
         spearman, tau = sampled(n, sign * rho, draws, n)
@@ -136,12 +136,12 @@ def test_concordance_has_its_closed_forms() -> None:
 
 
 def test_the_limit_falls_short_of_less_the_more_pairs() -> None:
-    short = [angle(n) / limit(n) for n in (9, 10, 12, 14, 16)]
+    short = [concordance_angle(n) / limit(n) for n in (9, 10, 12, 14, 16)]
     assert short == sorted(short, reverse=True)
     assert short[-1] == pytest.approx(1.048, abs=0.001)
-    assert angle(40) / limit(40) == short[-1]  # too wide, by no more than that
+    assert concordance_angle(40) / limit(40) == short[-1]  # too wide, by no more than that
     draws = 20000
-    perfect = (sampled(20, math.cos(angle(20)), draws, 3)[1] > 1 - 1e-9).mean()
+    perfect = (sampled(20, math.cos(concordance_angle(20)), draws, 3)[1] > 1 - 1e-9).mean()
     assert 0.02 - 4 * math.sqrt(0.02 * 0.98 / draws) < perfect < 0.025 + 4 * math.sqrt(0.025 * 0.975 / draws)
 
 

@@ -14,13 +14,13 @@ pytest.importorskip("torchmetrics")
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from wamkit.contract.streams import Reading, Reads
+from wamkit.contract.streams import Reading, ReadingKind
 from wamkit.errors import DataError
 from wamkit.evaluation.prediction.measures import MEASURES, MOST_DB, Measure
 from wamkit.geometry.rotations import from_quaternion, from_six_d
 
 
-def draw(kind: Reads, seed: int = 0) -> Reading:
+def draw(kind: ReadingKind, seed: int = 0) -> Reading:
     g = torch.Generator().manual_seed(seed)
     if kind == "picture":
         return Reading(kind, torch.rand(2, 3, 3, 24, 20, generator=g))
@@ -52,7 +52,7 @@ CASES = [pytest.param(kind, m, id=m.name) for kind, ms in MEASURES.items() for m
 
 
 @pytest.mark.parametrize(("kind", "measure"), CASES)
-def test_identical_clips_give_the_ideal_score(kind: Reads, measure: Measure) -> None:
+def test_identical_clips_give_the_ideal_score(kind: ReadingKind, measure: Measure) -> None:
     clip = draw(kind)
     found = measure.compare(clip, clip)
     assert found.shape == (2, 3)
@@ -60,7 +60,7 @@ def test_identical_clips_give_the_ideal_score(kind: Reads, measure: Measure) -> 
 
 
 @pytest.mark.parametrize(("kind", "measure"), CASES)
-def test_monotone_noise_gives_monotone_worsening(kind: Reads, measure: Measure) -> None:
+def test_monotone_noise_gives_monotone_worsening(kind: ReadingKind, measure: Measure) -> None:
     clip = draw(kind)
     levels = [measure.sign * measure.compare(noisy(clip, s), clip).mean().item() for s in (0, 0.05, 0.2, 0.5)]
     assert levels == sorted(levels, reverse=True)

@@ -18,7 +18,7 @@ from wamkit.cli import main
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.output.compare_page import render_comparison
-from wamkit.evaluation.report.compare import Row, compare, label_reports, mcnemar
+from wamkit.evaluation.report.compare import ComparisonRow, compare_reports, label_reports, mcnemar
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.statistics import paired_difference
@@ -32,8 +32,8 @@ def clean(pattern: str, first_seed: int = 0) -> Report:
     )
 
 
-def only_row(ours: Report, theirs: Report) -> Row:
-    return compare({"a": ours, "b": theirs}).pairings[0].rows[0]
+def only_row(ours: Report, theirs: Report) -> ComparisonRow:
+    return compare_reports({"a": ours, "b": theirs}).pairings[0].rows[0]
 
 
 @given(first=st.integers(0, 25), other=st.integers(0, 25))
@@ -76,7 +76,7 @@ def test_exchanging_the_reports_mirrors_the_result(pattern: str, turn: int) -> N
 
 
 def test_errors_and_strangers_are_no_pairs() -> None:
-    found = compare({"a": clean("SETSS"), "b": clean("SSETTSS", first_seed=1)}).pairings[0]
+    found = compare_reports({"a": clean("SETSS"), "b": clean("SSETTSS", first_seed=1)}).pairings[0]
     assert found.common == 4
     assert found.rows[0].broken == 2
     assert found.rows[0].difference.n == 2
@@ -90,14 +90,14 @@ def test_errors_and_strangers_are_no_pairs() -> None:
 
 def test_dimensions_stand_in_the_fields_order_and_match_by_variant() -> None:
     ours, theirs = shifted_report(), shifted_report(status=lambda index, strength: "success")
-    rows = compare({"a": ours, "b": theirs}).pairings[0].rows
+    rows = compare_reports({"a": ours, "b": theirs}).pairings[0].rows
     scopes = [row.scope for row in rows]
     assert scopes == ["Original", "push-v3", "open-the-long-named-drawer-v3", *DIMENSIONS, "all perturbed"]
     assert [row.difference.n for row in rows] == [10, 5, 5, *[10] * 7, 70]
     assert [row.only_other for row in rows] == [0, 0, 0, *[4] * 7, 28]
     # Other variants of the same seeds are other episodes: the clean ones are left.
     moved = [dataclasses.replace(e, variant=f"{e.variant}-b") if e.strength else e for e in theirs.episodes]
-    assert compare({"a": ours, "b": report_of(moved)}).pairings[0].common == 10
+    assert compare_reports({"a": ours, "b": report_of(moved)}).pairings[0].common == 10
 
 
 def test_what_else_differs_is_said() -> None:
@@ -109,7 +109,7 @@ def test_what_else_differs_is_said() -> None:
         budget={"nfe": {"action": 2}, "future": None},
         config={**ours.config, "env": {"task": "a", "max_ticks": 9}, "controller": {"execute": 2}},
     )
-    warnings = compare({"a": ours, "b": theirs}).pairings[0].warnings
+    warnings = compare_reports({"a": ours, "b": theirs}).pairings[0].warnings
     assert len(warnings) == 5
     assert "latency was measured on different devices" in warnings[0]
     assert "policy cuda" in warnings[0]
@@ -117,17 +117,17 @@ def test_what_else_differs_is_said() -> None:
     assert warnings[2] == "the budgets differ (here: 'a', there: 'b'): nfe.action: 2 there, 10 here"
     assert warnings[3].startswith("the controllers differ")
     assert "max_ticks" in warnings[4]
-    assert compare({"a": ours, "b": small_report(successes=1)}).pairings[0].warnings == ()
+    assert compare_reports({"a": ours, "b": small_report(successes=1)}).pairings[0].warnings == ()
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least two"):
-        compare({"a": small_report()})
+        compare_reports({"a": small_report()})
     with pytest.raises(ConfigError, match=r"share no episode.*seeds 0 to 3.*seeds 50 to 53.*same tasks"):
-        compare({"a": clean("SSSS"), "b": clean("SSSS", first_seed=50)})
+        compare_reports({"a": clean("SSSS"), "b": clean("SSSS", first_seed=50)})
     twice = report_of([EpisodeRecord("push", 0, "go", "success", 1, 1)] * 2)
     with pytest.raises(DataError, match="twice"):
-        compare({"a": twice, "b": clean("S")})
+        compare_reports({"a": twice, "b": clean("S")})
     with pytest.raises(ConfigError, match="given twice"):
         label_reports([(Path("x"), small_report()), (Path("x"), small_report())])
 
@@ -154,7 +154,7 @@ def test_the_verb_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_page_is_well_formed_and_says_everything() -> None:
     reports = {"a <b>": shifted_report(), "c": shifted_report(status=lambda i, s: "success")}
-    found = compare(reports)
+    found = compare_reports(reports)
     parsed = read(render_comparison(found, reports))
     assert all(address.startswith(("data:", "#")) for address in parsed.addresses)
     text = " ".join(parsed.text)
@@ -169,7 +169,7 @@ def test_the_page_fits_a_phone(tmp_path: Path) -> None:
     label = "a-long-name-without-any-space-in-it-that-must-be-broken"
     reports = {label: shifted_report(), "b": shifted_report(), "c": small_report()}
     reports["c"] = report_of([e for e in reports["b"].episodes if not e.strength], "c")
-    assert fits_a_phone(render_comparison(compare(reports), reports), tmp_path)
+    assert fits_a_phone(render_comparison(compare_reports(reports), reports), tmp_path)
 
 
 def test_every_pair_of_outcomes_is_counted_once() -> None:

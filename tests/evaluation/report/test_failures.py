@@ -19,7 +19,7 @@ from wamkit.envs import MetaWorldConfig, SimulatedEnv
 from wamkit.envs.aloha import AlohaConfig
 from wamkit.envs.facts import Facts
 from wamkit.errors import DataError
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.evaluation.report.episode import EpisodeRecord
@@ -120,7 +120,7 @@ def test_early_calls_are_counted_as_the_controller_asks_for_them() -> None:
 
 
 def play(env: SimulatedEnv, act: Callable[[list[Facts]], np.ndarray], ticks: int) -> EpisodeRecord:
-    run, outcome = Run(PlannedEpisode(env.task_name, 0), 0), None
+    run, outcome = EpisodeRun(PlannedEpisode(env.task_name, 0), 0), None
     for _ in range(ticks):
         outcome = env.advance(act(run.facts))
         known = env.facts()

@@ -8,7 +8,7 @@ from wamkit.envs.perturbations.base import (
     Scene,
     Shape,
     Shutter,
-    Stage,
+    StageRenderer,
     Start,
     Surface,
 )
@@ -22,7 +22,7 @@ __all__ = [
     "Scene",
     "Shape",
     "Shutter",
-    "Stage",
+    "StageRenderer",
     "Start",
     "Surface",
 ]

@@ -33,7 +33,7 @@ STRONGEST = 5
 Picture = NDArray[np.uint8]
 
 
-class Stage(ABC):
+class StageRenderer(ABC):
     """What a renderer can do that the model's numbers do not say."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Scene:
     surfaces: Mapping[str, Surface]
     workspace: NDArray[np.float64]
     focus: NDArray[np.float64]
-    stage: Stage
+    stage: StageRenderer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import draccus
 import torch
 
 from wamkit.config import config_hash
-from wamkit.evaluation.closed_loop.episodes import Block, Imagined, Run
+from wamkit.evaluation.closed_loop.episodes import ActionBlock, EpisodeRun, ImaginedFrames
 from wamkit.evaluation.closed_loop.latency import Probe, judge
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot, TimedCall
 from wamkit.evaluation.report.episode import EpisodeRecord
@@ -39,12 +39,12 @@ class Finished:
     key: str
     record: EpisodeRecord
     counts: Mapping[str, int] = field(default_factory=dict)
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[ActionBlock, ...] = ()
     strips: tuple[Filmstrip, ...] = ()
 
 
 @dataclass(frozen=True)
-class Measured:
+class SessionCosts:
     """What one session, from a start to its end or its death, found out about time and memory.
 
     Attributes:
@@ -60,7 +60,7 @@ class Measured:
     memory_mb: Mapping[str, float] = field(default_factory=dict)
 
 
-def finish(run: Run, offsets: Sequence[int], strips: int) -> Finished:
+def finish(run: EpisodeRun, offsets: Sequence[int], strips: int) -> Finished:
     """What stays of a run that has ended; ``strips`` forecasts of a filmed one."""
     made = film(run, offsets, strips) if run.plan.filmed else ()
     return Finished(run.plan.key, run.record(), dict(run.controller.counts), tuple(run.blocks), made)
@@ -70,7 +70,7 @@ def build_report(
     *,
     pilot: PolicyPilot,
     finished: Sequence[Finished],
-    measured: Measured,
+    measured: SessionCosts,
     config: Mapping[str, Any],
     prompt_mode: str,
     wall_s: float,
@@ -125,7 +125,7 @@ def build_report(
     )
 
 
-def timings(measured: Measured) -> dict[str, Any]:
+def timings(measured: SessionCosts) -> dict[str, Any]:
     """The fields of a report that are times of calls and memory."""
     return {
         "latency_ms": measured.probe.latency(),
@@ -176,13 +176,13 @@ def mean_nfe(calls: Sequence[TimedCall]) -> dict[str, float]:
     return {s: math.fsum(call.nfe.get(s, 0) for call in calls) / len(calls) for s in streams}
 
 
-def film(run: Run, offsets: Sequence[int], count: int) -> tuple[Filmstrip, ...]:
+def film(run: EpisodeRun, offsets: Sequence[int], count: int) -> tuple[Filmstrip, ...]:
     """Strips of a filmed episode: per camera, up to ``count`` forecasts spread evenly over the episode."""
     reached = [i for i in run.imagined if any(i.tick + offset in run.frames for offset in offsets)]
     return tuple(strip for imagined in spread(reached, count) for strip in _strips(run, imagined, offsets))
 
 
-def spread(items: Sequence[Imagined], count: int) -> list[Imagined]:
+def spread(items: Sequence[ImaginedFrames], count: int) -> list[ImaginedFrames]:
     """At most ``count`` items, first and last included, evenly spaced."""
     if len(items) <= count:
         return list(items)
@@ -191,7 +191,7 @@ def spread(items: Sequence[Imagined], count: int) -> list[Imagined]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _strips(run: Run, imagined: Imagined, offsets: Sequence[int]) -> list[Filmstrip]:
+def _strips(run: EpisodeRun, imagined: ImaginedFrames, offsets: Sequence[int]) -> list[Filmstrip]:
     strips = []
     for camera, frames in imagined.frames.items():
         pairs = [

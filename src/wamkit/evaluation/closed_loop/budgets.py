@@ -20,7 +20,7 @@ FIELDS = {"predict": "horizon"}  # knobs that have another name in the budget
 
 
 @dataclass(frozen=True)
-class Grid:
+class BudgetGrid:
     """Values of every knob; the points are their product. A knob without values stays as it is configured.
 
     Attributes:
@@ -133,7 +133,7 @@ class Refused:
 
 
 def plan_grid(
-    policy: Policy, grid: Grid, base: EvaluationConfig
+    policy: Policy, grid: BudgetGrid, base: EvaluationConfig
 ) -> tuple[dict[str, EvaluationConfig], dict[str, Setting], tuple[Refused, ...]]:
     """Check every point of a grid against the policy; nothing is run.
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wamkit.config import config_hash, encode
 from wamkit.envs.vector import Step, VectorEnv
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
 from wamkit.evaluation.report.documents import write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
@@ -84,7 +84,7 @@ class Ceiling:
         write_document(path, content)
 
 
-def ceiling(config: EvaluationConfig, progress: bool = True) -> Ceiling:
+def measure_ceiling(config: EvaluationConfig, progress: bool = True) -> Ceiling:
     """Let the scripted demonstrator play the episodes of an evaluation, without rendering.
 
     ``config.timeout_s`` holds for a whole episode.
@@ -131,6 +131,6 @@ def _play(
 
 def _record(episode: PlannedEpisode, step: Step, max_ticks: int) -> EpisodeRecord:
     """The demonstrator reads no instruction: the record states the unperturbed one."""
-    run = Run(episode, 0, instruction=episode.instruction or "")
+    run = EpisodeRun(episode, 0, instruction=episode.instruction or "")
     run.absorb(step, max_ticks)
     return run.record()

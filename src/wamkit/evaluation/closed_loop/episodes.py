@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +50,7 @@ class PlannedEpisode:
 
 
 @dataclass(frozen=True)
-class Block:
+class ActionBlock:
     """Actions (K, A) sent in one go, and the 1-based positions after which is rendered."""
 
     actions: ActionArray
@@ -63,11 +62,11 @@ class Trace:
     """What an episode sent to its simulator, enough to repeat it without a policy."""
 
     plan: PlannedEpisode
-    blocks: tuple[Block, ...]
+    blocks: tuple[ActionBlock, ...]
 
 
 @dataclass(frozen=True)
-class Imagined:
+class ImaginedFrames:
     """A decoded forecast: call tick, camera -> (F, H, W, 3) uint8, and whether the action came with it."""
 
     tick: int
@@ -76,7 +75,7 @@ class Imagined:
 
 
 @dataclass
-class Run:
+class EpisodeRun:
     """An episode while it runs. Belongs to the runner alone; nothing else keeps a reference."""
 
     plan: PlannedEpisode
@@ -91,8 +90,8 @@ class Run:
     goal: Observation | None = None
     course: Course | None = None
     frames: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    imagined: list[Imagined] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
+    imagined: list[ImaginedFrames] = field(default_factory=list)
+    blocks: list[ActionBlock] = field(default_factory=list)
     clipped: int = 0
     entries: int = 0
     status: str | None = None
@@ -178,25 +177,19 @@ class Queue:
         for order, episode in enumerate(plan):
             self._left.setdefault(episode.task, []).append((order, episode))
 
-    def next(self, task: str | None) -> Run | None:
+    def next(self, task: str | None) -> EpisodeRun | None:
         """The next episode for a slot that last ran ``task``, or None when all are handed out."""
         waiting = {name: episodes for name, episodes in self._left.items() if episodes}
         if not waiting:
             return None
         name = task if task in waiting else max(waiting, key=lambda n: len(waiting[n]))
         order, episode = waiting[name].pop(0)
-        return Run(plan=episode, order=order)
+        return EpisodeRun(plan=episode, order=order)
 
 
-def row_seed(seed: int, call: int) -> int:
-    """Seed of the policy's noise in model call ``call`` of the episode with ``seed``: 63 bits, no collisions
-    between neighbours, the same on every machine.
-    """
-    digest = hashlib.blake2b(f"{seed}/{call}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-def observe(runs: Sequence[Run], window: WindowSpec, width: int, senses: Senses | None = None) -> Observation:
+def observe(
+    runs: Sequence[EpisodeRun], window: WindowSpec, width: int, senses: Senses | None = None
+) -> Observation:
     """The observation windows of B running episodes, T = len(window.observation) steps each.
 
     Steps before the start of an episode repeat its first observation and are marked as padding. Where the
@@ -244,7 +237,7 @@ def joined(observations: Sequence[Observation]) -> Observation:
 
 
 def executed_actions(
-    runs: Sequence[Run], count: int, width: int
+    runs: Sequence[EpisodeRun], count: int, width: int
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
     """The last ``count`` executed actions of each run, (B, P, A), and which of them never happened, (B, P)."""
     if not count:

@@ -28,8 +28,8 @@ import numpy as np
 
 from wamkit.config import config_hash, differences
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.closed_loop.assemble import Finished, Measured
-from wamkit.evaluation.closed_loop.episodes import Block
+from wamkit.evaluation.closed_loop.assemble import Finished, SessionCosts
+from wamkit.evaluation.closed_loop.episodes import ActionBlock
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import load_strips, save_pictures
 
@@ -75,7 +75,7 @@ class Journal:
         self._path, self._file = path, file
         self.finished: dict[str, Finished] = {}
         self.sessions = sum("session" in line for line in lines)
-        self.measured: Measured | None = None
+        self.measured: SessionCosts | None = None
         self.now_with = versions
         self.begun_with: Mapping[str, str] = lines[0]["versions"] if lines else versions
         for number, line in enumerate(lines[1:], start=2):
@@ -83,7 +83,7 @@ class Journal:
             if "episode" in line:
                 self._recall(line["episode"], place)
             elif "measured" in line:
-                self.measured = _decode(Measured, line["measured"], place)
+                self.measured = _decode(SessionCosts, line["measured"], place)
 
     def append(self, episode: Finished) -> None:
         """Keep an episode; it is on the disk when this returns, its pictures first."""
@@ -101,7 +101,7 @@ class Journal:
             }
         )
 
-    def measure(self, measured: Measured) -> None:
+    def measure(self, measured: SessionCosts) -> None:
         """Keep what this session measured, in place of what was kept before."""
         self.write({"measured": draccus.encode(measured)})
 
@@ -236,16 +236,16 @@ def _parse(path: Path, number: int, text: bytes) -> dict[str, Any]:
     return line
 
 
-def _pack(block: Block) -> dict[str, Any]:
+def _pack(block: ActionBlock) -> dict[str, Any]:
     """Actions as text, bit for bit."""
     actions = np.ascontiguousarray(block.actions, np.float32)
     text = base64.b64encode(actions.tobytes()).decode()
     return {"actions": text, "shape": list(actions.shape), "look": list(block.look)}
 
 
-def _unpack(plain: Mapping[str, Any]) -> Block:
+def _unpack(plain: Mapping[str, Any]) -> ActionBlock:
     values = np.frombuffer(base64.b64decode(plain["actions"]), np.float32)
-    return Block(values.reshape(plain["shape"]), tuple(plain["look"]))
+    return ActionBlock(values.reshape(plain["shape"]), tuple(plain["look"]))
 
 
 def _decode(cls: type[Any], plain: Any, place: str) -> Any:

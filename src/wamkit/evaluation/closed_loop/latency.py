@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wamkit.controllers import Controller, feasible
-from wamkit.evaluation.closed_loop.episodes import Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun
 from wamkit.evaluation.closed_loop.pilot import Failed, PolicyPilot, TimedCall, attempt
 from wamkit.evaluation.report.report import Deadline, Latency
 from wamkit.evaluation.report.statistics import Summary, summarise
@@ -37,7 +37,7 @@ class Probe:
         return summarise_by_key([call.stage_ms for call in self.warm])
 
 
-def probe(pilot: PolicyPilot, runs: Sequence[Run], calls: int, per_episode: int) -> Probe:
+def probe(pilot: PolicyPilot, runs: Sequence[EpisodeRun], calls: int, per_episode: int) -> Probe:
     """Call the policy for one robot, ``calls`` times after a cold call, on a real first observation.
 
     The state is carried from call to call and starts again after ``per_episode`` calls, so that caches grow

@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Queue, Run
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Queue
 from wamkit.evaluation.closed_loop.pilot import Pilot
 from wamkit.evaluation.closed_loop.policy import Simulators, SimulatorStep
 
-Hook = Callable[[Run], None]
+EpisodeHook = Callable[[EpisodeRun], None]
 
 
 @dataclass(frozen=True)
 class LoopResult:
     """Finished episodes in plan order, and the seconds between the first resets' end and the last answer."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[EpisodeRun, ...]
     seconds: float
 
 
@@ -53,14 +53,14 @@ class ClosedLoop:
         self._groups = two_groups(range(slots), self._workers)
         self._pilot = pilot
         self._max_ticks = max_ticks
-        self._running: dict[int, Run] = {}
-        self._done: list[Run] = []
+        self._running: dict[int, EpisodeRun] = {}
+        self._done: list[EpisodeRun] = []
 
     def run(
         self,
         plan: Sequence[PlannedEpisode],
-        ready: Callable[[Sequence[Run]], None] = lambda runs: None,
-        finished: Hook = lambda run: None,
+        ready: Callable[[Sequence[EpisodeRun]], None] = lambda runs: None,
+        finished: EpisodeHook = lambda run: None,
     ) -> LoopResult:
         """Run all episodes.
 
@@ -88,7 +88,7 @@ class ClosedLoop:
         seconds = time.perf_counter() - start
         return LoopResult(tuple(sorted(self._done, key=lambda run: run.order)), seconds)
 
-    def _start(self, slot: int, run: Run | None) -> None:
+    def _start(self, slot: int, run: EpisodeRun | None) -> None:
         if run is None:
             return
         self._running[slot] = run
@@ -114,7 +114,7 @@ class ClosedLoop:
             if fresh and run.status is None:
                 self._pilot.begin(run)
 
-    def _serve(self, group: Sequence[int], queue: Queue, finished: Hook) -> None:
+    def _serve(self, group: Sequence[int], queue: Queue, finished: EpisodeHook) -> None:
         """Replace finished episodes, then decide for the others: the resets run while the policy computes."""
         alive = self._replace_finished(group, queue, finished)
         blocks = self._pilot.decide([run for _, run in alive])
@@ -124,7 +124,9 @@ class ClosedLoop:
                 self._simulators.step_async(slot, block.actions, block.look)
         self._replace_finished([slot for slot, run in alive if run.status is not None], queue, finished)
 
-    def _replace_finished(self, slots: Sequence[int], queue: Queue, finished: Hook) -> list[tuple[int, Run]]:
+    def _replace_finished(
+        self, slots: Sequence[int], queue: Queue, finished: EpisodeHook
+    ) -> list[tuple[int, EpisodeRun]]:
         alive = []
         for slot in slots:
             run = self._running.get(slot)

@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget, Forecast, WindowSpec
 from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
 from wamkit.evaluation.closed_loop.episodes import (
-    Block,
-    Imagined,
+    ActionBlock,
+    EpisodeRun,
+    ImaginedFrames,
     PlannedEpisode,
-    Run,
     Senses,
     Trace,
     observe,
-    row_seed,
     to_frames,
 )
 from wamkit.evaluation.closed_loop.goals import Course
@@ -40,11 +40,11 @@ class Pilot(abc.ABC):
     """Gives every running episode its next block of actions."""
 
     @abc.abstractmethod
-    def begin(self, run: Run) -> None:
+    def begin(self, run: EpisodeRun) -> None:
         """Called when an episode was reset, before its first decision."""
 
     @abc.abstractmethod
-    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+    def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
         """The next blocks, ``run.order`` -> block. An episode that breaks is failed and left out."""
 
 
@@ -54,10 +54,10 @@ class ReplayPilot(Pilot):
     def __init__(self, traces: Sequence[Trace]) -> None:
         self._blocks = {t.plan.key: list(t.blocks) for t in traces}
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: EpisodeRun) -> None:
         """See :meth:`Pilot.begin`. A recording needs no preparation."""
 
-    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+    def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
         """See :meth:`Pilot.decide`. An episode that broke in the recording ends there as an error."""
         blocks = {}
         for run in runs:
@@ -133,7 +133,7 @@ class PolicyPilot(Pilot):
         self._low = np.asarray(policy.action_spec.low, np.float32)
         self._high = np.asarray(policy.action_spec.high, np.float32)
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: EpisodeRun) -> None:
         """See :meth:`Pilot.begin`."""
         run.controller = self.controller.start()
         goals = self.goals
@@ -145,13 +145,13 @@ class PolicyPilot(Pilot):
             run.state, run.course = state, course
             run.goal = None if course is None else course.goal
 
-    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+    def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
         """See :meth:`Pilot.decide`."""
         if self.controller.watches:
             self._watch(runs)
         self._aim(runs)
         self.supply(runs)
-        alike: dict[tuple[Hashable, Spend], list[Run]] = {}
+        alike: dict[tuple[Hashable, Spend], list[EpisodeRun]] = {}
         for run in runs:
             if run.status is None and self.controller.wants_call(run.controller):
                 spend = self.controller.spend(run.controller)
@@ -160,7 +160,7 @@ class PolicyPilot(Pilot):
             self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
 
-    def _aim(self, runs: Sequence[Run]) -> None:
+    def _aim(self, runs: Sequence[EpisodeRun]) -> None:
         """Let every run's goal follow what the run has reached."""
         for run in runs:
             if run.status is None and run.course is not None:
@@ -171,7 +171,7 @@ class PolicyPilot(Pilot):
                 else:
                     run.goal = goal
 
-    def supply(self, runs: Sequence[Run]) -> None:
+    def supply(self, runs: Sequence[EpisodeRun]) -> None:
         """Let the generator of the supplied stream answer every run that starts it at this tick."""
         for run in runs:
             if run.status is None and self.controller.wants_subgoal(run.controller):
@@ -181,7 +181,7 @@ class PolicyPilot(Pilot):
                 else:
                     run.controller = self.controller.supply(run.controller, values)
 
-    def _generate(self, run: Run) -> ValueArray:
+    def _generate(self, run: EpisodeRun) -> ValueArray:
         """One run's values of the supplied stream; its noise differs from that of every call of the policy."""
         assert self.controller.supplies is not None
         observation = observe([run], self.policy.window, self.policy.action_spec.width, self.senses)
@@ -190,7 +190,7 @@ class PolicyPilot(Pilot):
         made: ValueArray = values[0].cpu().numpy()
         return made
 
-    def _given(self, runs: Sequence[Run]) -> dict[str, dict[str, Tensor]]:
+    def _given(self, runs: Sequence[EpisodeRun]) -> dict[str, dict[str, Tensor]]:
         """The argument ``given`` of a call, where the controller supplies a stream."""
         values = [self.controller.given(run.controller) for run in runs]
         there = [value for value in values if value is not None]
@@ -201,7 +201,7 @@ class PolicyPilot(Pilot):
     def _budget(self, spend: Spend) -> Budget:
         return dataclasses.replace(self.budget, **spend.changes())
 
-    def _watch(self, runs: Sequence[Run]) -> None:
+    def _watch(self, runs: Sequence[EpisodeRun]) -> None:
         """Show every run's newest observation to its controller."""
         for run in runs:
             values = None
@@ -215,7 +215,7 @@ class PolicyPilot(Pilot):
             run.controller = self.controller.watch(run.controller, Seen(seen_state, values))
             run.instruction = self.controller.words(run.controller) or run.instruction
 
-    def _perceive(self, run: Run) -> ValueArray:
+    def _perceive(self, run: EpisodeRun) -> ValueArray:
         """What ``run`` sees at its tick, as values of the compared stream, relative to its newest plan's call."""
         assert self.perceived is not None
         called = dataclasses.replace(run, tick=run.controller.plans[-1].start)
@@ -231,7 +231,7 @@ class PolicyPilot(Pilot):
         values = forecast.future[self.perceived.stream].detach().cpu().numpy()
         return [dict(zip(self.perceived.offsets, row, strict=True)) for row in values]
 
-    def forecast(self, runs: Sequence[Run], budget: Budget) -> tuple[Forecast, list[Any], TimedCall]:
+    def forecast(self, runs: Sequence[EpisodeRun], budget: Budget) -> tuple[Forecast, list[Any], TimedCall]:
         """One timed, checked model call for these episodes, without any change to them.
 
         Returns:
@@ -253,7 +253,7 @@ class PolicyPilot(Pilot):
         states = [take_row(state, row, len(runs)) for row in range(len(runs))]
         return forecast, states, TimedCall(len(runs), ms, dict(forecast.stage_ms), dict(forecast.nfe))
 
-    def _call(self, runs: Sequence[Run], budget: Budget) -> None:
+    def _call(self, runs: Sequence[EpisodeRun], budget: Budget) -> None:
         result = attempt(lambda: self.forecast(runs, budget))
         if isinstance(result, Failed):
             if len(runs) == 1:
@@ -281,7 +281,7 @@ class PolicyPilot(Pilot):
     def _due(self, state: ControllerState) -> bool:
         return self.controller.wants_call(state) or self.controller.wants_subgoal(state)
 
-    def _block(self, run: Run) -> Block:
+    def _block(self, run: EpisodeRun) -> ActionBlock:
         """Drain the controller until it wants a call or the episode's ticks run out."""
         actions: list[ActionArray] = []
         most = min(self.max_ticks - run.tick, 1 if self.controller.watches else self.max_ticks)
@@ -298,21 +298,23 @@ class PolicyPilot(Pilot):
         look |= {p for p in filmed if 1 <= p <= len(actions)}
         called = [plan.start for plan in run.controller.plans] if self.perceived else []
         run.forget(min(run.tick + min(window.observation), *called, run.tick))
-        block = Block(actions=clipped, look=tuple(sorted(look)))
+        block = ActionBlock(actions=clipped, look=tuple(sorted(look)))
         run.blocks.append(block)
         return block
 
-    def _film(self, run: Run, forecast: Forecast, row: int, rows: int) -> None:
+    def _film(self, run: EpisodeRun, forecast: Forecast, row: int, rows: int) -> None:
         """Decode the future of one row; when the run skips it, imagine it for the picture only."""
 
-        def decode() -> Imagined | None:
+        def decode() -> ImaginedFrames | None:
             decoded, acted = self.policy.decode_future(take_row(forecast, row, rows)), True
             if decoded is None and self.budget.future is False:
                 budget = dataclasses.replace(self.budget, future=True)
                 decoded, acted = self.policy.decode_future(self.forecast([run], budget)[0]), False
             if decoded is None:
                 return None
-            return Imagined(run.tick, {name: to_frames(video[0]) for name, video in decoded.items()}, acted)
+            return ImaginedFrames(
+                run.tick, {name: to_frames(video[0]) for name, video in decoded.items()}, acted
+            )
 
         result = attempt(decode)
         if isinstance(result, Failed):

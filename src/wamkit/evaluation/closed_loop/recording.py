@@ -12,7 +12,7 @@ import numpy as np
 from wamkit.controllers import ActionArray
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import DataError
-from wamkit.evaluation.closed_loop.episodes import Block, PlannedEpisode, Run, Trace
+from wamkit.evaluation.closed_loop.episodes import ActionBlock, EpisodeRun, PlannedEpisode, Trace
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
 from wamkit.evaluation.closed_loop.pilot import Pilot
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
@@ -44,17 +44,17 @@ class RecordingPilot(Pilot):
     def __init__(self, traces: Sequence[Trace]) -> None:
         self._blocks = {trace.plan.key: list(trace.blocks) for trace in traces}
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: EpisodeRun) -> None:
         """See :meth:`Pilot.begin`. A recording needs no preparation."""
 
-    def decide(self, runs: Sequence[Run]) -> dict[int, Block]:
+    def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
         """See :meth:`Pilot.decide`."""
         blocks = {}
         for run in runs:
             left = self._blocks[run.plan.key]
             if left:
                 actions = left.pop(0).actions
-                blocks[run.order] = Block(actions, tuple(range(1, len(actions) + 1)))
+                blocks[run.order] = ActionBlock(actions, tuple(range(1, len(actions) + 1)))
                 run.blocks.append(blocks[run.order])
             else:
                 run.fail("the recording ends here")
@@ -84,7 +84,7 @@ def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Re
         [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
     )
 
-    def finished(run: Run) -> None:
+    def finished(run: EpisodeRun) -> None:
         frames, run.frames = run.frames, {}
         if run.error is not None:
             last = run.error.strip().splitlines()[-1]

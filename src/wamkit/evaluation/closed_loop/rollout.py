@@ -18,8 +18,8 @@ from wamkit.contract.specs import require_same
 from wamkit.envs import EnvConfig
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.evaluation.closed_loop.assemble import Finished, Measured, build_report, finish
-from wamkit.evaluation.closed_loop.episodes import PlannedEpisode, Run, Senses, Trace
+from wamkit.evaluation.closed_loop.assemble import Finished, SessionCosts, build_report, finish
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Senses, Trace
 from wamkit.evaluation.closed_loop.goals import Goals
 from wamkit.evaluation.closed_loop.journal import Head, Journal, open_journal, resumption
 from wamkit.evaluation.closed_loop.latency import Probe, probe
@@ -41,7 +41,7 @@ class Rollout:
     traces: tuple[Trace, ...]
 
 
-def evaluate(
+def evaluate_policy(
     policy: Policy,
     config: EvaluationConfig,
     *,
@@ -83,7 +83,7 @@ def rollout(
     journal: Path | None = None,
     progress: bool = True,
 ) -> Rollout:
-    """:func:`evaluate`, with the traces that :func:`pure_simulation` replays. Same arguments and errors."""
+    """:func:`evaluate_policy`, with the traces that :func:`pure_simulation` replays. Same arguments and errors."""
     began = time.perf_counter()
     pilot = prepare(policy, config)
     plan = plan_episodes(config)
@@ -113,7 +113,7 @@ class _Session:
     """One process's part of an evaluation, which is all of it unless an earlier one was killed."""
 
     finished: Mapping[str, Finished]
-    measured: Measured
+    measured: SessionCosts
     notes: Sequence[str] = ()
 
 
@@ -131,16 +131,16 @@ def _session(
     left = [episode for episode in plan if episode.key not in finished]
     if not left:
         assert journal is not None
-        return _Session(finished, journal.measured or Measured(), notes)
+        return _Session(finished, journal.measured or SessionCosts(), notes)
     probes: list[Probe] = []
 
-    def ready(runs: Sequence[Run]) -> None:
+    def ready(runs: Sequence[EpisodeRun]) -> None:
         most = len(pilot.controller.calls(pilot.max_ticks))
         probes.append(probe(pilot, runs, config.latency_calls, most))
         if journal is not None:
-            journal.measure(Measured(probes[0]))
+            journal.measure(SessionCosts(probes[0]))
 
-    def ended(run: Run) -> None:
+    def ended(run: EpisodeRun) -> None:
         episode = finish(run, pilot.policy.window.future, config.strips_per_film)
         finished[episode.key] = episode
         if journal is not None:
@@ -149,7 +149,7 @@ def _session(
     with _simulators(config, left) as simulators:
         result = _run(config, left, simulators, pilot, title, progress, ready, ended, len(finished))
     # After the workers have ended: only then does the system tell their peak memory.
-    measured = Measured(probes[0], tuple(pilot.calls), result.seconds, peak_memory_mb(pilot.device))
+    measured = SessionCosts(probes[0], tuple(pilot.calls), result.seconds, peak_memory_mb(pilot.device))
     if journal is not None:
         journal.measure(measured)
     return _Session(finished, measured, notes)
@@ -232,8 +232,8 @@ def _run(
     pilot: Pilot,
     title: str,
     progress: bool,
-    ready: Callable[[Sequence[Run]], None] = lambda runs: None,
-    ended: Callable[[Run], None] = lambda run: None,
+    ready: Callable[[Sequence[EpisodeRun]], None] = lambda runs: None,
+    ended: Callable[[EpisodeRun], None] = lambda run: None,
     done: int = 0,
 ) -> LoopResult:
     slots = min(config.slots, len(plan))
@@ -244,7 +244,7 @@ def _run(
         task = bar.add_task(title, total=done + len(plan), completed=done)
         seen: Counter[str] = Counter()
 
-        def finished(run: Run) -> None:
+        def finished(run: EpisodeRun) -> None:
             ended(run)
             seen[run.status or ""] += 1
             counts = ", ".join(f"{count} {status}" for status, count in sorted(seen.items()))

@@ -23,12 +23,12 @@ from wamkit.config import differing
 from wamkit.controllers import Controller
 from wamkit.envs.perturbations.suite import CLEAN
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.closed_loop.budgets import Grid, Refused, plan_grid
+from wamkit.evaluation.closed_loop.budgets import BudgetGrid, Refused, plan_grid
 from wamkit.evaluation.closed_loop.journal import Head, discard_journal, require_journal_of
 from wamkit.evaluation.closed_loop.latency import Sustained, sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.policy import Policy
-from wamkit.evaluation.closed_loop.rollout import evaluate
+from wamkit.evaluation.closed_loop.rollout import evaluate_policy
 from wamkit.evaluation.report.documents import decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable
@@ -156,9 +156,9 @@ def said(point: Point) -> str:
     return f"{text} at {point.latency_ms.p50:.3g}{between} ms, n = {point.latency_ms.n}"
 
 
-def sweep(
+def run_sweep(
     policy: Policy,
-    grid: Grid,
+    grid: BudgetGrid,
     base: EvaluationConfig,
     out: Path,
     *,
@@ -220,7 +220,7 @@ def _run(
     progress: bool,
 ) -> Report:
     apart = restart_peak_memory(device_of(policy))
-    report = evaluate(
+    report = evaluate_policy(
         policy, config, dataset=dataset, checkpoint=checkpoint, journal=journal, progress=progress
     )
     if apart:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.types import Batch, Forecast, Observation
-from wamkit.evaluation.imagined.frames import Frames, above
-from wamkit.evaluation.imagined.stage import Stage
+from wamkit.evaluation.imagined.frames import TaskFrames, above
+from wamkit.evaluation.imagined.stage import DreamSetup
 from wamkit.evaluation.prediction.windows import acting, spread_windows
 from wamkit.imagination.dreams import Dream, dream, imagined_observation, step_ticks
 
@@ -85,14 +85,14 @@ class Telling:
     auc: float | None
 
 
-def taken(stage: Stage, so_far: Dream) -> Tensor:
+def taken(stage: DreamSetup, so_far: Dream) -> Tensor:
     """The actions (B, H, A) that the episodes of a stage took next; the last one held where they end."""
     horizon, at = stage.world.config.horizon, stage.batch.past + so_far.ticks
     chunk = stage.batch.action[:, at : at + horizon]
     return torch.cat((chunk, chunk[:, -1:].expand(-1, horizon - chunk.shape[1], -1)), dim=1)
 
 
-def drift_rows(stage: Stage, whole: Dream) -> tuple[DriftRow, ...]:
+def drift_rows(stage: DreamSetup, whole: Dream) -> tuple[DriftRow, ...]:
     """A dream under the actions of its own episodes, compared with what then was seen."""
     truth = stage.batch.future
     assert truth is not None
@@ -116,7 +116,7 @@ def drift_rows(stage: Stage, whole: Dream) -> tuple[DriftRow, ...]:
     return tuple(rows)
 
 
-def tellings(stage: Stage, whole: Dream, shown: Frames, count: int | None) -> tuple[Telling, ...]:
+def tellings(stage: DreamSetup, whole: Dream, shown: TaskFrames, count: int | None) -> tuple[Telling, ...]:
     """Every dream's score up to the end of its episode, solved against failed; the rows of ``stage`` by task.
 
     An episode that was solved only after the dream's last step counts as neither.
@@ -153,7 +153,7 @@ def _telling(
     )
 
 
-def one_step(stage: Stage, shown: Frames) -> OneStep:
+def one_step(stage: DreamSetup, shown: TaskFrames) -> OneStep:
     """One step from frames spread over all episodes, whatever their task; see :class:`OneStep`."""
     world, ticks = stage.world, step_ticks(stage.world)
     index, episode = spread_windows(shown.dataset, PER_EPISODE, ticks)
@@ -176,13 +176,10 @@ def one_step(stage: Stage, shown: Frames) -> OneStep:
     )
 
 
-def _through_codec(stage: Stage, now: Observation, real: Observation, action: Tensor) -> Observation:
+def _through_codec(stage: DreamSetup, now: Observation, real: Observation, action: Tensor) -> Observation:
     """What the world would show if its prediction were perfect."""
     world, config = stage.world, stage.world.config
-    values = {
-        name: world.substrates[config.substrate_of(name)].encode(real, now)  # type: ignore[operator]
-        for name in config.futures
-    }
+    values = {name: world.substrates[config.substrate_of(name)].encode(real, now) for name in config.futures}
     return imagined_observation(world, now, Forecast(action, values))
 
 

@@ -36,7 +36,7 @@ class ProbeRecord:
 
 
 @final
-class Frames:
+class TaskFrames:
     """Frames of a dataset by task, shown as one step each."""
 
     def __init__(self, dataset: Dataset, env: EnvConfig, tasks: Sequence[str]) -> None:
@@ -87,8 +87,8 @@ def fit_probe(
     task: str,
     tail: int,
     gap: int,
-    shown: Frames,
-    rolled: Frames | None = None,
+    shown: TaskFrames,
+    rolled: TaskFrames | None = None,
 ) -> SuccessProbe:
     """Logistic regression of "solved" on all tokens of a future stream; it scores a dream's best step.
 
@@ -116,7 +116,7 @@ def fit_probe(
     return SuccessProbe(world, stream, seen, label, ridge=1e-2, pool="tokens", when="ever")
 
 
-def probe_record(probe: SuccessProbe, held: Frames, task: str, tail: int, gap: int) -> ProbeRecord:
+def probe_record(probe: SuccessProbe, held: TaskFrames, task: str, tail: int, gap: int) -> ProbeRecord:
     """The probe on demonstrations that it was not fitted on."""
     yes = probe.of(held.look(held.ends(task, tail))).double()
     no = probe.of(held.look(held.before(task, tail, gap, 8))).double()

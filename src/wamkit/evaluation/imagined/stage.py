@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Batch, Observation
 from wamkit.design import Design
 from wamkit.envs import EnvConfig
 from wamkit.errors import DataError
-from wamkit.evaluation.imagined.frames import Frames
+from wamkit.evaluation.imagined.frames import TaskFrames
 from wamkit.evaluation.imagined.proxy import ImaginedScore, score_dream
 from wamkit.evaluation.imagined.scorers import PerInstruction, Scorer
 from wamkit.evaluation.prediction.windows import acting
@@ -20,7 +21,7 @@ from wamkit.imagination.dreams import Dream, DreamPolicy, dream, step_ticks
 
 
 @dataclass(frozen=True)
-class Stage:
+class DreamSetup:
     """What all dreams of one call share.
 
     Attributes:
@@ -44,7 +45,7 @@ class Stage:
     @property
     def seeds(self) -> list[int]:
         """One per row."""
-        return [self.seed + 7919 * row for row in range(self.start.batch_size)]
+        return [row_seed(self.seed, row) for row in range(self.start.batch_size)]
 
     def dream(self, policy: DreamPolicy) -> Dream:
         """As far as the last of ``steps``."""
@@ -66,13 +67,13 @@ def said(env: EnvConfig, task: str) -> str:
 def set_stage(
     world: Design,
     env: EnvConfig,
-    shown: Frames,
+    shown: TaskFrames,
     count: int | None,
     scorers: Mapping[str, Scorer],
     steps: Sequence[int],
     seed: int,
     fixed: Sequence[str] = (),
-) -> Stage:
+) -> DreamSetup:
     """Start windows of at most ``count`` episodes per task, each with its task's canonical instruction.
 
     Raises:
@@ -93,4 +94,4 @@ def set_stage(
     sensed = {name: seen.extras[name] for name in world.sensors}
     start = replace(seen, task=tuple(words), extras=sensed, goal=None)
     by_words = {said(env, task): scorer for task, scorer in scorers.items()}
-    return Stage(world, batch, start, PerInstruction(by_words), tuple(steps), seed, tuple(fixed))
+    return DreamSetup(world, batch, start, PerInstruction(by_words), tuple(steps), seed, tuple(fixed))

@@ -10,7 +10,7 @@ from pathlib import Path
 from wamkit.evaluation.output.plots import latency_plot, success_plot
 from wamkit.evaluation.output.report_page import page
 from wamkit.evaluation.output.shift_plots import forest, strength_plot
-from wamkit.evaluation.report.compare import Comparison, Pairing, Row, p_text
+from wamkit.evaluation.report.compare import Comparison, ComparisonRow, Pairing, p_text
 from wamkit.evaluation.report.documents import write_atomically
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.statistics import Rate
@@ -21,7 +21,7 @@ def write_comparison(comparison: Comparison, reports: Mapping[str, Report], path
     """Write the page, atomically. It loads nothing from elsewhere and runs no script.
 
     Args:
-        comparison: what :func:`wamkit.evaluation.report.compare.compare` found.
+        comparison: what :func:`wamkit.evaluation.report.compare.compare_reports` found.
         reports: label -> report, the ones that were compared.
         path: the file to write.
     """
@@ -75,7 +75,7 @@ def _pairing(pairing: Pairing, salt: str) -> str:
     )
 
 
-def _row(row: Row, pairing: Pairing) -> str:
+def _row(row: ComparisonRow, pairing: Pairing) -> str:
     success = f"{pairing.first} {_rate(row.first)}; {pairing.other} {_rate(row.other)}"
     if row.broken:
         success += f"; {row.broken} broke"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from wamkit.data.video import Coding, encode, frame_rate
+from wamkit.data.video import Coding, encode_video, frame_rate
 from wamkit.evaluation.closed_loop.recording import Recording
 from wamkit.evaluation.report.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
@@ -43,7 +43,7 @@ def write_film(recording: Recording, folder: Path, rate_hz: float) -> Path:
     path = folder / file_name(recording.plan.key, ".mp4")
     images = np.stack([_side_by_side(frame["images"]) for frame in recording.frames])
     # yuv420p because phones play nothing else; an even enlargement keeps its coarse colours from showing.
-    write_atomically(path, encode(images, Coding(frame_rate(rate_hz), crf=CRF, pixels="yuv420p")))
+    write_atomically(path, encode_video(images, Coding(frame_rate(rate_hz), crf=CRF, pixels="yuv420p")))
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, Row
+from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, PredictionRow
 from wamkit.evaluation.report.report import Report
 
 LEGEND = (
@@ -70,7 +70,7 @@ def prediction_table_html(prediction: Prediction) -> str:
     return f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
 
-def _title(row: Row) -> str:
+def _title(row: PredictionRow) -> str:
     unit = f", {row.unit}" if row.unit else ""
     rolled = "" if row.calls == 1 else ", rolled out"
     return f"{row.stream}, {row.reading}: {row.measure}{unit}, {row.better} is better{rolled}"
@@ -80,7 +80,7 @@ def _part_row(title: str) -> str:
     return f'<tr class="part"><th colspan="{len(COLUMNS) + 1}">{escape(title)}</th></tr>'
 
 
-def _row(row: Row) -> str:
+def _row(row: PredictionRow) -> str:
     step = f"+{row.step} ticks" if row.clock == "ticks" else f"milestone {row.step}"
     some = "episode" if row.model.episodes == 1 else "episodes"
     name = f"{step}, n = {row.model.n} ({row.model.episodes} {some})"

@@ -35,7 +35,7 @@ FILM_LEGEND = (
 EPISODE_COLUMNS = ("task", "seed", "end", "ticks", "calls", "instruction")
 
 Films = Mapping[str, str]  # key of an episode -> address of its film, relative to the page
-Row = tuple[str, Callable[[Report], str]]
+TableRow = tuple[str, Callable[[Report], str]]
 
 
 def write_page(runs: Sequence[tuple[Report, Path]], path: Path) -> None:
@@ -138,7 +138,7 @@ def _headline(report: Report) -> str:
 
 def facts(reports: Sequence[Report]) -> str:
     """Everything in the reports except episodes and pictures, one column per report."""
-    parts: list[tuple[str, list[Row]]] = [
+    parts: list[tuple[str, list[TableRow]]] = [
         ("Success", _success_rows(reports)),
         ("Design", _mapping_rows(reports, lambda r: r.design)),
         ("Cost of a call", _cost_rows(reports)),
@@ -158,17 +158,20 @@ def facts(reports: Sequence[Report]) -> str:
     )
 
 
-def _success_rows(reports: Sequence[Report]) -> list[Row]:
+def _success_rows(reports: Sequence[Report]) -> list[TableRow]:
     tasks = list(dict.fromkeys(task for report in reports for task in report.tasks))
-    rows: list[Row] = [(task, lambda r, t=task: _score(r.tasks.get(t))) for task in tasks]  # type: ignore[misc]
+    rows: list[TableRow] = [(task, lambda r, t=task: _score(r.tasks.get(t))) for task in tasks]  # type: ignore[misc]
     rows.append(("all episodes pooled", lambda r: _score(r.overall)))
     rows.append(("mean over tasks", _mean))
     return rows
 
 
-def _cost_rows(reports: Sequence[Report]) -> list[Row]:
+def _cost_rows(reports: Sequence[Report]) -> list[TableRow]:
     stages = list(dict.fromkeys(stage for report in reports for stage in report.stage_ms))
-    rows: list[Row] = [("one robot, ms", _latency), ("first call, ms", lambda r: _number(r.latency_ms.first))]
+    rows: list[TableRow] = [
+        ("one robot, ms", _latency),
+        ("first call, ms", lambda r: _number(r.latency_ms.first)),
+    ]
     rows += [
         (f"stage {stage}, ms", lambda r, s=stage: _summary(r.stage_ms.get(s)))  # type: ignore[misc]
         for stage in stages
@@ -185,7 +188,7 @@ def _cost_rows(reports: Sequence[Report]) -> list[Row]:
     return rows
 
 
-def _run_rows() -> list[Row]:
+def _run_rows() -> list[TableRow]:
     return [
         ("budget", lambda r: _pairs(r.budget)),
         ("instructions", lambda r: r.prompt_mode),
@@ -199,7 +202,7 @@ def _run_rows() -> list[Row]:
     ]
 
 
-def _mapping_rows(reports: Sequence[Report], read: Callable[[Report], dict[str, Any]]) -> list[Row]:
+def _mapping_rows(reports: Sequence[Report], read: Callable[[Report], dict[str, Any]]) -> list[TableRow]:
     keys = list(dict.fromkeys(key for report in reports for key in read(report)))
     return [(key, lambda r, k=key: _plain(read(r).get(k))) for key in keys]  # type: ignore[misc]
 

@@ -59,7 +59,7 @@ def limit(n: int) -> float:
 
 
 @cache
-def angle(n: int) -> float:
+def concordance_angle(n: int) -> float:
     """Arc cosine of the correlation under which ``n`` pairs are perfectly concordant with probability 0.025, radians.
 
     Above 16 pairs it is :func:`limit` times what the limit is short of at 16 (5 %). It is short of less the more
@@ -69,7 +69,7 @@ def angle(n: int) -> float:
         n: pairs, at least 2.
     """
     if n > MOST:
-        return limit(n) * angle(MOST) / limit(MOST)
+        return limit(n) * concordance_angle(MOST) / limit(MOST)
     if n == 2:
         return math.pi * (1 - ALPHA)
     least, most = min(limit(n), 1.0), min(1.2 * limit(n), 3.1)

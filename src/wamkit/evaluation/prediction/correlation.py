@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from wamkit.errors import DataError
-from wamkit.evaluation.prediction.concordance import angle
+from wamkit.evaluation.prediction.concordance import concordance_angle
 from wamkit.evaluation.report.statistics import Z95
 
 LEAST = 3  # pairs, below which a coefficient says nothing
@@ -109,7 +109,7 @@ def rank_interval(value: float, n: int, variance: float, scale: Callable[[float]
     """
     if abs(value) < PERFECT:
         return interval(value, n, variance)
-    near = scale(math.cos(angle(n)))
+    near = scale(math.cos(concordance_angle(n)))
     return Coefficient(value, near, 1.0) if value > 0 else Coefficient(value, -1.0, -near)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wamkit.contract.streams import Reading, Reads
+from wamkit.contract.streams import Reading, ReadingKind
 from wamkit.errors import DataError, MissingExtraError
 
 Better = Literal["higher", "lower"]
@@ -121,7 +121,7 @@ def accuracy(predicted: Reading, true: Reading) -> Tensor:
     return (predicted.values == true.values).float().flatten(2).mean(dim=-1)
 
 
-MEASURES: Mapping[Reads, tuple[Measure, ...]] = {
+MEASURES: Mapping[ReadingKind, tuple[Measure, ...]] = {
     "picture": (Measure("psnr", "higher", MOST_DB, "dB", psnr), Measure("ssim", "higher", 1.0, "", ssim)),
     "displacement": (Measure("epe", "lower", 0.0, None, end_point_error),),
     "rotation": (Measure("angle", "lower", 0.0, "deg", angle),),

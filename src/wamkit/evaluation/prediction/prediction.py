@@ -28,7 +28,7 @@ FORMAT = "wamkit-prediction-1"
 FILE = "prediction.json"
 RESAMPLES = 1000
 ARMS = ("model", "copy", "ideal")
-Column = NDArray[np.float64]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Row:
+class PredictionRow:
     """One measure of one reading of one future stream, at one horizon.
 
     Attributes:
@@ -147,7 +147,7 @@ class Prediction:
     name: str
     design: dict[str, Any]
     actions: str
-    rows: tuple[Row, ...]
+    rows: tuple[PredictionRow, ...]
     distances: tuple[Distance, ...]
     windows: int
     episodes: int
@@ -180,7 +180,7 @@ class Prediction:
         return values, frozenset(lower | {key for key in values if ".frechet[" in key})
 
 
-def estimate(values: Column, episodes: NDArray[np.int64], seed: int = 0) -> Estimate:
+def estimate(values: Values, episodes: NDArray[np.int64], seed: int = 0) -> Estimate:
     """Mean of ``values`` (N,) with a percentile bootstrap that draws whole episodes. NaN is left out."""
     keep = np.isfinite(values)
     if not keep.any():
@@ -191,7 +191,7 @@ def estimate(values: Column, episodes: NDArray[np.int64], seed: int = 0) -> Esti
     if len(sums) < 2:
         return Estimate(n, len(sums), mean, None, None)
 
-    def pooled(total: Column, count: Column, axis: int = -1) -> Column:
+    def pooled(total: Values, count: Values, axis: int = -1) -> Values:
         return np.asarray(total.sum(axis=axis) / count.sum(axis=axis))
 
     drawn = stats.bootstrap(
@@ -213,11 +213,11 @@ class Series:
 
     measure: Measure
     unit: str
-    arms: dict[str, list[Column]] = field(default_factory=lambda: {arm: [] for arm in ARMS})
+    arms: dict[str, list[Values]] = field(default_factory=lambda: {arm: [] for arm in ARMS})
 
 
 @final
-class Comparison:
+class ArmComparison:
     """Collects readings of one future stream in three arms against the truth, batch by batch.
 
     Args:
@@ -263,12 +263,12 @@ class Comparison:
                     found = measure.compare(arms[arm][name], true).double().masked_fill(pad, float("nan"))
                     series.arms[arm].append(found.cpu().numpy())
 
-    def rows(self, seed: int) -> list[Row]:
+    def rows(self, seed: int) -> list[PredictionRow]:
         """The finished rows, by reading, measure and step."""
         if not self._episodes:
             return []
         episodes = np.concatenate(self._episodes)
-        found: list[Row] = []
+        found: list[PredictionRow] = []
         for (reading, _), series in self._series.items():
             columns = {arm: np.concatenate(blocks) for arm, blocks in series.arms.items()}
             found += [
@@ -282,13 +282,13 @@ class Comparison:
         reading: str,
         series: Series,
         step: int,
-        arm: Mapping[str, Column],
+        arm: Mapping[str, Values],
         episodes: NDArray[np.int64],
         seed: int,
-    ) -> Row:
+    ) -> PredictionRow:
         measure = series.measure
         means = {name: estimate(values, episodes, seed) for name, values in arm.items()}
-        return Row(
+        return PredictionRow(
             stream=self.stream,
             reading=reading,
             measure=measure.name,

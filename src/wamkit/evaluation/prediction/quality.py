@@ -16,18 +16,24 @@ from torch import Tensor
 
 from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import ACTION
-from wamkit.contract.streams import Reading
+from wamkit.contract.streams import Reading, row_seed
 from wamkit.contract.types import Batch, Budget, Forecast, Observation, to_device
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.design.observed import read_source
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.prediction.frechet import frechet
-from wamkit.evaluation.prediction.prediction import Comparison, Distance, Prediction, Row, real_pictures
+from wamkit.evaluation.prediction.prediction import (
+    ArmComparison,
+    Distance,
+    Prediction,
+    PredictionRow,
+    real_pictures,
+)
 from wamkit.evaluation.prediction.windows import acting, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
-from wamkit.imagination.unrolling import SEED_STRIDE, check_unrollable, unroll
+from wamkit.imagination.unrolling import check_unrollable, unroll
 
 Actions = Literal["own", "demonstrated"]
 
@@ -149,18 +155,20 @@ class Collector:
         self.design, self.config, self.eyes = design, config, eyes
         self.device = next(design.parameters()).device
         stride = design.config.stride
-        self._direct = {name: Comparison(name, *steps_of(design, name)) for name in design.config.futures}
+        self._direct = {name: ArmComparison(name, *steps_of(design, name)) for name in design.config.futures}
         self._steps = [stride * k for k in range(1, config.steps + 1)]
         calls = range(1, config.steps + 1)
-        self._rolled = {name: Comparison(name, self._steps, "ticks", calls) for name in design.config.futures}
+        self._rolled = {
+            name: ArmComparison(name, self._steps, "ticks", calls) for name in design.config.futures
+        }
         self._features: dict[tuple[str, str, int], list[dict[str, NDArray[np.float64]]]] = {}
 
     def add(self, dataset: Dataset, index: NDArray[np.int64], episodes: NDArray[np.int64]) -> None:
         """Predict and compare the windows at these frames."""
         design = self.design
         batch = to_device(dataset.windows(index, design.training_window), self.device)
-        seeds = [int(i) * SEED_STRIDE + self.config.seed for i in index]
-        predicted = predict(design, batch, self.config, seeds)
+        seeds = [row_seed(self.config.seed, "frame", int(i)) for i in index]
+        predicted = predict_futures(design, batch, self.config, seeds)
         truth = design.targets(batch)
         for name, compare in self._direct.items():
             seen, target = read_source(batch, design.config, design.training_window, name), truth[name]
@@ -207,7 +215,7 @@ class Collector:
     def _compare(
         self,
         name: str,
-        compare: Comparison,
+        compare: ArmComparison,
         values: Tensor,
         target: Tensor,
         seen: Observation,
@@ -254,7 +262,7 @@ class Collector:
                 part = {arm: values[keep[:, i], i] for arm, values in pooled.items()}
                 self._features.setdefault((name, features, step), []).append(part)
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[PredictionRow, ...]:
         """All measures."""
         rolled = self._rolled.values() if self.config.steps > 1 else ()
         return tuple(row for c in (*self._direct.values(), *rolled) for row in c.rows(self.config.seed))
@@ -264,7 +272,7 @@ class Collector:
         found = []
         for (stream, features, step), parts in self._features.items():
             sets = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
-            found.append(distance(stream, features, step, sets, self.config.seed))
+            found.append(fidelity_distance(stream, features, step, sets, self.config.seed))
         return tuple(found)
 
     def notes(self) -> tuple[str, ...]:
@@ -296,7 +304,7 @@ def substrate_of(design: Design, stream: str) -> Substrate:
 
 
 @torch.no_grad()
-def predict(
+def predict_futures(
     design: Design, batch: Batch, config: PredictionConfig, seeds: Sequence[int]
 ) -> dict[str, Tensor]:
     """One call: future stream -> values (B, T, ...), given the demonstrated actions where the config says so."""
@@ -318,7 +326,7 @@ def predict(
     return {name: sampled.values[name] for name in futures}
 
 
-def distance(
+def fidelity_distance(
     stream: str, features: str, step: int, sets: Mapping[str, NDArray[np.float64]], seed: int
 ) -> Distance:
     """Frechet distances of one stream and step; without enough samples a note says so in place of a number."""
@@ -334,7 +342,7 @@ def distance(
     return Distance(name, stream, step, n, width, model, copy, floor)
 
 
-def closed_loop_rows(strips: Sequence[Filmstrip], seed: int = 0) -> tuple[Row, ...]:
+def closed_loop_rows(strips: Sequence[Filmstrip], seed: int = 0) -> tuple[PredictionRow, ...]:
     """PSNR and SSIM of the futures that were imagined in filmed episodes, against what was then rendered.
 
     Args:
@@ -343,9 +351,9 @@ def closed_loop_rows(strips: Sequence[Filmstrip], seed: int = 0) -> tuple[Row, .
     """
     episodes = {key: i for i, key in enumerate(dict.fromkeys((s.task, s.seed) for s in strips))}
     offsets = tuple(sorted({offset for strip in strips for offset in strip.offsets}))
-    found: list[Row] = []
+    found: list[PredictionRow] = []
     for camera in dict.fromkeys(strip.camera for strip in strips):
-        compare = Comparison("closed loop", offsets)
+        compare = ArmComparison("closed loop", offsets)
         for strip in (s for s in strips if s.camera == camera):
             where = [offsets.index(offset) for offset in strip.offsets]
             pad = torch.ones(1, len(offsets), dtype=torch.bool)

@@ -28,7 +28,7 @@ Key = tuple[str, int, str]  # task, seed, variant (``Original`` for an unperturb
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """Two evaluations over the same episodes.
 
     Attributes:
@@ -87,7 +87,7 @@ class Pairing:
     first: str
     other: str
     common: int
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     warnings: tuple[str, ...]
 
 
@@ -132,7 +132,7 @@ def mcnemar(only_first: int, only_other: int) -> float:
     return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
-def compare(reports: Mapping[str, Report]) -> Comparison:
+def compare_reports(reports: Mapping[str, Report]) -> Comparison:
     """Compare evaluations on the episodes that they share: same task, seed and variant.
 
     Args:
@@ -206,7 +206,7 @@ def _by_key(label: str, report: Report) -> dict[Key, EpisodeRecord]:
     return found
 
 
-def _row(scope: str, kind: str, pairs: Sequence[tuple[EpisodeRecord, EpisodeRecord]]) -> Row:
+def _row(scope: str, kind: str, pairs: Sequence[tuple[EpisodeRecord, EpisodeRecord]]) -> ComparisonRow:
     scored = [
         (b.status == "success", a.status == "success")
         for a, b in pairs
@@ -214,7 +214,7 @@ def _row(scope: str, kind: str, pairs: Sequence[tuple[EpisodeRecord, EpisodeReco
     ]
     n = len(scored)
     only_other, only_first = sum(b and not a for b, a in scored), sum(a and not b for b, a in scored)
-    return Row(
+    return ComparisonRow(
         scope=scope,
         kind=kind,
         first=rate_of(sum(a for _, a in scored), n),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # (success rate, milliseconds); None where it was not measured.
-Measured = tuple[float | None, float | None]
+RateAndLatency = tuple[float | None, float | None]
 
 
 def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -13,7 +13,7 @@ def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one[0] >= other[0] and one[1] <= other[1] and one != other
 
 
-def pareto_front(points: Sequence[Measured]) -> tuple[bool, ...]:
+def pareto_front(points: Sequence[RateAndLatency]) -> tuple[bool, ...]:
     """For each point whether it lies on the front; equal points do so together, unmeasured ones never do.
 
     Point estimates are compared: whether a difference is more than chance is for the intervals to say.
