@@ -154,7 +154,7 @@ def test_drift_of_a_perfect_model_is_zero(
     def perfect(design: Design, batch: Batch, *_: object) -> dict[str, Tensor]:
         return {"future": design.targets(batch)["future"].values}
 
-    monkeypatch.setattr(quality, "predict", perfect)
+    monkeypatch.setattr(quality, "predict_futures", perfect)
     found = measured(joint, dataset)
     assert {row.key for row in found.rows} == {
         f"future.{camera}.{measure}@8" for camera in ("gripper", "scene") for measure in ("psnr", "ssim")
