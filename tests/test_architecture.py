@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+import draccus
 import pytest
 
 import wamkit
@@ -289,6 +290,19 @@ def test_a_controller_that_can_be_named_is_concrete() -> None:
 
 
 def test_parts_are_frozen_configs() -> None:
-    for kind, registry in catalog.KINDS.items():
-        for name, config in registry.get_known_choices().items():
-            assert config.__dataclass_params__.frozen, (kind, name)
+    for entry in catalog.list_parts():
+        if entry.kind != "recipe":
+            found = [
+                cls for cls in vars(importlib.import_module(entry.module)).values() if is_choice(cls, entry)
+            ]
+            assert len(found) == 1, entry
+            assert found[0].__dataclass_params__.frozen, entry
+
+
+def is_choice(cls: Any, entry: catalog.Entry) -> bool:
+    """Whether a value of the entry's module is the class that the entry names."""
+    if not (
+        isinstance(cls, type) and cls.__module__ == entry.module and issubclass(cls, draccus.ChoiceRegistry)
+    ):
+        return False
+    return cls in cls.get_known_choices().values() and cls.get_choice_name(cls) == entry.name

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from wamkit import api
-from wamkit.cli import main, set_switch
-from wamkit.config import encode
+from wamkit.cli import VERBS, main
+from wamkit.config import encode, parse
+from wamkit.errors import ConfigError
+from wamkit.verbs.declarations import declaration
+from wamkit.verbs.usage import Registry, groups_of
 from wamkit.zoo import RECIPES, recipe
 
 
@@ -67,19 +74,131 @@ def test_errors_name_the_nearest(
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for verb in ("collect", "train", "evaluate", "report", "compare", "list", "inspect"):
-        assert verb in printed
+    for name, verb in VERBS.items():
+        assert f"{name} " in printed
+        assert verb.summary in printed
     assert main([]) == 2
 
 
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_help_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    for flag in VERBS[name].arguments:
+        assert flag in printed or flag.upper() in printed or flag == "runs"
+    place = VERBS[name].config
+    if place is not None:
+        for option in declaration(place).fields:
+            assert f"--{option.name}" in printed
+    assert "class " not in printed
+
+
+def test_help_shows_the_fields_of_the_chosen_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--help"]) == 0
+    assert "--evaluation.env.action_repeat" in capsys.readouterr().out  # of the default, metaworld
+    assert (
+        main(["evaluate", "--evaluation.env.type", "aloha", "--evaluation.controller.type=overlap", "--help"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert "--evaluation.env.action_repeat" not in printed
+    assert "--evaluation.controller.execute" in printed
+    assert main(["train", "--recipe", "rollout", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--design.planner.candidates" in printed
+    assert "--design.estimators.world." in printed
+    assert main(["evaluate", "--sweep", "--help"]) == 0
+    assert "--grid.nfe" in capsys.readouterr().out
+
+
+EXAMPLES = {
+    "out": ("--out", "x"),
+    "tasks": ("--tasks", "[drawer-open-v3]"),
+    "world": ("--world", "w"),
+    "starts": ("--starts", "d"),
+    "demonstrations": ("--demonstrations", "d"),
+}
+
+
+@pytest.mark.parametrize("place", sorted(verb.config for verb in VERBS.values() if verb.config is not None))
+def test_every_option_of_the_help_is_accepted_and_its_default_changes_nothing(place: str) -> None:
+    cls = getattr(importlib.import_module(place.rpartition(".")[0]), place.rpartition(".")[2])
+    rows = [row for group in groups_of(declaration(place), "", {}, {}, Registry()) for row in group.rows]
+    try:
+        needed: list[str] = []
+        plain = parse(cls, needed)
+    except ConfigError:
+        needed = [part for row in rows if row.default == "required" for part in EXAMPLES[row.key]]
+        plain = parse(cls, needed)
+    assert len(rows) > 5
+    for row in rows:
+        inside_nothing = row.key.startswith("distill.")  # off by default: giving an option turns it on
+        if row.default != "required" and not row.type.startswith("{name:") and not inside_nothing:
+            assert parse(cls, [*needed, f"--{row.key}", row.default]) == plain, row
+
+
+def test_list_prints_the_fields_of_one_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "denoiser", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["kind"], entry["module"]) == ("estimator", "wamkit.estimators.denoiser")
+    fields = {option["name"]: option for option in entry["fields"]}
+    assert (fields["steps"]["type"], fields["steps"]["default"]) == ("int", "8")
+    assert all(option["text"] for option in entry["fields"])
+    assert main(["list", "denoiser"]) == 0
+    printed = capsys.readouterr().out
+    assert "prediction" in printed
+    assert "source:" in printed
+    assert main(["list", "planner"]) == 0
+    assert {"candidate_scoring", "cem", "mppi"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "train --help", "evaluate --help", "list", "list denoiser", "list --json", "trian"]
+)
+def test_looking_things_up_imports_no_torch(line: str) -> None:
+    code = (
+        f"import sys\nfrom wamkit.cli import main\nmain({line.split()!r})\nsys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_package_offers_a_few_names_without_importing_torch() -> None:
+    code = "import sys, wamkit; assert 'torch' not in sys.modules; print(wamkit.recipe('joint').name, *wamkit.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    first, *names = done.stdout.split()
+    assert first == "joint"
+    assert {"Budget", "Design", "DesignConfig", "load", "recipe", "train", "evaluate"} <= set(names)
+    assert set(names) <= set(api.__all__)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "run", "--outt", "x"], "unknown option '--outt'. Did you mean '--out'"),
+        (["report"], "required: RUN"),
+        (["evaluate", "--shards", "many", "--ray", "auto"], "--shards: invalid int value: 'many'"),
+        (["evaluate", "--shards", "3"], "give it together with --ray"),
+        (["train", "--stepz", "3"], "Did you mean 'steps'"),
+        (["train", "--steps"], "expected `--option value`, got '--steps' alone"),
+        (["evaluate", "--rerun", "perhaps"], "rerun"),
+        (["list", "denoisr"], "Did you mean 'denoiser'"),
+    ],
+)
+def test_wrong_arguments_name_the_way_out(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_switch_needs_no_value() -> None:
-    for given, read in (
-        (["--rerun"], ["--rerun=true"]),
-        (["--rerun", "--out", "x"], ["--rerun=true", "--out", "x"]),
-        (["--rerun", "false"], ["--rerun", "false"]),
+    plain = api.EvaluateConfig()
+    for given, expected in (
+        (["--rerun"], replace(plain, rerun=True)),
+        (["--rerun", "--out", "x"], replace(plain, rerun=True, out=Path("x"))),
+        (["--rerun", "false"], plain),
     ):
-        set_switch(given, "rerun")
-        assert given == read
+        assert parse(api.EvaluateConfig, given) == expected
 
 
 def test_verbs_are_functions() -> None:

@@ -2,87 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from wamkit import api
-from wamkit.config import parse
-from wamkit.errors import WamkitError, did_you_mean
-from wamkit.evaluation.prediction.prediction import Estimate, Prediction
-from wamkit.evaluation.report.compare import Pairing, p_text
-from wamkit.evaluation.report.words import span
-from wamkit.verbs.evaluate import evaluate_with_ray, merge_runs
-from wamkit.verbs.inspect import to_json
+from wamkit.config import encode, parse
+from wamkit.errors import ConfigError, WamkitError, did_you_mean
+from wamkit.verbs import catalog, declarations, usage
 
 CONSOLE = Console()
-NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"
+EPILOG = (
+    "Every option is a field of one config: --config_path FILE.yaml reads many, single options win over it. "
+    "Values are written as in YAML. A part is chosen by its type; `wamkit list PART` prints its fields."
+)
 
 
-def take_option(args: list[str], name: str) -> str | None:
-    """Remove ``--name value`` (or ``--name=value``) from ``args`` and return the value."""
-    for i, arg in enumerate(args):
-        if arg == f"--{name}" and i + 1 < len(args):
-            value = args[i + 1]
-            del args[i : i + 2]
-            return value
-        if arg.startswith(f"--{name}="):
-            del args[i]
-            return arg.split("=", 1)[1]
-    return None
-
-
-def set_switch(args: list[str], name: str) -> None:
-    """Let ``--name`` alone mean ``--name true``."""
-    for i, arg in enumerate(args):
-        if arg == f"--{name}" and (i + 1 == len(args) or args[i + 1].startswith("--")):
-            args[i] = f"--{name}=true"
-
-
-def collect(args: list[str]) -> None:
-    """Scripted demonstrations -> a LeRobot dataset. wamkit collect --out DIR --tasks '[drawer-open-v3]'."""
-    config = parse(api.CollectConfig, args)
+def collect(_: Namespace, options: list[str]) -> None:
+    """Record scripted demonstrations as a LeRobot dataset."""
+    config = parse(api.CollectConfig, options)
     result = api.collect(config)
     for task, count in result.tasks.items():
         CONSOLE.print(f"{task}: kept {count.kept} of {count.tried} attempts")
     CONSOLE.print(f"{result.frames} frames in {result.seconds:.0f} s -> {config.out}")
 
 
-def train(args: list[str]) -> None:
-    """Train a design. wamkit train --recipe joint --dataset DIR --out DIR [--steps N --design.horizon 8 ...]."""
-    name = take_option(args, "recipe")
-    defaults = None if name is None else api.TrainConfig(design=api.recipe(name))
-    CONSOLE.print(f"model -> {api.train(parse(api.TrainConfig, args, defaults))}")
+def train(verb: Namespace, options: list[str]) -> None:
+    """Train a design on a dataset; the same command resumes a run that was stopped."""
+    defaults = None if verb.recipe is None else api.TrainConfig(design=api.recipe(verb.recipe))
+    CONSOLE.print(f"model -> {api.train(parse(api.TrainConfig, options, defaults))}")
 
 
-def evaluate(args: list[str]) -> None:
-    """Run a checkpoint closed loop. wamkit evaluate --checkpoint DIR --out DIR [--rerun --shard 0/4 --ray ADDRESS].
-
-    ``wamkit evaluate --sweep ...`` is ``wamkit sweep ...``, options included.
-    """
-    if "--sweep" in args:
-        args.remove("--sweep")
-        return sweep(args)
-    set_switch(args, "rerun")
-    shard, ray, shards = (take_option(args, name) for name in ("shard", "ray", "shards"))
-    config = parse(api.EvaluateConfig, args if shard is None else [*args, "--evaluation.shard", shard])
-    if shards is not None and (ray is None or not shards.isdecimal()):
-        raise WamkitError(f"--shards {shards}: expected a number, together with --ray ADDRESS.")
-    result = api.evaluate(config) if ray is None else evaluate_with_ray(config, ray, int(shards or 2))
+def evaluate(verb: Namespace, options: list[str]) -> None:
+    """Run a checkpoint closed loop in simulators and write its report."""
+    if verb.shard is not None:
+        options = [*options, "--evaluation.shard", verb.shard]
+    config = parse(api.EvaluateConfig, options)
+    if verb.shards is not None and verb.ray is None:
+        raise ConfigError(f"--shards {verb.shards}: give it together with --ray ADDRESS.")
+    here = verb.ray is None
+    result = api.evaluate(config) if here else api.evaluate_with_ray(config, verb.ray, verb.shards or 2)
     CONSOLE.print(result.headline())
     CONSOLE.print(f"report -> {config.out / 'report.html'}")
 
 
-def sweep(args: list[str]) -> None:
-    """Success against latency. wamkit sweep --checkpoint DIR --out DIR --grid.nfe.action '[1, 2, 4]' ..."""
-    config = parse(api.SweepConfig, args)
+def sweep(_: Namespace, options: list[str]) -> None:
+    """Evaluate a checkpoint at every budget of a grid: success against latency."""
+    config = parse(api.SweepConfig, options)
     result = api.sweep(config)
     CONSOLE.print(result.headline())
     for point in result.refused:
@@ -90,192 +64,290 @@ def sweep(args: list[str]) -> None:
     CONSOLE.print(f"report -> {config.out / 'sweep.html'}")
 
 
-def merge(args: list[str]) -> None:
-    """One report from all shards of an evaluation. wamkit merge RUN RUN [RUN ...] --out DIR."""
-    parser = argparse.ArgumentParser("wamkit merge")
-    parser.add_argument("runs", nargs="+", type=Path, help="report folders or report.json files")
-    parser.add_argument("--out", type=Path, default=Path("runs/merged"))
-    options = parser.parse_args(args)
-    CONSOLE.print(Text(merge_runs(options.runs, options.out).headline()))
-    CONSOLE.print(f"report -> {options.out / 'report.html'}")
+def merge(verb: Namespace, _: list[str]) -> None:
+    """Merge the shards of one evaluation into one report."""
+    CONSOLE.print(Text(api.merge_runs(verb.runs, verb.out).headline()))
+    CONSOLE.print(f"report -> {verb.out / 'report.html'}")
 
 
-def ceiling(args: list[str]) -> None:
-    """What the scripted demonstrator reaches. wamkit ceiling --out FILE [--evaluation.tasks '[drawer-open-v3]' ...]."""
-    config = parse(api.CeilingConfig, args)
+def ceiling(_: Namespace, options: list[str]) -> None:
+    """Let the scripted demonstrator play the episodes of an evaluation."""
+    config = parse(api.CeilingConfig, options)
     CONSOLE.print(Text(api.ceiling(config).headline()))
     CONSOLE.print(f"ceiling -> {config.out}")
 
 
-def report(args: list[str]) -> None:
-    """One page for one or several runs. wamkit report RUN [RUN ...] --out page.html."""
-    parser = argparse.ArgumentParser("wamkit report")
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("report.html"))
-    options = parser.parse_args(args)
-    CONSOLE.print(f"page -> {api.report(options.runs, options.out)}")
+def report(verb: Namespace, _: list[str]) -> None:
+    """Write one page that shows one or several finished evaluations side by side."""
+    CONSOLE.print(f"page -> {api.report(verb.runs, verb.out)}")
 
 
-def compare(args: list[str]) -> None:
-    """Runs against the first one on the same episodes, with tests. wamkit compare RUN RUN [RUN ...] --out DIR."""
-    parser = argparse.ArgumentParser("wamkit compare")
-    parser.add_argument("runs", nargs="+", type=Path, help="report folders or report.json files")
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
-    options = parser.parse_args(args)
-    for pairing in api.compare(options.runs, options.out).pairings:
-        show_pairing(pairing)
-    CONSOLE.print(f"page -> {options.out / 'compare.html'}")
+def compare(verb: Namespace, _: list[str]) -> None:
+    """Compare finished evaluations with the first one, episode by episode."""
+    from wamkit.verbs.show import show_pairing
+
+    for pairing in api.compare(verb.runs, verb.out).pairings:
+        show_pairing(pairing, CONSOLE)
+    CONSOLE.print(f"page -> {verb.out / 'compare.html'}")
 
 
-def show_pairing(pairing: Pairing) -> None:
-    """Print one evaluation against another, for people."""
-    first, other = pairing.first, pairing.other
-    table = Table(
-        "success", escape(first), escape(other), "difference, points", "pairs", "test", caption=NOTE
-    )
-    for row in pairing.rows:
-        rates = ["–" if r.rate is None else f"{100 * r.rate:.0f} %" for r in (row.first, row.other)]
-        test = "" if row.p_value is None else p_text(row.p_value) + (" *" if row.significant else "")
-        cells = (row.scope, *rates, span(row.difference), str(row.difference.n), test)
-        table.add_row(*(Text(cell) for cell in cells))
-    CONSOLE.print(table)
-    for row in pairing.rows:
-        if row.kind == "overall":
-            CONSOLE.print(Text(f"{row.scope}: {row.verdict(first, other)}"))
-    for warning in pairing.warnings:
-        CONSOLE.print(Text(f"warning: {warning}"))
+def predict(_: Namespace, options: list[str]) -> None:
+    """Measure how well a checkpoint predicts futures."""
+    from wamkit.verbs.show import show_prediction
 
-
-def predict(args: list[str]) -> None:
-    """How well a checkpoint predicts. wamkit predict --checkpoint DIR --dataset DIR --out DIR [...]."""
-    config = parse(api.PredictConfig, args)
-    show_prediction(api.predict(config))
+    config = parse(api.PredictConfig, options)
+    show_prediction(api.predict(config), CONSOLE)
     CONSOLE.print(f"prediction -> {config.folder() / 'prediction.json'}")
 
 
-def show_prediction(found: Prediction) -> None:
-    """Print what was measured, for people: means with 95 % intervals over episodes."""
-    table = Table(Column("measure", overflow="fold"), "n", "model", "present held", "truth as coded", "drift")
-    for row in found.rows:
-        cells = [number(e) for e in (row.model, row.copy, row.ideal, row.drift)]
-        table.add_row(Text(f"{row.key} {row.unit}".strip()), str(row.model.n), *cells)
-    for distance in found.distances:
-        cells = ["none" if v is None else f"{v:.3g}" for v in (distance.model, distance.copy, distance.floor)]
-        name = f"{distance.stream}.{distance.name}@{distance.step}"
-        table.add_row(
-            Text(name), str(distance.n), *cells[:2], f"{cells[2]} (half to half)", Text(distance.note)
-        )
-    CONSOLE.print(table)
-    for note in found.notes:
-        CONSOLE.print(Text(f"note: {note}"))
+def correlate(verb: Namespace, _: list[str]) -> None:
+    """Correlate prediction with success over checkpoints that have both reports."""
+    for result in api.correlate_runs(verb.runs):
+        CONSOLE.print(Text(result.headline()))
 
 
-def number(estimate: Estimate) -> str:
-    """A mean with its interval."""
-    if estimate.mean is None:
-        return "none"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:.3g} (one episode)"
-    return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
-
-
-def correlate(args: list[str]) -> None:
-    """Whether prediction tells success. wamkit correlate RUN RUN [...]: prediction.json beside report.json."""
-    parser = argparse.ArgumentParser("wamkit correlate")
-    parser.add_argument("runs", nargs="+", type=Path)
-    for found in api.correlate_runs(parser.parse_args(args).runs):
-        CONSOLE.print(Text(found.headline()))
-
-
-def imagine(args: list[str]) -> None:
-    """Score policies in a world model's imagination. wamkit imagine --world DIR --policies '{a: DIR}' [...]."""
-    config = parse(api.ImagineConfig, args)
-    found = api.imagine(config)
-    for judgement in found.judgements:
+def imagine(_: Namespace, options: list[str]) -> None:
+    """Score policies in a world model's imagination and compare with their success."""
+    config = parse(api.ImagineConfig, options)
+    result = api.imagine(config)
+    for judgement in result.judgements:
         CONSOLE.print(Text(f"actions of {judgement.actor}: {judgement.proxy.headline()}"))
     CONSOLE.print(f"scores -> {config.out / 'imagined.json'}")
 
 
-def list_parts(args: list[str]) -> None:
-    """All parts and recipes, or one kind. wamkit list [estimator]."""
-    table = Table("kind", "name", "what it is", "where")
-    kinds = {entry.kind for entry in api.list_parts()}
-    if args and args[0] not in kinds:
-        raise WamkitError(f"list: unknown kind {args[0]!r}. {did_you_mean(args[0], kinds)}")
-    for entry in api.list_parts():
-        if not args or entry.kind == args[0]:
-            table.add_row(entry.kind, entry.name, entry.summary, entry.module)
-    CONSOLE.print(table)
+def list_parts(verb: Namespace, _: list[str]) -> None:
+    """List parts and recipes, or print the fields of one part."""
+    entries = catalog.find_parts(verb.name)
+    if verb.json:
+        sys.stdout.write(
+            json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False) + "\n"
+        )
+    elif verb.name is not None and all(entry.name == verb.name for entry in entries):
+        for entry in entries:
+            print_part(entry)
+    else:
+        table = Table("kind", "name", "what it is")
+        for entry in entries:
+            table.add_row(entry.kind, entry.name, Text(usage.plain_text(entry.summary)))
+        CONSOLE.print(table)
+        CONSOLE.print("fields of a part: wamkit list NAME")
 
 
-def inspect(args: list[str]) -> None:
-    """What a design is. wamkit inspect DESIGN [--dataset DIR] [--json]."""
-    parser = argparse.ArgumentParser("wamkit inspect")
-    parser.add_argument("design", help="recipe, YAML file, checkpoint folder or hub id")
-    parser.add_argument("--dataset", type=Path)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(args)
-    facts = api.inspect(options.design, options.dataset)
-    if options.json:
-        sys.stdout.write(to_json(facts) + "\n")
+def print_part(entry: catalog.Entry) -> None:
+    """Print what a part is, where it is defined, and its fields."""
+    CONSOLE.print(Text(f"{entry.kind} {entry.name}", style="bold"), Text(f"({entry.module})"))
+    CONSOLE.print(Text(usage.plain_text(entry.description)))
+    if entry.source:
+        CONSOLE.print(Text(f"source: {usage.plain_text(' '.join(entry.source.split()))}"))
+    if entry.kind == "recipe":
+        CONSOLE.print(f"its parts and streams: wamkit inspect {entry.name}")
         return
-    show(facts)
+    table = Table("field", "type", "default", "meaning")
+    for option in entry.fields:
+        cells = (option.name, option.type, option.default, usage.plain_text(option.text))
+        table.add_row(*(Text(cell) for cell in cells))
+    CONSOLE.print(table if entry.fields else "no fields")
 
 
-def show(facts: Mapping[str, Any]) -> None:
-    """Print what `inspect` found, for people."""
-    cells = facts["tuple"]
-    paths = (
-        f"yes, the future {', '.join(facts['wam_paths'])}" if facts["is_wam"] else f"no, a {facts['kind']}"
-    )
-    table = Table(show_header=False)
-    table.add_row("design", facts["name"])
-    table.add_row("tuple", "(" + ", ".join(cells.values()) + ")")
-    table.add_row("factorisation", facts["formula"])
-    table.add_row("world action model", paths)
-    table.add_row("parameters", "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()))
-    table.add_row("streams (T, N, D)", "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()))
-    table.add_row("inputs", "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()))
-    table.add_row("outputs", "\n".join(f"{k}: {v}" for k, v in facts["outputs"].items()))
-    CONSOLE.print(table)
+def inspect(verb: Namespace, _: list[str]) -> None:
+    """Print what a design is: tuple, factorisation, parameters, inputs and outputs."""
+    from wamkit.verbs.show import show_design
+
+    facts = api.inspect(verb.design, verb.dataset)
+    if verb.json:
+        sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    else:
+        show_design(facts, CONSOLE)
 
 
-VERBS: Mapping[str, Callable[[list[str]], None]] = {
-    "collect": collect,
-    "train": train,
-    "evaluate": evaluate,
-    "sweep": sweep,
-    "merge": merge,
-    "ceiling": ceiling,
-    "report": report,
-    "compare": compare,
-    "predict": predict,
-    "correlate": correlate,
-    "imagine": imagine,
-    "list": list_parts,
-    "inspect": inspect,
+@dataclass(frozen=True)
+class Verb:
+    """One verb of the command line.
+
+    Attributes:
+        run: gets the verb's own arguments and the options of its config; its docstring says what the verb does.
+        example: what typically follows the verb.
+        config: dotted name of its config class, or None.
+        arguments: argument of its own, flag or name -> what ``argparse`` is told of it.
+    """
+
+    run: Callable[[Namespace, list[str]], None]
+    example: str
+    config: str | None = None
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """One line about it."""
+        return (self.run.__doc__ or "").partition("\n")[0]
+
+
+def _runs(out: str) -> dict[str, dict[str, Any]]:
+    """Arguments of a verb that reads finished runs and writes to ``out``."""
+    runs = {"nargs": "+", "type": Path, "metavar": "RUN", "help": "report folder or report.json"}
+    return {
+        "runs": runs,
+        "--out": {"type": Path, "default": Path(out), "metavar": "path", "help": f"where to write [{out}]"},
+    }
+
+
+SHARD = {
+    "metavar": "I/N",
+    "help": "run only this part of the evaluation, such as 0/4; `wamkit merge` joins the parts",
 }
+RAY = {"metavar": "ADDRESS", "help": "run on this Ray cluster"}
+SHARDS = {"type": int, "metavar": "N", "help": "parts of the evaluation on the Ray cluster [2]"}
+SWEEP = {"action": "store_true", "help": "the same as `wamkit sweep`, with its options"}
+JSON = {"action": "store_true", "help": "print JSON for programs"}
+
+# Title of a group -> its verbs.
+GROUPS: Mapping[str, Mapping[str, Verb]] = {
+    "demonstrations and training": {
+        "collect": Verb(
+            collect,
+            "--out DIR --tasks '[drawer-open-v3]' --episodes 50",
+            "wamkit.verbs.collect.CollectConfig",
+        ),
+        "train": Verb(
+            train,
+            "--recipe joint --dataset DIR --out DIR --steps 2000",
+            "wamkit.training.config.TrainConfig",
+            {
+                "--recipe": {
+                    "metavar": "NAME",
+                    "help": "design to start from; `wamkit list recipe` names them",
+                }
+            },
+        ),
+    },
+    "closed loop": {
+        "evaluate": Verb(
+            evaluate,
+            "--checkpoint DIR --out DIR --evaluation.episodes 20",
+            "wamkit.verbs.evaluate.EvaluateConfig",
+            {"--shard": SHARD, "--ray": RAY, "--shards": SHARDS, "--sweep": SWEEP},
+        ),
+        "sweep": Verb(
+            sweep,
+            "--checkpoint DIR --out DIR --grid.nfe.action '[1, 2, 4]'",
+            "wamkit.verbs.sweep.SweepConfig",
+        ),
+        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/merged")),
+        "ceiling": Verb(
+            ceiling, "--out FILE --evaluation.tasks '[drawer-open-v3]'", "wamkit.verbs.ceiling.CeilingConfig"
+        ),
+    },
+    "reports": {
+        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=_runs("report.html")),
+        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/compare")),
+    },
+    "world models": {
+        "predict": Verb(
+            predict, "--checkpoint DIR --dataset DIR --out DIR", "wamkit.verbs.predict.PredictConfig"
+        ),
+        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": _runs("")["runs"]}),
+        "imagine": Verb(
+            imagine,
+            "--world DIR --policies '{a: DIR}' --reports '{a: DIR}'",
+            "wamkit.verbs.imagine.ImagineConfig",
+        ),
+    },
+    "looking things up": {
+        "list": Verb(
+            list_parts,
+            "[KIND | PART | RECIPE] [--json]",
+            arguments={
+                "name": {"nargs": "?", "help": "kind, part or recipe; everything without it"},
+                "--json": JSON,
+            },
+        ),
+        "inspect": Verb(
+            inspect,
+            "DESIGN [--dataset DIR] [--json]",
+            arguments={
+                "design": {"metavar": "DESIGN", "help": "recipe, YAML file, checkpoint folder or hub id"},
+                "--dataset": {"type": Path, "metavar": "path", "help": "build the design for this dataset"},
+                "--json": JSON,
+            },
+        ),
+    },
+}
+VERBS: Mapping[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}
 
 
-def usage() -> str:
-    """The verbs, one line each."""
-    rows = "\n".join(f"  {name:9} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items())
-    return f"usage: wamkit VERB [options]\n\n{rows}\n\n`wamkit VERB --help` lists a verb's options.\n"
+class Parser(ArgumentParser):
+    """``argparse`` whose errors are :class:`ConfigError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        raise ConfigError(f"{message}. `{self.prog} --help` explains the options.")
+
+
+def parser_of(name: str) -> Parser:
+    """Parser of a verb's own arguments; what it does not know are options of the verb's config."""
+    verb = VERBS[name]
+    parser = Parser(
+        f"wamkit {name}",
+        usage=f"wamkit {name} {verb.example}".replace("%", "%%"),
+        description=verb.summary,
+        epilog=EPILOG if verb.config is not None else None,
+        allow_abbrev=False,
+    )
+    for flag, facts in verb.arguments.items():
+        parser.add_argument(flag, **facts)
+    return parser
+
+
+def print_help(name: str, args: list[str]) -> None:
+    """Print a verb's arguments and every option of its config, without importing what they configure.
+
+    With ``--recipe`` the defaults are those of the recipe, which has to be imported.
+    """
+    parser, verb = parser_of(name), VERBS[name]
+    if verb.config is not None:
+        recipe = parser.parse_known_args(args)[0].recipe if "--recipe" in verb.arguments else None
+        values = {} if recipe is None else {"design": encode(api.recipe(recipe))}
+        usage.add_options(parser, declarations.declaration(verb.config), values, usage.chosen_types(args))
+    parser.print_help()
+
+
+def overview() -> str:
+    """The verbs by group, one line each."""
+    lines = ["usage: wamkit VERB [options]"]
+    for title, verbs in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:10} {verb.summary}" for name, verb in verbs.items())]
+    return "\n".join([*lines, "", "`wamkit VERB --help` explains the options of a verb.", ""])
+
+
+def run(name: str, args: list[str]) -> None:
+    """Run a verb with its arguments.
+
+    Raises:
+        WamkitError: the verb, an option or what it names does not exist or cannot be used.
+    """
+    if name not in VERBS:
+        raise ConfigError(f"no verb {name!r}. {did_you_mean(name, VERBS)}")
+    if name == "evaluate" and "--sweep" in args:
+        name, args = "sweep", [arg for arg in args if arg != "--sweep"]
+    if {"-h", "--help"} & set(args):
+        return print_help(name, [arg for arg in args if arg not in ("-h", "--help")])
+    known, options = parser_of(name).parse_known_args(args)
+    if options and VERBS[name].config is None:
+        flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]
+        raise ConfigError(f"unknown option {options[0]!r}. {did_you_mean(options[0], flags)}")
+    VERBS[name].run(known, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0 on success, 2 on bad input."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
-        sys.stdout.write(usage())
+        sys.stdout.write(overview())
         return 0 if args else 2
-    verb, rest = args[0], args[1:]
     try:
-        if verb not in VERBS:
-            raise WamkitError(f"no verb {verb!r}. {did_you_mean(verb, VERBS)}")
-        VERBS[verb](rest)
+        run(args[0], args[1:])
     except WamkitError as error:
-        sys.stderr.write(f"wamkit {verb}: {error}\n")
+        sys.stderr.write(f"wamkit {args[0]}: {error}\n")
         return 2
     return 0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import draccus
 import yaml
@@ -35,12 +35,65 @@ def decode(cls: type[T], values: Any, place: str) -> T:
     Raises:
         ConfigError: an unknown key or choice (with the nearest known one) or a value of the wrong type.
     """
+    _check_names(cls, values, "", place)
     try:
         config = draccus.decode(cls, values)
     except ParsingError as error:
-        raise ConfigError(f"{place}: {error}{_hint(str(error))}") from error
+        raise ConfigError(f"{place}: {error}") from error
     _refuse_text_for_lists(values, encode(config), place)
     return config
+
+
+def _check_names(hint: Any, values: Any, where: str, place: str) -> None:
+    """Raise :class:`ConfigError`, with the nearest known name, for the first key or choice that does not exist.
+
+    Args:
+        hint: type that ``values`` should have.
+        values: nested plain values. Values of another shape than ``hint`` are left to the decoder.
+        where: dotted key of ``values``.
+        place: source of the whole config, for the message.
+    """
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        for option in arguments:
+            if isinstance(values, Mapping) and _is_config(option):
+                _check_names(option, values, where, place)
+    elif isinstance(values, Mapping) and get_origin(hint) is dict:
+        for key, value in values.items():
+            _check_names(arguments[1], value, f"{where}.{key}".lstrip("."), place)
+    elif isinstance(values, Sequence) and get_origin(hint) in (tuple, list):
+        for i, value in enumerate(values):
+            _check_names(arguments[0], value, f"{where}.{i}".lstrip("."), place)
+    elif isinstance(values, Mapping) and _is_config(hint):
+        part, prefix = _chosen(hint, values, where, place), f"{place}: {where}".rstrip(": ")
+        hints = get_type_hints(part)
+        known = [f.name for f in dataclasses.fields(part) if f.init]
+        for key in values:
+            if key in known:
+                _check_names(hints[key], values[key], f"{where}.{key}".lstrip("."), place)
+            elif key != "type" or part is hint:
+                raise ConfigError(f"{prefix}: no field `{key}`. {did_you_mean(str(key), known)}")
+
+
+def _is_config(hint: Any) -> bool:
+    return isinstance(hint, type) and (
+        dataclasses.is_dataclass(hint) or issubclass(hint, draccus.ChoiceRegistry)
+    )
+
+
+def _chosen(hint: Any, values: Mapping[str, Any], where: str, place: str) -> Any:
+    """The config class that ``values`` choose; raises :class:`ConfigError` when the choice is missing or unknown."""
+    if not issubclass(hint, draccus.ChoiceRegistry):
+        return hint
+    choices = hint.get_known_choices()
+    prefix = f"{place}: {where}".rstrip(": ")
+    if "type" not in values:
+        raise ConfigError(f"{prefix}: the 'type' key is missing. Known: {', '.join(sorted(choices))}.")
+    if values["type"] not in choices:
+        raise ConfigError(
+            f"{prefix}: no type {values['type']!r}. {did_you_mean(str(values['type']), choices)}"
+        )
+    return hint.get_choice_class(values["type"])
 
 
 def _refuse_text_for_lists(given: Any, made: Any, place: str) -> None:
@@ -53,35 +106,6 @@ def _refuse_text_for_lists(given: Any, made: Any, place: str) -> None:
     if isinstance(given, list) and isinstance(made, list):
         for value, entry in zip(given, made, strict=False):
             _refuse_text_for_lists(value, entry, place)
-
-
-def _hint(message: str) -> str:
-    """The nearest known name, where the message complains about a key or a choice of a class that it names."""
-    if match := re.search(r"[Tt]he fields? `([^`]+)`.* not valid for (\w+)", message):
-        names, owner = match.group(1).split(","), _loaded(match.group(2))
-        known = [f.name for f in dataclasses.fields(owner)] if owner is not None else []
-    elif match := re.search(r"choice class for '([^']+)' in <class '[\w.]*?(\w+)'>", message):
-        names, owner = [match.group(1)], _loaded(match.group(2))
-        known = list(owner.get_known_choices()) if owner is not None else []
-    elif match := re.search(r"a dict with a 'type' key for <class '[\w.]*?(\w+)'>", message):
-        names, owner = [""], _loaded(match.group(1))
-        known = list(owner.get_known_choices()) if owner is not None else []
-    else:
-        return ""
-    return ". " + " ".join(did_you_mean(name.strip(), known) for name in names) if known else ""
-
-
-def _loaded(name: str) -> Any:
-    """The loaded dataclass of the package with this name, or None."""
-    todo: list[type[Any]] = [object]
-    while todo:
-        for child in type.__subclasses__(todo.pop()):
-            mine = child.__module__.startswith("wamkit")
-            if mine and child.__name__ == name and dataclasses.is_dataclass(child):
-                return child
-            if mine or child.__module__.startswith(("draccus", "typing")):
-                todo.append(child)
-    return None
 
 
 def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
@@ -97,28 +121,28 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
     Raises:
         ConfigError: an unknown option (with the nearest known one) or a value of the wrong type.
     """
-    if {"-h", "--help"} & set(args):
-        return draccus.parse(cls, args=list(args))  # prints the options and exits
     values = _default_values(cls) if defaults is None else encode(defaults)
     options = _options(args)
-    files = [value for key, value in options if key == "config_path"]
-    for file in files:
-        values = _merged(values, _read(file), cls)
-    options = [(key, value) for key, value in options if key != "config_path"]
-    for key, value in sorted(options, key=lambda option: not option[0].endswith(".type")):
-        _set(values, key, _plain(value, f"command line: --{key}"))
+    for key, file in options:
+        if key == "config_path":
+            values = _merged(values, _read(file), cls)
+    options = [(key, text) for key, text in options if key != "config_path"]
+    for key, text in sorted(options, key=lambda option: not option[0].endswith(".type")):
+        _set(values, key, text)
     return decode(cls, values, "command line")
 
 
-def _options(args: Sequence[str]) -> list[tuple[str, str]]:
-    """``--key value`` or ``--key=value`` -> pairs of key and text."""
-    options, rest = [], list(args)
+def _options(args: Sequence[str]) -> list[tuple[str, str | None]]:
+    """``--key value`` or ``--key=value`` -> pairs of key and text; a key alone has no text."""
+    options: list[tuple[str, str | None]] = []
+    rest = list(args)
     while rest:
         arg = rest.pop(0)
-        key, equals, value = arg.removeprefix("--").partition("=")
-        if not arg.startswith("--") or not (equals or rest):
+        if not arg.startswith("--"):
             raise ConfigError(f"command line: expected `--option value`, got {arg!r} alone")
-        options.append((key, value if equals else rest.pop(0)))
+        key, equals, value = arg.removeprefix("--").partition("=")
+        alone = not equals and (not rest or rest[0].startswith("--"))
+        options.append((key, value if equals else None if alone else rest.pop(0)))
     return options
 
 
@@ -133,7 +157,9 @@ def _default_values(cls: type[Any]) -> dict[str, Any]:
     return values
 
 
-def _read(file: str) -> dict[str, Any]:
+def _read(file: str | None) -> dict[str, Any]:
+    if file is None:
+        raise ConfigError("command line: --config_path: name a YAML file")
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f"command line: --config_path {file}: no such file")
@@ -184,8 +210,12 @@ def _part(hint: Any, choice: str | None) -> Any:
     return None
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the entry at a dotted key, in place."""
+def _set(values: dict[str, Any], key: str, text: str | None) -> None:
+    """Set the entry at a dotted key, in place; without a text a switch is turned on."""
+    value = True if text is None else _plain(text, f"command line: --{key}")
+    value = None if value == "None" else value
+    if value is None and key.endswith(".type"):
+        key = key.removesuffix(".type")  # no part at all
     *path, last = key.split(".")
     node = values
     for i, name in enumerate(path):
@@ -196,9 +226,11 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(node[name], dict):
             raise ConfigError(f"command line: --{key}: {name!r} is {node[name]!r}, which has no fields")
         node = node[name]
+    if text is None and not isinstance(node.get(last), bool):
+        raise ConfigError(f"command line: expected `--option value`, got '--{key}' alone")
     if last == "type" and node.get("type") != value:
         node.clear()
-    node[last] = None if value == "None" else value
+    node[last] = value
 
 
 def config_hash(config: Any) -> str:

@@ -1,60 +1,139 @@
-"""Every part that can be named in a config, with one line about it."""
+"""Every part and recipe that a config can name, with the fields of each part."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wamkit.contract.protocols import (
-    ActionConfig,
-    EncoderConfig,
-    EstimatorConfig,
-    PlannerConfig,
-    SubstrateConfig,
-    TrunkConfig,
-)
-from wamkit.controllers import Controller
-from wamkit.envs import EnvConfig
-from wamkit.substrates import CodecConfig, TeacherConfig
-from wamkit.zoo import RECIPES
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.verbs.declarations import CHOICES, Declaration, Module, choices, module_named
 
-KINDS: Mapping[str, Any] = {
-    "encoder": EncoderConfig,
-    "substrate": SubstrateConfig,
-    "codec": CodecConfig,
-    "teacher": TeacherConfig,
-    "action": ActionConfig,
-    "trunk": TrunkConfig,
-    "estimator": EstimatorConfig,
-    "planner": PlannerConfig,
-    "controller": Controller,
-    "environment": EnvConfig,
-}
+# Folders whose files register choices, and where the base class of each registry is found once it is imported.
+ROOMS = (
+    "encoders", "substrates", "trunks", "estimators", "actions", "planners", "controllers", "memory", "envs", "design",
+)  # fmt: skip
+REGISTRIES = (
+    "wamkit.contract.protocols",
+    "wamkit.substrates.codecs",
+    "wamkit.substrates.teachers",
+    "wamkit.controllers.base",
+    "wamkit.envs.base",
+    "wamkit.envs.perturbations.base",
+)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a part: its name, type and default as YAML, and its meaning."""
+
+    name: str
+    type: str
+    default: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A part or a recipe: its kind, the name a config uses, one line, and the module that defines it."""
+    """A part or a recipe.
+
+    Attributes:
+        kind: what it is, e.g. ``estimator`` or ``recipe``.
+        name: name that a config uses.
+        summary: one line about it.
+        module: module that defines it.
+        description: the whole text about it.
+        source: what its module says it implements: blocks of the field, equations and papers.
+        fields: fields of its config; a recipe has none.
+    """
 
     kind: str
     name: str
     summary: str
     module: str
-
-
-def first_line(item: Any) -> str:
-    """First line of the docstring."""
-    return (inspect.getdoc(item) or "").splitlines()[0]
+    description: str = ""
+    source: str = ""
+    fields: tuple[Option, ...] = ()
 
 
 def list_parts() -> list[Entry]:
-    """All registered parts, then all recipes, sorted within their kind."""
-    found = []
-    for kind, registry in KINDS.items():
-        for name, part in sorted(registry.get_known_choices().items()):
-            found.append(Entry(kind, name, first_line(part), part.__module__))
-    for name, function in RECIPES.items():
-        found.append(Entry("recipe", name, first_line(function), function.__module__))
+    """Parts of the package, parts that imported modules registered, then recipes; parts are sorted within a kind."""
+    own = [
+        _entry(found) for found in choices(ROOMS) if found.choice is not None and found.choice[0] in CHOICES
+    ]
+    order = list(CHOICES.values())
+    parts = sorted([*own, *_foreign()], key=lambda entry: (order.index(entry.kind), entry.name))
+    return [*parts, *_recipes()]
+
+
+def find_parts(name: str | None) -> list[Entry]:
+    """Entries of one kind or of one name, all of them for None.
+
+    Raises:
+        ConfigError: neither a kind nor a name; the message names the nearest.
+    """
+    entries = list_parts()
+    found = [entry for entry in entries if name in (None, entry.kind, entry.name)]
+    if not found:
+        known = {word for entry in entries for word in (entry.kind, entry.name)}
+        raise ConfigError(f"list: no kind, part or recipe {name!r}. {did_you_mean(str(name), known)}")
     return found
+
+
+def _entry(found: Declaration) -> Entry:
+    assert found.choice is not None
+    base, name = found.choice
+    fields = tuple(Option(f.name, f.type, f.shown_default, f.text) for f in found.fields)
+    source = found.module.description.partition("\n\n")[0]
+    return Entry(CHOICES[base], name, found.summary, found.module.name, found.description, source, fields)
+
+
+def _foreign() -> Iterator[Entry]:
+    """Parts that are registered by modules outside the package."""
+    for module in REGISTRIES:
+        for base in CHOICES:
+            registry = getattr(sys.modules.get(module), base, None)
+            if registry is None or registry.__module__ != module:
+                continue
+            for name, part in registry.get_known_choices().items():
+                if not part.__module__.startswith("wamkit."):
+                    yield _imported(CHOICES[base], name, part)
+
+
+def _imported(kind: str, name: str, part: type[Any]) -> Entry:
+    """Entry of a class that is imported: from its source, or from the class where there is no file of it."""
+    source = module_named(part.__module__)
+    if source is not None and part.__name__ in source.classes:
+        return dataclasses.replace(_entry(source.classes[part.__name__]), kind=kind, name=name)
+    text = inspect.getdoc(part) or ""
+    fields = tuple(Option(f.name, str(f.type), "", "") for f in dataclasses.fields(part))
+    return Entry(kind, name, text.partition("\n")[0], part.__module__, text, "", fields)
+
+
+def recipes() -> dict[str, tuple[Module, ast.FunctionDef]]:
+    """Recipe name -> the module and the function that defines it, in the order of the groups."""
+    zoo = module_named("wamkit.zoo")
+    assert zoo is not None
+    groups = [node for node in ast.walk(zoo.values["GROUPS"]) if isinstance(node, ast.Dict)]
+    found: dict[str, tuple[Module, ast.FunctionDef]] = {}
+    for key, value in (
+        (key, value) for group in groups for key, value in zip(group.keys, group.values, strict=True)
+    ):
+        match key, value:
+            case ast.Constant(value=str(name)), ast.Attribute(value=ast.Name(id=file), attr=function):
+                module = module_named(f"wamkit.zoo.{file}")
+                assert module is not None
+                found[name] = module, module.functions[function]
+    return found
+
+
+def _recipes() -> list[Entry]:
+    entries = []
+    for name, (module, function) in recipes().items():
+        text = ast.get_docstring(function) or ""
+        entries.append(Entry("recipe", name, text.partition("\n")[0], module.name, text))
+    return entries

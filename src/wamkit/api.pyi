@@ -1,0 +1,32 @@
+"""Names of :mod:`wamkit.api`, loaded from their files when they are first used."""
+
+from .contract.types import Budget as Budget
+from .design.checkpoint import from_pretrained as from_pretrained
+from .design.checkpoint import save_pretrained as save_pretrained
+from .design.config import DesignConfig as DesignConfig
+from .design.config import FutureConfig as FutureConfig
+from .design.model import Design as Design
+from .evaluation.closed_loop.plan import EvaluationConfig as EvaluationConfig
+from .training.config import TrainConfig as TrainConfig
+from .training.loop import train as train
+from .verbs.catalog import list_parts as list_parts
+from .verbs.ceiling import CeilingConfig as CeilingConfig
+from .verbs.ceiling import ceiling as ceiling
+from .verbs.collect import CollectConfig as CollectConfig
+from .verbs.collect import collect as collect
+from .verbs.evaluate import EvaluateConfig as EvaluateConfig
+from .verbs.evaluate import evaluate as evaluate
+from .verbs.evaluate import evaluate_with_ray as evaluate_with_ray
+from .verbs.evaluate import merge_runs as merge_runs
+from .verbs.imagine import ImagineConfig as ImagineConfig
+from .verbs.imagine import imagine as imagine
+from .verbs.inspect import inspect as inspect
+from .verbs.load import load as load
+from .verbs.predict import PredictConfig as PredictConfig
+from .verbs.predict import correlate_runs as correlate_runs
+from .verbs.predict import predict as predict
+from .verbs.report import compare as compare
+from .verbs.report import report as report
+from .verbs.sweep import SweepConfig as SweepConfig
+from .verbs.sweep import sweep as sweep
+from .zoo import recipe as recipe

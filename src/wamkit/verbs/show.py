@@ -1,0 +1,80 @@
+"""Results for people: what the command line prints about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
+
+from wamkit.evaluation.prediction.prediction import Estimate, Prediction
+from wamkit.evaluation.report.compare import Pairing, p_text
+from wamkit.evaluation.report.words import span
+
+NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"
+
+
+def show_pairing(pairing: Pairing, console: Console) -> None:
+    """Print what two runs reached on the episodes that they share."""
+    first, other = pairing.first, pairing.other
+    table = Table(
+        "success", escape(first), escape(other), "difference, points", "pairs", "test", caption=NOTE
+    )
+    for row in pairing.rows:
+        rates = ["–" if r.rate is None else f"{100 * r.rate:.0f} %" for r in (row.first, row.other)]
+        test = "" if row.p_value is None else p_text(row.p_value) + (" *" if row.significant else "")
+        cells = (row.scope, *rates, span(row.difference), str(row.difference.n), test)
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
+    for row in pairing.rows:
+        if row.kind == "overall":
+            console.print(Text(f"{row.scope}: {row.verdict(first, other)}"))
+    for warning in pairing.warnings:
+        console.print(Text(f"warning: {warning}"))
+
+
+def show_prediction(result: Prediction, console: Console) -> None:
+    """Print means with 95 % intervals over episodes, then distances between distributions, then notes."""
+    table = Table(Column("measure", overflow="fold"), "n", "model", "present held", "truth as coded", "drift")
+    for row in result.rows:
+        cells = [number(e) for e in (row.model, row.copy, row.ideal, row.drift)]
+        table.add_row(Text(f"{row.key} {row.unit}".strip()), str(row.model.n), *cells)
+    for distance in result.distances:
+        cells = ["none" if v is None else f"{v:.3g}" for v in (distance.model, distance.copy, distance.floor)]
+        name = f"{distance.stream}.{distance.name}@{distance.step}"
+        table.add_row(
+            Text(name), str(distance.n), *cells[:2], f"{cells[2]} (half to half)", Text(distance.note)
+        )
+    console.print(table)
+    for note in result.notes:
+        console.print(Text(f"note: {note}"))
+
+
+def number(estimate: Estimate) -> str:
+    """A mean with its interval."""
+    if estimate.mean is None:
+        return "none"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.3g} (one episode)"
+    return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
+
+
+def show_design(facts: Mapping[str, Any], console: Console) -> None:
+    """Print what ``wamkit inspect`` says of a design."""
+    cells = facts["tuple"]
+    paths = (
+        f"yes, the future {', '.join(facts['wam_paths'])}" if facts["is_wam"] else f"no, a {facts['kind']}"
+    )
+    table = Table(show_header=False)
+    table.add_row("design", facts["name"])
+    table.add_row("tuple", "(" + ", ".join(cells.values()) + ")")
+    table.add_row("factorisation", facts["formula"])
+    table.add_row("world action model", paths)
+    table.add_row("parameters", "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()))
+    table.add_row("streams (T, N, D)", "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()))
+    table.add_row("inputs", "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()))
+    table.add_row("outputs", "\n".join(f"{k}: {v}" for k, v in facts["outputs"].items()))
+    console.print(table)
