@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo table robustness world_model test check bench setup clean
+.PHONY: demo table robustness world_model test quick check bench setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -25,6 +25,10 @@ world_model: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# What needs no simulator and no training until something is learned: an answer in a coffee break.
+quick: $(VENV)/.ready
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not sim and not learns"
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wamkit.api import load
+from wamkit.api import list_parts, load
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
 
@@ -24,7 +24,15 @@ HEADINGS = {
     "substrates": "Substrates: the joint denoiser with its future in another place",
     "backbones": "Families of estimators, trunks and action representations",
 }
-PAGES = ("README.md", "docs/contract.md", "docs/benchmark.md", "docs/robustness.md", "docs/world_model.md")
+PAGES = (
+    "README.md",
+    "docs/map.md",
+    "docs/reference.md",
+    "docs/contract.md",
+    "docs/benchmark.md",
+    "docs/robustness.md",
+    "docs/world_model.md",
+)
 
 
 def designs() -> str:
@@ -48,12 +56,66 @@ def summary(file: Path) -> str:
     return re.split(r"(?<=[^.])\.(?:\s|$)", text, maxsplit=1)[0].replace("\n", " ").removesuffix(".")
 
 
-def tree() -> str:
-    """The rooms, then the modules of the top level, each with what its docstring says it is."""
-    rooms = {f"{p.parent.name}/": p for p in sorted(PACKAGE.glob("*/__init__.py"))}
-    pages = {p.name: p for p in sorted(PACKAGE.glob("*.py")) if p.name != "__init__.py"}
-    lines = [f"  {name:16} {summary(file)}" for name, file in {**rooms, **pages}.items()]
-    return "\n".join(["```text", "src/wamkit/", *lines, "```"])
+def room_order(name: str) -> tuple[str, ...]:
+    """An ordered tuple of rooms, as the test of the architecture states it."""
+    tree = ast.parse((ROOT / "tests" / "test_architecture.py").read_text())
+    values = {node.targets[0].id: node.value for node in tree.body
+              if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    return ast.literal_eval(values[name])
+
+
+def rooms(folder: Path, order: tuple[str, ...]) -> str:
+    """Rooms or loose files in their order, with what their docstrings say and how large they are."""
+    rows = ["| room | what is in it | files | lines |", "|---|---|---|---|"]
+    for name in order:
+        inside = folder / name
+        files = sorted(inside.rglob("*.py")) if inside.is_dir() else [inside.with_suffix(".py")]
+        face = inside / "__init__.py" if inside.is_dir() else files[0]
+        lines = sum(len(file.read_text().splitlines()) for file in files)
+        title = f"`{name}/`" if inside.is_dir() else f"`{name}.py`"
+        rows.append(f"| {title} | {prose(summary(face))} | {len(files)} | {round(lines, -2) or lines} |")
+    return "\n".join(rows)
+
+
+def house() -> str:
+    """All rooms."""
+    return rooms(PACKAGE, room_order("ROOMS"))
+
+
+def evaluation_rooms() -> str:
+    """Rooms inside the largest room."""
+    return rooms(PACKAGE / "evaluation", room_order("EVALUATION"))
+
+
+def reference() -> str:
+    """Every part with the fields of its config, by kind."""
+    entries = [entry for entry in list_parts() if entry.kind != "recipe"]
+    parts = []
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        parts.append(f"## {kind.capitalize()}s")
+        for entry in (entry for entry in entries if entry.kind == kind):
+            parts += [f"### `{entry.name}`", prose(entry.description)]
+            if entry.source:
+                parts.append(f"Source: {prose(entry.source)} Module: `{entry.module}`")
+            if entry.fields:
+                rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
+                rows += [
+                    "| " + " | ".join((f"`{f.name}`", code(f.type), code(f.default), prose(f.text))) + " |"
+                    for f in entry.fields
+                ]
+                parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def prose(text: str) -> str:
+    """A docstring's text as one paragraph of Markdown."""
+    text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def code(text: str) -> str:
+    """Code in a cell of a table."""
+    return "`" + text.replace("|", "\\|") + "`"
 
 
 def results() -> str:
@@ -367,7 +429,9 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "imagination": imagination,
     "drift": drift,
     "kinds": kinds,
-    "tree": tree,
+    "rooms": house,
+    "evaluation": evaluation_rooms,
+    "reference": reference,
 }
 
 

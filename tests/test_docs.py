@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -152,6 +153,17 @@ def test_generated_regions_are_current(page: str) -> None:
     text = (ROOT / page).read_text()
     assert any(f"<!-- {name} -->" in text for name in generate.REGIONS)
     assert text == generate.filled(text), f"{page} is out of date: python docs/generate.py"
+
+
+def test_the_walks_of_the_map_name_functions_that_exist() -> None:
+    steps = re.findall(
+        r"^\| \d+ \| `(src/[^`]+)` `(\w+)` \|", (ROOT / "docs" / "map.md").read_text(), re.MULTILINE
+    )
+    assert len(steps) > 15
+    for file, name in steps:
+        tree = ast.parse((ROOT / file).read_text())
+        named = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        assert name in named, f"{file} has no {name}"
 
 
 def test_every_reference_design_is_in_the_table() -> None:
