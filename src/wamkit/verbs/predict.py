@@ -13,8 +13,7 @@ from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.prediction.correlation import CheckpointRecord, Correlation, correlate
-from wamkit.evaluation.prediction.prediction import FILE as PREDICTION
-from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
@@ -75,7 +74,7 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     rows = (*found.rows, *closed_loop_rows(strips, config.prediction.seed))
     found = replace(found, rows=rows, checkpoint=digest)
     folder = config.folder()
-    found.save(folder / PREDICTION)
+    found.save(folder / PREDICTION_FILE)
     if (folder / REPORT).is_file():
         from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
 
@@ -101,7 +100,7 @@ def record_of(run: Path) -> CheckpointRecord:
     Raises:
         DataError: a file is missing or broken, or no episode could be scored.
     """
-    prediction, report = Prediction.load(run / PREDICTION), Report.load(run / REPORT)
+    prediction, report = Prediction.load(run / PREDICTION_FILE), Report.load(run / REPORT)
     if report.mean_over_tasks.rate is None:
         raise DataError(f"{run / REPORT}: no episode could be scored, so there is no success to compare with")
     values, lower = prediction.measures()

@@ -221,7 +221,7 @@ def test_refusals(joint: Design, dataset: Dataset) -> None:
         measured(build(recipe("direct"), dataset), dataset)
     with pytest.raises(ConfigError, match="carries no state between calls"):
         measured(joint, dataset, steps=2)
-    with pytest.raises(ConfigError, match="cannot be read off a picture alone"):
+    with pytest.raises(ConfigError, match="cannot be computed from a picture alone"):
         measured(joint, dataset, features={"ema": EmaFeatureConfig()})
     with pytest.raises(ConfigError, match="must be at least 1"):
         PredictionConfig(windows=0)

@@ -20,8 +20,7 @@ from wamkit.evaluation.output.films import links
 from wamkit.evaluation.output.plots import latency_plot, status_plot, success_plot
 from wamkit.evaluation.output.prediction_section import prediction_section
 from wamkit.evaluation.output.shift_section import shift_section
-from wamkit.evaluation.prediction.prediction import FILE as PREDICTION
-from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.report.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import Filmstrip, Frames
@@ -50,7 +49,7 @@ def write_page(runs: Sequence[tuple[Report, Path]], path: Path) -> None:
         DataError: ``prediction.json`` beside a report cannot be read.
     """
     films = [links(report, folder, path) for report, folder in runs]
-    files = [folder / PREDICTION for _, folder in runs]
+    files = [folder / PREDICTION_FILE for _, folder in runs]
     predictions = [Prediction.load(file) if file.is_file() else None for file in files]
     write_html([report for report, _ in runs], path, films, predictions)
 
