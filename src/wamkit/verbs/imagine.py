@@ -215,6 +215,6 @@ def success_of(run: Path) -> float:
     rate = Report.load(report_file(run)).mean_over_tasks.rate
     if rate is None:
         raise DataError(
-            f"{report_file(run)}: no episode could be scored, so there is no success to compare with"
+            f"{report_file(run)}: no episode could be scored, so there is no success rate to compare with"
         )
     return rate

@@ -196,7 +196,7 @@ def test_rolling_on_is_measured_at_every_horizon(dataset: Dataset) -> None:
     found = measured(design, dataset, steps=3, actions="demonstrated")
     rolled = [row for row in found.rows if row.reading == "scene" and row.measure == "psnr"]
     assert [(row.step, row.calls) for row in rolled] == [(8, 1), (8, 1), (16, 2), (24, 3)]
-    # The first step of the roll is the call itself: same noise, same given action.
+    # The first step of the roll is the call itself: same given action, and a denoiser at temperature 0.
     assert rolled[0].model.mean == pytest.approx(rolled[1].model.mean, rel=1e-4)
     assert {row.unit for row in found.rows if row.stream == "body"} == {"normalised", ""}
 
