@@ -39,15 +39,15 @@ class ImagineConfig:
 
     Attributes:
         world: checkpoint of the world model, a design whose future follows the action that it is given.
-        policies: checkpoints of the policies, by name. A policy must not carry a state between calls. Without
-            policies, only the world model is measured.
+        policies: checkpoints of the policies, by name; if empty, only the world model is measured. A policy must not
+            carry a state between calls.
         reports: folders or report files of the policies' finished evaluations, by the same names.
         starts: dataset of demonstrations, preferably held out. Every dream starts at the first frame of an episode.
         demonstrations: dataset of successful episodes that end with solved frames, to fit the success probes on.
         failures: dataset of rollouts whose failed episodes give further unsolved frames for the probes. Without it,
             unsolved frames are the earlier frames of the demonstrations.
         executed: dataset of rollouts, preferably held out and some of them failed, whose recorded actions the world
-            model dreams under, to be compared with what happened. Defaults to ``starts``.
+            model dreams under, to be compared with what happened; by default ``starts``.
         fixed: names of sensors that the world model reads and that keep their start values throughout a dream.
         out: folder for ``imagined.json``.
         env: environment of the tasks. Dreams use its canonical instructions, as an evaluation does.

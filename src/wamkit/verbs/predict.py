@@ -29,11 +29,11 @@ class PredictConfig:
         checkpoint: checkpoint to measure, a folder with ``config.json``, ``model.safetensors`` and
             ``transforms.json``, or a hub id.
         dataset: dataset of demonstrations, preferably not those that the checkpoint was trained on.
-        out: output folder for ``prediction.json``. Defaults to the folder of ``report``, or else ``runs/predict``. If
+        out: output folder for ``prediction.json``; by default the folder of ``report``, or else ``runs/predict``. If
             the folder has a report, its page is written again and shows the prediction.
         prediction: settings of the measurement.
-        report: folder or report file of a finished evaluation of the same checkpoint. The futures imagined in its
-            filmed episodes are measured too.
+        report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
+            imagined in its filmed episodes.
         device: torch device, such as cpu or cuda:0.
     """
 

@@ -94,14 +94,14 @@ def drift_rows(setup: DreamSetup, executed: Executed, whole: Dream) -> tuple[Dri
         keep = ~real.pad[:, 0]
         if not keep.any():
             break
-        seen = part.observation()
+        imagined = part.observation()
         rows.append(
             DriftRow(
                 ticks=part.ticks,
                 n=int(keep.sum()),
                 score=float(setup.scorer(part).mean()),
-                state=distance(seen.state[keep], real.state[keep]),
-                psnr={c: decibel(seen.images[c][keep], real.images[c][keep]) for c in real.images},
+                state=distance(imagined.state[keep], real.state[keep]),
+                psnr={c: decibel(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
                 still={c: decibel(setup.start.images[c][keep], real.images[c][keep]) for c in real.images},
             )
         )
@@ -161,16 +161,16 @@ def one_step(setup: DreamSetup, shown: TaskFrames) -> OneStep:
     keep = ~real.pad[:, 0]
     action = batch.action[:, batch.past : batch.past + world.config.horizon]
     seeds = [row_seed(setup.plan.seed, "one step", int(frame)) for frame in index]
-    seen = dream(world, lambda _: action, now, 1, seeds=seeds).observation()
+    imagined = dream(world, lambda _: action, now, 1, seeds=seeds).observation()
     through = _through_codec(setup, now, real, action)
     return OneStep(
         ticks=ticks,
         n=int(keep.sum()),
-        state=distance(seen.state[keep], real.state[keep]),
+        state=distance(imagined.state[keep], real.state[keep]),
         still=distance(now.state[keep], real.state[keep]),
         linear=_linear(now, real, action, keep, torch.from_numpy(episode) % 2 == 0),
-        sensors={n: distance(seen.extras[n][keep], real.extras[n][keep]) for n in world.sensors},
-        psnr={c: decibel(seen.images[c][keep], real.images[c][keep]) for c in real.images},
+        sensors={n: distance(imagined.extras[n][keep], real.extras[n][keep]) for n in world.sensors},
+        psnr={c: decibel(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
         codec={c: decibel(through.images[c][keep], real.images[c][keep]) for c in real.images},
     )
 

@@ -41,7 +41,7 @@ class TaskFrames:
 
     Args:
         dataset: episodes whose instructions are phrases of the tasks; other episodes are ignored.
-        env: environment that knows the phrases of every task, the canonical one first.
+        env: environment of the tasks; gives the phrases of each, the canonical one first.
         tasks: task names.
     """
 

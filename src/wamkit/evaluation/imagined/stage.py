@@ -119,9 +119,9 @@ def set_up_dreams(
     futures = tuple(range(step_ticks(world), ahead + 1, step_ticks(world)))
     window = replace(world.training_window, future=futures, horizon=ahead)
     batch = shown.dataset.windows(np.array(index), window)
-    seen = acting(world, batch)
-    sensed = {name: seen.extras[name] for name in world.sensors}
-    start = replace(seen, task=tuple(instructions), extras=sensed, goal=None)
+    observation = acting(world, batch)
+    sensed = {name: observation.extras[name] for name in world.sensors}
+    start = replace(observation, task=tuple(instructions), extras=sensed, goal=None)
     scorer = PerInstruction({shown.instruction(task): scorer for task, scorer in scorers.items()})
     executed = Executed(batch.action[:, batch.past :], future_of(batch))
     return DreamSetup(world, start, scorer, plan), executed

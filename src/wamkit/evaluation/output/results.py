@@ -62,8 +62,8 @@ def write_results(
             stale.unlink()
     traced = {trace.plan.key for trace in done.traces}
     failed = choose_failures([e for e in report.episodes if e.key in traced], failures)
-    wanted = {episode.key for episode in failed}
-    chosen = [t for t in done.traces if t.plan.key in wanted or (rerun and t.plan.filmed and t.blocks)]
+    filmed_keys = {episode.key for episode in failed}
+    chosen = [t for t in done.traces if t.plan.key in filmed_keys or (rerun and t.plan.filmed and t.blocks)]
     observation, action = config.env.observation_spec(), config.env.action_spec()
 
     ended = {episode.key: (episode.status, episode.ticks) for episode in report.episodes}
@@ -75,7 +75,7 @@ def write_results(
                 f"episode {recording.plan.key}: {before[0]} after {before[1]} ticks, but {now[0]} after {now[1]} when "
                 f"it was simulated again. This simulator does not repeat itself: evaluate without films or exports."
             )
-        if recording.plan.key in wanted:
+        if recording.plan.key in filmed_keys:
             write_film(recording, out / FILMS_FOLDER, action.rate_hz)
         if rerun:
             write_rerun(recording, report.filmstrips, out / RERUN_FOLDER, observation, action)

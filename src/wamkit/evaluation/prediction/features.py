@@ -92,7 +92,7 @@ class FeatureDistances:
         stream: str,
         steps: Sequence[int],
         arms: Mapping[str, Mapping[str, Reading]],
-        seen: Observation,
+        observed: Observation,
     ) -> None:
         """Add the readings of B windows.
 
@@ -100,9 +100,9 @@ class FeatureDistances:
             stream: name of the future stream.
             steps: offsets of its T steps, control ticks.
             arms: readings (B, T, ...) of every arm.
-            seen: observation of the T steps.
+            observed: observation of the T steps.
         """
-        keep = (~seen.pad).cpu().numpy()
+        keep = (~observed.pad).cpu().numpy()
         features: dict[str, dict[str, Tensor]] = {}
         for arm in ARMS:
             readings = arms[arm]
@@ -110,9 +110,11 @@ class FeatureDistances:
                 if reading.kind == "feature" and reading.known is None:
                     substrate = self._config.substrates[self._config.substrate_of(stream)]
                     features.setdefault(substrate.get_choice_name(type(substrate)), {})[arm] = reading.values
-            pictures = {c: r.values for c, r in readings.items() if r.kind == "picture" and c in seen.images}
+            pictures = {
+                c: r.values for c, r in readings.items() if r.kind == "picture" and c in observed.images
+            }
             for extractor in self._extractors if pictures else ():
-                features.setdefault(extractor.name, {})[arm] = extractor.extract(pictures, seen)
+                features.setdefault(extractor.name, {})[arm] = extractor.extract(pictures, observed)
         for name, sets in features.items():
             pooled = {arm: values.mean(dim=2).double().cpu().numpy() for arm, values in sets.items()}
             for i, step in enumerate(steps):

@@ -21,15 +21,15 @@ def root(covariance: Matrix) -> Matrix:
     return np.asarray((vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T)
 
 
-def gaussian_distance(mean: Matrix, covariance: Matrix, other_mean: Matrix, other: Matrix) -> float:
+def gaussian_distance(mean: Matrix, covariance: Matrix, mean_2: Matrix, covariance_2: Matrix) -> float:
     """Squared Frechet distance of two Gaussians (Dowson and Landau 1982): ``|m - n|^2 + tr(C + D - 2 (CD)^1/2)``.
 
     The trace of (CD)^1/2 equals that of (C^1/2 D C^1/2)^1/2, which is symmetric and therefore has real eigenvalues.
     """
     half = root(covariance)
-    inner = np.clip(np.linalg.eigvalsh(half @ other @ half), 0.0, None)
-    shift = float(np.square(mean - other_mean).sum())
-    return max(shift + float(np.trace(covariance) + np.trace(other) - 2 * np.sqrt(inner).sum()), 0.0)
+    inner = np.clip(np.linalg.eigvalsh(half @ covariance_2 @ half), 0.0, None)
+    shift = float(np.square(mean - mean_2).sum())
+    return max(shift + float(np.trace(covariance) + np.trace(covariance_2) - 2 * np.sqrt(inner).sum()), 0.0)
 
 
 def frechet(first: Matrix, second: Matrix, features: str) -> float:

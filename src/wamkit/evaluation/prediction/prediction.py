@@ -304,11 +304,11 @@ class ArmComparison:
         )
 
 
-def real_pictures(readings: Mapping[str, Reading], seen: Observation) -> dict[str, Reading]:
+def real_pictures(readings: Mapping[str, Reading], observed: Observation) -> dict[str, Reading]:
     """``readings`` with every camera's picture replaced by the frame that it recorded at the same step."""
     return {
-        name: Reading("picture", seen.images[name].to(reading.values.device).float() / 255)
-        if reading.kind == "picture" and name in seen.images
+        name: Reading("picture", observed.images[name].to(reading.values.device).float() / 255)
+        if reading.kind == "picture" and name in observed.images
         else reading
         for name, reading in readings.items()
     }

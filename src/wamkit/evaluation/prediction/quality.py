@@ -47,8 +47,8 @@ class PredictionConfig:
         batch_size: number of windows per model call.
         actions: actions that the predicted future follows, ``own`` (those of the design, as when it acts) or
             ``demonstrated`` (those that led to the ground truth).
-        steps: number of model steps. More than one rolls the design out from its own predictions, one stride per
-            step; only designs that carry a state between calls can do that.
+        steps: number of model steps; more than one rolls the design out from its own predictions, one stride per
+            step. Only designs that carry a state between calls can do that.
         features: substrates, by name, whose features measure the Frechet distance of futures that decode to pictures.
             They are fitted on the demonstrations.
         budget: budget of every model call.
@@ -129,14 +129,14 @@ class Outcome:
     Attributes:
         predicted: values (B, T, ...) of the prediction.
         true: values (B, T, ...) of the ground truth, in the same substrate.
-        seen: observation of the T steps.
+        observed: observation of the T steps.
         now: observation at the call, one step.
         episodes: episode number of each window, (B,).
     """
 
     predicted: Tensor
     true: Tensor
-    seen: Observation
+    observed: Observation
     now: Observation
     episodes: NDArray[np.int64]
 
@@ -167,11 +167,11 @@ class Collector:
         predicted = predict_futures(design, batch, self.config, seeds)
         targets, now = design.targets(batch), batch.observation.steps([-1])
         for name, comparison in self._direct.items():
-            seen = read_source(batch, design.config, design.training_window, name)
-            outcome = Outcome(predicted[name], targets[name].values, seen, now, episodes)
+            observed = read_source(batch, design.config, design.training_window, name)
+            outcome = Outcome(predicted[name], targets[name].values, observed, now, episodes)
             arms = self._compare(comparison, outcome)
             if comparison.clock == "ticks":
-                self._features.add(name, comparison.steps, arms, seen)
+                self._features.add(name, comparison.steps, arms, observed)
         if self.config.steps > 1:
             self._add_rolled(dataset, index, episodes, seeds)
 
@@ -203,11 +203,11 @@ class Collector:
             budget=self.config.budget,
             choose=demonstrated if self.config.actions == "demonstrated" else None,
         )
-        seen, now = future_of(batch), batch.observation.steps([-1])
+        observed, now = future_of(batch), batch.observation.steps([-1])
         for name, comparison in self._rolled.items():
             values = torch.cat([forecast.future[name][:, :1] for forecast in forecasts], dim=1)
-            true = design.substrate(name).encode(seen, now)
-            self._compare(comparison, Outcome(values, true, seen, now, episodes))
+            true = design.substrate(name).encode(observed, now)
+            self._compare(comparison, Outcome(values, true, observed, now, episodes))
 
     def _compare(self, comparison: ArmComparison, outcome: Outcome) -> dict[str, Mapping[str, Reading]]:
         """Add an outcome to a comparison; returns the readings of all arms and of the ground truth."""
@@ -220,8 +220,8 @@ class Collector:
             "copy": real_pictures(still, now.steps(repeated)),
             "ideal": ideal,
         }
-        truth = real_pictures(ideal, outcome.seen)
-        comparison.add(arms, truth, outcome.seen.pad, outcome.episodes)
+        truth = real_pictures(ideal, outcome.observed)
+        comparison.add(arms, truth, outcome.observed.pad, outcome.episodes)
         return {**arms, "truth": truth}
 
     def rows(self) -> tuple[PredictionRow, ...]:

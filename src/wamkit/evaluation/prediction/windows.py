@@ -40,13 +40,13 @@ def acting(design: Design, batch: Batch) -> Observation:
 
     ``batch`` must be cut with the design's training window.
     """
-    seen = batch.observation.steps(slice(-len(design.window.observation), None))
+    observation = batch.observation.steps(slice(-len(design.window.observation), None))
     past = design.window.past_actions
     if not past:
-        return replace(seen, goal=batch.goal)
+        return replace(observation, goal=batch.goal)
     first = batch.past - past
     return replace(
-        seen,
+        observation,
         goal=batch.goal,
         past_action=batch.action[:, first : batch.past],
         past_action_pad=batch.action_pad[:, first : batch.past],
