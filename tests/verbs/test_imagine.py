@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise import record_noise
 from reports import small_report
 from torch import Tensor
 
@@ -128,6 +129,27 @@ def test_a_world_is_measured_without_policies_under_actions_of_other_episodes(pl
     assert [(row.task, row.solved, row.failed) for row in found.tellings] == [("all", 0, 2), (TASKS[0], 0, 2)]
     assert found.drift[0].n == 2
     assert (places / "alone" / "imagined.json").exists()
+
+
+def test_only_a_policy_and_its_control_share_noise(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = api.ImagineConfig(
+        world=str(places / "world" / "model"),
+        policies={"a": str(places / "a" / "model")},
+        reports={"a": places / "a"},
+        starts=places / "data",
+        demonstrations=places / "data",
+        out=places / "noise",
+        tasks=TASKS,
+        tail=4,
+        per_task=2,
+        steps=(2,),
+    )
+    recorded = record_noise(monkeypatch)
+    api.imagine(config, progress=False)
+    seeds, dreamt = recorded.seeds, 2 * 4 * 2  # calls of world and policy for four rows and two steps
+    assert seeds[:dreamt] == seeds[dreamt : 2 * dreamt]  # acting itself, then with the actions of other rows
+    assert sorted(recorded.shared_seeds()) == sorted(seed for _, seed in seeds[:dreamt])
+    assert len(seeds) > 2 * dreamt + 4 * 2  # and the replay of what was executed, and single steps
 
 
 def test_refusals(places: Path) -> None:

@@ -1,4 +1,4 @@
-"""Closed-loop evaluation as a verb: here, as tasks of a Ray cluster, or merged from shards."""
+"""Verb ``evaluate``: closed-loop evaluation, run here or on a Ray cluster, or merged from shards."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class EvaluateConfig:
     """Evaluate a checkpoint and write its report.
 
     Attributes:
-        checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
-        out: folder for ``report.json``, ``report.html`` and what stands beside them, see
-            :func:`wamkit.evaluation.output.results.write_results`. An evaluation that was killed goes on from the
-            journal there.
-        evaluation: what to run. Its controller is the checkpoint's unless given.
-        dataset: training data, so that its fingerprint stands in the report.
-        device: torch device of the policy.
-        films_of_failures: how many failed episodes are filmed at most, dealt over the perturbations.
-        rerun: whether the filmed episodes are also exported for the Rerun viewer.
+        checkpoint: checkpoint to evaluate, a folder with ``config.json``, ``model.safetensors`` and
+            ``transforms.json``, or a hub id.
+        out: output folder for ``report.json``, ``report.html`` and the files beside them. An interrupted evaluation
+            resumes from the journal in this folder.
+        evaluation: settings of the evaluation. The controller is the checkpoint's unless given.
+        dataset: dataset that the checkpoint was trained on, to record its fingerprint in the report.
+        device: torch device of the policy, such as cpu or cuda:0.
+        films_of_failures: largest number of failed episodes to film, taken from the perturbation dimensions in turn.
+        rerun: true to export filmed episodes for the Rerun viewer.
     """
 
     checkpoint: str = "runs/train/model"
@@ -47,9 +47,7 @@ class EvaluateConfig:
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
-    """Run a checkpoint closed loop; writes ``report.json``, ``report.html`` and more into ``config.out``."""
-    from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
-
+    """Run a checkpoint in closed loop and write ``report.json``, ``report.html`` and more into ``config.out``."""
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
     design = from_pretrained(folder, config.device)
@@ -63,16 +61,17 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
         progress=progress,
     )
     result = write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
-    write_page([(result, config.out)], config.out / "report.html")
     discard_journal(journal)
     return result
 
 
 def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Report:
-    """:func:`evaluate` as ``shards`` tasks of the Ray cluster at ``address``, merged.
+    """Run :func:`evaluate` as ``shards`` tasks of the Ray cluster at ``address`` and merge their reports.
 
-    A local checkpoint, the goals and ``config.out`` must lie where every node sees them. No failed episode is filmed.
+    A local checkpoint, the goals and ``config.out`` must be visible to every node under the same path. No failed
+    episode is filmed.
     """
+    check_outputs(failures=0, rerun=False)
     folder = find_checkpoint(config.checkpoint)
     everywhere = str(folder.absolute()) if Path(config.checkpoint).exists() else config.checkpoint
     report = evaluate_on_cluster(
@@ -84,25 +83,22 @@ def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Repo
         dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
         checkpoint=checkpoint_digest(folder),
     )
-    return _write(report, config.evaluation, config.out)
+    return write_results(Rollout(report, ()), config.evaluation, config.out, failures=0)
 
 
 def merge_runs(runs: Sequence[Path], out: Path) -> Report:
-    """One report from the folders or report files of all shards; writes into ``out`` what an evaluation does.
+    """Merge the reports of all shards of an evaluation and write into ``out`` the files that an evaluation writes.
+
+    Args:
+        runs: report folders or files of all shards.
+        out: output folder.
 
     Raises:
-        ConfigError: they are not of one evaluation; the message names what differs.
-        DataError: a report cannot be read, an episode is missing or counted twice.
+        ConfigError: the shards are not of one evaluation; the message names the difference.
+        DataError: a report cannot be read, or an episode is missing or counted twice.
     """
     reports = [Report.load(report_file(run)) for run in runs]
     place = str(report_file(runs[0]))
     config = decode(EvaluationConfig, {**reports[0].config, "shard": None}, f"{place}, config")
-    return _write(merge(reports, [variant.id for variant in variants(config)]), config, out)
-
-
-def _write(report: Report, config: EvaluationConfig, out: Path) -> Report:
-    from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
-
-    write_results(Rollout(report, ()), config, out, failures=0)
-    write_page([(report, out)], out / "report.html")
-    return report
+    merged = merge(reports, [variant.id for variant in variants(config)])
+    return write_results(Rollout(merged, ()), config, out, failures=0)

@@ -1,11 +1,10 @@
-"""A world model as evaluator, as a verb: score checkpoints by imagined rollouts and say how far to trust that."""
+"""Verb ``imagine``: score checkpoints by rollouts that a world model imagines, and measure how reliable that is."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +12,22 @@ import torch
 from rich.progress import track
 
 from wamkit.contract.specs import require_same
+from wamkit.contract.streams import row_seed
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.imagined.drift import DriftRow, OneStep, Telling, drift_rows, one_step, taken, tellings
+from wamkit.evaluation.imagined.drift import DriftRow, OneStep, Telling, drift_rows, one_step, tellings
 from wamkit.evaluation.imagined.frames import ProbeRecord, TaskFrames, fit_probe, probe_record
 from wamkit.evaluation.imagined.proxy import ImaginedScore, ProxyReport, trust
-from wamkit.evaluation.imagined.scorers import substrate_of
-from wamkit.evaluation.imagined.stage import set_stage
+from wamkit.evaluation.imagined.scorers import scorable_substrate
+from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, set_up_dreams
 from wamkit.evaluation.report.documents import write_document
 from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions
 from wamkit.verbs.report import report_file
 
-IMAGINED = "imagined.json"
+IMAGINED_FILE = "imagined.json"
 FORMAT = "wamkit-imagined-1"
 Actor = Literal["policy", "other rows"]
 ACTORS: tuple[Actor, ...] = ("policy", "other rows")
@@ -38,26 +38,27 @@ class ImagineConfig:
     """Score checkpoints in a world model's imagination and compare with their success in the simulator.
 
     Attributes:
-        world: checkpoint of a design whose future follows the action that it is given.
-        policies: name -> checkpoint of a design that keeps no past. None: the world alone is measured.
-        reports: name -> folder or file of that policy's finished evaluation.
-        starts: demonstrations, best held out; every dream starts at an episode's first frame.
-        demonstrations: successful episodes with a tail: their last frames are what "solved" looks like.
-        failures: rollouts; every frame of the episodes that failed is what it does not look like. None: earlier frames
-            of the demonstrations alone say so.
+        world: checkpoint of the world model, a design whose future follows the action that it is given.
+        policies: checkpoints of the policies, by name; if empty, only the world model is measured. A policy must not
+            carry a state between calls.
+        reports: folders or report files of the policies' finished evaluations, by the same names.
+        starts: dataset of demonstrations, preferably held out. Every dream starts at the first frame of an episode.
+        demonstrations: dataset of successful episodes that end with solved frames, to fit the success probes on.
+        failures: dataset of rollouts whose failed episodes give further unsolved frames for the probes. Without it,
+            unsolved frames are the earlier frames of the demonstrations.
+        executed: dataset of rollouts, preferably held out and some of them failed, whose recorded actions the world
+            model dreams under, to be compared with what happened; by default ``starts``.
+        fixed: names of sensors that the world model reads and that keep their start values throughout a dream.
         out: folder for ``imagined.json``.
-        executed: rollouts, best held out and some of them failed, whose recorded actions are what was executed: the
-            world dreams under these and is compared with what happened. None: ``starts``.
-        fixed: sensors that the world reads and that stay in a dream as they were at its start.
-        env: where the tasks come from; instructions are its canonical ones, as in an evaluation.
+        env: environment of the tasks. Dreams use its canonical instructions, as an evaluation does.
         tasks: task names.
-        per_task: start observations per task, at most.
-        stream: future stream that is judged.
-        steps: after how many imagined steps, ascending.
-        tail: frames at the end of a demonstration at which the task is solved.
-        gap: frames before these that are neither called solved nor not.
-        seed: of all noise.
-        device: torch device.
+        per_task: largest number of start observations per task.
+        stream: name of the future stream that the success probes read.
+        steps: numbers of imagined steps after which dreams are scored, ascending.
+        tail: number of frames at the end of a demonstration that show the solved task.
+        gap: number of frames before the tail that count as neither solved nor unsolved.
+        seed: seed of all noise draws.
+        device: torch device, such as cpu or cuda:0.
     """
 
     world: str = "runs/world/model"
@@ -91,11 +92,12 @@ class ImagineConfig:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One way of acting in the dream, over one horizon.
+    """Agreement of imagined scores with success for one way of acting and one horizon.
 
     Attributes:
-        actor: ``policy``, or the control ``other rows``: what the policy chose for other starts.
-        proxy: scores, success and their correlation.
+        actor: source of the actions: ``policy``, or as a control ``other rows``, the actions that the policy chose
+            for other starts.
+        proxy: scores, success rates and their correlation.
     """
 
     actor: Actor
@@ -104,17 +106,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ImaginationReport:
-    """What was imagined, as it is written to ``imagined.json``.
+    """Results of a run, the contents of ``imagined.json``.
 
     Attributes:
         world: name and formula of the world model.
-        judgements: by actor and horizon.
-        probe: how good the scorer is on real pictures, by task.
-        start: mean score of the start pictures themselves, the same for every policy.
-        one_step: a step of the world from frames of the executed rollouts.
-        drift: the world under the actions that were taken, from the start of these rollouts.
-        tellings: whether those dreams tell solved rollouts from failed ones, for all tasks and by task.
-        wall_s: seconds.
+        judgements: agreement of scores and success by actor and horizon.
+        probe: quality of the success probe on recorded frames, by task.
+        start: mean score of the start frames themselves, the same for every policy.
+        one_step: error of one step of the world model from frames of the executed rollouts.
+        drift: error of the world model under the executed actions, by imagined steps.
+        tellings: separation of solved from failed rollouts by the scores of these dreams, over all tasks and per task.
+        wall_s: duration of the run, seconds.
     """
 
     world: dict[str, str]
@@ -127,7 +129,7 @@ class ImaginationReport:
     wall_s: float
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_document(path, {"format": FORMAT, **asdict(self)})
 
 
@@ -135,73 +137,84 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     """Dream every policy from the same starts, correlate with success, write ``imagined.json`` into ``config.out``.
 
     Raises:
-        ConfigError: the world is none, or a policy keeps a past of its own.
-        SpecError: world, policies and demonstrations do not show or do the same.
+        ConfigError: the design is not a world model, or a policy carries a state between calls.
+        SpecError: the specs of world, policies and demonstrations differ.
         DataError: demonstrations or reports cannot be used.
     """
     begin = time.perf_counter()
     world = from_pretrained(config.world, config.device)
-    read = substrate_of(world, config.stream).extras  # what the probe reads of real frames
-    shown = frames(config.demonstrations, config, read)
-    failed = None if config.failures is None else frames(config.failures, config, read)
-    held = frames(config.starts, config, world.extras)
-    executed = held if config.executed is None else frames(config.executed, config, world.extras)
-    for found in (held, executed):
+    extras = scorable_substrate(world, config.stream).extras  # read by the probe from recorded frames
+    demonstrations = frames(config.demonstrations, config, extras)
+    failures = None if config.failures is None else frames(config.failures, config, extras)
+    held_out = frames(config.starts, config, world.extras)
+    executed = held_out if config.executed is None else frames(config.executed, config, world.extras)
+    for shown in (held_out, executed):
         require_same(
-            world.observation_spec, found.dataset.observation_spec, "the world", str(found.dataset.root)
+            world.observation_spec, shown.dataset.observation_spec, "the world", str(shown.dataset.root)
         )
     probes = {
-        task: fit_probe(world, config.stream, task, config.tail, config.gap, shown, failed)
+        task: fit_probe(world, config.stream, task, config.tail, config.gap, demonstrations, failures)
         for task in config.tasks
     }
-    stage = set_stage(
-        world, config.env, held, config.per_task, probes, config.steps, config.seed, config.fixed
+    setup, _ = set_up_dreams(world, held_out, config.per_task, probes, plan_of(config, "policies"))
+    judgements = judge(config, setup, progress)
+    count = config.per_task if config.executed is None else None
+    replayed, recording = set_up_dreams(world, executed, count, probes, plan_of(config, "executed"))
+    replay = replayed.dream(recording.replay)
+    at_start = [
+        probes[task].of(held_out.look(held_out.starts(task, config.per_task))) for task in config.tasks
+    ]
+    result = ImaginationReport(
+        world={"name": world.name, "formula": world.factorisation()},
+        judgements=judgements,
+        probe={
+            task: probe_record(probe, held_out, task, config.tail, config.gap)
+            for task, probe in probes.items()
+        },
+        start=float(torch.cat(at_start).mean()),
+        one_step=one_step(replayed, executed),
+        drift=drift_rows(replayed, recording, replay),
+        tellings=tellings(replayed, replay, executed, count),
+        wall_s=time.perf_counter() - begin,
     )
+    result.save(config.out / IMAGINED_FILE)
+    return result
+
+
+def plan_of(config: ImagineConfig, purpose: str) -> DreamPlan:
+    """Plan of the dreams for one purpose; dreams for different purposes do not share noise."""
+    return DreamPlan(config.steps, row_seed(config.seed, purpose), config.fixed)
+
+
+def judge(config: ImagineConfig, setup: DreamSetup, progress: bool) -> tuple[Judgement, ...]:
+    """Score every policy, acting itself and under the actions of other rows, and correlate with success."""
     success = {name: success_of(report) for name, report in config.reports.items()}
     scores: dict[Actor, list[list[ImaginedScore]]] = {actor: [] for actor in ACTORS}
     for name, checkpoint in track(config.policies.items(), "imagine", disable=not progress, transient=True):
         policy = from_pretrained(checkpoint, config.device)
-        require_same(policy.action_spec, world.action_spec, f"policy {name!r}", "the world")
-        own = DesignPolicy(policy, stage.seeds)
-        scores["policy"].append(stage.scores(name, own))
-        others = OthersActions(own, stage.start.batch_size, config.seed)
-        scores["other rows"].append(stage.scores(name, others))
-    judgements = [
-        Judgement(actor, trust(world, [found[i] for found in scores[actor]], success))
+        require_same(policy.action_spec, setup.world.action_spec, f"policy {name!r}", "the world")
+        own = DesignPolicy(policy, setup.seeds)
+        scores["policy"].append(setup.scores(name, own))
+        others = OthersActions(own, setup.start.batch_size, setup.plan.seed)
+        scores["other rows"].append(setup.scores(name, others))
+    return tuple(
+        Judgement(actor, trust(setup.world, [by_horizon[i] for by_horizon in scores[actor]], success))
         for actor in ACTORS
         for i in range(len(config.steps))
         if config.policies
-    ]
-    by_row = [probes[task].of(held.look(held.starts(task, config.per_task))) for task in config.tasks]
-    count = config.per_task if config.executed is None else None
-    again = set_stage(world, config.env, executed, count, probes, config.steps, config.seed, config.fixed)
-    lived = again.dream(partial(taken, again))
-    result = ImaginationReport(
-        world={"name": world.name, "formula": world.factorisation()},
-        judgements=tuple(judgements),
-        probe={
-            task: probe_record(probe, held, task, config.tail, config.gap) for task, probe in probes.items()
-        },
-        start=float(torch.cat(by_row).mean()),
-        one_step=one_step(again, executed),
-        drift=drift_rows(again, lived),
-        tellings=tellings(again, lived, executed, count),
-        wall_s=time.perf_counter() - begin,
     )
-    result.save(config.out / IMAGINED)
-    return result
 
 
 def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> TaskFrames:
-    """A dataset by task, with the extras that are needed."""
+    """Open a dataset, grouped by task, with these extras in its observations."""
     return TaskFrames(Dataset(path, extras=extras), config.env, config.tasks)
 
 
 def success_of(run: Path) -> float:
-    """Mean success over tasks, from a report."""
+    """Success rate of a report, averaged over tasks."""
     rate = Report.load(report_file(run)).mean_over_tasks.rate
     if rate is None:
         raise DataError(
-            f"{report_file(run)}: no episode could be scored, so there is no success to compare with"
+            f"{report_file(run)}: no episode could be scored, so there is no success rate to compare with"
         )
     return rate

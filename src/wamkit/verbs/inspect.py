@@ -1,4 +1,4 @@
-"""What a design is, as plain values."""
+"""Verb ``inspect``: description of a design as plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from wamkit.verbs.load import load
 
 
 def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:
-    """What a design is: tuple, factorisation, WAM status, parameters per part, specs. Plain values."""
+    """Describe a design as plain values: tuple, factorisation, WAM status, parameters per part, and specs.
+
+    Args:
+        name: recipe, file, checkpoint folder or hub id, as :func:`wamkit.verbs.load.load` takes it.
+        dataset: dataset that a recipe or file is built for.
+    """
     design = load(name, dataset)
     observation, action = design.observation_spec, design.action_spec
     cameras = {c: [s.height, s.width, s.channels] for c, s in observation.cameras.items()}
@@ -32,5 +37,5 @@ def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> str:
-    """Readable JSON."""
+    """Indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)

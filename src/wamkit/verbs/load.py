@@ -1,4 +1,4 @@
-"""A design by whatever names it: recipe, file, checkpoint folder or hub id."""
+"""Loading of designs by recipe name, file, checkpoint folder or hub id."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from wamkit.zoo import RECIPES, recipe
 
 
 def load(name: str, dataset: Path | None = None) -> Design:
-    """A design by recipe name, YAML or JSON file, checkpoint folder or hub id.
+    """Load a design by recipe name, YAML or JSON file, checkpoint folder or hub id.
 
-    Recipes and files are built untrained, for ``dataset`` or else for the embedded benchmark.
+    Designs from recipes and files are untrained, built for ``dataset`` or else for the embedded benchmark.
+
+    Raises:
+        ConfigError: the name is none of these; the message names the closest recipe.
     """
     path = Path(name)
     if name in RECIPES:
@@ -36,7 +39,9 @@ def load(name: str, dataset: Path | None = None) -> Design:
         raise ConfigError(f"no recipe, file or checkpoint {name!r}. {did_you_mean(name, RECIPES)}")
     if dataset is not None:
         return Design(config, data_spec(Dataset(dataset)))
-    env = MetaWorldConfig(record=RECORDABLE)  # a design may foresee any of the simulator's ground truth
+    env = MetaWorldConfig(
+        record=RECORDABLE
+    )  # a design may predict any of the simulator's ground-truth arrays
     observation, action = env.observation_spec(), env.action_spec()
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
@@ -44,6 +49,6 @@ def load(name: str, dataset: Path | None = None) -> Design:
 
 
 def unit_stats(width: int) -> dict[str, np.ndarray]:
-    """Statistics of data in [-1, 1], for looking at a design before there is data."""
+    """Statistics of data in [-1, 1], to inspect a design before there is data."""
     rows = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0, "q01": -1.0, "q50": 0.0, "q99": 1.0}
     return {name: np.full(width, value) for name, value in rows.items()}

@@ -1,4 +1,4 @@
-"""Prediction beside control as verbs: measure a checkpoint's futures, and ask whether they tell success."""
+"""Verbs ``predict`` and ``correlate``: prediction quality of checkpoints, and its correlation with success."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from wamkit.data.spec import data_spec
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.errors import ConfigError, DataError
+from wamkit.evaluation.output.pages import write_report_page
 from wamkit.evaluation.prediction.correlation import CheckpointRecord, Correlation, correlate
-from wamkit.evaluation.prediction.prediction import FILE as PREDICTION
-from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
-from wamkit.verbs.report import report_file
-
-REPORT = "report.json"
+from wamkit.verbs.report import REPORT_FILE, report_file
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,15 @@ class PredictConfig:
     """Measure how well a checkpoint predicts.
 
     Attributes:
-        checkpoint: folder with ``config.json``, ``model.safetensors`` and ``transforms.json``, or a hub id.
-        dataset: demonstrations, best ones that it was not trained on.
-        out: folder for ``prediction.json``; None takes that of ``report``, or else ``runs/predict``. Where a report
-            lies in that folder, its page is written anew and shows the prediction.
-        prediction: what is measured.
-        report: folder or file of a finished evaluation; the futures imagined in its filmed episodes are measured too.
-        device: torch device.
+        checkpoint: checkpoint to measure, a folder with ``config.json``, ``model.safetensors`` and
+            ``transforms.json``, or a hub id.
+        dataset: dataset of demonstrations, preferably not those that the checkpoint was trained on.
+        out: output folder for ``prediction.json``; by default the folder of ``report``, or else ``runs/predict``. If
+            the folder has a report, its page is written again and shows the prediction.
+        prediction: settings of the measurement.
+        report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
+            imagined in its filmed episodes.
+        device: torch device, such as cpu or cuda:0.
     """
 
     checkpoint: str = "runs/train/model"
@@ -45,7 +45,7 @@ class PredictConfig:
     device: str = "cpu"
 
     def folder(self) -> Path:
-        """Where ``prediction.json`` is written."""
+        """Output folder of ``prediction.json``."""
         if self.out is not None:
             return self.out
         return Path("runs/predict") if self.report is None else report_file(self.report).parent
@@ -55,9 +55,9 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     """Measure a checkpoint's predictions and write ``prediction.json``, and the page of a report beside it.
 
     Raises:
-        SpecError: the demonstrations show something else than the checkpoint was trained to see, or
-            actions that it cannot be given.
-        ConfigError: the design predicts no future, or not what is asked for, or the report is of another checkpoint.
+        SpecError: the observations or, if they are given to the design, the actions of the demonstrations differ from
+            those of the checkpoint.
+        ConfigError: the design predicts no future, cannot be measured as configured, or is not the one of the report.
         DataError: the demonstrations or the report cannot be used.
     """
     source = find_checkpoint(config.checkpoint)
@@ -65,49 +65,49 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     digest = checkpoint_digest(source)
     strips = _strips(config.report, digest) if config.report is not None else ()
     plain = Dataset(config.dataset)
-    where = f"the demonstrations in {config.dataset}"
-    require_same(design.observation_spec, plain.observation_spec, "the design", where)
+    place = f"the demonstrations in {config.dataset}"
+    require_same(design.observation_spec, plain.observation_spec, "the design", place)
     if config.prediction.actions == "demonstrated":
-        require_same(design.action_spec, plain.action_spec, "the design", where)
+        require_same(design.action_spec, plain.action_spec, "the design", place)
     data = data_spec(plain)
     dataset = plain.with_extras(design.extras)
-    found = measure_prediction(design, dataset, data, config.prediction, progress)
-    rows = (*found.rows, *closed_loop_rows(strips, config.prediction.seed))
-    found = replace(found, rows=rows, checkpoint=digest)
+    measured = measure_prediction(design, dataset, data, config.prediction, progress)
+    rows = (*measured.rows, *closed_loop_rows(strips, config.prediction.seed))
+    prediction = replace(measured, rows=rows, checkpoint=digest)
     folder = config.folder()
-    found.save(folder / PREDICTION)
-    if (folder / REPORT).is_file():
-        from wamkit.evaluation.output.report_page import write_page  # draws with matplotlib, an extra
-
-        write_page([(Report.load(folder / REPORT), folder)], folder / "report.html")
-    return found
+    prediction.save(folder / PREDICTION_FILE)
+    if (folder / REPORT_FILE).is_file():
+        write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
+    return prediction
 
 
 def _strips(run: Path, checkpoint: str) -> tuple[Filmstrip, ...]:
-    """The filmed futures of an evaluation of ``checkpoint``."""
+    """Filmstrips of an evaluation of ``checkpoint``."""
     file = report_file(run)
     report = Report.load(file)
     if report.checkpoint not in (None, checkpoint):
         raise ConfigError(
             f"{file} is of another checkpoint ({str(report.checkpoint)[:12]}, not {checkpoint[:12]}): give the "
-            f"checkpoint that was evaluated, or leave `report` out."
+            f"checkpoint that was evaluated, or leave out `report`."
         )
     return report.filmstrips
 
 
 def record_of(run: Path) -> CheckpointRecord:
-    """What a folder with ``prediction.json`` and ``report.json`` says of its checkpoint.
+    """Success rate and measures of a checkpoint, from a folder with its ``prediction.json`` and ``report.json``.
 
     Raises:
         DataError: a file is missing or broken, or no episode could be scored.
     """
-    prediction, report = Prediction.load(run / PREDICTION), Report.load(run / REPORT)
+    prediction, report = Prediction.load(run / PREDICTION_FILE), Report.load(run / REPORT_FILE)
     if report.mean_over_tasks.rate is None:
-        raise DataError(f"{run / REPORT}: no episode could be scored, so there is no success to compare with")
+        raise DataError(
+            f"{run / REPORT_FILE}: no episode could be scored, so there is no success rate to compare with"
+        )
     values, lower = prediction.measures()
     return CheckpointRecord(str(run), report.mean_over_tasks.rate, values, lower)
 
 
 def correlate_runs(runs: Sequence[Path]) -> tuple[Correlation, ...]:
-    """Every measure of prediction against success over checkpoints, a folder each; see :func:`record_of`."""
+    """Correlate every prediction measure with success over checkpoints; ``runs`` has one folder per checkpoint."""
     return correlate([record_of(run) for run in runs])

@@ -1,4 +1,4 @@
-"""Accuracy at a budget, as a verb: one checkpoint at every point of a grid."""
+"""Verb ``sweep``: success against latency of one checkpoint, over a grid of budgets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.evaluation.closed_loop.budgets import BudgetGrid
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
-from wamkit.evaluation.closed_loop.sweep import Sweep
-from wamkit.evaluation.closed_loop.sweep import run_sweep as run_sweep
+from wamkit.evaluation.closed_loop.sweep import Sweep, run_sweep
+from wamkit.evaluation.output.pages import require_plots, write_sweep_page
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class SweepConfig:
     """Evaluate a checkpoint at every budget of a grid, on the same episodes.
 
     Attributes:
-        checkpoint: as of :class:`EvaluateConfig`.
-        out: folder for ``sweep.json``, ``sweep.html`` and one report per point. Finished points and
-            episodes are kept.
-        grid: the budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
-        evaluation: what is run at every point. Its controller is the checkpoint's unless given.
-        dataset: training data, so that its fingerprint stands in the reports.
-        device: torch device of the policy.
+        checkpoint: checkpoint to evaluate, a folder with ``config.json``, ``model.safetensors`` and
+            ``transforms.json``, or a hub id.
+        out: output folder for ``sweep.json``, ``sweep.html`` and one report per point. An interrupted sweep resumes
+            from the points and episodes in this folder.
+        grid: budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
+        evaluation: settings of the evaluation at every point. The controller is the checkpoint's unless given.
+        dataset: dataset that the checkpoint was trained on, to record its fingerprint in the reports.
+        device: torch device of the policy, such as cpu or cuda:0.
     """
 
     checkpoint: str = "runs/train/model"
@@ -37,9 +38,8 @@ class SweepConfig:
 
 
 def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
-    """Accuracy at a budget; writes ``sweep.json``, ``sweep.html`` and the points' reports into ``config.out``."""
-    from wamkit.evaluation.output.sweep_page import write_sweep_html  # draws with matplotlib, an extra
-
+    """Evaluate every budget; writes ``sweep.json``, ``sweep.html`` and the points' reports into ``config.out``."""
+    require_plots()
     folder = find_checkpoint(config.checkpoint)
     result = run_sweep(
         from_pretrained(folder, config.device),
@@ -50,5 +50,5 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
         checkpoint=checkpoint_digest(folder),
         progress=progress,
     )
-    write_sweep_html(result, config.out / "sweep.html")
+    write_sweep_page(result, config.out / "sweep.html")
     return result

@@ -19,9 +19,9 @@ from wamkit.encoders import BodySensorsConfig, InstructionConfig, StateConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.imagined.drift import drift_rows, one_step, taken, tellings
+from wamkit.evaluation.imagined.drift import drift_rows, one_step, tellings
 from wamkit.evaluation.imagined.frames import TaskFrames, above
-from wamkit.evaluation.imagined.stage import DreamSetup, said, set_stage
+from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, Executed, set_up_dreams
 from wamkit.imagination.dreams import Dream, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
 from wamkit.trunks import TransformerConfig
@@ -107,37 +107,41 @@ def by_step(so_far: Dream) -> Tensor:
     return 0.05 * (slope == 0) + slope * so_far.steps
 
 
-def stage_of(world: Design, shown: TaskFrames, steps: int, fixed: tuple[str, ...] = ()) -> DreamSetup:
-    whole = set_stage(world, MetaWorldConfig(), shown, None, dict.fromkeys(TASKS, by_step), [steps], 0, fixed)
-    return replace(whole, scorer=by_step)
+def stage_of(
+    world: Design, shown: TaskFrames, steps: int, fixed: tuple[str, ...] = ()
+) -> tuple[DreamSetup, Executed]:
+    plan = DreamPlan((steps,), 0, fixed)
+    setup, executed = set_up_dreams(world, shown, None, dict.fromkeys(TASKS, by_step), plan)
+    return replace(setup, scorer=by_step), executed
 
 
 def test_what_cannot_change_stays_and_what_moves_is_imagined(world: Design, shown: TaskFrames) -> None:
-    stage = stage_of(world, shown, 3, ("base",))
-    assert stage.start.task == tuple(said(MetaWorldConfig(), task) for task in TASKS for _ in range(3))
-    whole = stage.dream(lambda so_far: taken(stage, so_far))
+    stage, executed = stage_of(world, shown, 3, ("base",))
+    assert stage.start.task == tuple(shown.instruction(task) for task in TASKS for _ in range(3))
+    assert shown.instruction(TASKS[1]) == replace(MetaWorldConfig(), task=TASKS[1]).phrases()[0]
+    whole = stage.dream(executed.replay)
     seen = whole.observation()
     assert torch.equal(seen.extras["base"], stage.start.extras["base"])
     values = world.substrates["sensed"].readings(whole.values("sensed"))  # type: ignore[operator]
     assert torch.equal(seen.extras["place"], values["place"].values)
     assert seen.extras["place"].shape == (6, 1, 2, 2)
-    free = stage_of(world, shown, 3).dream(lambda so_far: taken(stage, so_far)).observation()
+    free = stage_of(world, shown, 3)[0].dream(executed.replay).observation()
     assert not torch.equal(free.extras["base"], stage.start.extras["base"])
     with pytest.raises(ConfigError, match=r"\['bass'\] to keep fixed. Did you mean 'base'"):
-        dream(world, lambda d: taken(stage, d), stage.start, 1, seeds=range(6), fixed=("bass",))
+        dream(world, executed.replay, stage.start, 1, seeds=range(6), fixed=("bass",))
 
 
 def test_a_sensor_that_is_read_and_not_imagined_is_named(shown: TaskFrames) -> None:
     blind = world_of(dynamics(("place",)), shown)
-    stage = stage_of(blind, shown, 2)
+    stage, executed = stage_of(blind, shown, 2)
     with pytest.raises(ConfigError, match="imagines no sensor 'base'"):
-        stage.dream(lambda so_far: taken(stage, so_far))
-    kept = stage_of(blind, shown, 2, ("base",))
-    assert kept.dream(lambda so_far: taken(kept, so_far)).steps == 2
+        stage.dream(executed.replay)
+    kept, _ = stage_of(blind, shown, 2, ("base",))
+    assert kept.dream(executed.replay).steps == 2
 
 
 def test_one_step_is_measured_beside_what_needs_no_world(world: Design, shown: TaskFrames) -> None:
-    found = one_step(stage_of(world, shown, 2), shown)
+    found = one_step(stage_of(world, shown, 2)[0], shown)
     assert (found.ticks, found.n) == (4, 8 * 5 + 5)  # the shortest has 5 frames with four ticks after them
     assert max(found.linear) < 1e-5  # the episodes are sums of their actions
     assert all(0.03 < still < 0.2 for still in found.still)
@@ -147,8 +151,8 @@ def test_one_step_is_measured_beside_what_needs_no_world(world: Design, shown: T
 
 
 def test_drift_is_measured_while_the_episode_lasts(world: Design, shown: TaskFrames) -> None:
-    stage = stage_of(world, shown, 15)
-    rows = drift_rows(stage, stage.dream(lambda so_far: taken(stage, so_far)))
+    stage, executed = stage_of(world, shown, 15)
+    rows = drift_rows(stage, executed, stage.dream(executed.replay))
     assert [row.ticks for row in rows] == list(range(4, 49, 4))  # the longest ends at 49
     ends = [sum(length > ticks for length in LENGTHS) for ticks in range(4, 49, 4)]
     assert [row.n for row in rows] == ends
@@ -156,8 +160,8 @@ def test_drift_is_measured_while_the_episode_lasts(world: Design, shown: TaskFra
 
 
 def test_dreams_of_solved_and_failed_episodes_are_told_apart(world: Design, shown: TaskFrames) -> None:
-    stage = stage_of(world, shown, 10)
-    whole = stage.dream(lambda so_far: taken(stage, so_far))
+    stage, executed = stage_of(world, shown, 10)
+    whole = stage.dream(executed.replay)
     every, drawer, window = tellings(stage, whole, shown, None)
     # drawer: 30 ticks solved, 9 ticks solved, 17 ticks failed; each is judged up to the step that ends it
     assert (drawer.task, drawer.solved, drawer.failed) == (TASKS[0], 2, 1)

@@ -20,8 +20,9 @@ from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.encoders import StateConfig
 from wamkit.errors import BudgetError, ConfigError, DataError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.imagined.proxy import ProxyReport, imagined_score, trust
-from wamkit.evaluation.imagined.scorers import GoalDistance, SuccessProbe
+from wamkit.evaluation.imagined.proxy import ProxyReport, trust
+from wamkit.evaluation.imagined.scorers import SuccessProbe
+from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup
 from wamkit.imagination.dreams import DesignPolicy, Dream, dream
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
@@ -117,26 +118,25 @@ def simulated(noise: float, count: int = 200) -> float:
     return (state.norm(dim=1) < REACH).float().mean().item()
 
 
+def minus_distance(finished: Dream) -> Tensor:
+    """Score of a dream: minus the distance of its end to the origin."""
+    return -finished.observation().state[:, 0].norm(dim=1)
+
+
 def ranked(world: Design, scorer: Callable[[Dream], Tensor]) -> ProxyReport:
-    scores = []
+    setup, scores = DreamSetup(world, at(starts(64, 7)), scorer, DreamPlan((STEPS,), 0)), []
     for noise in NOISES:
         act = noisy(noise, 8)
-        scores.append(
-            imagined_score(
-                world,
-                f"noise {noise}",
-                lambda so_far, act=act: act(so_far.observation().state[:, 0]),  # type: ignore[misc]
-                at(starts(64, 7)),
-                STEPS,
-                scorer,
-                seeds=range(64),
-            )
-        )
+
+        def policy(so_far: Dream, act: Callable[[Tensor], Tensor] = act) -> Tensor:
+            return act(so_far.observation().state[:, 0])
+
+        scores += setup.scores(f"noise {noise}", policy)
     return trust(world, scores, {f"noise {noise}": simulated(noise) for noise in NOISES})
 
 
 def test_imagined_scores_rank_policies_as_the_world_does(world: Design) -> None:
-    report = ranked(world, GoalDistance(world, "body", at(torch.zeros(1, 2))))
+    report = ranked(world, minus_distance)
     found = report.correlation
     assert len({round(rate, 2) for rate in report.success.values()}) >= 5  # the policies differ
     assert found.n == len(NOISES)
@@ -233,6 +233,6 @@ def test_refusals(world: Design, data: DataSpec, toy: ToyWindows) -> None:
     with pytest.raises(ConfigError, match="keeps a past of its own"):
         DesignPolicy(Design(recipe("chunk_causal"), data), (0,))
     with pytest.raises(ConfigError, match="Did you mean 'body'"):
-        GoalDistance(world, "bod", start)
-    with pytest.raises(DataError, match="success is known of"):
+        SuccessProbe(world, "bod", start, torch.tensor([True, False]))
+    with pytest.raises(DataError, match="success rates of"):
         trust(world, [], {"a": 1.0})

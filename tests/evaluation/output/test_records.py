@@ -11,7 +11,7 @@ from stories import AWAY, LEFT, PUSH, TOUCH, record
 
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.rollout import Rollout
-from wamkit.evaluation.output.records import COLUMNS, FILE, MEANING, write_records
+from wamkit.evaluation.output.records import MEANING, RECORD_COLUMNS, RECORDS_FILE, write_records
 from wamkit.evaluation.output.results import write_results
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import DRIFT_M, FLICKER, TAGS, tags_of
@@ -61,14 +61,14 @@ def test_what_is_not_known_is_null_and_the_types_do_not_depend_on_it(tmp_path: P
     few, many = pq.read_schema(tmp_path / "rows.parquet"), tmp_path / "many.parquet"
     write_records(many, [record([AWAY]), BROKEN])
     assert few.equals(pq.read_schema(many), check_metadata=True)
-    for column, field in zip(COLUMNS, few, strict=True):
+    for column, field in zip(RECORD_COLUMNS, few, strict=True):
         assert field.metadata[MEANING].decode() == column.meaning
 
 
 def test_a_plain_evaluation_has_its_rows_too(tmp_path: Path) -> None:
     report = small_report(errors=1)
     write_results(Rollout(report, ()), EvaluationConfig(), tmp_path, failures=0)
-    rows = pq.read_table(tmp_path / FILE).to_pylist()
+    rows = pq.read_table(tmp_path / RECORDS_FILE).to_pylist()
     assert [row["success"] for row in rows].count(None) == 1
     assert sum(row["success"] or 0 for row in rows) == report.overall.successes
     assert not (tmp_path / "variants.jsonl").exists()
@@ -77,4 +77,4 @@ def test_a_plain_evaluation_has_its_rows_too(tmp_path: Path) -> None:
 def test_every_column_is_explained_in_the_docs() -> None:
     page = Path(__file__).parents[3] / "docs" / "robustness.md"
     text = page.read_text("utf-8")
-    assert [column.name for column in COLUMNS if f"`{column.name}`" not in text] == []
+    assert [column.name for column in RECORD_COLUMNS if f"`{column.name}`" not in text] == []

@@ -171,9 +171,9 @@ def test_a_measure_enters_with_the_checkpoints_that_have_it() -> None:
 
 
 def test_records_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(DataError, match="may come once"):
+    with pytest.raises(DataError, match="may appear once only"):
         correlate([*records(3), *records(1)])
-    with pytest.raises(DataError, match="do not agree whether less of 'epe'"):
+    with pytest.raises(DataError, match="disagree on whether a lower 'epe' is better"):
         correlate([*records(3), CheckpointRecord("other", 0.5, {"epe": 3.0})])
     with pytest.raises(DataError, match="not finite"):
         correlation("m", [1, 2, math.nan], [1, 2, 3])

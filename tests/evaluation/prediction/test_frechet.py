@@ -44,7 +44,7 @@ def test_refusals_name_the_features() -> None:
     few, many = rng.normal(size=(4, 4)), rng.normal(size=(9, 4))
     with pytest.raises(DataError, match=r"frechet\[teacher_feature\]: 4 samples of 4 features.*at least 5"):
         frechet(few, many, "teacher_feature")
-    with pytest.raises(DataError, match="of one width"):
+    with pytest.raises(DataError, match="of equal width"):
         frechet(many, many[:, :2], "x")
     many[0, 0] = np.nan
     with pytest.raises(DataError, match="not finite"):

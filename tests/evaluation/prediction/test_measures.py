@@ -121,5 +121,5 @@ def test_the_angle_of_a_turn_is_its_angle(turn: float) -> None:
 
 def test_small_pictures_are_refused() -> None:
     tiny = Reading("picture", Tensor(1, 1, 3, 4, 4).fill_(0.5))
-    with pytest.raises(DataError, match="smaller than 6 a side"):
+    with pytest.raises(DataError, match="shorter than 6 pixels"):
         MEASURES["picture"][1].compare(tiny, tiny)

@@ -196,7 +196,7 @@ def test_rolling_on_is_measured_at_every_horizon(dataset: Dataset) -> None:
     found = measured(design, dataset, steps=3, actions="demonstrated")
     rolled = [row for row in found.rows if row.reading == "scene" and row.measure == "psnr"]
     assert [(row.step, row.calls) for row in rolled] == [(8, 1), (8, 1), (16, 2), (24, 3)]
-    # The first step of the roll is the call itself: same noise, same given action.
+    # The first step of the roll is the call itself: same given action, and a denoiser at temperature 0.
     assert rolled[0].model.mean == pytest.approx(rolled[1].model.mean, rel=1e-4)
     assert {row.unit for row in found.rows if row.stream == "body"} == {"normalised", ""}
 
@@ -221,7 +221,7 @@ def test_refusals(joint: Design, dataset: Dataset) -> None:
         measured(build(recipe("direct"), dataset), dataset)
     with pytest.raises(ConfigError, match="carries no state between calls"):
         measured(joint, dataset, steps=2)
-    with pytest.raises(ConfigError, match="cannot be read off a picture alone"):
+    with pytest.raises(ConfigError, match="cannot be computed from a picture alone"):
         measured(joint, dataset, features={"ema": EmaFeatureConfig()})
     with pytest.raises(ConfigError, match="must be at least 1"):
         PredictionConfig(windows=0)

@@ -1,1 +1,1 @@
-"""A world model as evaluator: scores of imagined rollouts, and how far to trust them."""
+"""World models as evaluators: scores of imagined rollouts, and evidence of how reliable the scores are."""

@@ -1,4 +1,4 @@
-"""How far a world model strays under actions that were taken, and whether its dreams tell success from failure."""
+"""Drift of a world model under recorded actions, and how well its dreams separate success from failure."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamkit.contract.types import Batch, Forecast, Observation
+from wamkit.contract.streams import row_seed
+from wamkit.contract.types import Forecast, Observation
 from wamkit.evaluation.imagined.frames import TaskFrames, above
-from wamkit.evaluation.imagined.stage import DreamSetup
-from wamkit.evaluation.prediction.windows import acting, spread_windows
+from wamkit.evaluation.imagined.stage import DreamSetup, Executed
+from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
 from wamkit.imagination.dreams import Dream, dream, imagined_observation, step_ticks
 
-PER_EPISODE = 8  # windows of the one-step error, spread over every episode
+PER_EPISODE = 8  # windows per episode for the one-step error, spread evenly
 
 
 @dataclass(frozen=True)
 class OneStep:
-    """One step of the world from frames all over the episodes, against the step that was taken.
+    """One-step error of a world model from frames spread over all episodes.
 
     Attributes:
-        ticks: control ticks of a step.
-        n: frames.
-        state: mean distance of the imagined from the true state per entry, in its unit.
-        still: that of the state held.
-        linear: that of least squares from state and actions, fitted on the first of every two of these episodes and
-            measured on the others: what needs no world model.
-        sensors: sensor -> mean distance per entry, of those that the world reads.
-        psnr: camera -> dB of the imagined picture.
-        codec: camera -> dB of the true picture through the world's own codec, which no imagined one should surpass.
+        ticks: control ticks per step.
+        n: number of frames.
+        state: mean absolute error of the imagined state per entry, in its unit.
+        still: mean absolute error per entry if the state is held.
+        linear: mean absolute error per entry of a least-squares model of state and actions, fitted on every other one
+            of these episodes and measured on the rest; a baseline without a world model.
+        sensors: mean absolute error per entry of every sensor that the world reads.
+        psnr: PSNR of the imagined picture of every camera, dB.
+        codec: PSNR of the true picture of every camera after the world's own codec, dB; an upper bound on ``psnr``.
     """
 
     ticks: int
@@ -45,15 +46,15 @@ class OneStep:
 
 @dataclass(frozen=True)
 class DriftRow:
-    """The world model under the actions that were taken, one imagined step further than the row before.
+    """Error of a world model under recorded actions after a number of imagined steps.
 
     Attributes:
         ticks: control ticks since the start.
-        n: dreams whose episode is that long.
-        score: mean probability of "solved" so far, over all dreams.
-        state: mean distance of the imagined from the true state per entry, in its unit.
-        psnr: camera -> dB of the imagined picture.
-        still: camera -> dB of the start picture, held.
+        n: number of dreams whose episode is that long.
+        score: mean score so far, over all dreams.
+        state: mean absolute error of the imagined state per entry, in its unit.
+        psnr: PSNR of the imagined picture of every camera, dB.
+        still: PSNR of the start picture of every camera, held, dB.
     """
 
     ticks: int
@@ -66,15 +67,15 @@ class DriftRow:
 
 @dataclass(frozen=True)
 class Telling:
-    """Whether a dream under the actions of an episode scores higher where the episode was solved.
+    """Separation of solved from failed episodes by the scores of dreams under their recorded actions.
 
     Attributes:
-        task: which task, or ``all``.
-        solved: episodes that were solved within the horizon.
-        failed: episodes that were not solved at all.
-        score_solved: mean score of the former, None if there are none; likewise ``score_failed``.
-        score_failed: of the latter.
-        auc: chance that a solved episode's dream scores above a failed one's; None without both.
+        task: task name, or ``all``.
+        solved: number of episodes solved within the horizon.
+        failed: number of episodes that were never solved.
+        score_solved: mean score of the solved episodes, or None if there are none.
+        score_failed: mean score of the failed episodes, or None if there are none.
+        auc: ROC AUC, the chance that a solved episode's dream scores above a failed one's; None without both kinds.
     """
 
     task: str
@@ -85,57 +86,55 @@ class Telling:
     auc: float | None
 
 
-def taken(stage: DreamSetup, so_far: Dream) -> Tensor:
-    """The actions (B, H, A) that the episodes of a stage took next; the last one held where they end."""
-    horizon, at = stage.world.config.horizon, stage.batch.past + so_far.ticks
-    chunk = stage.batch.action[:, at : at + horizon]
-    return torch.cat((chunk, chunk[:, -1:].expand(-1, horizon - chunk.shape[1], -1)), dim=1)
-
-
-def drift_rows(stage: DreamSetup, whole: Dream) -> tuple[DriftRow, ...]:
-    """A dream under the actions of its own episodes, compared with what then was seen."""
-    truth = stage.batch.future
-    assert truth is not None
+def drift_rows(setup: DreamSetup, executed: Executed, whole: Dream) -> tuple[DriftRow, ...]:
+    """Compare a dream under the executed actions, step by step, with the recorded observations."""
     rows = []
     for k in range(1, whole.steps + 1):
-        part, real = whole.until(k), truth.steps([k - 1])
+        part, real = whole.until(k), executed.future.steps([k - 1])
         keep = ~real.pad[:, 0]
         if not keep.any():
             break
-        seen = part.observation()
+        imagined = part.observation()
         rows.append(
             DriftRow(
                 ticks=part.ticks,
                 n=int(keep.sum()),
-                score=float(stage.scorer(part).mean()),
-                state=distance(seen.state[keep], real.state[keep]),
-                psnr={c: decibel(seen.images[c][keep], real.images[c][keep]) for c in real.images},
-                still={c: decibel(stage.start.images[c][keep], real.images[c][keep]) for c in real.images},
+                score=float(setup.scorer(part).mean()),
+                state=distance(imagined.state[keep], real.state[keep]),
+                psnr={c: decibel(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
+                still={c: decibel(setup.start.images[c][keep], real.images[c][keep]) for c in real.images},
             )
         )
     return tuple(rows)
 
 
-def tellings(stage: DreamSetup, whole: Dream, shown: TaskFrames, count: int | None) -> tuple[Telling, ...]:
-    """Every dream's score up to the end of its episode, solved against failed; the rows of ``stage`` by task.
+def tellings(setup: DreamSetup, whole: Dream, shown: TaskFrames, count: int | None) -> tuple[Telling, ...]:
+    """Compare the scores of solved and failed episodes, over all tasks and per task.
 
-    An episode that was solved only after the dream's last step counts as neither.
+    A dream is scored up to the end of its episode. An episode solved only after the dream's last step counts as
+    neither solved nor failed.
+
+    Args:
+        setup: setup of the dream.
+        whole: dream under the executed actions.
+        shown: episodes by task that the setup started from.
+        count: largest number of episodes per task, as in the setup.
     """
     ticks = step_ticks(whole.world)
     scores: list[float] = []
     solved: list[bool] = []
     failed: list[bool] = []
     tasks: list[str] = []
-    so_far = torch.stack([stage.scorer(whole.until(k)) for k in range(1, whole.steps + 1)])
+    so_far = torch.stack([setup.scorer(whole.until(k)) for k in range(1, whole.steps + 1)])
     for task, episodes in shown.episodes.items():
         for episode in episodes[:count]:
-            last = -(-len(episode) // ticks)  # the step at whose end the episode is over
+            last = -(-len(episode) // ticks)  # first step that ends no earlier than the episode
             scores.append(so_far[min(last, whole.steps) - 1, len(scores)].item())
             solved.append(episode.success is True and last <= whole.steps)
             failed.append(episode.success is False)
             tasks.append(task)
-    found = np.array(scores), np.array(solved), np.array(failed), np.array(tasks)
-    return tuple(_telling(task, *found) for task in ("all", *shown.episodes))
+    columns = np.array(scores), np.array(solved), np.array(failed), np.array(tasks)
+    return tuple(_telling(task, *columns) for task in ("all", *shown.episodes))
 
 
 def _telling(
@@ -153,50 +152,52 @@ def _telling(
     )
 
 
-def one_step(stage: DreamSetup, shown: TaskFrames) -> OneStep:
-    """One step from frames spread over all episodes, whatever their task; see :class:`OneStep`."""
-    world, ticks = stage.world, step_ticks(stage.world)
+def one_step(setup: DreamSetup, shown: TaskFrames) -> OneStep:
+    """Measure one imagined step from frames spread over all episodes of a dataset, of any task."""
+    world, ticks = setup.world, step_ticks(setup.world)
     index, episode = spread_windows(shown.dataset, PER_EPISODE, ticks)
     batch = shown.dataset.windows(index, replace(world.training_window, future=(ticks,)))
-    assert batch.future is not None
-    keep = ~batch.future.pad[:, 0]
-    now, real = acting(world, batch), batch.future
+    now, real = acting(world, batch), future_of(batch)
+    keep = ~real.pad[:, 0]
     action = batch.action[:, batch.past : batch.past + world.config.horizon]
-    seen = dream(world, lambda _: action, now, 1, seeds=range(len(index))).observation()
-    through = _through_codec(stage, now, real, action)
+    seeds = [row_seed(setup.plan.seed, "one step", int(frame)) for frame in index]
+    imagined = dream(world, lambda _: action, now, 1, seeds=seeds).observation()
+    through = _through_codec(setup, now, real, action)
     return OneStep(
         ticks=ticks,
         n=int(keep.sum()),
-        state=distance(seen.state[keep], real.state[keep]),
+        state=distance(imagined.state[keep], real.state[keep]),
         still=distance(now.state[keep], real.state[keep]),
-        linear=_linear(batch, action, keep, torch.from_numpy(episode) % 2 == 0),
-        sensors={n: distance(seen.extras[n][keep], real.extras[n][keep]) for n in world.sensors},
-        psnr={c: decibel(seen.images[c][keep], real.images[c][keep]) for c in real.images},
+        linear=_linear(now, real, action, keep, torch.from_numpy(episode) % 2 == 0),
+        sensors={n: distance(imagined.extras[n][keep], real.extras[n][keep]) for n in world.sensors},
+        psnr={c: decibel(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
         codec={c: decibel(through.images[c][keep], real.images[c][keep]) for c in real.images},
     )
 
 
-def _through_codec(stage: DreamSetup, now: Observation, real: Observation, action: Tensor) -> Observation:
-    """What the world would show if its prediction were perfect."""
-    world, config = stage.world, stage.world.config
-    values = {name: world.substrates[config.substrate_of(name)].encode(real, now) for name in config.futures}
+def _through_codec(setup: DreamSetup, now: Observation, real: Observation, action: Tensor) -> Observation:
+    """Observation that the world would show if its prediction were perfect."""
+    world = setup.world
+    values = {name: world.substrate(name).encode(real, now) for name in world.config.futures}
     return imagined_observation(world, now, Forecast(action, values))
 
 
-def _linear(batch: Batch, action: Tensor, keep: Tensor, fitted: Tensor) -> tuple[float, ...]:
-    assert batch.future is not None
-    now, then = batch.observation.state[:, -1].double(), batch.future.state[:, 0].double()
-    seen = torch.cat((now, action.flatten(1).double(), torch.ones_like(now[:, :1])), dim=1)
-    ridge = 1e-6 * torch.eye(seen.shape[1], dtype=seen.dtype)
-    x, y = seen[keep & fitted], (then - now)[keep & fitted]
+def _linear(
+    now: Observation, real: Observation, action: Tensor, keep: Tensor, fitted: Tensor
+) -> tuple[float, ...]:
+    """Error of a ridge regression of the state's change on state and actions, on the windows not ``fitted``."""
+    before, after = now.state[:, -1].double(), real.state[:, 0].double()
+    inputs = torch.cat((before, action.flatten(1).double(), torch.ones_like(before[:, :1])), dim=1)
+    ridge = 1e-6 * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    x, y = inputs[keep & fitted], (after - before)[keep & fitted]
     weight = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
     rest = keep & ~fitted
-    return distance((now + seen @ weight)[rest, None], then[rest, None])
+    return distance((before + inputs @ weight)[rest, None], after[rest, None])
 
 
-def distance(found: Tensor, real: Tensor) -> tuple[float, ...]:
+def distance(imagined: Tensor, real: Tensor) -> tuple[float, ...]:
     """Mean absolute difference of (M, 1, ...) per entry."""
-    return tuple((found.cpu().double() - real.cpu().double()).abs().mean(dim=(0, 1)).flatten().tolist())
+    return tuple((imagined.cpu().double() - real.cpu().double()).abs().mean(dim=(0, 1)).flatten().tolist())
 
 
 def decibel(found: Tensor, real: Tensor) -> float:

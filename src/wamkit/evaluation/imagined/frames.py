@@ -1,4 +1,4 @@
-"""What a solved task looks like: a success probe per task, fitted on frames of demonstrations and of failures."""
+"""Success probes: one per task, fitted on frames of solved and unsolved episodes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from wamkit.evaluation.imagined.scorers import SuccessProbe
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """How well "solved" is told from pictures that were really seen, on the demonstrations of ``starts``.
+    """Quality of a success probe on recorded frames of held-out demonstrations.
 
     Attributes:
-        solved: mean probability at frames where the task is solved.
-        unsolved: mean probability at earlier frames.
-        auc: chance that a solved frame scores above an unsolved one.
-        n: frames, both kinds.
+        solved: mean predicted probability of success at frames where the task is solved.
+        unsolved: mean predicted probability of success at earlier frames.
+        auc: ROC AUC, the chance that a solved frame scores above an unsolved one.
+        n: number of frames of both kinds.
     """
 
     solved: float
@@ -37,36 +37,54 @@ class ProbeRecord:
 
 @final
 class TaskFrames:
-    """Frames of a dataset by task, shown as one step each."""
+    """Frames of a dataset by task, shown as one step each.
+
+    Args:
+        dataset: episodes whose instructions are phrases of the tasks; other episodes are ignored.
+        env: environment of the tasks; gives the phrases of each, the canonical one first.
+        tasks: task names.
+    """
 
     def __init__(self, dataset: Dataset, env: EnvConfig, tasks: Sequence[str]) -> None:
         self.dataset = dataset
-        phrases = {task: replace(env, task=task).phrases() for task in tasks}
-        known = {phrase: task for task, said in phrases.items() for phrase in said}
+        self._phrases = {task: replace(env, task=task).phrases() for task in tasks}
+        task_of = {phrase: task for task, phrases in self._phrases.items() for phrase in phrases}
         self.episodes = {
-            task: [e for e in dataset.episodes if known.get(e.tasks[0]) == task] for task in tasks
+            task: [e for e in dataset.episodes if task_of.get(e.tasks[0]) == task] for task in tasks
         }
 
+    def instruction(self, task: str) -> str:
+        """Canonical instruction of a task."""
+        return self._phrases[task][0]
+
     def ends(self, task: str, tail: int) -> np.ndarray:
-        """The last ``tail`` frames of every successful episode."""
-        found = [np.arange(max(e.stop - tail, e.start), e.stop) for e in self.episodes[task] if e.success]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        """Frame numbers of the last ``tail`` frames of every successful episode."""
+        tails = [np.arange(max(e.stop - tail, e.start), e.stop) for e in self.episodes[task] if e.success]
+        return np.concatenate(tails) if tails else np.zeros(0, np.int64)
 
     def before(self, task: str, tail: int, gap: int, per_episode: int, failed: bool = False) -> np.ndarray:
-        """Frames spread over every episode (or those that failed), in successful ones ``gap`` before the tail."""
-        found = []
+        """Frame numbers of unsolved frames, spread evenly over the episodes.
+
+        Args:
+            task: task name.
+            tail: number of frames at the end of a successful episode that show the solved task.
+            gap: number of frames before the tail that are skipped as well.
+            per_episode: largest number of frames per episode.
+            failed: true to use failed episodes only.
+        """
+        spread = []
         for e in self.episodes[task]:
             last = e.stop - 1 - (tail + gap if e.success else 0)
             if last > e.start and (not failed or e.success is False):
-                found.append(np.unique(np.linspace(e.start, last, per_episode).round().astype(np.int64)))
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+                spread.append(np.unique(np.linspace(e.start, last, per_episode).round().astype(np.int64)))
+        return np.concatenate(spread) if spread else np.zeros(0, np.int64)
 
     def starts(self, task: str, count: int | None) -> np.ndarray:
-        """The first frames of at most ``count`` episodes, None all."""
+        """Frame numbers of the first frames of at most ``count`` episodes; None for all."""
         return np.array([e.start for e in self.episodes[task][:count]], np.int64)
 
     def look(self, index: np.ndarray) -> Observation:
-        """(M, 1)."""
+        """Observations (M, 1) at these frame numbers."""
         return self.dataset.windows(index, WindowSpec(horizon=1)).observation
 
 
@@ -90,19 +108,19 @@ def fit_probe(
     shown: TaskFrames,
     rolled: TaskFrames | None = None,
 ) -> SuccessProbe:
-    """Logistic regression of "solved" on all tokens of a future stream; it scores a dream's best step.
+    """Logistic regression of "solved" on all tokens of a future stream; scores a dream by its best step.
 
     Args:
-        world: the world model.
-        stream: its stream that is judged.
-        task: the task.
-        tail: frames at the end of a successful demonstration at which it is solved.
-        gap: frames before these which are left out, as they look much the same.
+        world: world model.
+        stream: name of its future stream that the probe reads.
+        task: task name.
+        tail: number of frames at the end of a successful demonstration that show the solved task.
+        gap: number of frames before these that are skipped, because they look much the same.
         shown: demonstrations.
-        rolled: rollouts; what their failed episodes show is not solved.
+        rolled: rollouts whose failed episodes give further unsolved frames; None for none.
 
     Raises:
-        DataError: the demonstrations show no success, or nothing else.
+        DataError: the demonstrations show no solved frame, or no unsolved one.
     """
     solved = shown.ends(task, tail)
     parts = [shown.look(index) for index in (solved, shown.before(task, tail, gap, 8)) if len(index)]
@@ -110,14 +128,14 @@ def fit_probe(
         index = rolled.before(task, tail, gap, 24, failed=True)
         parts += [rolled.look(index)] if len(index) else []
     if not parts:
-        raise DataError(f"{shown.dataset.root}: no episode of {task!r} to learn from what solved looks like")
+        raise DataError(f"{shown.dataset.root}: no episode of {task!r} to fit the success probe on")
     seen = joined(parts)
     label = torch.arange(seen.batch_size) < len(solved)
     return SuccessProbe(world, stream, seen, label, ridge=1e-2, pool="tokens", when="ever")
 
 
 def probe_record(probe: SuccessProbe, held: TaskFrames, task: str, tail: int, gap: int) -> ProbeRecord:
-    """The probe on demonstrations that it was not fitted on."""
+    """Evaluate a probe on demonstrations that it was not fitted on."""
     yes = probe.of(held.look(held.ends(task, tail))).double()
     no = probe.of(held.look(held.before(task, tail, gap, 8))).double()
     return ProbeRecord(yes.mean().item(), no.mean().item(), above(yes, no), len(yes) + len(no))

@@ -1,34 +1,32 @@
-"""Imagined scores as a proxy of success: what they are, and how far to trust them."""
+"""Imagined scores as a proxy for success, and their correlation with success in a reference."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from wamkit.contract.types import Budget, Observation
 from wamkit.design import Design
 from wamkit.errors import DataError
 from wamkit.evaluation.imagined.scorers import Scorer
 from wamkit.evaluation.prediction.correlation import Correlation, correlation
 from wamkit.evaluation.prediction.prediction import Estimate, estimate
-from wamkit.imagination.dreams import Dream, DreamPolicy, dream
+from wamkit.imagination.dreams import Dream
 
 
 @dataclass(frozen=True)
 class ImaginedScore:
-    """What a world model thinks of one policy.
+    """Score of one policy in the imagination of a world model.
 
     Attributes:
-        policy: which policy.
+        policy: name of the policy.
         score: mean over the start observations, with an interval over them.
-        scores: one per start.
-        steps: imagined steps.
-        horizon_ticks: control ticks that they cover.
-        control_hz: control ticks per second of the robot.
-        steps_per_s: imagined steps per second of wall time, all starts together, the policy included.
+        scores: score of every start.
+        steps: number of imagined steps.
+        horizon_ticks: control ticks that the steps cover.
+        control_hz: control rate of the robot, Hz.
+        steps_per_s: imagined steps per second of wall time, for all starts together, including the policy.
     """
 
     policy: str
@@ -42,13 +40,13 @@ class ImaginedScore:
 
 @dataclass(frozen=True)
 class ProxyReport:
-    """Whether imagined scores rank policies as the reference does.
+    """Agreement of imagined scores with success in a reference, over policies.
 
     Attributes:
         world: name of the world model.
-        scores: one per policy.
-        success: policy -> rate of success in the reference.
-        correlation: of imagined score with success, over policies.
+        scores: imagined score of every policy.
+        success: policy -> success rate in the reference.
+        correlation: correlation of imagined score and success over policies.
     """
 
     world: str
@@ -57,7 +55,7 @@ class ProxyReport:
     correlation: Correlation
 
     def headline(self) -> str:
-        """Coefficients with intervals and n, the horizon and the rate."""
+        """Summary in one line: coefficients with intervals and n, imagined horizon and rate."""
         ticks, hz = self.scores[0].horizon_ticks, self.scores[0].control_hz
         rate = float(np.mean([score.steps_per_s for score in self.scores]))
         return (
@@ -66,25 +64,8 @@ class ProxyReport:
         )
 
 
-def imagined_score(
-    world: Design,
-    name: str,
-    policy: DreamPolicy,
-    start: Observation,
-    steps: int,
-    scorer: Scorer,
-    *,
-    seeds: Sequence[int],
-    budget: Budget | None = None,
-) -> ImaginedScore:
-    """Let ``policy`` act in ``world`` from B starts, then score the ends (:func:`wamkit.imagination.dreams.dream`)."""
-    begin = time.perf_counter()
-    finished = dream(world, policy, start, steps, seeds=seeds, budget=budget)
-    return score_dream(finished, name, scorer, steps / (time.perf_counter() - begin))
-
-
 def score_dream(finished: Dream, name: str, scorer: Scorer, steps_per_s: float) -> ImaginedScore:
-    """The score of a dream that was dreamt at ``steps_per_s``."""
+    """Score a finished dream of the policy ``name``, imagined at ``steps_per_s``."""
     scores = scorer(finished).double().cpu().numpy()
     return ImaginedScore(
         policy=name,
@@ -101,16 +82,15 @@ def trust(world: Design, scores: Sequence[ImaginedScore], success: Mapping[str, 
     """Correlate imagined scores with the success of the same policies in a reference, e.g. the simulator.
 
     Raises:
-        DataError: a policy has no success, or the scores were imagined over different horizons.
+        DataError: the success of a policy is missing, or the scores were imagined over different horizons.
     """
     unknown = [score.policy for score in scores if score.policy not in success]
     if unknown or not scores:
         raise DataError(
-            f"imagined scores of {unknown or 'no policy'}, but success is known of {sorted(success)}"
+            f"imagined scores of {unknown or 'no policy'}, but success rates of {sorted(success)} only"
         )
     if len({(score.steps, score.horizon_ticks) for score in scores}) > 1:
         raise DataError("imagined scores over different horizons cannot be ranked against each other")
     pairs = [(float(np.mean(score.scores)), success[score.policy]) for score in scores]
-    measure = f"imagined[{world.name}]"
-    found = correlation(measure, [x for x, _ in pairs], [y for _, y in pairs])
-    return ProxyReport(world.name, tuple(scores), dict(success), found)
+    agreement = correlation(f"imagined[{world.name}]", [x for x, _ in pairs], [y for _, y in pairs])
+    return ProxyReport(world.name, tuple(scores), dict(success), agreement)

@@ -1,1 +1,1 @@
-"""Pages, films and tables for people and other tools."""
+"""Output of evaluations: HTML pages, plots, films, Rerun exports and tables of episodes."""

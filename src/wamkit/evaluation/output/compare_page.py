@@ -1,4 +1,4 @@
-"""``compare.html``: evaluations side by side on the same episodes."""
+"""Page ``compare.html``: evaluations compared with the first one on the episodes that they share."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from wamkit.evaluation.report.words import points
 
 
 def write_comparison(comparison: Comparison, reports: Mapping[str, Report], path: str | Path) -> None:
-    """Write the page, atomically. It loads nothing from elsewhere and runs no script.
+    """Write the page atomically. It is self-contained and runs no script.
 
     Args:
-        comparison: what :func:`wamkit.evaluation.report.compare.compare_reports` found.
-        reports: label -> report, the ones that were compared.
-        path: the file to write.
+        comparison: result of :func:`wamkit.evaluation.report.compare.compare_reports`.
+        reports: compared reports, by label.
+        path: output file.
     """
     write_atomically(Path(path), render_comparison(comparison, reports).encode())
 
 
 def render_comparison(comparison: Comparison, reports: Mapping[str, Report]) -> str:
-    """The page as text; see :func:`write_comparison`."""
-    named = [dataclasses.replace(report, name=label) for label, report in reports.items()]
-    shifted = [report for report in named if report.shifts is not None]
+    """Page as text; see :func:`write_comparison`."""
+    labelled = [dataclasses.replace(report, name=label) for label, report in reports.items()]
+    shifted = [report for report in labelled if report.shifts is not None]
     curve = strength_plot(shifted) if shifted else ""
     lines = zip(comparison.labels, comparison.headlines, strict=True)
     return page(
@@ -39,14 +39,14 @@ def render_comparison(comparison: Comparison, reports: Mapping[str, Report]) -> 
         title=escape("Comparison: " + " against ".join(comparison.labels)),
         headlines="".join(_headline(label, line) for label, line in lines),
         pairings="".join(_pairing(p, f"pairing-{i}") for i, p in enumerate(comparison.pairings)),
-        success=success_plot(named),
+        success=success_plot(labelled),
         strength=curve and f'<section class="card"><h2>Success against strength</h2>{curve}</section>',
-        latency=latency_plot(named),
+        latency=latency_plot(labelled),
     )
 
 
 def _headline(label: str, line: str) -> str:
-    # Reports of one policy have one name; only the label tells them apart.
+    # Reports of the same policy share its name; only the label distinguishes them.
     text = line if line.startswith(f"{label}:") else f"{label}: {line}"
     return f'<p class="headline">{escape(text)}</p>'
 
@@ -79,11 +79,11 @@ def _row(row: ComparisonRow, pairing: Pairing) -> str:
     success = f"{pairing.first} {_rate(row.first)}; {pairing.other} {_rate(row.other)}"
     if row.broken:
         success += f"; {row.broken} broke"
-    tested = "" if row.p_value is None else f"; {p_text(row.p_value)}{' *' if row.significant else ''}"
-    tested = tested.replace(" ", "\N{NO-BREAK SPACE}").replace(";\N{NO-BREAK SPACE}", "; ")
+    test = "" if row.p_value is None else f"; {p_text(row.p_value)}{' *' if row.significant else ''}"
+    test = test.replace(" ", "\N{NO-BREAK SPACE}").replace(";\N{NO-BREAK SPACE}", "; ")
     return (
         f"<tr><th>{escape(row.scope)}</th><td>{escape(success)}</td>"
-        f"<td>{escape(points(row.difference) + tested)}</td></tr>"
+        f"<td>{escape(points(row.difference) + test)}</td></tr>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The section of ``report.html`` that shows how far episodes got and what went wrong in those that failed."""
+"""Section of ``report.html`` on progress: phases that episodes reached, and tags of those that failed."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from wamkit.evaluation.report.failures import FailureTable
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.statistics import Rate, Summary
 
-LEGEND = (
-    "From the simulator's contacts: episodes that got at least to a phase, and what is true of those that failed (one "
-    "can have several tags). Share, Wilson 95 % interval, and episodes of n; errors are left out, "
-    "and so are tags that nobody has."
+_LEGEND = (
+    "From the simulator's contacts: episodes that reached at least a phase, and tags of the failed ones (an episode "
+    "can have several). Share, Wilson 95 % interval, and episodes of n; errors and tags without an episode are left "
+    "out."
 )
-TRIVIAL = ("reach", "success")  # every episode has the one, and the other is in the tables of success
-HEAD = "<thead><tr><th></th><th>got at least to</th><th>of the failed</th></tr></thead>"
+_TRIVIAL = ("reach", "success")  # every episode reaches the former; the tables of success show the latter
+_HEAD = "<thead><tr><th></th><th>reached at least</th><th>of the failed</th></tr></thead>"
 
 
 def failure_section(reports: Sequence[Report]) -> str:
-    """Phases and tags of the reports whose simulators state contacts; nothing when none does."""
+    """Phases and tags of the reports whose simulators report contacts; empty if there are none."""
     tables = [(report.name, report.failures) for report in reports if report.failures is not None]
     if not tables:
         return ""
     parts = "".join(f"<h3>{escape(name)}</h3>{failure_table_html(table)}" for name, table in tables)
-    head = f'<h2>How far it got, what went wrong</h2><p class="soft">{LEGEND}</p>'
+    head = f'<h2>How far it got, what went wrong</h2><p class="soft">{_LEGEND}</p>'
     return f'<section class="card">{head}{parts}</section>'
 
 
 def failure_table_html(table: FailureTable) -> str:
-    """One row per dimension, ``Original`` first, and the replans."""
+    """Table with one row per dimension, ``Original`` first, and a line on replans."""
     body = []
     for dimension in dict.fromkeys(row.dimension for row in table.phases):
-        rows = [r for r in table.phases if r.dimension == dimension and r.phase not in TRIVIAL]
+        rows = [r for r in table.phases if r.dimension == dimension and r.phase not in _TRIVIAL]
         tags = [(r.tag, r.share) for r in table.tags if r.dimension == dimension and r.share.successes]
         phases = _lines([(r.phase, r.reached) for r in rows])
         cells = f"<td>{phases}</td><td>{_lines(tags) or 'nothing'}</td>"
         body.append(f"<tr><th>{escape(dimension)}</th>{cells}</tr>")
     return (
-        f'<table class="shifts">{HEAD}<tbody>{"".join(body)}</tbody></table>'
-        f'<p class="soft">Calls after the first one of an episode: {_mean(table.replans)}; asked for before their '
-        f"time: {_mean(table.early_replans)}.</p>"
+        f'<table class="shifts">{_HEAD}<tbody>{"".join(body)}</tbody></table>'
+        f'<p class="soft">Model calls after the first one of an episode: {_mean(table.replans)}; requested ahead of '
+        f"schedule: {_mean(table.early_replans)}.</p>"
     )
 
 

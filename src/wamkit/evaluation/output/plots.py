@@ -1,4 +1,4 @@
-"""Plots of reports as SVG: text and axes take the page's own colour, light or dark."""
+"""SVG plots of reports; text and axes take the colour of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("The HTML report needs matplotlib: pip install 'wamkit[report]'.") from error
 
-# Okabe and Ito's palette: distinguishable for colour-blind readers, readable on white and on dark grey.
+# Palette of Okabe and Ito: distinguishable for colour-blind readers, legible on white and on dark grey.
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 STATUS_MARKS = {
     "success": ("o", "#009E73"),
@@ -29,9 +29,8 @@ STATUS_MARKS = {
     "timeout": ("s", "#E69F00"),
     "error": ("^", "#CC79A7"),
 }
-# Stands for the page's text colour until the SVG is written.
-INK = "#010203"
-WIDTH = 4.3  # inches: 310 px, so that text keeps its size on a phone
+INK = "#010203"  # placeholder, replaced by the page's text colour when the SVG is written
+WIDTH = 4.3  # inches (310 px), so that text keeps its size on a phone
 
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -49,7 +48,7 @@ RC: dict[Any, Any] = {
 
 
 def success_plot(reports: Sequence[Report]) -> str:
-    """Success rate per task and report, with Wilson 95 % intervals and n beside each bar."""
+    """Success rate per task and report with Wilson 95 % intervals, and successes of n beside each bar."""
     tasks = list(dict.fromkeys(task for report in reports for task in report.tasks))
     rows = len(tasks) * len(reports)
     with style("success"):
@@ -80,16 +79,16 @@ def _bar(axes: Axes, report: Report, task: str, y: float, colour: str) -> None:
 
 
 def latency_plot(reports: Sequence[Report]) -> str:
-    """Histogram of single-robot call times, with the control period and the deadline of the chunk marked."""
+    """Histogram of single-robot call times; the control period and the deadline of the chunk are marked."""
     with style("latency"):
         figure, axes = canvas(2.8)
         samples = [report.latency_samples_ms for report in reports]
         limits = [report.deadline.allowed_ms for report in reports if report.deadline.allowed_ms is not None]
         periods = [1000 / report.control_hz for report in reports]
-        known = [ms for sample in samples for ms in sample]
-        if known:
-            # Calls are often far below the deadline: a log axis shows both.
-            low, high = 0.8 * min(known), 1.3 * max(*known, *limits, *periods)
+        pooled = [ms for sample in samples for ms in sample]
+        if pooled:
+            # Calls are often far below the deadline; a log axis shows both.
+            low, high = 0.8 * min(pooled), 1.3 * max(*pooled, *limits, *periods)
             ratio = (high / low) ** (1 / 60)
             edges = [low * ratio**i for i in range(61)]
             for i, sample in enumerate(samples):
@@ -115,7 +114,7 @@ def latency_plot(reports: Sequence[Report]) -> str:
 
 
 def status_plot(reports: Sequence[Report]) -> str:
-    """Every unperturbed episode in order, one mark each: how it ended."""
+    """Outcome of every unperturbed episode, one mark each, in order."""
     lines = [(report, task) for report in reports for task in report.tasks]
     with style("status"):
         names = [
@@ -140,7 +139,7 @@ def status_plot(reports: Sequence[Report]) -> str:
 
 
 def canvas(height: float) -> tuple[Figure, Axes]:
-    """One plot as wide as a phone and ``height`` inches high, on no ground."""
+    """Figure with one plot, as wide as a phone and ``height`` inches high, on a transparent background."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -149,7 +148,7 @@ def canvas(height: float) -> tuple[Figure, Axes]:
 
 
 def draw_legend(axes: Axes, names: Sequence[str]) -> None:
-    """Name the series above the plot, where there are several."""
+    """Add a legend above the plot if there are several series."""
     if len(names) > 1:
         shown = [short_name(name) for name in names]
         handles = [mpl.patches.Patch(color=SERIES[i % len(SERIES)], label=n) for i, n in enumerate(shown)]
@@ -158,12 +157,12 @@ def draw_legend(axes: Axes, names: Sequence[str]) -> None:
 
 
 def short_name(name: str) -> str:
-    """At most 20 letters of a report's name, its two ends, so that a legend leaves room for the plot."""
+    """Name of a report, cut in the middle to at most 20 characters, so that a legend leaves room for the plot."""
     return name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
 
 
 def broken_name(task: str) -> str:
-    """Break long task names, so that they leave room for the plot."""
+    """Break a long task name into lines, so that it leaves room for the plot."""
     words, lines = task.split("-"), [""]
     for word in words:
         joined = f"{lines[-1]}-{word}" if lines[-1] else word
@@ -176,18 +175,20 @@ def broken_name(task: str) -> str:
 
 
 def style(salt: str) -> AbstractContextManager[None]:
-    """How plots look while they are drawn; ``salt`` is another one for each plot of a page."""
-    # The salt keeps ids of different plots apart on one page, and the page the same from run to run.
+    """Context in which plots are drawn.
+
+    The salt must be unique among the plots of a page. It makes their ids unique and keeps the page reproducible.
+    """
     return mpl.rc_context({**RC, "svg.hashsalt": salt})
 
 
 def to_svg(figure: Figure, label: str) -> str:
-    """The figure as an element of a page, with a label for screen readers."""
+    """SVG element of a figure, with a label for screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    # The page decides the size; the viewBox keeps the proportions.
+    # The page sets the size; the viewBox keeps the proportions.
     text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -1,4 +1,4 @@
-"""The section of ``report.html`` that shows how well a design predicts, beside how well it controls."""
+"""Section of ``report.html`` on prediction quality, beside the success rate of the same checkpoint."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from html import escape
 from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, PredictionRow
 from wamkit.evaluation.report.report import Report
 
-LEGEND = (
-    "Mean over windows with a 95 % bootstrap interval that draws whole episodes. Present held: nothing moves. Truth as "
-    "coded: the real future through the same substrate, which no prediction in it can beat. Gain: model over present "
-    "held, window by window, positive where the model is better. Drift: how much worse than the truth as coded."
+_LEGEND = (
+    "Mean over windows with a 95 % bootstrap interval that resamples whole episodes. Present held: the present frame "
+    "repeated. Truth as coded: the real future passed through the same substrate, an upper bound on any prediction in "
+    "it. Gain: model over present held, window by window, positive where the model is better. Drift: how much worse "
+    "the model is than the truth as coded."
 )
-COLUMNS = ("model", "present held", "truth as coded", "gain", "drift")
+_COLUMNS = ("model", "present held", "truth as coded", "gain", "drift")
 
 
 def prediction_section(reports: Sequence[Report], predictions: Sequence[Prediction | None]) -> str:
-    """What was measured of the reports' checkpoints; nothing where nothing was."""
+    """Prediction quality of the reports' checkpoints; empty if none was measured."""
     shown = [(r, p) for r, p in zip(reports, predictions, strict=True) if p is not None]
     if not shown:
         return ""
     parts = "".join(_part(report, prediction) for report, prediction in shown)
-    head = f'<h2>Prediction beside control</h2><p class="soft">{LEGEND}</p>'
+    head = f'<h2>Prediction beside control</h2><p class="soft">{_LEGEND}</p>'
     return f'<section class="card">{head}{parts}</section>'
 
 
@@ -38,12 +39,12 @@ def _part(report: Report, prediction: Prediction) -> str:
             f"checkpoint ({escape(prediction.checkpoint[:12])}, not {escape(report.checkpoint[:12])}) and is not "
             f"shown: measure this one with wamkit predict.</p>"
         )
-    said = (
+    summary = (
         f"{rate}; {prediction.windows} windows of {prediction.episodes} episodes, {prediction.actions} actions, "
         f"demonstrations {prediction.dataset or 'unnamed'}"
     )
     return (
-        f'<h3>{escape(report.name)}</h3><p class="soft">{escape(said)}</p>{_warnings(report, prediction)}'
+        f'<h3>{escape(report.name)}</h3><p class="soft">{escape(summary)}</p>{_warnings(report, prediction)}'
         f'<div class="scroll">{prediction_table_html(prediction)}</div>'
     )
 
@@ -56,16 +57,14 @@ def _warnings(report: Report, prediction: Prediction) -> str:
 
 
 def prediction_table_html(prediction: Prediction) -> str:
-    """One block of rows per reading and measure, a row per horizon; then the Frechet distances."""
-    head = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS))
+    """Table with a block per reading and measure and a row per horizon, followed by the Frechet distances."""
+    head = "".join(f"<th>{name}</th>" for name in ("", *_COLUMNS))
     body = []
     for title in dict.fromkeys(_title(row) for row in prediction.rows):
         body.append(_part_row(title))
         body += [_row(row) for row in prediction.rows if _title(row) == title]
     if prediction.distances:
-        body.append(
-            _part_row("Frechet distances, lower is better; floor: half of the truth to the other half")
-        )
+        body.append(_part_row("Frechet distances, lower is better; floor: between two halves of the truth"))
         body += [_distance(distance) for distance in prediction.distances]
     return f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
 
@@ -77,13 +76,13 @@ def _title(row: PredictionRow) -> str:
 
 
 def _part_row(title: str) -> str:
-    return f'<tr class="part"><th colspan="{len(COLUMNS) + 1}">{escape(title)}</th></tr>'
+    return f'<tr class="part"><th colspan="{len(_COLUMNS) + 1}">{escape(title)}</th></tr>'
 
 
 def _row(row: PredictionRow) -> str:
     step = f"+{row.step} ticks" if row.clock == "ticks" else f"milestone {row.step}"
-    some = "episode" if row.model.episodes == 1 else "episodes"
-    name = f"{step}, n = {row.model.n} ({row.model.episodes} {some})"
+    noun = "episode" if row.model.episodes == 1 else "episodes"
+    name = f"{step}, n = {row.model.n} ({row.model.episodes} {noun})"
     arms = (row.model, row.copy, row.ideal, row.gain, row.drift)
     cells = "".join(f"<td>{_estimate(arm)}</td>" for arm in arms)
     return f"<tr><th>{escape(name)}</th>{cells}</tr>"

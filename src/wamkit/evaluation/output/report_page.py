@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page that shows one report, or several side by side."""
+"""Page ``report.html``: one report, or several side by side, on a self-contained page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -16,41 +17,40 @@ from PIL import Image
 
 from wamkit.errors import ConfigError
 from wamkit.evaluation.output.failure_section import failure_section
-from wamkit.evaluation.output.films import links
+from wamkit.evaluation.output.films import FAILED, links
 from wamkit.evaluation.output.plots import latency_plot, status_plot, success_plot
 from wamkit.evaluation.output.prediction_section import prediction_section
 from wamkit.evaluation.output.shift_section import shift_section
-from wamkit.evaluation.prediction.prediction import FILE as PREDICTION
-from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.report.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import Filmstrip, Frames
 from wamkit.evaluation.report.report import Report, Score
 from wamkit.evaluation.report.statistics import Summary
 
-FILM_LEGEND = (
-    "Top: what the design foresaw at the call. Below: what that camera then saw at that tick. PSNR of "
-    "imagined against real in dB (higher is closer); in brackets the PSNR of a copy of the frame at the call."
+_FILM_LEGEND = (
+    "Top: frames that the design imagined at the call. Below: frames that the camera then recorded. PSNR of imagined "
+    "against real in dB (higher is closer); in brackets the PSNR of a copy of the frame at the call."
 )
-EPISODE_COLUMNS = ("task", "seed", "end", "ticks", "calls", "instruction")
+_EPISODE_COLUMNS = ("task", "seed", "end", "ticks", "calls", "instruction")
 
-Films = Mapping[str, str]  # key of an episode -> address of its film, relative to the page
+Films = Mapping[str, str]  # episode key -> address of its film, relative to the page
 TableRow = tuple[str, Callable[[Report], str]]
 
 
 def write_page(runs: Sequence[tuple[Report, Path]], path: Path) -> None:
-    """Write the page of one or several reports with what lies beside each: films of failures, measured predictions.
+    """Write the page of one or several reports, with the films and the ``prediction.json`` beside each of them.
 
     Args:
-        runs: report and the folder that it lies in.
-        path: the file to write.
+        runs: reports and their folders.
+        path: output file.
 
     Raises:
-        ConfigError: no report.
-        DataError: ``prediction.json`` beside a report cannot be read.
+        ConfigError: there is no report.
+        DataError: the ``prediction.json`` beside a report cannot be read.
     """
     films = [links(report, folder, path) for report, folder in runs]
-    files = [folder / PREDICTION for _, folder in runs]
+    files = [folder / PREDICTION_FILE for _, folder in runs]
     predictions = [Prediction.load(file) if file.is_file() else None for file in files]
     write_html([report for report, _ in runs], path, films, predictions)
 
@@ -61,16 +61,16 @@ def write_html(
     films: Sequence[Films] = (),
     predictions: Sequence[Prediction | None] = (),
 ) -> None:
-    """Write the page, atomically. It loads nothing from elsewhere and runs no script.
+    """Write the page atomically. It is self-contained and runs no script.
 
     Args:
-        reports: one report, or several to lay side by side (the first one first in every plot and table).
-        path: the file to write.
-        films: per report, key of an episode -> address of its film relative to ``path``; they are linked.
-        predictions: per report, how well its checkpoint predicts, or None.
+        reports: one report, or several to show side by side in this order.
+        path: output file.
+        films: addresses of films relative to ``path``, by episode key, for every report; they are linked.
+        predictions: prediction quality of every report's checkpoint, or None.
 
     Raises:
-        ConfigError: no report, or films or predictions of another number of reports.
+        ConfigError: there is no report, or the number of films or predictions differs from that of reports.
     """
     listed = [reports] if isinstance(reports, Report) else list(reports)
     write_atomically(Path(path), render(listed, films, predictions).encode())
@@ -79,12 +79,12 @@ def write_html(
 def render(
     reports: Sequence[Report], films: Sequence[Films] = (), predictions: Sequence[Prediction | None] = ()
 ) -> str:
-    """The page as text; see :func:`write_html`."""
+    """Page as text; see :func:`write_html`."""
     if not reports:
         raise ConfigError("write_html: needs at least one report.")
-    for name, given in (("films", films), ("predictions", predictions)):
-        if given and len(given) != len(reports):
-            raise ConfigError(f"write_html: {name} of {len(given)} reports for {len(reports)} reports.")
+    for name, values in (("films", films), ("predictions", predictions)):
+        if values and len(values) != len(reports):
+            raise ConfigError(f"write_html: {name} of {len(values)} reports for {len(reports)} reports.")
     addresses = list(films) or [{} for _ in reports]
     measured = list(predictions) or [None for _ in reports]
     return page(
@@ -107,11 +107,11 @@ def render(
 
 
 def page(name: str, title: str, **parts: str) -> str:
-    """A page whose body is the template ``name`` of this room, filled with ``parts``; head and style are common."""
-    room = resources.files("wamkit.evaluation.output")
+    """Page with the template ``name`` of this package as its body, filled with ``parts``; head and style are shared."""
+    package = resources.files("wamkit.evaluation.output")
 
     def text(file: str) -> str:
-        return room.joinpath(file).read_text("utf-8")
+        return package.joinpath(file).read_text("utf-8")
 
     body = Template(text(name)).substitute(parts)
     return Template(text("page.html")).substitute(title=title, style=text("page.css"), body=body)
@@ -119,17 +119,19 @@ def page(name: str, title: str, **parts: str) -> str:
 
 def _headline(report: Report) -> str:
     lines = [f'<p class="headline"><strong>{escape(report.headline())}</strong></p>']
-    placed = " · ".join(str(cell) for cell in report.design.get("tuple", {}).values())
+    cells = " · ".join(str(cell) for cell in report.design.get("tuple", {}).values())
     formula, is_wam = report.design.get("formula"), report.design.get("is_wam")
     kind = (
-        {True: "World Action Model", False: "no World Action Model"}.get(is_wam, "")
+        {True: "World Action Model", False: "not a World Action Model"}.get(is_wam, "")
         if is_wam is not None
         else ""
     )
-    said = [text for text in (placed, formula, kind) if text]
-    lines.append(f'<p class="soft">{escape("   |   ".join(said))}</p>')
+    texts = [text for text in (cells, formula, kind) if text]
+    lines.append(f'<p class="soft">{escape("   |   ".join(texts))}</p>')
     if any(episode.status == "error" for episode in report.episodes):
-        lines.append('<p class="warn">Some episodes broke (see the episodes below). They are in no rate.</p>')
+        lines.append(
+            '<p class="warn">Some episodes broke (see the episodes below). They are excluded from all rates.</p>'
+        )
     if report.deadline.met is False:
         lines.append('<p class="warn">Inference does not keep up with the control rate.</p>')
     lines += [f'<p class="warn">{escape(note)}</p>' for note in report.notes]
@@ -137,7 +139,7 @@ def _headline(report: Report) -> str:
 
 
 def facts(reports: Sequence[Report]) -> str:
-    """Everything in the reports except episodes and pictures, one column per report."""
+    """Table of everything in the reports except episodes and pictures, one column per report."""
     parts: list[tuple[str, list[TableRow]]] = [
         ("Success", _success_rows(reports)),
         ("Design", _mapping_rows(reports, lambda r: r.design)),
@@ -160,7 +162,7 @@ def facts(reports: Sequence[Report]) -> str:
 
 def _success_rows(reports: Sequence[Report]) -> list[TableRow]:
     tasks = list(dict.fromkeys(task for report in reports for task in report.tasks))
-    rows: list[TableRow] = [(task, lambda r, t=task: _score(r.tasks.get(t))) for task in tasks]  # type: ignore[misc]
+    rows: list[TableRow] = [(task, partial(_task_score, task)) for task in tasks]
     rows.append(("all episodes pooled", lambda r: _score(r.overall)))
     rows.append(("mean over tasks", _mean))
     return rows
@@ -172,10 +174,7 @@ def _cost_rows(reports: Sequence[Report]) -> list[TableRow]:
         ("one robot, ms", _latency),
         ("first call, ms", lambda r: _number(r.latency_ms.first)),
     ]
-    rows += [
-        (f"stage {stage}, ms", lambda r, s=stage: _summary(r.stage_ms.get(s)))  # type: ignore[misc]
-        for stage in stages
-    ]
+    rows += [(f"stage {stage}, ms", partial(_stage, stage)) for stage in stages]
     rows += [
         ("control rate, Hz", lambda r: _number(r.control_hz)),
         ("keeps up", _deadline),
@@ -203,8 +202,19 @@ def _run_rows() -> list[TableRow]:
 
 
 def _mapping_rows(reports: Sequence[Report], read: Callable[[Report], dict[str, Any]]) -> list[TableRow]:
+    def cell(key: str, report: Report) -> str:
+        return _plain(read(report).get(key))
+
     keys = list(dict.fromkeys(key for report in reports for key in read(report)))
-    return [(key, lambda r, k=key: _plain(read(r).get(k))) for key in keys]  # type: ignore[misc]
+    return [(key, partial(cell, key)) for key in keys]
+
+
+def _task_score(task: str, report: Report) -> str:
+    return _score(report.tasks.get(task))
+
+
+def _stage(stage: str, report: Report) -> str:
+    return _summary(report.stage_ms.get(stage))
 
 
 def _score(score: Score | None) -> str:
@@ -259,7 +269,7 @@ def _summary(summary: Summary | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits, and whole numbers in full."""
+    """Number with three significant digits; whole numbers in full."""
     if value is None:
         return "none"
     return f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
@@ -289,7 +299,7 @@ def _films(report: Report) -> str:
         sections.append(f'<h3>{escape(task)}</h3><div class="strips">{strips}</div>')
     return (
         f'<section class="card"><h2>Imagined and real future: {escape(report.name)}</h2>'
-        f'<p class="soft">{FILM_LEGEND}</p>{"".join(sections)}</section>'
+        f'<p class="soft">{_FILM_LEGEND}</p>{"".join(sections)}</section>'
     )
 
 
@@ -298,10 +308,10 @@ def _strip(strip: Filmstrip) -> str:
     imagined = "".join(f"<td>{_image(frame, 'imagined')}</td>" for frame in strip.imagined)
     real = "".join(f"<td>{_image(frame, 'real')}</td>" for frame in strip.real)
     errors = "".join(
-        f"<td>{_decibel(ours)} ({_decibel(still)})</td>"
-        for ours, still in zip(strip.psnr_db, strip.still_db, strict=True)
+        f"<td>{_decibel(psnr)} ({_decibel(still)})</td>"
+        for psnr, still in zip(strip.psnr_db, strip.still_db, strict=True)
     )
-    remark = "" if strip.acted else "; imagined for this picture, not used by the action"
+    remark = "" if strip.acted else "; imagined for this picture only, not used by the action"
     caption = f"{strip.camera}, seed {strip.seed}, call at tick {strip.tick}{remark}"
     return (
         f'<figure class="strip"><figcaption>{escape(caption)}</figcaption><div class="scroll"><table>'
@@ -324,11 +334,11 @@ def _image(frame: Frames, label: str) -> str:
 
 
 def _videos(report: Report, links: Films) -> str:
-    """The episodes that have a film, as links."""
+    """Links to the films of failed episodes."""
     shown = [e for e in report.episodes if e.key in links]
     if not shown:
         return ""
-    failed = sum(e.status in ("failure", "timeout") for e in report.episodes)
+    failed = sum(e.status in FAILED for e in report.episodes)
     items = "".join(
         f'<li><a href="{escape(links[e.key])}">{escape(_title(e))}</a>: {e.status} after {e.ticks} ticks</li>'
         for e in shown
@@ -341,12 +351,12 @@ def _videos(report: Report, links: Films) -> str:
 
 
 def _title(episode: EpisodeRecord) -> str:
-    placed = f"{episode.dimension}, {episode.kind.replace('_', ' ')}, strength {episode.strength}: "
-    return f"{placed if episode.strength else ''}{episode.task}, seed {episode.seed}"
+    change = f"{episode.dimension}, {episode.kind.replace('_', ' ')}, strength {episode.strength}: "
+    return f"{change if episode.strength else ''}{episode.task}, seed {episode.seed}"
 
 
 def _details(report: Report, links: Films) -> str:
-    columns = (*EPISODE_COLUMNS, "variant") if report.shifts else EPISODE_COLUMNS
+    columns = (*_EPISODE_COLUMNS, "variant") if report.shifts else _EPISODE_COLUMNS
     head = "".join(f"<th>{name}</th>" for name in columns)
     rows = "".join(_episode(e, links.get(e.key), len(columns)) for e in report.episodes)
     config = escape(json.dumps(report.config, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Episodes for the Rerun viewer: what the policy saw, did and imagined, tick by tick (extra ``rerun``)."""
+"""Export of episodes for the Rerun viewer: observations, actions and imagined frames by tick (extra ``rerun``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wamkit.evaluation.report.filmstrip import Filmstrip, Frames
 if TYPE_CHECKING:
     import rerun as rr
 
-FOLDER = "rerun"
+RERUN_FOLDER = "rerun"
 
 
 def require_rerun() -> None:
@@ -38,20 +38,20 @@ def write_rerun(
 ) -> Path:
     """Write one episode as ``.rrd``.
 
-    Timelines: ``tick``, ``time`` (seconds), and for what was imagined ``call``, the tick of the call. Entities:
-    ``camera/<name>`` and ``state`` at every tick; ``action`` at the tick from which it was executed;
-    ``imagined/<name>`` at the tick it speaks of, beside ``camera/<name>`` there; ``psnr_db/<name>`` of the two, where
-    they differ; ``instruction`` and ``status`` as text.
+    The timelines are ``tick``, ``time`` (seconds) and, for imagined frames, ``call``, the tick of the model call. The
+    entities are ``camera/<name>`` and ``state`` at every tick; ``action`` at the tick from which it was executed;
+    ``imagined/<name>`` at the tick that it predicts; ``psnr_db/<name>`` of imagined against real frames, where they
+    differ; ``instruction`` and ``status`` as text.
 
     Args:
-        recording: the episode.
-        strips: forecasts of the report, of any episodes; those of this one are written.
-        folder: where the file goes.
-        observation: names the state's entries.
-        action: names the action's entries and gives the control rate.
+        recording: recorded episode.
+        strips: filmstrips of the report. Those of this episode are written.
+        folder: output folder.
+        observation: observation spec, which names the entries of the state.
+        action: action spec, which names the entries of the action and sets the control rate.
 
     Returns:
-        the file.
+        path of the file.
 
     Raises:
         MissingExtraError: rerun-sdk is not installed.
@@ -103,7 +103,7 @@ def _at(stream: rr.RecordingStream, tick: int, rate_hz: float) -> None:
 
 
 def _picture(picture: Frames) -> rr.EncodedImage:
-    """Without loss: small pictures are looked at pixel by pixel."""
+    """Encode losslessly, since small pictures are inspected pixel by pixel."""
     import rerun as rr
 
     buffer = io.BytesIO()

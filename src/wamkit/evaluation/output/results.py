@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk: report, variants, films and the page that shows them."""
+"""Files of a finished evaluation: report, episodes, variants, films, exports, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, variants
 from wamkit.evaluation.closed_loop.recording import Recording, record
 from wamkit.evaluation.closed_loop.rollout import Rollout
-from wamkit.evaluation.output import films
-from wamkit.evaluation.output.records import FILE as RECORDS
-from wamkit.evaluation.output.records import write_records
-from wamkit.evaluation.output.rerun import FOLDER, require_rerun, write_rerun
+from wamkit.evaluation.output.films import FILMS_FOLDER, choose_failures, write_film
+from wamkit.evaluation.output.pages import require_plots, write_report_page
+from wamkit.evaluation.output.records import RECORDS_FILE, write_records
+from wamkit.evaluation.output.rerun import RERUN_FOLDER, require_rerun, write_rerun
 from wamkit.evaluation.report.report import Report
 
 
 def check_outputs(failures: int, rerun: bool) -> None:
-    """Raise, before anything is run, what :func:`write_results` would raise afterwards.
+    """Check, before an evaluation runs, that :func:`write_results` will be able to write its files.
 
     Raises:
-        ConfigError: a negative number of films.
-        MissingExtraError: the Rerun export is asked for and its library is not installed.
+        ConfigError: the number of films is negative.
+        MissingExtraError: matplotlib is not installed, or the Rerun library, where its export is requested.
     """
     if failures < 0:
         raise ConfigError(f"films_of_failures: {failures} must be at least 0, which films no failed episode.")
+    require_plots()
     if rerun:
         require_rerun()
 
@@ -32,51 +33,53 @@ def check_outputs(failures: int, rerun: bool) -> None:
 def write_results(
     done: Rollout, config: EvaluationConfig, out: Path, failures: int = 4, rerun: bool = False
 ) -> Report:
-    """Write what an evaluation found into ``out``.
+    """Write the results of an evaluation into ``out``.
 
-    ``report.json``; ``report.variants.parquet`` (one row per episode, see :mod:`wamkit.evaluation.output.records`);
-    where something was perturbed ``variants.jsonl`` (the fixed list of variants); ``films/*.mp4`` of failed episodes;
-    ``rerun/*.rrd`` of the same and of the filmed ones. Films and exports of an earlier evaluation in ``out`` are
-    removed.
+    The files are ``report.json``; ``report.variants.parquet``, one row per episode
+    (:mod:`wamkit.evaluation.output.records`); ``variants.jsonl``, the list of variants, if episodes were perturbed;
+    ``films/*.mp4`` of failed episodes; ``rerun/*.rrd`` of the same episodes and of those with filmstrips; and
+    ``report.html``. Films and exports of an earlier evaluation in ``out`` are removed.
 
     Args:
-        done: the evaluation.
-        config: what was run.
-        out: the folder.
-        failures: how many failed episodes are filmed at most.
-        rerun: whether to export for the Rerun viewer.
+        done: finished evaluation.
+        config: config of the evaluation.
+        out: output folder.
+        failures: largest number of failed episodes that are filmed.
+        rerun: true to export filmed episodes for the Rerun viewer.
 
     Raises:
-        DataError: a simulator broke, or did not repeat an episode, while it was filmed. The report is written by then.
+        DataError: a simulator broke or did not repeat an episode while it was filmed. The report is already written
+            then, its page is not.
     """
     out.mkdir(parents=True, exist_ok=True)
     report = done.report
     report.save(out / "report.json")
-    write_records(out / RECORDS, report.episodes)
+    write_records(out / RECORDS_FILE, report.episodes)
     if report.shifts is not None:
         write_variants(out / "variants.jsonl", variants(config))
-    for folder, pattern in ((films.FOLDER, "*.mp4"), (FOLDER, "*.rrd")):
-        for old in (out / folder).glob(pattern):
-            old.unlink()
-    known = {trace.plan.key for trace in done.traces}
-    failed = films.choose_failures([e for e in report.episodes if e.key in known], failures)
-    wanted = {episode.key for episode in failed}
-    chosen = [t for t in done.traces if t.plan.key in wanted or (rerun and t.plan.filmed and t.blocks)]
+    for folder, pattern in ((FILMS_FOLDER, "*.mp4"), (RERUN_FOLDER, "*.rrd")):
+        for stale in (out / folder).glob(pattern):
+            stale.unlink()
+    traced = {trace.plan.key for trace in done.traces}
+    failed = choose_failures([e for e in report.episodes if e.key in traced], failures)
+    filmed_keys = {episode.key for episode in failed}
+    chosen = [t for t in done.traces if t.plan.key in filmed_keys or (rerun and t.plan.filmed and t.blocks)]
     observation, action = config.env.observation_spec(), config.env.action_spec()
 
     ended = {episode.key: (episode.status, episode.ticks) for episode in report.episodes}
 
-    def take(recording: Recording) -> None:
+    def export(recording: Recording) -> None:
         now, before = (recording.status, len(recording.actions)), ended[recording.plan.key]
         if now != before:
             raise DataError(
                 f"episode {recording.plan.key}: {before[0]} after {before[1]} ticks, but {now[0]} after {now[1]} when "
                 f"it was simulated again. This simulator does not repeat itself: evaluate without films or exports."
             )
-        if recording.plan.key in wanted:
-            films.write_film(recording, out / films.FOLDER, action.rate_hz)
+        if recording.plan.key in filmed_keys:
+            write_film(recording, out / FILMS_FOLDER, action.rate_hz)
         if rerun:
-            write_rerun(recording, report.filmstrips, out / FOLDER, observation, action)
+            write_rerun(recording, report.filmstrips, out / RERUN_FOLDER, observation, action)
 
-    record(config, chosen, take)
+    record(config, chosen, export)
+    write_report_page([(report, out)], out / "report.html")
     return report

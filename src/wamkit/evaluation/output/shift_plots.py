@@ -1,4 +1,4 @@
-"""Plots of perturbed episodes as SVG."""
+"""SVG plots of success under perturbation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wamkit.errors import ConfigError
 from wamkit.evaluation.output.plots import (
     INK,
     SERIES,
@@ -19,27 +20,28 @@ from wamkit.evaluation.output.plots import (
     to_svg,
 )
 from wamkit.evaluation.report.report import Report, Score
-from wamkit.evaluation.report.shifts import Shift
+from wamkit.evaluation.report.shifts import ShiftTable
 from wamkit.evaluation.report.statistics import Difference
 
-COLUMNS = 2
-STRONGEST = 5
-SPREAD = 0.16  # strengths between the marks of two reports, so that their intervals do not hide each other
+_PANELS_PER_ROW = 2
+_STRONGEST = 5  # largest strength of a perturbation
+_SPREAD = 0.16  # horizontal distance between the marks of two reports, in strengths, so that intervals do not overlap
 
 
 def strength_plot(reports: Sequence[Report]) -> str:
-    """One panel per dimension: success with Wilson 95 % intervals against strength; strength 0 is the clean arm."""
+    """Success with Wilson 95 % intervals against strength, one panel per dimension; strength 0 is the clean arm."""
     names = _dimensions(reports)
-    rows = -(-len(names) // COLUMNS)
+    rows = -(-len(names) // _PANELS_PER_ROW)
     with style("strength"):
         figure = Figure(figsize=(WIDTH, 0.5 + 1.55 * rows), layout="constrained")
         figure.patch.set_alpha(0)
-        panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        grid = figure.subplots(rows, _PANELS_PER_ROW, sharex=True, sharey=True, squeeze=False)
+        panels = grid.ravel().tolist()
         for axes, name in zip(panels, names, strict=False):
             _panel(axes, reports, name)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
-        for position in range(max(len(names) - COLUMNS, 0), len(names)):
+        for position in range(max(len(names) - _PANELS_PER_ROW, 0), len(names)):
             panels[position].tick_params(labelbottom=True)
         figure.supxlabel("strength (0: clean)", fontsize=10)
         figure.supylabel("success, %", fontsize=10)
@@ -54,12 +56,12 @@ def strength_plot(reports: Sequence[Report]) -> str:
 def _panel(axes: Axes, reports: Sequence[Report], name: str) -> None:
     axes.patch.set_alpha(0)
     axes.set_title(name, fontsize=9)
-    axes.set_xlim(-0.5, STRONGEST + 0.5)
+    axes.set_xlim(-0.5, _STRONGEST + 0.5)
     axes.set_ylim(-4, 104)
-    axes.set_xticks(range(STRONGEST + 1))
+    axes.set_xticks(range(_STRONGEST + 1))
     axes.set_yticks([0, 50, 100])
     for i, report in enumerate(reports):
-        shift = SPREAD * (i - (len(reports) - 1) / 2)
+        shift = _SPREAD * (i - (len(reports) - 1) / 2)
         marks = [(x + shift, *bars) for x, score in _curve(report, name) if (bars := _bars(score))]
         xs, ys, down, up = zip(*marks, strict=True) if marks else ((), (), (), ())
         colour = SERIES[i % len(SERIES)]
@@ -76,14 +78,21 @@ def _panel(axes: Axes, reports: Sequence[Report], name: str) -> None:
         )
 
 
+def require_shifts(report: Report) -> ShiftTable:
+    """Table of perturbations of a report; :class:`ConfigError` if no episode was perturbed."""
+    if report.shifts is None:
+        raise ConfigError(f"report {report.name!r} has no perturbed episodes to show")
+    return report.shifts
+
+
 def _curve(report: Report, dimension: str) -> list[tuple[int, Score]]:
-    assert report.shifts is not None
-    clean = [(0, s.clean) for s in report.shifts.dimensions if s.dimension == dimension]
-    return clean + [(s.strength or 0, s.score) for s in report.shifts.strengths if s.dimension == dimension]
+    table = require_shifts(report)
+    clean = [(0, s.clean) for s in table.dimensions if s.dimension == dimension]
+    return clean + [(s.strength or 0, s.score) for s in table.strengths if s.dimension == dimension]
 
 
 def _bars(score: Score) -> tuple[float, float, float] | None:
-    """Rate and the lengths of its interval downwards and upwards, %."""
+    """Rate and the distances to the lower and upper end of its interval, %; None without a scored episode."""
     if score.rate is None:
         return None
     low, high = score.wilson_95
@@ -91,24 +100,24 @@ def _bars(score: Score) -> tuple[float, float, float] | None:
 
 
 def difference_plot(reports: Sequence[Report]) -> str:
-    """Per dimension and report: the difference to the clean arm, with Newcombe's paired 95 % interval."""
+    """Difference to the clean arm by dimension and report, with Newcombe's paired 95 % interval."""
     groups = [
-        (name, [(report.name, _row(report, name)) for report in reports]) for name in _dimensions(reports)
+        (name, [(report.name, _difference(report, name)) for report in reports])
+        for name in _dimensions(reports)
     ]
-    labelled = [(n, [(r, None if s is None else s.difference) for r, s in shifts]) for n, shifts in groups]
-    return forest(labelled, "difference to clean, percentage points", "Difference to the clean arm", "shift")
+    return forest(groups, "difference to clean, percentage points", "Difference to the clean arm", "shift")
 
 
 def forest(
     groups: Sequence[tuple[str, Sequence[tuple[str, Difference | None]]]], label: str, title: str, salt: str
 ) -> str:
-    """A line per group and series: a difference, its 95 % interval and its n.
+    """Forest plot with a line per group and series: a difference, its 95 % interval and its n.
 
     Args:
-        groups: (name of the group, series of (name, difference or None where there is none)).
-        label: of the axis.
-        title: what a screen reader says.
-        salt: keeps the ids of this plot apart from those of others on the page.
+        groups: pairs of a group's name and its series, each a name and a difference, or None if there is none.
+        label: label of the axis.
+        title: text for screen readers.
+        salt: key that makes the ids of this plot unique on the page.
     """
     series = list(dict.fromkeys(name for _, lines in groups for name, _ in lines))
     step = len(series) + 0.6
@@ -146,6 +155,6 @@ def _dimensions(reports: Sequence[Report]) -> list[str]:
     return list(dict.fromkeys(s.dimension for r in reports if r.shifts for s in r.shifts.dimensions))
 
 
-def _row(report: Report, dimension: str) -> Shift | None:
-    assert report.shifts is not None
-    return next((s for s in report.shifts.dimensions if s.dimension == dimension), None)
+def _difference(report: Report, dimension: str) -> Difference | None:
+    shifts = (s for s in require_shifts(report).dimensions if s.dimension == dimension)
+    return next((shift.difference for shift in shifts), None)

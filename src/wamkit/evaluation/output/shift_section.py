@@ -1,4 +1,4 @@
-"""The section of ``report.html`` that shows what perturbations do to a policy."""
+"""Section of ``report.html`` on perturbations: success under each, and the difference to clean episodes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Sequence
 from html import escape
 
 from wamkit.envs.perturbations.suite import CLEAN
-from wamkit.evaluation.output.shift_plots import difference_plot, strength_plot
+from wamkit.evaluation.output.shift_plots import difference_plot, require_shifts, strength_plot
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.scores import Score
 from wamkit.evaluation.report.shifts import Shift, ShiftTable
 from wamkit.evaluation.report.statistics import Difference
 from wamkit.evaluation.report.words import percent, points
 
-HEAD = "<thead><tr><th></th><th>success</th><th>against clean</th></tr></thead>"
-LEGEND = (
+_HEAD = "<thead><tr><th></th><th>success</th><th>against clean</th></tr></thead>"
+_LEGEND = (
     "Success in % with its Wilson 95 % interval and successes of n. Against clean: difference in percentage points to "
     "the unperturbed episodes of the same tasks and seeds, with Newcombe's 95 % interval for paired data."
 )
 
 
 def shift_section(reports: Sequence[Report]) -> str:
-    """Table, plots and totals of the reports that perturbed something; nothing when none did."""
+    """Tables, plots and totals of the reports with perturbed episodes; empty if there are none."""
     shifted = [report for report in reports if report.shifts is not None]
     if not shifted:
         return ""
     return (
         '<section class="card"><h2>Under perturbation</h2>'
-        f'<p class="soft">{LEGEND}</p>{"".join(shift_table_html(report) for report in shifted)}'
+        f'<p class="soft">{_LEGEND}</p>{"".join(shift_table_html(report) for report in shifted)}'
         f"<h3>Success against strength</h3>{strength_plot(shifted)}"
         f"<h3>Difference to the clean arm</h3>{difference_plot(shifted)}"
         f"{''.join(_finer(report) for report in shifted)}</section>"
@@ -36,15 +36,14 @@ def shift_section(reports: Sequence[Report]) -> str:
 
 
 def shift_table_html(report: Report) -> str:
-    """``Original`` and the dimensions in the field's order, both totals, and the errors by name."""
-    table = report.shifts
-    assert table is not None
+    """Table of ``Original`` and the dimensions in their standard order, both totals, and a count of errors."""
+    table = require_shifts(report)
     rows = _row(CLEAN, report.overall, None) + "".join(
         _row(shift.dimension, shift.score, shift.difference) for shift in table.dimensions
     )
     return (
         f"<h3>{escape(report.name)}</h3>"
-        f'<table class="shifts">{HEAD}<tbody>{rows}</tbody></table>{_totals(table)}{_broken(report)}'
+        f'<table class="shifts">{_HEAD}<tbody>{rows}</tbody></table>{_totals(table)}{_broken(report)}'
     )
 
 
@@ -70,22 +69,20 @@ def _totals(table: ShiftTable) -> str:
 
 
 def _broken(report: Report) -> str:
-    """Which columns lost episodes to errors."""
+    """Warning that names the dimensions that lost episodes to errors."""
     counts = Counter(e.dimension for e in report.episodes if e.status == "error")
     if not counts:
         return ""
-    named = ", ".join(f"{name} {count}" for name, count in counts.items())
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
     total = sum(counts.values())
     return (
-        f'<p class="warn">{total} of {len(report.episodes)} episodes ended in an error and are in no rate '
-        f"({escape(named)}); their tracebacks stand with the episodes below.</p>"
+        f'<p class="warn">{total} of {len(report.episodes)} episodes ended in an error and are excluded from all rates '
+        f"({escape(listed)}); their tracebacks are listed with the episodes below.</p>"
     )
 
 
 def _finer(report: Report) -> str:
-    table = report.shifts
-    assert table is not None
-    body = []
+    table, body = require_shifts(report), []
     for dimension in table.dimensions:
         body.append(f'<tr class="part"><th colspan="3">{escape(dimension.dimension)}</th></tr>')
         body += [_row(s.kind.replace("_", " "), s.score, s.difference) for s in _of(table.kinds, dimension)]
@@ -94,7 +91,7 @@ def _finer(report: Report) -> str:
         ]
     return (
         f"<details><summary>{escape(report.name)}: every kind and strength</summary>"
-        f'<table class="shifts">{HEAD}<tbody>{"".join(body)}</tbody></table></details>'
+        f'<table class="shifts">{_HEAD}<tbody>{"".join(body)}</tbody></table></details>'
     )
 
 

@@ -1,9 +1,9 @@
-"""``sweep.html``: one self-contained page, success against latency with both intervals, and every budget's figures."""
+"""Page ``sweep.html``: success against latency with both intervals, and the figures of every budget."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from wamkit.evaluation.report.failures import failure_rows
 
 
 def write_sweep_html(sweep: Sweep, path: Path) -> None:
-    """Write the page, atomically. It loads nothing from elsewhere and runs no script."""
+    """Write the page atomically. It is self-contained and runs no script."""
     write_atomically(path, render_sweep(sweep).encode())
 
 
 def render_sweep(sweep: Sweep) -> str:
-    """The page as text."""
+    """Page as text."""
     head = [f'<p class="headline"><strong>{escape(sweep.headline())}</strong></p>']
     formula = sweep.design.get("formula")
     head += [f'<p class="soft">{escape(str(formula))}</p>'] if formula else []
@@ -32,15 +32,15 @@ def render_sweep(sweep: Sweep) -> str:
         title=escape(f"Accuracy at a budget: {sweep.name}"),
         headline="".join(head),
         plot=budget_plot(sweep),
-        table=_table(list(COLUMNS), [[cell(point) for cell in COLUMNS.values()] for point in sweep.points]),
+        table=_points(sweep, _COLUMNS),
         phases=_phases(sweep),
         refused=_refused(sweep),
-        record=_table(list(RECORD), [[cell(point) for cell in RECORD.values()] for point in sweep.points]),
+        record=_points(sweep, _PROVENANCE),
     )
 
 
 def budget_plot(sweep: Sweep) -> str:
-    """Success against median latency with 95 % intervals of both, numbered as in the table, the front joined."""
+    """Success against median latency with 95 % intervals of both, numbered as in the table; the front is joined."""
     with style("sweep"):
         figure, axes = canvas(3.6)
         shown = [(i, p) for i, p in enumerate(sweep.points, start=1) if p.success.rate is not None]
@@ -76,7 +76,7 @@ def budget_plot(sweep: Sweep) -> str:
 
 
 def _budget(point: Point | Refused) -> str:
-    return point.id.replace(",", ", ")  # so that a phone can break the line
+    return point.id.replace(",", ", ")  # lets a phone break the line
 
 
 def _success(point: Point) -> str:
@@ -98,8 +98,8 @@ def _difference(point: Point) -> str:
 def _median(point: Point) -> str:
     if point.latency_ms.p50 is None:
         return "not measured"
-    between = "" if point.median_95 is None else f" [{point.median_95[0]:.3g}, {point.median_95[1]:.3g}]"
-    return f"{point.latency_ms.p50:.3g}{between}, n = {point.latency_ms.n}"
+    interval = "" if point.median_95 is None else f" [{point.median_95[0]:.3g}, {point.median_95[1]:.3g}]"
+    return f"{point.latency_ms.p50:.3g}{interval}, n = {point.latency_ms.n}"
 
 
 def _slow(point: Point) -> str:
@@ -123,7 +123,7 @@ def _mapping(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
-COLUMNS: dict[str, Callable[[Point], str]] = {
+_COLUMNS: dict[str, Callable[[Point], str]] = {
     "budget": _budget,
     "success": _success,
     "front": lambda p: "●" if p.front else "",
@@ -137,7 +137,7 @@ COLUMNS: dict[str, Callable[[Point], str]] = {
     "shortest chunk": lambda p: "–" if p.sustained is None else str(p.sustained.least_execute),
     "peak memory MB": lambda p: _mapping(p.peak_mem_mb),
 }
-RECORD: dict[str, Callable[[Point], str]] = {
+_PROVENANCE: dict[str, Callable[[Point], str]] = {
     "prompt": lambda p: p.prompt_mode,
     "seeds": lambda p: "; ".join(f"{task} {', '.join(map(str, s))}" for task, s in p.seeds.items()),
     "device": lambda p: ", ".join(f"{name} {value}" for name, value in p.device.items()),
@@ -147,6 +147,10 @@ RECORD: dict[str, Callable[[Point], str]] = {
     "controller": lambda p: json.dumps(p.controller),
     "report": lambda p: p.report,
 }
+
+
+def _points(sweep: Sweep, columns: Mapping[str, Callable[[Point], str]]) -> str:
+    return _table(list(columns), [[cell(point) for cell in columns.values()] for point in sweep.points])
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -159,17 +163,17 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _phases(sweep: Sweep) -> str:
-    """Success by phase and failure tags, one row per dimension and phase or tag, one column per point."""
-    told = [
+    """Shares of phases and failure tags, a row per dimension and phase or tag, a column per point."""
+    columns = [
         (_budget(p), {row[:2]: row[2] for row in failure_rows(p.failures)})
         for p in sweep.points
         if p.failures
     ]
-    if not told:
+    if not columns:
         return ""
-    keys = list(dict.fromkeys(key for _, rows in told for key in rows))
-    rows = [[*key, *(rows.get(key, "–") for _, rows in told)] for key in keys]
-    table = _table(["dimension", "", *(name for name, _ in told)], rows)
+    keys = list(dict.fromkeys(key for _, cells in columns for key in cells))
+    rows = [[*key, *(cells.get(key, "–") for _, cells in columns)] for key in keys]
+    table = _table(["dimension", "", *(name for name, _ in columns)], rows)
     return (
         f'<section class="card"><h2>How far episodes got, and why they failed</h2>'
         f'<div class="scroll">{table}</div></section>'
@@ -179,5 +183,5 @@ def _phases(sweep: Sweep) -> str:
 def _refused(sweep: Sweep) -> str:
     if not sweep.refused:
         return ""
-    table = _table(["budget", "why it was not run"], [[_budget(r), r.reason] for r in sweep.refused])
+    table = _table(["budget", "reason"], [[_budget(r), r.reason] for r in sweep.refused])
     return f'<section class="card"><h2>Not run</h2><div class="scroll">{table}</div></section>'

@@ -1,1 +1,1 @@
-"""Prediction beside control: how well futures are predicted, and whether that tells success."""
+"""Prediction quality: predicted futures against recordings, and their correlation with task success."""

@@ -1,4 +1,4 @@
-"""How probable it is that all pairs of a sample agree in rank, under a Gaussian copula.
+"""Probability that all pairs of a sample agree in rank, under a Gaussian copula.
 
 With the sample sorted, n pairs are perfectly concordant when both coordinates ascend together. The probability is
 
@@ -16,21 +16,21 @@ from functools import cache
 import numpy as np
 from scipy import optimize
 
-ALPHA = 0.025  # of one side of a 95 % interval
-REACH = 6.0  # standard deviations that are integrated; 4e-9 of the probability lies beyond
+ALPHA = 0.025  # probability outside one end of a 95 % interval
+REACH = 6.0  # half-width of the integration domain, standard deviations; 4e-9 of the probability lies outside
 FINE = 4.0  # grid points per standard deviation of y given x
-MOST = 16  # pairs, above which the limit of many pairs is used
+MOST = 16  # largest sample that is integrated; larger ones use the asymptotic formula
 
 
 def concordance(n: int, angle: float) -> float:
     """Probability that ``n`` pairs are perfectly concordant.
 
-    Trapezoids on a grid that follows the width of the ridge, extrapolated from two grids (Richardson). Up to n = 16 it
-    is within 1e-5 of what finer grids give where the probability is 0.025.
+    Trapezoidal rule on a grid scaled to the width of the density's ridge, with Richardson extrapolation from two
+    grids. Up to n = 16 the result is within 1e-5 of finer grids where the probability is 0.025.
 
     Args:
-        n: pairs.
-        angle: arc cosine of the copula's correlation, above 0 and below pi, radians.
+        n: number of pairs.
+        angle: arc cosine of the copula's correlation, strictly between 0 and pi, radians.
     """
     cells = 2 * math.ceil(max(60.0, REACH * FINE / math.sin(angle)))
     return (4 * _trapezoids(n, angle, cells) - _trapezoids(n, angle, cells // 2)) / 3
@@ -51,9 +51,9 @@ def _trapezoids(n: int, angle: float, cells: int) -> float:
 
 
 def limit(n: int) -> float:
-    """The angle at which perfect concordance has probability 0.025 when pairs are many, radians.
+    """Asymptotic angle at which perfect concordance of ``n`` pairs has probability 0.025, radians.
 
-    Discordances are then rare, apart from each other and hence Poisson, so that P = exp(-n (n - 1) angle / (2 pi)).
+    With many pairs, discordances are rare and nearly independent, hence Poisson: P = exp(-n (n - 1) angle / (2 pi)).
     """
     return 2 * math.pi * math.log(1 / ALPHA) / (n * (n - 1))
 
@@ -62,11 +62,11 @@ def limit(n: int) -> float:
 def concordance_angle(n: int) -> float:
     """Arc cosine of the correlation under which ``n`` pairs are perfectly concordant with probability 0.025, radians.
 
-    Above 16 pairs it is :func:`limit` times what the limit is short of at 16 (5 %). It is short of less the more
-    pairs there are, so that an interval that begins at this angle is at most that much too wide.
+    Above 16 pairs, :func:`limit` is scaled by the factor that corrects it at 16 pairs (it is 5 % too small there). The
+    true correction shrinks as pairs are added, so an interval that begins at this angle is at most 5 % too wide.
 
     Args:
-        n: pairs, at least 2.
+        n: number of pairs, at least 2.
     """
     if n > MOST:
         return limit(n) * concordance_angle(MOST) / limit(MOST)

@@ -1,4 +1,4 @@
-"""Whether what predicts well also succeeds: correlation over checkpoints or policies, with n and intervals."""
+"""Correlation of measures with success over checkpoints or policies, with sample sizes and intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wamkit.errors import DataError
 from wamkit.evaluation.prediction.concordance import concordance_angle
 from wamkit.evaluation.report.statistics import Z95
 
-LEAST = 3  # pairs, below which a coefficient says nothing
+LEAST = 3  # fewest pairs for which a coefficient is computed
 PERFECT = 1 - 1e-12
 
 
@@ -22,10 +22,10 @@ class Coefficient:
     """A correlation coefficient.
 
     Attributes:
-        value: -1 to 1, or None with fewer than three pairs or where one side does not vary.
-        low: lower end of the 95 % interval (-1 where none can be given: fewer than five pairs, unless all agree in
-            rank).
-        high: upper end of the 95 % interval.
+        value: coefficient between -1 and 1; None with fewer than three pairs or where one variable is constant.
+        low: lower end of the 95 % interval; -1 where no interval can be given (fewer than five pairs, unless all of
+            them agree in rank).
+        high: upper end of the 95 % interval; 1 where no interval can be given.
     """
 
     value: float | None
@@ -35,14 +35,14 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How a measure goes with success.
+    """Correlation of one measure with success.
 
     Attributes:
-        measure: which measure.
-        n: pairs (checkpoints or policies).
-        pearson: linear.
-        spearman: of ranks.
-        kendall: tau-b, of the order of pairs.
+        measure: name of the measure.
+        n: number of pairs (checkpoints or policies).
+        pearson: linear correlation coefficient.
+        spearman: rank correlation coefficient.
+        kendall: tau-b, the rank correlation of pair orderings.
     """
 
     measure: str
@@ -52,25 +52,25 @@ class Correlation:
     kendall: Coefficient
 
     def headline(self) -> str:
-        """One line, e.g. ``psnr: Spearman 0.90 [0.42, 0.99], ... n = 6``."""
-        named = (("Pearson", self.pearson), ("Spearman", self.spearman), ("Kendall", self.kendall))
+        """Summary in one line, e.g. ``psnr: Spearman 0.90 [0.42, 0.99], ... n = 6``."""
+        coefficients = (("Pearson", self.pearson), ("Spearman", self.spearman), ("Kendall", self.kendall))
         parts = [
             f"{name} {'none' if c.value is None else f'{c.value:.2f}'} [{c.low:.2f}, {c.high:.2f}]"
-            for name, c in named
+            for name, c in coefficients
         ]
         return f"{self.measure}: {', '.join(parts)}, n = {self.n}"
 
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """What is known of one checkpoint.
+    """Success rate and measures of one checkpoint.
 
     Attributes:
-        name: which checkpoint.
-        success: rate of success, 0 to 1.
-        measures: name -> value.
-        lower_is_better: those of the measures that are errors. They enter with the sign turned, so that a positive
-            coefficient always says "what predicts better succeeds more often".
+        name: name of the checkpoint.
+        success: success rate, 0 to 1.
+        measures: measure -> value.
+        lower_is_better: names of the measures that are errors. Their sign is flipped, so that a positive coefficient
+            always means "better predictions, more success".
     """
 
     name: str
@@ -80,9 +80,9 @@ class CheckpointRecord:
 
 
 def interval(value: float, n: int, variance: float) -> Coefficient:
-    """Fisher's interval, ``tanh(atanh(r) +- z sqrt(variance))``; none where n is below five.
+    """Fisher interval ``tanh(atanh(r) +- z sqrt(variance))``; [-1, 1] where n is below five.
 
-    Its limit at a perfect line is the point itself.
+    In the limit of a perfect correlation it shrinks to the point itself.
     """
     if n < 5:
         return Coefficient(value, -1.0, 1.0)
@@ -94,18 +94,18 @@ def interval(value: float, n: int, variance: float) -> Coefficient:
 
 
 def rank_interval(value: float, n: int, variance: float, scale: Callable[[float], float]) -> Coefficient:
-    """:func:`interval` of a rank coefficient; where the agreement is perfect, the test of it inverted.
+    """Interval of a rank coefficient: :func:`interval`, or an inverted exact test where the ranks agree perfectly.
 
-    Perfect agreement of ranks has no finite transform. There the near end is the coefficient of the Gaussian copula
-    under which ``n`` pairs agree so perfectly with probability 0.025
-    (:func:`wamkit.evaluation.prediction.concordance.angle`), as Clopper and Pearson (1934) do for a rate of 1, and
-    the far end is the end of the scale.
+    Perfect rank agreement has no finite Fisher transform. One end is then the coefficient of the Gaussian copula
+    under which ``n`` pairs agree perfectly with probability 0.025
+    (:func:`wamkit.evaluation.prediction.concordance.concordance_angle`), as Clopper and Pearson (1934) do for a rate
+    of 1; the other end is 1 or -1.
 
     Args:
-        value: the coefficient of the sample.
-        n: pairs; where it is perfect, different ranks, so that ties widen the interval.
-        variance: of the transformed coefficient.
-        scale: correlation of the Gaussian copula -> the coefficient of the population.
+        value: coefficient of the sample.
+        n: number of pairs; for perfect agreement the number of distinct ranks, so that ties widen the interval.
+        variance: variance of the transformed coefficient.
+        scale: maps the correlation of a Gaussian copula to the population coefficient.
     """
     if abs(value) < PERFECT:
         return interval(value, n, variance)
@@ -114,7 +114,7 @@ def rank_interval(value: float, n: int, variance: float, scale: Callable[[float]
 
 
 def spearman_of(rho: float) -> float:
-    """Spearman's coefficient of a Gaussian copula with correlation ``rho`` (Pearson 1907)."""
+    """Spearman coefficient of a Gaussian copula with correlation ``rho`` (Pearson 1907)."""
     return 6 / math.pi * math.asin(rho / 2)
 
 
@@ -124,16 +124,17 @@ def kendall_of(rho: float) -> float:
 
 
 def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correlation:
-    """Pearson, Spearman and Kendall of pairs, each with a 95 % interval.
+    """Pearson, Spearman and Kendall coefficients, each with a 95 % interval.
 
-    Intervals are Fisher's, with the variance 1 / (n - 3) for Pearson, (1 + r^2 / 2) / (n - 3) for Spearman (Bonett
-    and Wright 2000) and 0.437 / (n - 4) for Kendall (Fieller, Hartley and Pearson 1957). Where all ranks agree or all
-    disagree, see :func:`rank_interval`.
+    The intervals are Fisher's, with variance 1 / (n - 3) for Pearson, (1 + r^2 / 2) / (n - 3) for Spearman (Bonett
+    and Wright 2000) and 0.437 / (n - 4) for Kendall (Fieller, Hartley and Pearson 1957). Perfect agreement or
+    disagreement of the ranks is handled by :func:`rank_interval`.
 
     Measured coverage for Gaussian pairs with correlation 0 to 0.95 (20000 samples each of 5 to 20 pairs): Spearman 94
-    to 99 %, Kendall 87 to 99.9 %. At 0.99 Spearman falls to 82 % and Kendall, from 15 pairs on, to 78 %: among nearly
-    perfect rankings these intervals promise too much, Spearman's at its upper end, Kendall's at its lower end. What
-    misses is Fisher's interval of imperfect agreement; that of perfect agreement misses in at most 2.5 % of samples.
+    to 99 %, Kendall 87 to 99.9 %. At correlation 0.99 Spearman drops to 82 % and Kendall, from 15 pairs on, to 78 %:
+    for nearly perfect rankings the intervals are too narrow, Spearman's at the upper end, Kendall's at the lower end.
+    The misses come from Fisher's interval for imperfect agreement; the one for perfect agreement misses in at most
+    2.5 % of samples.
 
     Raises:
         DataError: the lengths differ or a value is not finite.
@@ -145,8 +146,8 @@ def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correla
         raise DataError(f"correlation of {measure!r}: a value is not finite. Leave that checkpoint out.")
     n = len(a)
     if n < LEAST or np.ptp(a) == 0 or np.ptp(b) == 0:
-        none = Coefficient(None, -1.0, 1.0)
-        return Correlation(measure, n, none, none, none)
+        undefined = Coefficient(None, -1.0, 1.0)
+        return Correlation(measure, n, undefined, undefined, undefined)
     ranks = min(len(np.unique(a)), len(np.unique(b)))
     r = float(stats.pearsonr(a, b).statistic)
     rho = float(stats.spearmanr(a, b).statistic)
@@ -163,23 +164,23 @@ def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correla
 
 
 def correlate(records: Sequence[CheckpointRecord]) -> tuple[Correlation, ...]:
-    """Every measure against success over checkpoints, in order of first appearance.
+    """Correlate every measure with success over checkpoints, in order of first appearance.
 
-    A measure enters with the checkpoints that have it, and ``n`` says how many those are.
+    Each measure is correlated over the checkpoints that report it; ``n`` is their number.
 
     Raises:
-        DataError: two records call a measure better in different directions, or share a name.
+        DataError: two records share a name, or disagree on whether lower is better.
     """
     names = [record.name for record in records]
     if len(set(names)) < len(names):
-        raise DataError(f"correlate: each checkpoint may come once, got {names}")
-    found = []
+        raise DataError(f"correlate: each checkpoint may appear once only, got {names}")
+    correlations = []
     for measure in dict.fromkeys(m for record in records for m in record.measures):
-        have = [record for record in records if measure in record.measures]
-        lower = {measure in record.lower_is_better for record in have}
+        measured = [record for record in records if measure in record.measures]
+        lower = {measure in record.lower_is_better for record in measured}
         if len(lower) > 1:
-            raise DataError(f"correlate: the records do not agree whether less of {measure!r} is better")
+            raise DataError(f"correlate: the records disagree on whether a lower {measure!r} is better")
         sign = -1.0 if lower == {True} else 1.0
-        values = [sign * record.measures[measure] for record in have]
-        found.append(correlation(measure, values, [record.success for record in have]))
-    return tuple(found)
+        values = [sign * record.measures[measure] for record in measured]
+        correlations.append(correlation(measure, values, [record.success for record in measured]))
+    return tuple(correlations)

@@ -1,7 +1,7 @@
-"""How far a predicted reading is from the true one: one or more measures for every kind of reading.
+"""Measures of a predicted reading against the true one: one or more for every kind of reading.
 
-A measure maps two readings to a number per window and step, (B, T), NaN where nothing can be compared. Which apply is
-said by the reading's kind, which the substrate says of its own values (:meth:`wamkit.contract.Substrate.readings`).
+A measure maps two readings to one number per window and step, (B, T), NaN where nothing can be compared. The kind of
+a reading selects its measures; substrates state the kind of their values (:meth:`wamkit.contract.Substrate.readings`).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from wamkit.errors import DataError, MissingExtraError
 
 Better = Literal["higher", "lower"]
 MOST_DB = 100.0  # equal pictures have an infinite ratio, which no mean survives
-LEAST_SIDE = 6  # pixels: half the window of the structural similarity is mirrored at the edge
+LEAST_SIDE = 6  # pixels; SSIM mirrors half of its window at the image edge
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number per window and step.
+    """Definition of a measure: one number per window and step.
 
     Attributes:
-        name: what it is called in a report.
-        better: which way is better.
-        ideal: its value for a perfect prediction.
-        unit: of the value; ``None`` means that of the reading.
-        compare: (predicted, true) -> (B, T).
+        name: name in reports.
+        better: direction in which the measure improves.
+        ideal: value for a perfect prediction.
+        unit: unit of the value; ``None`` stands for the unit of the reading.
+        compare: function of (predicted, true) that returns (B, T).
     """
 
     name: str
@@ -42,7 +42,7 @@ class Measure:
 
     @property
     def sign(self) -> float:
-        """1 where more is better, else -1."""
+        """1 if higher is better, else -1."""
         return 1.0 if self.better == "higher" else -1.0
 
 
@@ -64,19 +64,19 @@ def psnr(predicted: Reading, true: Reading) -> Tensor:
 
 
 def ssim(predicted: Reading, true: Reading) -> Tensor:
-    """Structural similarity (Wang et al. 2004), Gaussian window of 11 pixels."""
+    """Structural similarity (Wang et al. 2004) with a Gaussian window of 11 pixels."""
     image, _ = import_metrics()
     if min(true.values.shape[-2:]) < LEAST_SIDE:
         raise DataError(
-            f"ssim: pictures of {tuple(true.values.shape[-2:])} pixels are smaller than {LEAST_SIDE} a side"
+            f"ssim: pictures of {tuple(true.values.shape[-2:])} pixels have a side shorter than {LEAST_SIDE} pixels"
         )
     a, b = predicted.values.flatten(0, 1), true.values.flatten(0, 1)
-    found = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-    return torch.as_tensor(found).reshape(true.values.shape[:2])
+    similarity = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    return torch.as_tensor(similarity).reshape(true.values.shape[:2])
 
 
 def mean_known(error: Tensor, known: Tensor | None) -> Tensor:
-    """Mean of (B, T, K) over the K points whose truth is known, (B, T); NaN where none is."""
+    """Mean of (B, T, K) over the K points with known ground truth, (B, T); NaN where there are none."""
     keep = torch.ones_like(error, dtype=torch.bool) if known is None else known
     return error.masked_fill(~keep, 0.0).sum(dim=-1) / keep.sum(dim=-1).float().masked_fill(
         ~keep.any(dim=-1), float("nan")
@@ -84,30 +84,30 @@ def mean_known(error: Tensor, known: Tensor | None) -> Tensor:
 
 
 def end_point_error(predicted: Reading, true: Reading) -> Tensor:
-    """Mean distance of displaced points, over those that are seen in truth."""
+    """Mean distance of displaced points, over the points visible in the ground truth."""
     return mean_known((predicted.values - true.values).norm(dim=-1), true.known)
 
 
 def angle(predicted: Reading, true: Reading) -> Tensor:
     """Mean angle of the rotation from predicted to true, degrees."""
-    # Half the chord: exact at zero, where the arc cosine of the trace loses half its digits.
+    # From the half chord, which is exact at zero; the arc cosine of the trace loses half its digits there.
     chord = (predicted.values - true.values).flatten(-2).norm(dim=-1) / 8**0.5
     return torch.rad2deg(2 * chord.clamp(max=1).asin()).mean(dim=-1)
 
 
 def iou(predicted: Reading, true: Reading) -> Tensor:
-    """Intersection over union, mean over the classes that are there in either map."""
+    """Intersection over union, averaged over the classes present in either map."""
     _, classification = import_metrics()
     pairs = zip(predicted.values.flatten(0, 1), true.values.flatten(0, 1), strict=True)
-    found = [
+    values = [
         classification.multiclass_jaccard_index(a, b, num_classes=true.classes, average="macro")
         for a, b in pairs
     ]
-    return torch.stack(found).unflatten(0, true.values.shape[:2])
+    return torch.stack(values).unflatten(0, true.values.shape[:2])
 
 
 def cosine(predicted: Reading, true: Reading) -> Tensor:
-    """Mean cosine of feature vectors."""
+    """Mean cosine similarity of feature vectors."""
     return mean_known(F.cosine_similarity(predicted.values, true.values, dim=-1), true.known)
 
 
@@ -117,7 +117,7 @@ def absolute_error(predicted: Reading, true: Reading) -> Tensor:
 
 
 def accuracy(predicted: Reading, true: Reading) -> Tensor:
-    """Share of ids that are right."""
+    """Share of correct token ids."""
     return (predicted.values == true.values).float().flatten(2).mean(dim=-1)
 
 

@@ -1,8 +1,8 @@
-"""How well a design predicts, beside how well it controls: its futures against what really came.
+"""Prediction quality of a design, reported beside its control: predicted futures against the ground truth.
 
-Three arms are measured against the truth. ``model`` is the prediction. ``copy`` holds the present: nothing moves.
-``ideal`` is the truth itself, put through the substrate: what no prediction in this substrate can beat (a codec blurs).
-``drift`` is how much worse than ``ideal`` the model is, so that a perfect model has none at any horizon.
+Three arms are measured against the ground truth. ``model`` is the prediction. ``copy`` repeats the present. ``ideal``
+is the ground truth passed through the substrate, the best that any prediction in this substrate can do (a codec blurs).
+``drift`` is how much worse than ``ideal`` the model is; it is zero for a perfect model at any horizon.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from wamkit.evaluation.prediction.measures import MEASURES, Better, Measure
 from wamkit.evaluation.report.documents import decode_document, read_document, write_document
 
 FORMAT = "wamkit-prediction-1"
-FILE = "prediction.json"
-RESAMPLES = 1000
+PREDICTION_FILE = "prediction.json"
+RESAMPLES = 1000  # bootstrap resamples
 ARMS = ("model", "copy", "ideal")
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over windows with an interval over episodes.
+    """Mean over windows with an interval over episodes.
 
     Attributes:
-        n: windows.
-        episodes: episodes that they come from.
-        mean: mean over windows, or None without any.
-        low: lower end of the 95 % percentile-bootstrap interval over episodes; None with fewer than two.
-        high: upper end.
+        n: number of windows.
+        episodes: number of episodes that the windows come from.
+        mean: mean over windows, or None if there are none.
+        low: lower end of the 95 % percentile-bootstrap interval over episodes; None with fewer than two episodes.
+        high: upper end of the interval.
     """
 
     n: int
@@ -55,20 +55,20 @@ class PredictionRow:
     """One measure of one reading of one future stream, at one horizon.
 
     Attributes:
-        stream: the future stream.
-        reading: what is read off its values, e.g. a camera.
-        measure: e.g. ``psnr``.
-        unit: of the numbers.
-        better: which way is better.
-        ideal_value: what two equal readings score.
-        step: ticks after the call, or the number of the milestone (from 1) where ``clock`` says so.
-        clock: what ``step`` counts.
-        calls: model calls behind the prediction: 1, or more where it was rolled on from its own predictions.
-        model: the prediction.
-        copy: the present held still.
-        ideal: the truth as the substrate can say it.
-        gain: model over copy, window by window, positive where the model is better.
-        drift: ideal over model, window by window, positive where the model is worse than it could be.
+        stream: name of the future stream.
+        reading: name of the reading of its values, e.g. a camera.
+        measure: name of the measure, e.g. ``psnr``.
+        unit: unit of the numbers.
+        better: direction in which the measure improves.
+        ideal_value: score of two equal readings.
+        step: control ticks after the call, or the number of the milestone (from 1), as ``clock`` states.
+        clock: unit of ``step``.
+        calls: model calls behind the prediction; more than 1 if it was rolled out from its own predictions.
+        model: score of the prediction.
+        copy: score of the repeated present.
+        ideal: score of the ground truth passed through the substrate.
+        gain: model over copy, window by window; positive where the model is better.
+        drift: ideal over model, window by window; positive where the model is worse than it could be.
     """
 
     stream: str
@@ -88,7 +88,7 @@ class PredictionRow:
 
     @property
     def key(self) -> str:
-        """Name of this row, e.g. ``future.scene.psnr@8``."""
+        """Unique name of this row, e.g. ``future.scene.psnr@8``."""
         step = f"{self.step}" if self.clock == "ticks" else f"milestone {self.step}"
         return (
             f"{self.stream}.{self.reading}.{self.measure}@{step}{'' if self.calls == 1 else ', rolled out'}"
@@ -100,15 +100,16 @@ class Distance:
     """Frechet distance between predicted and true features.
 
     Attributes:
-        name: ``frechet[<features>]``.
-        stream: the future stream.
-        step: ticks after the call.
-        n: samples on either side.
+        name: name of the distance, ``frechet[<features>]``.
+        stream: name of the future stream.
+        step: control ticks after the call.
+        n: number of samples on either side.
         features: width of the features.
-        model: squared distance of the predictions, or None where there are too few samples.
-        copy: that of the present held still.
-        floor: that of one random half of the truth to the other, each n / 2; the distance shrinks with n.
-        note: why there is none.
+        model: squared distance of the predictions from the ground truth, or None with too few samples.
+        copy: squared distance of the repeated present from the ground truth, or None with too few samples.
+        floor: squared distance between two random halves of the ground truth (n / 2 samples each, so it is biased
+            upwards: the distance shrinks with n), or None with too few samples.
+        note: reason for missing values, if any.
     """
 
     name: str
@@ -124,24 +125,24 @@ class Distance:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was measured, as it is written to ``prediction.json``.
+    """Measured prediction quality, the contents of ``prediction.json``.
 
     Attributes:
-        name: the design's name.
-        design: what the design says of itself.
-        actions: whose actions the future follows: the design's ``own`` or the ``demonstrated`` ones.
-        rows: the measures.
+        name: name of the design.
+        design: the design's description of itself.
+        actions: actions that the futures follow: the design's ``own`` or the ``demonstrated`` ones.
+        rows: measures per stream, reading and horizon.
         distances: Frechet distances.
-        windows: windows predicted.
-        episodes: episodes they come from.
-        budget: what each call could spend.
-        seed: of the predictions' noise and of the bootstrap.
+        windows: number of predicted windows.
+        episodes: number of episodes that the windows come from.
+        budget: budget of every model call.
+        seed: seed of the prediction noise and of the bootstrap.
         dataset: fingerprint of the demonstrations.
-        versions: packages and commit.
-        device: processor and GPU.
-        wall_s: seconds.
-        notes: remarks that a reader must see.
-        checkpoint: digest of the design's files, or None when it came from none.
+        versions: versions of the packages and the commit.
+        device: names of the processor and the GPU.
+        wall_s: duration of the measurement, seconds.
+        notes: remarks that the reader must see.
+        checkpoint: digest of the design's files, or None if it was not loaded from a checkpoint.
     """
 
     name: str
@@ -161,27 +162,26 @@ class Prediction:
     checkpoint: str | None = None
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_document(path, {"format": FORMAT, **draccus.encode(self)})
 
     @staticmethod
     def load(path: Path) -> Prediction:
-        """Read a file; raises :class:`DataError` when it is none, or one of another version."""
+        """Read a file; raises :class:`DataError` if it is not a prediction file of this version."""
         return decode_document(Prediction, read_document(path, FORMAT, "prediction file"), path)
 
     def measures(self) -> tuple[dict[str, float], frozenset[str]]:
-        """Row key -> the model's mean, and the keys of those that are errors, for ``correlate``."""
-        known = [row for row in self.rows if row.model.mean is not None]
-        values = {row.key: row.model.mean for row in known if row.model.mean is not None}
+        """Row key -> mean of the model, and the keys for which lower is better; input of ``correlate``."""
+        values = {row.key: row.model.mean for row in self.rows if row.model.mean is not None}
         for d in self.distances:
             if d.model is not None:
                 values[f"{d.stream}.{d.name}@{d.step}"] = d.model
-        lower = {row.key for row in known if row.better == "lower"}
+        lower = {row.key for row in self.rows if row.key in values and row.better == "lower"}
         return values, frozenset(lower | {key for key in values if ".frechet[" in key})
 
 
 def estimate(values: Values, episodes: NDArray[np.int64], seed: int = 0) -> Estimate:
-    """Mean of ``values`` (N,) with a percentile bootstrap that draws whole episodes. NaN is left out."""
+    """Mean of ``values`` (N,) with a percentile bootstrap that resamples whole episodes; NaN is left out."""
     keep = np.isfinite(values)
     if not keep.any():
         return Estimate(0, 0, None, None, None)
@@ -209,7 +209,7 @@ def estimate(values: Values, episodes: NDArray[np.int64], seed: int = 0) -> Esti
 
 @dataclass
 class Series:
-    """One measure's numbers so far: arm -> (B, T) blocks."""
+    """Values of one measure collected so far: arm -> (B, T) blocks."""
 
     measure: Measure
     unit: str
@@ -218,13 +218,13 @@ class Series:
 
 @final
 class ArmComparison:
-    """Collects readings of one future stream in three arms against the truth, batch by batch.
+    """Collects measures of one future stream in three arms against the ground truth, batch by batch.
 
     Args:
         stream: name of the stream.
-        steps: what its steps are called: ticks or milestones, T of them.
-        clock: which.
-        calls: model calls behind each step.
+        steps: labels of the T steps, in ticks or milestones.
+        clock: unit of ``steps``.
+        calls: number of model calls behind each step; 1 each if empty.
     """
 
     def __init__(
@@ -249,10 +249,10 @@ class ArmComparison:
         """Add B windows.
 
         Args:
-            arms: ``model``, ``copy`` and ``ideal`` -> readings (B, T, ...).
-            truth: readings that they are compared with.
-            pad: (B, T), True where the step lies outside the episode.
-            episodes: (B,) the episode of each window.
+            arms: readings (B, T, ...) of ``model``, ``copy`` and ``ideal``.
+            truth: ground-truth readings.
+            pad: padding mask (B, T), True where the step lies outside the episode.
+            episodes: episode number of each window, (B,).
         """
         self._episodes.append(episodes)
         for name, true in truth.items():
@@ -260,22 +260,22 @@ class ArmComparison:
                 unit = true.unit if measure.unit is None else measure.unit
                 series = self._series.setdefault((name, measure.name), Series(measure, unit))
                 for arm in ARMS:
-                    found = measure.compare(arms[arm][name], true).double().masked_fill(pad, float("nan"))
-                    series.arms[arm].append(found.cpu().numpy())
+                    values = measure.compare(arms[arm][name], true).double().masked_fill(pad, float("nan"))
+                    series.arms[arm].append(values.cpu().numpy())
 
     def rows(self, seed: int) -> list[PredictionRow]:
-        """The finished rows, by reading, measure and step."""
+        """Rows by reading, measure and step."""
         if not self._episodes:
             return []
         episodes = np.concatenate(self._episodes)
-        found: list[PredictionRow] = []
+        rows: list[PredictionRow] = []
         for (reading, _), series in self._series.items():
             columns = {arm: np.concatenate(blocks) for arm, blocks in series.arms.items()}
-            found += [
+            rows += [
                 self._row(reading, series, i, {a: v[:, i] for a, v in columns.items()}, episodes, seed)
                 for i in range(len(self.steps))
             ]
-        return found
+        return rows
 
     def _row(
         self,
@@ -304,11 +304,11 @@ class ArmComparison:
         )
 
 
-def real_pictures(readings: Mapping[str, Reading], seen: Observation) -> dict[str, Reading]:
-    """``readings`` with every picture of a camera replaced by what that camera really showed at the same steps."""
+def real_pictures(readings: Mapping[str, Reading], observed: Observation) -> dict[str, Reading]:
+    """``readings`` with every camera's picture replaced by the frame that it recorded at the same step."""
     return {
-        name: Reading("picture", seen.images[name].to(reading.values.device).float() / 255)
-        if reading.kind == "picture" and name in seen.images
+        name: Reading("picture", observed.images[name].to(reading.values.device).float() / 255)
+        if reading.kind == "picture" and name in observed.images
         else reading
         for name, reading in readings.items()
     }

@@ -1,4 +1,4 @@
-"""Measure a design's predictions on demonstrations, and those it made in a closed loop."""
+"""Measure a design's predictions on demonstrations, and the ones it made in closed loop."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.protocols import DataSpec, SubstrateConfig
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Reading, row_seed
 from wamkit.contract.types import Batch, Budget, Forecast, Observation, to_device
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.design.observed import read_source
-from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.prediction.frechet import frechet
+from wamkit.errors import ConfigError
+from wamkit.evaluation.prediction.features import FeatureDistances, FeatureExtractor
 from wamkit.evaluation.prediction.prediction import (
     ArmComparison,
     Distance,
@@ -30,7 +30,7 @@ from wamkit.evaluation.prediction.prediction import (
     PredictionRow,
     real_pictures,
 )
-from wamkit.evaluation.prediction.windows import acting, spread_windows
+from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
 from wamkit.imagination.unrolling import check_unrollable, unroll
@@ -40,19 +40,19 @@ Actions = Literal["own", "demonstrated"]
 
 @dataclass(frozen=True)
 class PredictionConfig:
-    """What is measured.
+    """Settings of a measurement of prediction quality.
 
     Attributes:
-        windows: windows per episode, spread evenly.
-        batch_size: windows per call.
-        actions: what the predicted future follows: the design's ``own`` actions, as when it acts, or the
-            ``demonstrated`` ones, which led to the truth.
-        steps: model steps; more than one rolls the design on from what it predicted, a stride per step, which only
-            designs that keep a past can.
-        features: name -> substrate whose features measure the Frechet distance of futures that decode to pictures,
-            fitted on the demonstrations.
-        budget: what each call may spend.
-        seed: of the noise of the predictions and of the bootstrap.
+        windows: number of windows per episode, spread evenly.
+        batch_size: number of windows per model call.
+        actions: actions that the predicted future follows, ``own`` (those of the design, as when it acts) or
+            ``demonstrated`` (those that led to the ground truth).
+        steps: number of model steps; more than one rolls the design out from its own predictions, one stride per
+            step. Only designs that carry a state between calls can do that.
+        features: substrates, by name, whose features measure the Frechet distance of futures that decode to pictures.
+            They are fitted on the demonstrations.
+        budget: budget of every model call.
+        seed: seed of the prediction noise and of the bootstrap.
     """
 
     windows: int = 8
@@ -74,40 +74,42 @@ class PredictionConfig:
 def measure_prediction(
     design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig, progress: bool = False
 ) -> Prediction:
-    """Predict windows of every episode and compare with what came.
+    """Predict windows of every episode and compare them with the ground truth.
 
     Args:
-        design: in evaluation mode.
-        dataset: demonstrations, best held out, with the extras that the design reads.
-        data: what a design would know of them, to build ``config.features`` for.
-        config: what is measured.
-        progress: whether to draw a progress bar.
+        design: design in evaluation mode.
+        dataset: demonstrations, preferably held out, with the extras that the design reads.
+        data: data spec of the demonstrations, for which ``config.features`` are built.
+        config: settings of the measurement.
+        progress: true to draw a progress bar.
 
     Raises:
-        ConfigError: the design predicts no future; or it cannot be rolled on; or ``features`` do not read pictures.
+        ConfigError: the design predicts no future or cannot be rolled out, or ``features`` do not read pictures.
         DataError: no episode has a future.
     """
     if not design.config.futures:
         raise ConfigError(
-            f"design {design.name!r} ({design.factorisation()}) predicts no future to be measured"
+            f"design {design.name!r} ({design.factorisation()}) predicts no future that could be measured"
         )
     if config.steps > 1:
         check_unrollable(design, config.budget)
     begin = time.perf_counter()
-    eyes = [Eye(name, part, data, dataset, config.seed) for name, part in config.features.items()]
-    collected = Collector(design, config, eyes)
+    extractors = [
+        FeatureExtractor(name, part, data, dataset, config.seed) for name, part in config.features.items()
+    ]
+    collector = Collector(design, config, extractors)
     ahead = max(design.training_window.future, default=1)
     index, episodes = spread_windows(dataset, config.windows, max(ahead, config.steps * design.config.stride))
     batches = range(0, len(index), config.batch_size)
     for first in track(batches, "predict", disable=not progress, transient=True):
         part = slice(first, first + config.batch_size)
-        collected.add(dataset, index[part], episodes[part])
+        collector.add(dataset, index[part], episodes[part])
     return Prediction(
         name=design.name,
         design=design.describe(),
         actions=config.actions,
-        rows=collected.rows(),
-        distances=collected.distances(),
+        rows=collector.rows(),
+        distances=collector.distances(),
         windows=len(index),
         episodes=int(episodes[-1]) + 1,
         budget=draccus.encode(config.budget),
@@ -116,43 +118,37 @@ def measure_prediction(
         versions=versions(),
         device=device_names(next(design.parameters()).device),
         wall_s=time.perf_counter() - begin,
-        notes=collected.notes(),
+        notes=collector.notes(),
     )
 
 
-@final
-class Eye:
-    """Features of pictures, by a substrate that was fitted on the demonstrations."""
+@dataclass(frozen=True)
+class Outcome:
+    """Predicted values of a future stream beside what followed in the demonstrations.
 
-    def __init__(
-        self, name: str, config: SubstrateConfig, data: DataSpec, dataset: Dataset, seed: int
-    ) -> None:
-        self.name = name
-        self.substrate = config.build(data)
-        if self.substrate.extras or self.substrate.relative or self.substrate.moving:
-            raise ConfigError(
-                f"features {self.name!r} cannot be read off a picture alone. Choose a substrate of pictures, such as "
-                f"'teacher_feature'."
-            )
-        self.cameras = tuple(sorted(data.observation.cameras))
-        self.substrate.fit(dataset, seed)
-        self.substrate.eval()
+    Attributes:
+        predicted: values (B, T, ...) of the prediction.
+        true: values (B, T, ...) of the ground truth, in the same substrate.
+        observed: observation of the T steps.
+        now: observation at the call, one step.
+        episodes: episode number of each window, (B,).
+    """
 
-    def look(self, pictures: Mapping[str, Tensor], like: Observation) -> Tensor:
-        """Camera -> (B, T, 3, h, w) in [0, 1], gives features (B, T, N, D)."""
-        missing = [camera for camera in self.cameras if camera not in pictures]
-        if missing:
-            raise ConfigError(f"features {self.name!r} look at {missing}, which the future does not show")
-        levels = {c: (pictures[c].cpu() * 255).round().to(torch.uint8) for c in self.cameras}
-        return self.substrate.encode(replace(like, images=levels))
+    predicted: Tensor
+    true: Tensor
+    observed: Observation
+    now: Observation
+    episodes: NDArray[np.int64]
 
 
 @final
 class Collector:
-    """Everything that is measured, window by window."""
+    """Collects all measures of a design, batch by batch."""
 
-    def __init__(self, design: Design, config: PredictionConfig, eyes: Sequence[Eye]) -> None:
-        self.design, self.config, self.eyes = design, config, eyes
+    def __init__(
+        self, design: Design, config: PredictionConfig, extractors: Sequence[FeatureExtractor]
+    ) -> None:
+        self.design, self.config = design, config
         self.device = next(design.parameters()).device
         stride = design.config.stride
         self._direct = {name: ArmComparison(name, *steps_of(design, name)) for name in design.config.futures}
@@ -161,18 +157,21 @@ class Collector:
         self._rolled = {
             name: ArmComparison(name, self._steps, "ticks", calls) for name in design.config.futures
         }
-        self._features: dict[tuple[str, str, int], list[dict[str, NDArray[np.float64]]]] = {}
+        self._features = FeatureDistances(design, extractors)
 
     def add(self, dataset: Dataset, index: NDArray[np.int64], episodes: NDArray[np.int64]) -> None:
-        """Predict and compare the windows at these frames."""
+        """Predict the windows at these frames and compare them with the ground truth."""
         design = self.design
         batch = to_device(dataset.windows(index, design.training_window), self.device)
         seeds = [row_seed(self.config.seed, "frame", int(i)) for i in index]
         predicted = predict_futures(design, batch, self.config, seeds)
-        truth = design.targets(batch)
-        for name, compare in self._direct.items():
-            seen, target = read_source(batch, design.config, design.training_window, name), truth[name]
-            self._compare(name, compare, predicted[name], target.values, seen, batch, episodes)
+        targets, now = design.targets(batch), batch.observation.steps([-1])
+        for name, comparison in self._direct.items():
+            observed = read_source(batch, design.config, design.training_window, name)
+            outcome = Outcome(predicted[name], targets[name].values, observed, now, episodes)
+            arms = self._compare(comparison, outcome)
+            if comparison.clock == "ticks":
+                self._features.add(name, comparison.steps, arms, observed)
         if self.config.steps > 1:
             self._add_rolled(dataset, index, episodes, seeds)
 
@@ -191,116 +190,68 @@ class Collector:
         )
         batch = to_device(dataset.windows(index, window), self.device)
 
-        def demonstrated(step: int, made: Sequence[Forecast]) -> Tensor:
+        def demonstrated(step: int, _: Sequence[Forecast]) -> Tensor:
             start = batch.past + step * stride
             return batch.action[:, start : start + horizon]
 
-        rows = len(index)
-        made = unroll(
+        forecasts = unroll(
             design,
             acting(design, batch),
-            design.initial_state(rows),
+            design.initial_state(len(index)),
             self.config.steps,
             seeds=seeds,
             budget=self.config.budget,
             choose=demonstrated if self.config.actions == "demonstrated" else None,
         )
-        assert batch.future is not None
-        for name, compare in self._rolled.items():
-            values = torch.cat([forecast.future[name][:, :1] for forecast in made], dim=1)
-            now = batch.observation.steps([-1])
-            target = substrate_of(design, name).encode(batch.future, now)
-            self._compare(name, compare, values, target, batch.future, batch, episodes, rolled=True)
+        observed, now = future_of(batch), batch.observation.steps([-1])
+        for name, comparison in self._rolled.items():
+            values = torch.cat([forecast.future[name][:, :1] for forecast in forecasts], dim=1)
+            true = design.substrate(name).encode(observed, now)
+            self._compare(comparison, Outcome(values, true, observed, now, episodes))
 
-    def _compare(
-        self,
-        name: str,
-        compare: ArmComparison,
-        values: Tensor,
-        target: Tensor,
-        seen: Observation,
-        batch: Batch,
-        episodes: NDArray[np.int64],
-        rolled: bool = False,
-    ) -> None:
-        substrate, now = substrate_of(self.design, name), batch.observation.steps([-1])
-        steps = target.shape[1]
-        held = now.steps([0] * steps)
-        still = substrate.encode(now, now)[:, [0] * steps]
-        ideal = substrate.readings(target)
+    def _compare(self, comparison: ArmComparison, outcome: Outcome) -> dict[str, Mapping[str, Reading]]:
+        """Add an outcome to a comparison; returns the readings of all arms and of the ground truth."""
+        substrate, now = self.design.substrate(comparison.stream), outcome.now
+        repeated = [0] * outcome.true.shape[1]
+        ideal = substrate.readings(outcome.true)
+        still = substrate.readings(substrate.encode(now, now)[:, repeated])
         arms = {
-            "model": substrate.readings(values),
-            "copy": real_pictures(substrate.readings(still), held),
+            "model": substrate.readings(outcome.predicted),
+            "copy": real_pictures(still, now.steps(repeated)),
             "ideal": ideal,
         }
-        real = real_pictures(ideal, seen)
-        compare.add(arms, real, seen.pad, episodes)
-        if not rolled and compare.clock == "ticks":
-            self._keep_features(name, compare.steps, {**arms, "truth": real}, seen)
-
-    def _keep_features(
-        self,
-        name: str,
-        steps: Sequence[int],
-        arms: Mapping[str, Mapping[str, Reading]],
-        seen: Observation,
-    ) -> None:
-        keep = (~seen.pad).cpu().numpy()
-        found: dict[str, dict[str, Tensor]] = {}
-        for arm in ("model", "copy", "truth"):
-            readings = arms[arm]
-            for reading in readings.values():
-                if reading.kind == "feature" and reading.known is None:
-                    kind = self.design.config.substrates[self.design.config.substrate_of(name)]
-                    found.setdefault(kind.get_choice_name(type(kind)), {})[arm] = reading.values
-            pictures = {c: r.values for c, r in readings.items() if r.kind == "picture" and c in seen.images}
-            for eye in self.eyes if pictures else ():
-                found.setdefault(eye.name, {})[arm] = eye.look(pictures, seen)
-        for features, sets in found.items():
-            pooled = {arm: values.mean(dim=2).double().cpu().numpy() for arm, values in sets.items()}
-            for i, step in enumerate(steps):
-                part = {arm: values[keep[:, i], i] for arm, values in pooled.items()}
-                self._features.setdefault((name, features, step), []).append(part)
+        truth = real_pictures(ideal, outcome.observed)
+        comparison.add(arms, truth, outcome.observed.pad, outcome.episodes)
+        return {**arms, "truth": truth}
 
     def rows(self) -> tuple[PredictionRow, ...]:
-        """All measures."""
+        """Rows of all measures."""
         rolled = self._rolled.values() if self.config.steps > 1 else ()
         return tuple(row for c in (*self._direct.values(), *rolled) for row in c.rows(self.config.seed))
 
     def distances(self) -> tuple[Distance, ...]:
         """All Frechet distances."""
-        found = []
-        for (stream, features, step), parts in self._features.items():
-            sets = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
-            found.append(fidelity_distance(stream, features, step, sets, self.config.seed))
-        return tuple(found)
+        return self._features.distances(self.config.seed)
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know."""
-        graph, found = self.design.graph, []
+        """Remarks that the reader of the report must see."""
+        graph, notes = self.design.graph, []
         for name in self.design.config.futures:
             together = graph.factor_of(name).generates
             blind = ACTION not in together and ACTION not in graph.ancestors([name])
             if self.config.actions == "demonstrated" and blind:
-                found.append(
-                    f"future {name!r} does not depend on actions, so the demonstrated ones change nothing"
+                notes.append(
+                    f"future {name!r} does not depend on actions, so the demonstrated actions change nothing"
                 )
-        return tuple(found)
+        return tuple(notes)
 
 
 def steps_of(design: Design, stream: str) -> tuple[tuple[int, ...], Literal["ticks", "milestone"]]:
-    """What the steps of a future are called: (ticks or milestones, which)."""
+    """Labels of a future's steps and their unit: control ticks, or numbers of milestones from 1."""
     future = design.config.futures[stream]
     if future.milestones:
         return tuple(range(1, future.milestones + 1)), "milestone"
     return future.offsets, "ticks"
-
-
-def substrate_of(design: Design, stream: str) -> Substrate:
-    """The substrate that a future stream lives in."""
-    substrate = design.substrates[design.config.substrate_of(stream)]
-    assert isinstance(substrate, Substrate)
-    return substrate
 
 
 @torch.no_grad()
@@ -326,48 +277,33 @@ def predict_futures(
     return {name: sampled.values[name] for name in futures}
 
 
-def fidelity_distance(
-    stream: str, features: str, step: int, sets: Mapping[str, NDArray[np.float64]], seed: int
-) -> Distance:
-    """Frechet distances of one stream and step; without enough samples a note says so in place of a number."""
-    truth, name = sets["truth"], f"frechet[{features}]"
-    n, width = truth.shape
-    order = np.random.default_rng(seed).permutation(n)
-    first, second = truth[order[: n // 2]], truth[order[n // 2 :]]
-    try:
-        model, copy = (frechet(sets[arm], truth, features) for arm in ("model", "copy"))
-    except DataError as error:
-        return Distance(name, stream, step, n, width, None, None, None, str(error))
-    floor = frechet(first, second, features) if n // 2 > width else None
-    return Distance(name, stream, step, n, width, model, copy, floor)
-
-
 def closed_loop_rows(strips: Sequence[Filmstrip], seed: int = 0) -> tuple[PredictionRow, ...]:
-    """PSNR and SSIM of the futures that were imagined in filmed episodes, against what was then rendered.
+    """PSNR and SSIM of the futures imagined in filmed episodes, against the frames that were then rendered.
 
     Args:
-        strips: of a report. ``ideal`` is the real frame itself: a strip does not know what its codec could show.
-        seed: of the bootstrap over episodes.
+        strips: filmstrips of a report. Their ``ideal`` arm is the real frame itself, since a strip does not record
+            the reconstruction by its codec.
+        seed: seed of the bootstrap over episodes.
     """
     episodes = {key: i for i, key in enumerate(dict.fromkeys((s.task, s.seed) for s in strips))}
     offsets = tuple(sorted({offset for strip in strips for offset in strip.offsets}))
-    found: list[PredictionRow] = []
+    rows: list[PredictionRow] = []
     for camera in dict.fromkeys(strip.camera for strip in strips):
-        compare = ArmComparison("closed loop", offsets)
+        comparison = ArmComparison("closed loop", offsets)
         for strip in (s for s in strips if s.camera == camera):
-            where = [offsets.index(offset) for offset in strip.offsets]
+            positions = [offsets.index(offset) for offset in strip.offsets]
             pad = torch.ones(1, len(offsets), dtype=torch.bool)
-            pad[0, where] = False
+            pad[0, positions] = False
             pictures = (strip.imagined, np.broadcast_to(strip.now, strip.real.shape), strip.real)
-            model, copy, real = (on_grid(camera, frames, where, len(offsets)) for frames in pictures)
+            model, copy, real = (on_grid(camera, frames, positions, len(offsets)) for frames in pictures)
             arms = {"model": model, "copy": copy, "ideal": real}
-            compare.add(arms, real, pad, np.array([episodes[strip.task, strip.seed]]))
-        found += compare.rows(seed)
-    return tuple(found)
+            comparison.add(arms, real, pad, np.array([episodes[strip.task, strip.seed]]))
+        rows += comparison.rows(seed)
+    return tuple(rows)
 
 
-def on_grid(camera: str, frames: NDArray[np.uint8], where: list[int], steps: int) -> dict[str, Reading]:
-    """(F, h, w, 3) uint8 at the steps ``where`` of ``steps`` -> a reading of one window, black elsewhere."""
+def on_grid(camera: str, frames: NDArray[np.uint8], positions: list[int], steps: int) -> dict[str, Reading]:
+    """Reading of one window with the frames (F, h, w, 3) uint8 at ``positions`` of its ``steps``; black elsewhere."""
     picture = torch.zeros(1, steps, 3, *frames.shape[1:3])
-    picture[0, where] = torch.from_numpy(np.array(frames)).movedim(-1, 1).float() / 255
+    picture[0, positions] = torch.from_numpy(np.array(frames)).movedim(-1, 1).float() / 255
     return {camera: Reading("picture", picture)}

@@ -1,4 +1,4 @@
-"""Windows of demonstrations as a design is shown them when acting, spread evenly over every episode."""
+"""Windows of demonstrations, spread evenly over every episode, in the form a design observes when acting."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from wamkit.contract.types import Batch, Observation
 from wamkit.data import Dataset
 from wamkit.design import Design
-from wamkit.errors import DataError
+from wamkit.errors import ConfigError, DataError
 
 
 def spread_windows(dataset: Dataset, per_episode: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame numbers (N,) of up to ``per_episode`` windows per episode, and the episode of each (N,).
+    """Frame numbers (N,) of up to ``per_episode`` windows per episode, and the episode number of each (N,).
 
-    A window has at least one step of the episode after it, and ``ahead`` ticks where the episode is that long.
+    Every window is followed by at least one frame of its episode, and by ``ahead`` ticks if the episode is long
+    enough.
 
     Raises:
         DataError: no episode has two frames.
@@ -35,15 +36,29 @@ def spread_windows(dataset: Dataset, per_episode: int, ahead: int) -> tuple[np.n
 
 
 def acting(design: Design, batch: Batch) -> Observation:
-    """What the design would be handed at these windows when acting; ``batch`` is cut by its training window."""
-    seen = batch.observation.steps(slice(-len(design.window.observation), None))
+    """Observation that the design would receive at these windows when acting.
+
+    ``batch`` must be cut with the design's training window.
+    """
+    observation = batch.observation.steps(slice(-len(design.window.observation), None))
     past = design.window.past_actions
     if not past:
-        return replace(seen, goal=batch.goal)
+        return replace(observation, goal=batch.goal)
     first = batch.past - past
     return replace(
-        seen,
+        observation,
         goal=batch.goal,
         past_action=batch.action[:, first : batch.past],
         past_action_pad=batch.action_pad[:, first : batch.past],
     )
+
+
+def future_of(batch: Batch) -> Observation:
+    """Observed future of a batch.
+
+    Raises:
+        ConfigError: the batch was cut with a window that has no future steps.
+    """
+    if batch.future is None:
+        raise ConfigError("these windows have no future. Cut them with `WindowSpec(future=...)`.")
+    return batch.future
