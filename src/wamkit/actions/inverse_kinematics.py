@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wamkit.errors import SpecError
-from wamkit.geometry.kinematics import Accuracy, EndEffector, joint_limits
+from wamkit.geometry.kinematics import DEFAULT_ACCURACY, Accuracy, EndEffector, joint_limits
 
 if TYPE_CHECKING:
     import mujoco
@@ -51,7 +51,7 @@ def joint_path(
     start: np.ndarray,
     positions: np.ndarray,
     rotations: np.ndarray | None = None,
-    accuracy: Accuracy = Accuracy(),
+    accuracy: Accuracy = DEFAULT_ACCURACY,
 ) -> JointPath:
     """Solve inverse kinematics along a path. Poses out of reach are approached and marked, never passed over.
 

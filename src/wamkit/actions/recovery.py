@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from wamkit.actions.poses import PoseLayout
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
-from wamkit.geometry.rotations import parse_rotation, write
+from wamkit.geometry.rotations import Form, parse_rotation, write
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _spread(
         share = np.linspace(0, 1, ticks + 1)[1:, None]
         middle = before + share * (after - before)
         if layout.rotation is not None:
-            middle[:, 3:] = _between(layout, before, after, share[:, 0])
+            middle[:, 3:] = _interpolate(before[3:], after[3:], share[:, 0], layout.rotation)
         delta = layout.to_delta(before, middle)
         if (delta >= low - 1e-9).all() and (delta <= high + 1e-9).all():
             return list(delta)
@@ -177,12 +177,8 @@ def _spread(
     )
 
 
-def _between(layout: PoseLayout, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Rotations at constant speed from one pose to the next."""
-    assert layout.rotation is not None
-    start, stop = (
-        parse_rotation(before[None, 3:], layout.rotation)[0],
-        parse_rotation(after[None, 3:], layout.rotation)[0],
-    )
-    turn = (stop * start.inv()).as_rotvec()
-    return write(Rotation.from_rotvec(share[:, None] * turn) * start, layout.rotation)
+def _interpolate(start: np.ndarray, stop: np.ndarray, share: np.ndarray, form: Form) -> np.ndarray:
+    """Rotations (T, n) at the shares (T,) of a turn at constant speed from ``start`` (n,) to ``stop`` (n,)."""
+    first, last = parse_rotation(np.stack((start, stop)), form)
+    turn = (last * first.inv()).as_rotvec()
+    return write(Rotation.from_rotvec(share[:, None] * turn) * first, form)

@@ -50,10 +50,6 @@ class SlowFast(Early):
         if mode != "delta":
             raise ConfigError(f"Controller 'slow_fast' sums up delta actions, and the policy's are {mode!r}.")
 
-    def rates_hz(self, rate_hz: float) -> tuple[float, float]:
-        """Calls of the slow model and corrections of the reflex per second, at ``rate_hz`` ticks per second."""
-        return rate_hz / self.execute, rate_hz
-
     def wants_call(self, state: ControllerState) -> bool:
         """See :meth:`Controller.wants_call`."""
         frozen = self.slow_calls is not None and state.calls >= self.slow_calls
@@ -80,11 +76,11 @@ class SlowFast(Early):
 
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
         """See :meth:`Controller.next`. Past the end of the chunk the path stands still."""
+        chunk = self.current(state)
         planned, after = super().next(state)
-        assert state.chunk is not None
         entries = list(self.action)
         action = planned.copy()
-        if state.cursor >= len(state.chunk):
+        if state.cursor >= len(chunk):
             action[entries] = 0
         error = np.subtract(state.seen["path"], state.seen["place"], dtype=np.float32)
         path = np.add(state.seen["path"], self.step * action[entries], dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,45 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.data import layout, tables, video
+from wamkit.errors import SpecError, did_you_mean
 
 MB = 1024**2
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Sizes of a dataset's files and encoding of its videos.
+
+    Attributes:
+        data_file_mb: size at which a parquet file is closed and the next one begun, MiB.
+        video_file_mb: size at which an mp4 file is closed and the next one begun, MiB.
+        chunks_size: number of files in one ``chunk-XXX`` folder.
+        gop: largest distance between two video key frames; small values make single frames cheap to reach.
+        crf: constant rate factor of x264; smaller is more faithful and larger on disk.
+        pixel_format: ``yuv444p``, or ``yuv420p`` for players that support nothing else.
+
+    Raises:
+        SpecError: the pixel format cannot be written.
+    """
+
+    data_file_mb: float = 100
+    video_file_mb: float = 200
+    chunks_size: int = 1000
+    gop: int = video.GOP
+    crf: int = video.CRF
+    pixel_format: str = video.PIXEL_FORMAT
+
+    def __post_init__(self) -> None:
+        if self.pixel_format not in video.PIXEL_FORMATS:
+            hint = did_you_mean(self.pixel_format, video.PIXEL_FORMATS)
+            raise SpecError(f"pixel_format {self.pixel_format!r}. {hint}")
+
+    def coding(self, rate: Fraction) -> video.Coding:
+        """Video encoding at ``rate`` frames per second."""
+        return video.Coding(rate, self.gop, self.crf, self.pixel_format)
+
+
+DEFAULT_STORAGE = Storage()
 
 
 @dataclass
@@ -35,9 +73,9 @@ class Position:
 class VideoFiles:
     """The mp4 files of one camera."""
 
-    def __init__(self, root: Path, key: str, coding: video.Coding, limit_mb: float, chunks: int) -> None:
-        self._root, self._key, self._coding = root, key, coding
-        self._limit, self._chunks = limit_mb * MB, chunks
+    def __init__(self, root: Path, key: str, rate: Fraction, storage: Storage) -> None:
+        self._root, self._key, self._coding = root, key, storage.coding(rate)
+        self._limit, self._chunks = storage.video_file_mb * MB, storage.chunks_size
         self._position = Position()
         self._file: video.VideoAppender | None = None
 
@@ -69,8 +107,9 @@ class VideoFiles:
 class TableFiles:
     """The parquet files below ``data/`` or ``meta/episodes/``."""
 
-    def __init__(self, root: Path, template: str, limit_mb: float, chunks: int) -> None:
-        self._root, self._template, self._limit, self._chunks = root, template, limit_mb * MB, chunks
+    def __init__(self, root: Path, template: str, storage: Storage) -> None:
+        self._root, self._template = root, template
+        self._limit, self._chunks = storage.data_file_mb * MB, storage.chunks_size
         self._position = Position()
         self._file: tables.TableFile | None = None
 

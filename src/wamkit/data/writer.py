@@ -16,9 +16,9 @@ import pyarrow as pa
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import layout, tables, video
 from wamkit.data.episode import Episode, check_episode
-from wamkit.data.files import TableFiles, VideoFiles
+from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
-from wamkit.errors import DataError, SpecError, did_you_mean
+from wamkit.errors import DataError, SpecError
 
 
 class DatasetWriter:
@@ -33,13 +33,8 @@ class DatasetWriter:
         action: action entries, limits and rate.
         robot_type: free text for ``info.json``.
         extras: name -> (shape of one frame, numpy dtype) of ground truth stored beside the observations.
-        data_file_mb: size at which a parquet file is closed and the next one begun, MiB.
-        video_file_mb: the same for mp4 files.
-        gop: largest distance of two key frames; small values make single frames cheap to reach.
-        crf: constant rate factor of x264; smaller is more faithful and larger on disk.
-        pixel_format: ``yuv444p``, or ``yuv420p`` for players that know nothing else.
         overwrite: replace a dataset that lies at ``root``.
-        chunks_size: number of files in one ``chunk-XXX`` folder.
+        storage: file sizes and video encoding.
 
     Raises:
         DataError: ``root`` exists, or an episode does not fit the specs.
@@ -54,29 +49,19 @@ class DatasetWriter:
         *,
         robot_type: str = "unknown",
         extras: Mapping[str, tuple[tuple[int, ...], str]] = {},
-        data_file_mb: float = 100,
-        video_file_mb: float = 200,
-        gop: int = 12,
-        crf: int = video.CRF,
-        pixel_format: str = video.PIXEL_FORMAT,
         overwrite: bool = False,
-        chunks_size: int = 1000,
+        storage: Storage = DEFAULT_STORAGE,
     ) -> None:
-        _check_specs(observation, action, extras, pixel_format)
+        _check_specs(observation, action, extras, storage.pixel_format)
         self._root = Path(root)
         self._partial = self._root.with_name(self._root.name + ".partial")
-        self._overwrite = overwrite
+        self._overwrite, self._robot_type, self._storage = overwrite, robot_type, storage
         self._observation, self._action, self._extras = observation, action, dict(extras)
-        self._robot_type, self._chunks_size = robot_type, chunks_size
-        self._limits = {"data_files_size_in_mb": data_file_mb, "video_files_size_in_mb": video_file_mb}
-        self._coding = video.Coding(video.frame_rate(action.rate_hz), gop, crf, pixel_format)
-        self._rate = self._coding.rate
+        self._rate = video.frame_rate(action.rate_hz)
         self._check_target()
-        self._data = TableFiles(self._partial, layout.DATA, data_file_mb, chunks_size)
+        self._data = TableFiles(self._partial, layout.DATA, storage)
         self._videos = {
-            name: VideoFiles(
-                self._partial, layout.IMAGE_PREFIX + name, self._coding, video_file_mb, chunks_size
-            )
+            name: VideoFiles(self._partial, layout.IMAGE_PREFIX + name, self._rate, storage)
             for name in observation.cameras
         }
         self._tasks: dict[str, int] = {}
@@ -196,9 +181,7 @@ class DatasetWriter:
             shutil.rmtree(replaced)
 
     def _write_episodes(self) -> None:
-        files = TableFiles(
-            self._partial, layout.EPISODES, self._limits["data_files_size_in_mb"], self._chunks_size
-        )
+        files = TableFiles(self._partial, layout.EPISODES, self._storage)
         group = 50  # episodes that are written, and rolled over, together
         for start in range(0, len(self._rows), group):
             rows = self._rows[start : start + group]
@@ -223,7 +206,7 @@ class DatasetWriter:
     def _features(self) -> dict[str, dict[str, Any]]:
         stream = {
             "video.codec": "h264",
-            "video.pix_fmt": self._coding.pixels,
+            "video.pix_fmt": self._storage.pixel_format,
             "video.is_depth_map": False,
             "video.fps": _number(self._rate),
             "video.channels": 3,
@@ -238,8 +221,9 @@ class DatasetWriter:
             "total_episodes": len(self._rows),
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
-            "chunks_size": self._chunks_size,
-            **self._limits,
+            "chunks_size": self._storage.chunks_size,
+            "data_files_size_in_mb": self._storage.data_file_mb,
+            "video_files_size_in_mb": self._storage.video_file_mb,
             "fps": _number(self._rate),
             "splits": {"train": f"0:{len(self._rows)}"},
             "data_path": layout.DATA,
@@ -272,8 +256,6 @@ def _check_specs(
             f"a dataset has one rate: the observation spec says {observation.rate_hz:g} Hz, "
             f"the action spec {action.rate_hz:g} Hz"
         )
-    if pixel_format not in video.PIXEL_FORMATS:
-        raise SpecError(f"pixel_format {pixel_format!r}. {did_you_mean(pixel_format, video.PIXEL_FORMATS)}")
     for name, camera in observation.cameras.items():
         size = f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}"
         if camera.channels != 3:

@@ -44,7 +44,9 @@ class ArmKinematics:
 
     def solve(self, qpos: Floats, place: Floats, turn: Rotation) -> Floats:
         """The positions of all joints with this arm's gripper as near to a pose as its limits allow."""
-        return self._gripper.solve(qpos, place, turn.as_matrix(), Accuracy(rounds=ROUNDS), self._moving).joints
+        return self._gripper.solve(
+            qpos, place, turn.as_matrix(), Accuracy(rounds=ROUNDS), self._moving
+        ).joints
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,9 @@ class Accuracy:
     rounds: int = 100
 
 
+DEFAULT_ACCURACY = Accuracy()
+
+
 @dataclass(frozen=True)
 class JointSolution:
     """Joints that bring a frame as close to a pose as their limits allow.
@@ -91,7 +94,7 @@ class EndEffector:
         start: np.ndarray,
         position: np.ndarray,
         rotation: np.ndarray | None = None,
-        accuracy: Accuracy = Accuracy(),
+        accuracy: Accuracy = DEFAULT_ACCURACY,
         moving: np.ndarray | None = None,
     ) -> JointSolution:
         """Find joints for a pose; the best of all rounds is returned, whether it reaches the pose or not.
