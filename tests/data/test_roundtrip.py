@@ -114,7 +114,7 @@ def test_decoding_is_exact_in_time(tmp_path: Path, rate: float) -> None:
     step = float(frame_rate(rate))
     decode_video(path, 7 / step, 9, step, "test", lambda k, image: seen.update({k: round(image.mean() / 8)}))
     assert seen == {k: 7 + k for k in range(9)}
-    with pytest.raises(DataError, match="stands at"):
+    with pytest.raises(DataError, match="the next one is at"):
         decode_video(path, 7.4 / step, 9, step, "test", lambda k, image: None)
     with pytest.raises(DataError, match="ends after 5 of 9"):
         decode_video(path, 20 / step, 9, step, "test", lambda k, image: None)

@@ -1,4 +1,4 @@
-"""Files that roll over by size: which chunk and file the next episode goes to."""
+"""Files of a dataset under construction, which roll over by size."""
 
 from __future__ import annotations
 
@@ -54,24 +54,29 @@ DEFAULT_STORAGE = Storage()
 
 @dataclass
 class Position:
-    """Which chunk and file are being written."""
+    """Position in the numbering of files.
+
+    Attributes:
+        chunk: number of the chunk folder.
+        file: number of the file within it.
+    """
 
     chunk: int = 0
     file: int = 0
 
     def advance(self, chunks_size: int) -> None:
-        """Go on to the next file, and to the next chunk when this one is full."""
+        """Advance to the next file, and to the next chunk when this one is full."""
         self.file += 1
         if self.file == chunks_size:
             self.chunk, self.file = self.chunk + 1, 0
 
     def path(self, root: Path, template: str, **keys: str) -> Path:
-        """The file's path below ``root``."""
+        """Return the file's path below ``root``."""
         return root / template.format(chunk_index=self.chunk, file_index=self.file, **keys)
 
 
 class VideoFiles:
-    """The mp4 files of one camera."""
+    """Writer of one camera's mp4 files."""
 
     def __init__(self, root: Path, key: str, rate: Fraction, storage: Storage) -> None:
         self._root, self._key, self._coding = root, key, storage.coding(rate)
@@ -80,7 +85,7 @@ class VideoFiles:
         self._file: video.VideoAppender | None = None
 
     def add(self, images: np.ndarray) -> dict[str, Any]:
-        """Append one episode; returns its entries of the episode table."""
+        """Append one episode and return its entries of the episode table."""
         clip = video.encode_video(images, self._coding)
         if self._file is not None and self._file.size + len(clip) > self._limit:
             self.close()
@@ -105,7 +110,7 @@ class VideoFiles:
 
 
 class TableFiles:
-    """The parquet files below ``data/`` or ``meta/episodes/``."""
+    """Writer of the parquet files below ``data/`` or ``meta/episodes/``."""
 
     def __init__(self, root: Path, template: str, storage: Storage) -> None:
         self._root, self._template = root, template
@@ -114,9 +119,9 @@ class TableFiles:
         self._file: tables.TableFile | None = None
 
     def place(self, rows: int) -> tuple[int, int]:
-        """Chunk and file that the next ``rows`` rows go to; rolls over when they would exceed the limit."""
+        """Return chunk and file of the next ``rows`` rows, after rolling over if they would exceed the limit."""
         if self._file is not None:
-            # LeRobot's rule: what the rows will take is estimated from the rows before them.
+            # LeRobot's rule: the size of the new rows is estimated from the rows before them.
             expected = self._file.size * (1 + rows / self._file.rows)
             if expected > self._limit:
                 self.close()
@@ -124,7 +129,7 @@ class TableFiles:
         return self._position.chunk, self._position.file
 
     def add(self, table: pa.Table) -> None:
-        """Append ``table`` to the file that :meth:`place` named."""
+        """Append ``table`` to the file that :meth:`place` returned."""
         if self._file is None:
             self._file = tables.TableFile(self._position.path(self._root, self._template), table.schema)
         self._file.append(table)

@@ -1,4 +1,4 @@
-"""Write episodes as LeRobotDataset v3.0: many episodes a file, files rolled over by size."""
+"""Writer of LeRobotDataset v3.0 folders: many episodes per file, with files rolled over by size."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from wamkit.errors import DataError, SpecError
 class DatasetWriter:
     """Context manager that records episodes into a new dataset.
 
-    Everything is written to ``<root>.partial``, which becomes ``<root>`` on a clean exit; after an error or a
-    kill nothing lies at ``<root>``. A partial recording left by a killed process is discarded.
+    Everything is written to ``<root>.partial``, which is renamed to ``<root>`` on a clean exit; after an error or a
+    kill there is nothing at ``<root>``. A partial recording left by a killed process is discarded.
 
     Args:
         root: folder of the new dataset.
@@ -33,7 +33,7 @@ class DatasetWriter:
         action: action entries, limits and rate.
         robot_type: free text for ``info.json``.
         extras: name -> (shape of one frame, numpy dtype) of ground truth stored beside the observations.
-        overwrite: replace a dataset that lies at ``root``.
+        overwrite: true to replace an existing dataset at ``root``.
         storage: file sizes and video encoding.
 
     Raises:
@@ -151,19 +151,20 @@ class DatasetWriter:
             )
         if not (self._root / layout.INFO).is_file():
             raise DataError(
-                f"{self._root} exists and is not a dataset (no {layout.INFO}); it is not overwritten."
+                f"{self._root} exists and is not a dataset (no {layout.INFO}), so it is not overwritten. "
+                f"Choose another folder."
             )
 
     def _close_files(self) -> None:
-        with contextlib.ExitStack() as stack:  # closes all of them even when one fails
+        with contextlib.ExitStack() as stack:  # closes the rest when one of them fails
             stack.callback(self._data.close)
             for files in self._videos.values():
                 stack.callback(files.close)
 
     def _finish(self) -> None:
-        """Write ``meta/`` and move the dataset to its place."""
+        """Write ``meta/`` and move the dataset to its root."""
         if not self._rows:
-            raise DataError(f"{self._root}: no episode was added; an empty dataset is not written")
+            raise DataError(f"{self._root}: no episode was added, so no dataset is written")
         self._write_episodes()
         tables.write_tasks(self._partial / layout.TASKS, list(self._tasks))
         stats = {name: value.to_json() for name, value in self._stats().items()}
@@ -173,7 +174,7 @@ class DatasetWriter:
         self._check_target()
         replaced = self._root.with_name(self._root.name + ".replaced")
         if self._root.exists():
-            if replaced.exists():  # left by a process killed while it replaced a dataset
+            if replaced.exists():  # left by a process that was killed while replacing a dataset
                 shutil.rmtree(replaced)
             self._root.rename(replaced)
         self._partial.rename(self._root)
@@ -192,7 +193,7 @@ class DatasetWriter:
         files.close()
 
     def _stats(self) -> dict[str, FeatureStats]:
-        """Statistics over the whole dataset; columns are read back one by one, so that memory holds one."""
+        """Compute statistics of the whole dataset; columns are read back one at a time to save memory."""
         out = {layout.IMAGE_PREFIX + name: counts.stats() for name, counts in self._pixels.items()}
         paths = sorted(self._partial.glob("data/*/*.parquet"))
         for name, feature in self._features().items():
@@ -253,18 +254,19 @@ def _check_specs(
 ) -> None:
     if observation.rate_hz != action.rate_hz:
         raise SpecError(
-            f"a dataset has one rate: the observation spec says {observation.rate_hz:g} Hz, "
+            f"a dataset has one rate, but the observation spec says {observation.rate_hz:g} Hz and "
             f"the action spec {action.rate_hz:g} Hz"
         )
     for name, camera in observation.cameras.items():
         size = f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}"
         if camera.channels != 3:
-            raise SpecError(f"{size}: only RGB cameras are stored as video; put others into extras")
+            raise SpecError(f"{size}: only RGB cameras can be stored as video; store others as extras")
         if pixel_format == "yuv420p" and (camera.height % 2 or camera.width % 2):
             raise SpecError(f"{size}: yuv420p needs even rows and columns. Use yuv444p or another size.")
     for name in (*observation.cameras, *extras):
-        # LeRobot refuses "/" in a key and takes every key with "image" in it for a picture.
+        # LeRobot rejects "/" in a key and treats every key with "image" in it as an image.
         if "/" in name or (name in extras and "image" in name):
             raise SpecError(
-                f"the name {name!r} cannot be a dataset key: it contains '/' or, in an extra, 'image'"
+                f"the name {name!r} cannot be a dataset key: names must not contain '/', nor 'image' in an extra; "
+                f"rename it"
             )
