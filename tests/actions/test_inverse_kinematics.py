@@ -13,6 +13,7 @@ from wamkit.actions.inverse_kinematics import joint_path
 from wamkit.actions.recovery import follow, rigid_path
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import MissingExtraError, SpecError
+from wamkit.geometry.kinematics import EndEffector
 
 pytest.importorskip("mink")
 mujoco: Any = pytest.importorskip("mujoco")
@@ -66,7 +67,7 @@ def test_a_tracked_object_is_carried_along_its_known_path() -> None:
     first = data.body("held").xmat.reshape(3, 3).copy()
     gripper = data.site("tool")
     places, turns = rigid_path(tracks).carried(gripper.xpos, gripper.xmat.reshape(3, 3))
-    path = joint_path(model, "tool", START, places, turns).require_reached()
+    path = joint_path(EndEffector(model, "tool"), START, places, turns).require_reached()
     low, high = model.jnt_range.T
     assert ((path.joints >= low) & (path.joints <= high)).all()
     spec = ActionSpec(tuple(f"j{i}" for i in range(7)), (-0.03,) * 7, (0.03,) * 7, 20.0, rotation="joint")
@@ -106,7 +107,7 @@ def test_what_is_out_of_reach_is_approached_and_marked() -> None:
     model = arm()
     here = state(model, START).site("tool").xpos
     there = here + np.linspace(0, 1, 5)[:, None] * [1.0, 0.0, 0.0]
-    path = joint_path(model, "tool", START, there)
+    path = joint_path(EndEffector(model, "tool"), START, there)
     assert path.reached.tolist() == [True, *path.reached[1:-1].tolist(), False]
     np.testing.assert_allclose(
         [
@@ -128,7 +129,7 @@ def test_joint_limits_hold_where_the_pose_would_break_them() -> None:
     model.jnt_range[3] = [1.1, 1.3]
     here = state(model, START).site("tool").xpos
     places = here + np.linspace(0, 0.3, 4)[:, None] * [0.0, 0.0, 1.0]
-    path = joint_path(model, "tool", START, places)
+    path = joint_path(EndEffector(model, "tool"), START, places)
     assert path.joints[:, 3].min() >= 1.1
     assert path.joints[:, 3].max() <= 1.3
 
@@ -136,12 +137,12 @@ def test_joint_limits_hold_where_the_pose_would_break_them() -> None:
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = arm()
     with pytest.raises(SpecError, match=r"starts outside its limits: joint coordinate 1 is 3\.0"):
-        joint_path(model, "tool", np.array([0.0, 3.0, 0, 0, 0, 0, 0]), np.zeros((1, 3)))
-    with pytest.raises(SpecError, match=r"turns \(T, 3, 3\)"):
-        joint_path(model, "tool", START, np.zeros((2, 3)), np.zeros((1, 3, 3)))
+        joint_path(EndEffector(model, "tool"), np.array([0.0, 3.0, 0, 0, 0, 0, 0]), np.zeros((1, 3)))
+    with pytest.raises(SpecError, match=r"rotations \(T, 3, 3\)"):
+        joint_path(EndEffector(model, "tool"), START, np.zeros((2, 3)), np.zeros((1, 3, 3)))
     spec = ActionSpec(("a", "b"), (-1.0,) * 2, (1.0,) * 2, 20.0, mode="absolute", rotation="joint")
     with pytest.raises(SpecError, match="needs delta actions"):
         follow(np.zeros((3, 2)), spec)
     monkeypatch.setitem(sys.modules, "mink", None)
     with pytest.raises(MissingExtraError, match=r"wamkit\[kinematics\]"):
-        joint_path(model, "tool", START, np.zeros((1, 3)))
+        joint_path(EndEffector(model, "tool"), START, np.zeros((1, 3)))

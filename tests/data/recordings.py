@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.data import DatasetWriter, Episode
+from wamkit.data import DatasetWriter, Episode, Storage
+from wamkit.data.files import DEFAULT_STORAGE
 
 OBSERVATION = ObservationSpec(
     cameras={"scene": CameraSpec(16, 24), "gripper": CameraSpec(16, 16)},
@@ -17,6 +18,7 @@ OBSERVATION = ObservationSpec(
 ACTION = ActionSpec(
     names=("dx", "close"), low=(-1, -1), high=(1, 1), rate_hz=80, rotation="none", gripper="positive_closes"
 )
+SMALL = Storage(data_file_mb=0.015, video_file_mb=0.006, chunks_size=2)  # files of a few episodes
 EXTRAS = {"depth": ((4, 6), "float32"), "contact": ((), "float64"), "pose": ((7,), "float32")}
 
 
@@ -44,8 +46,12 @@ def episode(frames: int, number: int = 0, task: str = "open the drawer", success
     )
 
 
-def record(root: Path, episodes: list[Episode], **settings: object) -> Path:
-    with DatasetWriter(root, OBSERVATION, ACTION, extras=EXTRAS, **settings) as writer:  # type: ignore[arg-type]
+def record(
+    root: Path, episodes: list[Episode], storage: Storage = DEFAULT_STORAGE, overwrite: bool = False
+) -> Path:
+    with DatasetWriter(
+        root, OBSERVATION, ACTION, extras=EXTRAS, overwrite=overwrite, storage=storage
+    ) as writer:
         for item in episodes:
             writer.add(item)
     return root

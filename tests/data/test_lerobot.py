@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import EXTRAS, OBSERVATION, pictures, record, varied
+from recordings import EXTRAS, OBSERVATION, SMALL, pictures, record, varied
 
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset
@@ -34,7 +34,7 @@ def lerobot(scratch: Path, *arguments: str | Path) -> None:
 
 def test_lerobot_reads_what_wamkit_wrote(tmp_path: Path) -> None:
     episodes = varied([12, 1, 9, 12, 5, 12, 12])
-    root = record(tmp_path / "set", episodes, data_file_mb=0.015, video_file_mb=0.006, chunks_size=2)
+    root = record(tmp_path / "set", episodes, SMALL)
     assert len(list(root.glob("data/*/*.parquet"))) > 1
     assert len(list(root.glob("videos/observation.images.scene/*/*.mp4"))) > 1
     lerobot(tmp_path, "read", root, tmp_path / "seen.npz")

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import ACTION, EXTRAS, OBSERVATION, episode, record, varied
+from recordings import ACTION, EXTRAS, OBSERVATION, SMALL, episode, record, varied
 
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import WindowSpec
-from wamkit.data import Dataset, DatasetWriter
+from wamkit.data import Dataset, DatasetWriter, Storage
 from wamkit.data.video import Coding, decode_video, encode_video, frame_rate
 from wamkit.errors import DataError, SpecError
 
@@ -29,7 +29,7 @@ FRAME = WindowSpec(horizon=1)
 def test_what_was_recorded_comes_back(lengths: list[int], gop: int) -> None:
     episodes = varied(lengths)
     with tempfile.TemporaryDirectory() as folder:
-        data = Dataset(record(Path(folder) / "set", episodes, gop=gop), extras=tuple(EXTRAS))
+        data = Dataset(record(Path(folder) / "set", episodes, Storage(gop=gop)), extras=tuple(EXTRAS))
         batch = data.windows(np.arange(data.num_frames), FRAME)
     assert (data.num_episodes, data.num_frames) == (len(lengths), sum(lengths))
     assert (data.observation_spec, data.action_spec, data.fps) == (OBSERVATION, ACTION, 80)
@@ -49,7 +49,7 @@ def test_what_was_recorded_comes_back(lengths: list[int], gop: int) -> None:
 
 def test_files_roll_over_by_size(tmp_path: Path) -> None:
     episodes = varied([12] * 9)
-    root = record(tmp_path / "set", episodes, data_file_mb=0.015, video_file_mb=0.006, chunks_size=2)
+    root = record(tmp_path / "set", episodes, SMALL)
     tables = sorted(root.glob("data/*/*.parquet"))
     videos = sorted(root.glob("videos/observation.images.scene/*/*.mp4"))
     assert len(tables) > 2
@@ -96,7 +96,7 @@ def test_layout_is_version_3(recorded: Path) -> None:
 
 
 def test_key_frames_are_close_together(tmp_path: Path) -> None:
-    root = record(tmp_path / "set", varied([5, 30, 4]), gop=4)
+    root = record(tmp_path / "set", varied([5, 30, 4]), Storage(gop=4))
     with av.open(str(root / "videos/observation.images.scene/chunk-000/file-000.mp4")) as source:
         packets = [p for p in source.demux(video=0) if p.pts is not None]
     keys = [i for i, p in enumerate(packets) if p.is_keyframe]
@@ -114,7 +114,7 @@ def test_decoding_is_exact_in_time(tmp_path: Path, rate: float) -> None:
     step = float(frame_rate(rate))
     decode_video(path, 7 / step, 9, step, "test", lambda k, image: seen.update({k: round(image.mean() / 8)}))
     assert seen == {k: 7 + k for k in range(9)}
-    with pytest.raises(DataError, match="stands at"):
+    with pytest.raises(DataError, match="the next one is at"):
         decode_video(path, 7.4 / step, 9, step, "test", lambda k, image: None)
     with pytest.raises(DataError, match="ends after 5 of 9"):
         decode_video(path, 20 / step, 9, step, "test", lambda k, image: None)
@@ -147,4 +147,4 @@ def test_specs_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot be a dataset key"):
         DatasetWriter(tmp_path / "set", OBSERVATION, ACTION, extras={"image_depth": ((), "float32")})
     with pytest.raises(SpecError, match=r"Did you mean 'yuv4\d\dp'"):
-        DatasetWriter(tmp_path / "set", OBSERVATION, ACTION, pixel_format="yuv422p")
+        DatasetWriter(tmp_path / "set", OBSERVATION, ACTION, storage=Storage(pixel_format="yuv422p"))

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
@@ -20,13 +21,15 @@ class BinsConfig(ActionConfig):
     """Discrete actions: equal bins between the 1 % and 99 % quantiles (RT-1, RT-2, OpenVLA).
 
     Attributes:
-        bins: number of bins per dimension.
-        ticks_per_token: control ticks that share one code: the mean action over them is coded and held.
+        bins: number of bins per action dimension.
+        ticks_per_token: number of control ticks that share one token; must divide the horizon. The mean action over
+            these ticks is coded and held.
     """
 
     bins: int = 256
     ticks_per_token: int = 1
 
+    @override
     def build(self, data: DataSpec, horizon: int) -> Bins:
         """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
         if self.bins < 1 or self.ticks_per_token < 1:
@@ -42,7 +45,7 @@ class BinsConfig(ActionConfig):
 
 @final
 class Bins(ActionRepresentation):
-    """(B, H, A) physical <-> (B, H / ticks_per_token, A) ids: every dimension of an action is one token."""
+    """Binned actions: (B, H, A) physical <-> (B, H / ticks_per_token, A) ids, one token per action dimension."""
 
     low: Tensor
     high: Tensor
@@ -56,7 +59,7 @@ class Bins(ActionRepresentation):
         self.width = data.action.width
         low = torch.from_numpy(statistic(data.stats, "action", "q01").copy())
         high = torch.from_numpy(statistic(data.stats, "action", "q99").copy())
-        # A dimension without spread gets one narrow bin range, wide enough to survive float32 at any offset.
+        # A dimension without spread gets a narrow range, wide enough to be resolved in float32 at any offset.
         narrow = 1e-6 * low.abs().clamp(min=1.0)
         high = torch.where(high - low < narrow, low + narrow, high)
         self.register_buffer("low", low, persistent=False)
@@ -64,19 +67,21 @@ class Bins(ActionRepresentation):
         self.register_buffer("least", torch.tensor(data.action.low), persistent=False)
         self.register_buffer("most", torch.tensor(data.action.high), persistent=False)
 
+    @override
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.contract.ActionRepresentation`."""
         p = self.config.ticks_per_token
         return StreamSpec(name, "action", self.horizon // p, self.width, 1, self.config.bins, p)
 
+    @override
     def encode(self, action: Tensor) -> Tensor:
-        """(B, H, A) -> (B, T, A) int64 ids; values outside the quantiles fall into the outer bins."""
+        """Encode (B, H, A) as int64 ids (B, T, A); values outside the quantiles fall into the outer bins."""
         mean = action.unflatten(1, (-1, self.config.ticks_per_token)).mean(dim=2)
         unit = (mean - self.low) / (self.high - self.low)
         return (unit * self.config.bins).floor().long().clamp(0, self.config.bins - 1)
 
+    @override
     def decode(self, values: Tensor) -> Tensor:
-        """(B, T, A) ids -> bin centres (B, H, A), clipped to the action limits."""
+        """Decode ids (B, T, A) to bin centres (B, H, A), clipped to the action limits."""
         unit = (values.float() + 0.5) / self.config.bins
         action = (self.low + unit * (self.high - self.low)).clamp(self.least, self.most)
         return action.repeat_interleave(self.config.ticks_per_token, dim=1)

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
@@ -20,13 +21,14 @@ class ChunkConfig(ActionConfig):
     """Continuous action chunk: normalised, several ticks per token (action chunking, Zhao et al. 2023).
 
     Attributes:
-        normalization: how actions are normalised.
-        ticks_per_token: control ticks that share one token; must divide the horizon.
+        normalization: statistics that normalise actions, such as mean_std.
+        ticks_per_token: number of control ticks that share one token; must divide the horizon.
     """
 
     normalization: Mode = "mean_std"
     ticks_per_token: int = 1
 
+    @override
     def build(self, data: DataSpec, horizon: int) -> Chunk:
         """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
         if self.ticks_per_token < 1:
@@ -40,7 +42,7 @@ class ChunkConfig(ActionConfig):
 
 @final
 class Chunk(ActionRepresentation):
-    """(B, H, A) physical <-> (B, H / ticks_per_token, 1, ticks_per_token * A) normalised."""
+    """Normalised chunks: (B, H, A) physical <-> (B, H / ticks_per_token, 1, ticks_per_token * A)."""
 
     low: Tensor
     high: Tensor
@@ -54,17 +56,19 @@ class Chunk(ActionRepresentation):
         self.register_buffer("low", torch.tensor(data.action.low), persistent=False)
         self.register_buffer("high", torch.tensor(data.action.high), persistent=False)
 
+    @override
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.contract.ActionRepresentation`."""
         p = self.config.ticks_per_token
         return StreamSpec(name, "action", self.horizon // p, 1, p * self.width, ticks_per_step=p)
 
+    @override
     def encode(self, action: Tensor) -> Tensor:
-        """(B, H, A) -> (B, T, 1, D). H may be any multiple of ``ticks_per_token``."""
+        """Encode (B, H, A) as (B, T, 1, D). H may be any multiple of ``ticks_per_token``."""
         p = self.config.ticks_per_token
         return self.normalize(action).unflatten(1, (-1, p)).flatten(2)[:, :, None]
 
+    @override
     def decode(self, values: Tensor) -> Tensor:
-        """(B, T, 1, D) -> (B, H, A), clipped to the action limits."""
+        """Decode (B, T, 1, D) to (B, H, A), clipped to the action limits."""
         action = values.squeeze(2).unflatten(2, (self.config.ticks_per_token, self.width)).flatten(1, 2)
         return self.normalize.inverse(action).clamp(self.low, self.high)

@@ -1,8 +1,8 @@
 """Frequency-space action tokens (`ar.discrete-tokens`): FAST, Pertsch et al. 2025, section IV.
 
-A chunk is normalised by its quantiles, turned into cosine coefficients per dimension, scaled and rounded,
-flattened with the lowest frequencies of all dimensions first, and compressed by byte-pair merges that were learned
-on the training chunks. Smooth motion has few coefficients that matter, hence few tokens.
+A chunk is normalised by quantiles, transformed to cosine coefficients per dimension, scaled, rounded and flattened
+with the lowest frequencies of all dimensions first. Byte-pair merges learned on the training chunks compress the
+result. Smooth motion has few significant coefficients and therefore few tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.actions import byte_pairs
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
@@ -23,8 +24,8 @@ from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.nn.transforms import Normalizer
 
-PAD = 0  # id of the padding behind a short code
-FIT_CHUNKS = 2000
+PAD = 0  # id of the padding after a short code
+FIT_CHUNKS = 2000  # training chunks that merges are learned on
 
 
 @ActionConfig.register_subclass("fast")
@@ -35,10 +36,10 @@ class FastConfig(ActionConfig):
     Attributes:
         scale: quantisation steps per unit of a coefficient. The root mean square error of a dimension over the
             chunk is at most ``0.5 / scale``, in units of half the range between its 1 % and 99 % quantiles.
-        vocabulary: token ids in all: the padding, the values of a coefficient, the rest merges.
-        tokens: length of the code, padded; None for one that always suffices (one token per coefficient). A code
-            that is longer loses its end, which are the highest frequencies.
-        reach: normalised values beyond this saturate; 1 is the quantile.
+        vocabulary: total number of token ids: the padding, the values of a coefficient, and merges for the rest.
+        tokens: padded length of the code. None for one token per coefficient, which always suffices. A longer code
+            is cut at its end, losing the highest frequencies.
+        reach: largest magnitude of a normalised value; larger ones saturate. The quantiles are at 1.
     """
 
     scale: float = 10.0
@@ -46,8 +47,9 @@ class FastConfig(ActionConfig):
     tokens: int | None = None
     reach: float = 1.5
 
+    @override
     def build(self, data: DataSpec, horizon: int) -> Fast:
-        """Build; raises :class:`ConfigError` when the vocabulary does not hold the values of a coefficient."""
+        """Build; raises :class:`ConfigError` when the vocabulary is too small for a coefficient."""
         if self.scale <= 0 or self.reach <= 0 or (self.tokens is not None and self.tokens < 1):
             raise ConfigError(
                 f"action fast: scale {self.scale}, reach {self.reach} and tokens {self.tokens} must be positive"
@@ -65,7 +67,7 @@ class FastConfig(ActionConfig):
 
 @final
 class Fast(ActionRepresentation):
-    """(B, H, A) physical <-> (B, 1, tokens) ids: the whole chunk is one step."""
+    """FAST tokens: (B, H, A) physical <-> (B, 1, tokens) ids; the whole chunk is one step."""
 
     merges: Tensor
     transform: Tensor
@@ -82,22 +84,22 @@ class Fast(ActionRepresentation):
         self.length = horizon * self.width if config.tokens is None else config.tokens
         self.normalize = Normalizer(data.stats, "action", "quantile")
         room = config.vocabulary - self.alphabet - 1
-        # Learned, so it is saved with the weights; rows of -1 are merges that the data did not ask for.
+        # Learned, hence saved with the weights. Rows of -1 are unused merges.
         self.register_buffer("merges", torch.full((room, 2), -1, dtype=torch.long))
         matrix = torch.from_numpy(dct(np.eye(horizon), axis=0, norm="ortho").astype(np.float32))
         self.register_buffer("transform", matrix, persistent=False)
         self.register_buffer("low", torch.tensor(data.action.low), persistent=False)
         self.register_buffer("high", torch.tensor(data.action.high), persistent=False)
 
+    @override
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.contract.ActionRepresentation`."""
         return StreamSpec(name, "action", 1, self.length, 1, self.config.vocabulary, self.horizon)
 
     def _learned(self) -> list[byte_pairs.Pair]:
         return [(int(a), int(b)) for a, b in self.merges.tolist() if a >= 0]
 
     def symbols(self, action: Tensor) -> np.ndarray:
-        """(B, H, A) -> quantised coefficients as symbols (B, H * A), low frequencies first."""
+        """Quantise (B, H, A) to coefficients as symbols (B, H * A), low frequencies first."""
         if action.shape[1] != self.horizon:
             raise SpecError(
                 f"action fast codes chunks of {self.horizon} ticks as a whole, but got {action.shape[1]} ticks. "
@@ -108,8 +110,9 @@ class Fast(ActionRepresentation):
         steps = (coefficients * self.config.scale).round().clamp(-self.largest, self.largest)
         return (steps.long() + self.largest).flatten(1).cpu().numpy()
 
+    @override
     def encode(self, action: Tensor) -> Tensor:
-        """(B, H, A) -> (B, 1, tokens) int64 ids; raises :class:`SpecError` on chunks of another length."""
+        """Encode (B, H, A) as int64 ids (B, 1, tokens); raises :class:`SpecError` on chunks of another length."""
         codes = byte_pairs.apply_merges(self.symbols(action), self.alphabet, self._learned())
         ids = np.full((len(codes), self.length), PAD)
         for row, code in zip(ids, codes, strict=True):
@@ -117,22 +120,24 @@ class Fast(ActionRepresentation):
             row[: len(kept)] = kept + 1
         return torch.from_numpy(ids).to(action.device)[:, None]
 
+    @override
     def decode(self, values: Tensor) -> Tensor:
-        """(B, 1, tokens) ids -> (B, H, A), clipped to the limits. Any ids: what is missing at the end is zero."""
+        """Decode any ids (B, 1, tokens) to (B, H, A), clipped to the limits; missing coefficients are zero."""
         table = [[], *byte_pairs.expansions(self.alphabet, self._learned())]
-        table += [[] for _ in range(self.config.vocabulary - len(table))]  # ids that no merge was learned for
+        table += [[] for _ in range(self.config.vocabulary - len(table))]  # ids of unused merges
         size = self.horizon * self.width
         steps = np.full((len(values), size), self.largest)
         for row, ids in zip(steps, values[:, 0].tolist(), strict=True):
-            found = [symbol for i in ids for symbol in table[i]][:size]
-            row[: len(found)] = found
+            symbols = [symbol for i in ids for symbol in table[i]][:size]
+            row[: len(symbols)] = symbols
         coefficients = torch.from_numpy((steps - self.largest) / self.config.scale).to(self.transform)
         chunk = self.transform.T @ coefficients.unflatten(1, (self.horizon, self.width))
         return self.normalize.inverse(chunk).clamp(self.low, self.high)
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
-        """Learn the merges; raises :class:`DataError` when a training chunk does not fit into ``tokens``."""
+        """Learn the merges; raises :class:`DataError` when a training chunk needs more than ``tokens`` tokens."""
         rng = np.random.default_rng(seed)
         index = np.sort(rng.permutation(windows.num_frames)[:FIT_CHUNKS])
         window = WindowSpec(horizon=self.horizon)

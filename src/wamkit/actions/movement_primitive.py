@@ -1,9 +1,9 @@
 """Movement primitives as actions (`ar.dmp-head`): Ijspeert et al. 2013, with the package movement_primitives.
 
-A chunk becomes the parameters of one dynamic movement primitive: how long it takes, where it starts and ends, and a
-few shape weights per dimension. What a primitive does is linear in its start, goal and weights, and a longer duration
-only stretches its time. So the package is run once, when the part is built, and gives the response to every
-parameter; fitting a batch of chunks to these responses and compiling it again are matrix products.
+A chunk is represented by the parameters of one dynamic movement primitive: its duration, start, goal, and a few shape
+weights per dimension. The path of a primitive is linear in its start, goal and weights, and a longer duration only
+stretches it in time. The package therefore runs once, when the part is built, and gives the response to every
+parameter; fitting a batch of chunks to these responses, and reconstructing the chunks, are matrix products.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.actions.poses import PoseLayout
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
@@ -26,13 +27,13 @@ from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
 
 FINE = 1024  # points of a response per duration; the package integrates with an error of first order
-REACH = 4  # durations after which every primitive stands at its goal
-LEAST_TICKS = 2.0
-FIT_CHUNKS = 2000
+REACH = 4  # durations after which every primitive rests at its goal
+LEAST_TICKS = 2.0  # shortest duration
+FIT_CHUNKS = 2000  # training chunks that parameters are normalised on
 
 
 def import_dmp() -> Any:
-    """``movement_primitives.dmp``; raises :class:`MissingExtraError` when it is not installed."""
+    """Import ``movement_primitives.dmp``; raises :class:`MissingExtraError` when it is not installed."""
     try:
         return importlib.import_module("movement_primitives.dmp")
     except ImportError as error:
@@ -47,16 +48,17 @@ class MovementPrimitiveConfig(ActionConfig):
     """Goal, duration and shape weights of a dynamic movement primitive (DMP, Ijspeert et al. 2013; LMP).
 
     Attributes:
-        weights: shape weights per dimension.
-        rest: an entry that changes by less than this part of its range per tick counts as resting; a chunk that
-            comes to rest early is a primitive of that shorter duration.
+        weights: number of shape weights per action dimension.
+        rest: largest change per tick that counts as resting, as a fraction of an entry's range. A chunk that comes
+            to rest early becomes a primitive of that shorter duration.
     """
 
     weights: int = 8
     rest: float = 0.002
 
+    @override
     def build(self, data: DataSpec, horizon: int) -> MovementPrimitive:
-        """Build; raises :class:`ConfigError` on actions that cannot be added up entry by entry."""
+        """Build; raises :class:`ConfigError` on actions that cannot be summed entry by entry."""
         import_dmp()
         if self.weights < 2 or self.rest < 0 or horizon < 3:
             raise ConfigError(
@@ -65,17 +67,17 @@ class MovementPrimitiveConfig(ActionConfig):
             )
         if data.action.rotation in ("quaternion_wxyz", "rot6d"):
             raise ConfigError(
-                f"action movement_primitive: entries of a rotation as {data.action.rotation} do not move on their "
-                f"own; record it as axis_angle"
+                f"action movement_primitive: the entries of a {data.action.rotation} rotation do not move "
+                f"independently; record it as axis_angle"
             )
         return MovementPrimitive(self, data.action, horizon, responses(self.weights))
 
 
 @lru_cache(maxsize=8)
 def responses(weights: int) -> np.ndarray:
-    """What a primitive of duration 1 does, from the package: (points, 2 + weights).
+    """Compute the responses of a primitive of duration 1 with the package: (points, 2 + weights).
 
-    Column by column the path for start 1, goal 1 and each weight 1, everything else 0, ``FINE`` points per duration.
+    The columns are the paths for start 1, goal 1 and each weight 1, everything else 0, ``FINE`` points per duration.
     """
     dmp = import_dmp().DMP(2 + weights, execution_time=1.0, dt=1 / FINE, n_weights_per_dim=weights)
     unit = np.eye(2 + weights)
@@ -87,10 +89,11 @@ def responses(weights: int) -> np.ndarray:
 
 @final
 class MovementPrimitive(ActionRepresentation):
-    """(B, H, A) physical <-> (B, 1, 1, P): duration, starts of absolute entries, goals, weights; normalised.
+    """Movement primitives: (B, H, A) physical <-> (B, 1, 1, P) normalised parameters.
 
-    Delta entries are added up to a path that starts at zero, so that their goal is a displacement; rotation vectors
-    are added up as vectors. Absolute entries start where the chunk starts.
+    The P parameters are the duration, the starts of absolute entries, the goals and the weights. Delta entries are
+    summed to a path that starts at zero, so their goal is a displacement; rotation vectors are summed as vectors.
+    Absolute entries start at the chunk's first value.
     """
 
     mean: Tensor
@@ -105,10 +108,10 @@ class MovementPrimitive(ActionRepresentation):
     ) -> None:
         super().__init__()
         self.config, self.action, self.horizon = config, spec, horizon
-        self.moving = PoseLayout.of(spec).moving if spec.mode == "delta" else 0  # these are added up
+        self.moving = PoseLayout.of(spec).moving if spec.mode == "delta" else 0  # summed over time
         self.absolute = spec.width - self.moving
         self.size = 1 + self.absolute + spec.width * (1 + config.weights)
-        # Learned, so they are saved with the weights.
+        # Learned, hence saved with the weights.
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("scale", torch.ones(self.size))
         self.register_buffer("response", torch.from_numpy(table).float(), persistent=False)
@@ -119,12 +122,12 @@ class MovementPrimitive(ActionRepresentation):
         self.register_buffer("low", torch.tensor(spec.low), persistent=False)
         self.register_buffer("high", torch.tensor(spec.high), persistent=False)
 
+    @override
     def spec(self, name: str) -> StreamSpec:
-        """See :class:`wamkit.contract.ActionRepresentation`."""
         return StreamSpec(name, "action", 1, 1, self.size, ticks_per_step=self.horizon)
 
     def basis(self, ticks: Tensor) -> Tensor:
-        """Durations (B,) in ticks -> the responses at ticks 0 to H, (B, H + 1, 2 + weights)."""
+        """Interpolate the responses at ticks 0 to H, (B, H + 1, 2 + weights), for durations (B,) in ticks."""
         ticks = ticks.clamp(min=LEAST_TICKS)
         at = torch.arange(self.horizon + 1, device=ticks.device) / ticks[:, None] * FINE
         at = at.clamp(max=len(self.response) - 1.001)
@@ -133,20 +136,20 @@ class MovementPrimitive(ActionRepresentation):
         return self.response[before] * (1 - share) + self.response[before + 1] * share
 
     def _path(self, action: Tensor) -> Tensor:
-        """(B, H, A) -> what the primitive has to follow, (B, H + 1, A)."""
+        """Target path (B, H + 1, A) of the primitive for chunks (B, H, A)."""
         if action.shape[1] != self.horizon:
             raise SpecError(
                 f"action movement_primitive codes chunks of {self.horizon} ticks as a whole, but got "
                 f"{action.shape[1]} ticks. A design that keeps its past needs stride = horizon = {self.horizon}, or "
                 f"another representation."
             )
-        added = action[:, :, : self.moving].cumsum(dim=1)
-        path = torch.cat((added, action[:, :, self.moving :]), dim=2)
-        start = torch.cat((torch.zeros_like(added[:, :1]), action[:, :1, self.moving :]), dim=2)
+        summed = action[:, :, : self.moving].cumsum(dim=1)
+        path = torch.cat((summed, action[:, :, self.moving :]), dim=2)
+        start = torch.cat((torch.zeros_like(summed[:, :1]), action[:, :1, self.moving :]), dim=2)
         return torch.cat((start, path), dim=1)
 
     def parameters_of(self, action: Tensor) -> Tensor:
-        """Fit a primitive to every chunk: (B, H, A) -> (B, P) in physical units, duration in ticks."""
+        """Fit a primitive to every chunk (B, H, A): parameters (B, P) in physical units, duration in ticks."""
         path = self._path(action)
         change = (path.diff(dim=1).abs() > self.config.rest * (self.high - self.low)).any(dim=2)
         last = (change * torch.arange(1, self.horizon + 1, device=action.device)).amax(dim=1)
@@ -159,14 +162,14 @@ class MovementPrimitive(ActionRepresentation):
         return torch.cat(parts, dim=1)
 
     def chunk_of(self, parameters: Tensor) -> Tensor:
-        """Primitives (B, P) -> chunks (B, H, A), not clipped."""
+        """Reconstruct chunks (B, H, A) from parameters (B, P), without clipping."""
         ticks, start, goal, weights = self._split(parameters)
         curves = torch.cat((start[:, None], goal[:, None], weights.transpose(1, 2)), dim=1)
         path = self.basis(ticks) @ curves
         return torch.cat((path[:, :, : self.moving].diff(dim=1), path[:, 1:, self.moving :]), dim=2)
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Ticks (B,), starts (B, A), goals (B, A), weights (B, A, weights)."""
+        """Split parameters (B, P) into ticks (B,), starts (B, A), goals (B, A) and weights (B, A, weights)."""
         width = self.action.width
         ticks, start, goal, weights = parameters.split(
             [1, self.absolute, width, width * self.config.weights], dim=1
@@ -174,36 +177,39 @@ class MovementPrimitive(ActionRepresentation):
         start = torch.cat((torch.zeros_like(goal[:, : self.moving]), start), dim=1)
         return ticks[:, 0].clamp(min=LEAST_TICKS), start, goal, weights.unflatten(1, (width, -1))
 
+    @override
     def encode(self, action: Tensor) -> Tensor:
-        """(B, H, A) -> (B, 1, 1, P); raises :class:`SpecError` on chunks of another length."""
+        """Encode (B, H, A) as (B, 1, 1, P); raises :class:`SpecError` on chunks of another length."""
         return ((self.parameters_of(action) - self.mean) / self.scale)[:, None, None]
 
+    @override
     def decode(self, values: Tensor) -> Tensor:
-        """(B, 1, 1, P) -> (B, H, A), clipped to the action limits."""
+        """Decode (B, 1, 1, P) to (B, H, A), clipped to the action limits."""
         return self.chunk_of(values[:, 0, 0] * self.scale + self.mean).clamp(self.low, self.high)
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
-        """Learn the mean and spread of every parameter on the training chunks."""
+        """Learn the mean and standard deviation of every parameter on the training chunks."""
         rng = np.random.default_rng(seed)
         index = np.sort(rng.permutation(windows.num_frames)[:FIT_CHUNKS])
         window = WindowSpec(horizon=self.horizon)
-        found = [
+        parts = [
             self.parameters_of(windows.windows(part, window).action.to(self.mean.device))
             for part in np.array_split(index, len(index) // 64 + 1)
         ]
-        every = torch.cat(found)
-        spread = every.std(dim=0, correction=0)
-        self.mean.copy_(every.mean(dim=0))
+        parameters = torch.cat(parts)
+        spread = parameters.std(dim=0, correction=0)
+        self.mean.copy_(parameters.mean(dim=0))
         self.scale.copy_(torch.where(spread < 1e-6, torch.ones_like(spread), spread))
 
-    # ------------------------------------------------------------------------------------- for people
+    # ------------------------------------------------------------------------------------- editing
 
     def describe(self, values: Tensor) -> list[dict[str, Any]]:
-        """Values (B, 1, 1, P) -> one plain dictionary per chunk, to print and to edit.
+        """Convert values (B, 1, 1, P) to one plain dictionary per chunk, to print and to edit.
 
-        ``duration_s``, then per entry of the action its ``start``, ``goal`` and ``shape`` weights. A delta entry's
-        goal is the displacement over the whole motion.
+        A dictionary holds ``duration_s`` and, per entry of the action, its ``start``, ``goal`` and ``shape`` weights.
+        The goal of a delta entry is its displacement over the whole motion.
         """
         ticks, start, goal, weights = self._split(values[:, 0, 0] * self.scale + self.mean)
         rows = []
@@ -219,7 +225,7 @@ class MovementPrimitive(ActionRepresentation):
         return rows
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Inverse of :meth:`describe`; raises :class:`ConfigError` where an entry is missing or does not fit."""
+        """Invert :meth:`describe`; raises :class:`ConfigError` when an entry is missing or does not fit."""
         names = {"duration_s", *self.action.names}
         vectors = []
         for row in rows:
@@ -233,7 +239,9 @@ class MovementPrimitive(ActionRepresentation):
                 )
             starts = [entry["start"] for entry in entries]
             if any(starts[: self.moving]):
-                raise ConfigError("movement primitive: the path of a delta entry starts at 0; move its goal")
+                raise ConfigError(
+                    "movement primitive: the path of a delta entry must start at 0; move its goal"
+                )
             goals = [entry["goal"] for entry in entries]
             ticks = row["duration_s"] * self.action.rate_hz
             vectors.append([ticks, *starts[self.moving :], *goals, *shape])
@@ -241,7 +249,7 @@ class MovementPrimitive(ActionRepresentation):
         return ((raw - self.mean) / self.scale)[:, None, None]
 
     def primitive(self, row: Mapping[str, Any]) -> Any:
-        """The package's own primitive for one entry of :meth:`describe`, to run it step by step in closed loop."""
+        """Return the package's own primitive for one entry of :meth:`describe`, to step it in closed loop."""
         dmp = import_dmp().DMP(
             self.action.width,
             execution_time=row["duration_s"],

@@ -1,7 +1,7 @@
-"""Delta and absolute forms of one trajectory (`ar.continuous-chunk`).
+"""Delta and absolute forms of a trajectory (`ar.continuous-chunk`).
 
-An action is laid out as position (3), rotation, then entries that are absolute in both forms (a gripper's opening).
-Without a rotation all entries but the last ones add up (joints, or a position alone).
+An action consists of a position (3), a rotation, and entries that are absolute in both forms (a gripper's opening).
+Without a rotation, deltas of all entries before the gripper are summed (joints, or a position alone).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Frame = Literal["world", "body"]
 
 @dataclass(frozen=True)
 class PoseLayout:
-    """What the entries of an action mean.
+    """Layout of an action's entries.
 
     Attributes:
-        moving: entries that change by deltas: position and rotation, or joints.
-        rotation: form of the rotation behind the three position entries; None for joints or a position alone.
+        moving: number of leading entries that change by deltas: position and rotation, or joints.
+        rotation: form of the rotation after the three position entries; None for joints or a position alone.
         frame: frame of a delta. ``world``: p' = p + d, R' = D R; ``body``: p' = p + R d, R' = R D.
     """
 
@@ -41,7 +41,7 @@ class PoseLayout:
 
     @classmethod
     def of(cls, spec: ActionSpec) -> PoseLayout:
-        """Layout of a robot's actions; raises :class:`SpecError` where the spec does not have room for it."""
+        """Return the layout of a robot's actions; raises :class:`SpecError` when the spec has too few entries."""
         if spec.frame not in ("world", "body"):
             raise SpecError(
                 f"poses: frame {spec.frame!r} is neither 'world' nor 'body'; convert the actions first"
@@ -66,11 +66,11 @@ class PoseLayout:
             )
 
     def to_absolute(self, start: np.ndarray, delta: np.ndarray) -> np.ndarray:
-        """Replay deltas.
+        """Integrate deltas to poses.
 
         Args:
-            start: (moving,), where the trajectory begins.
-            delta: (T, A), change per tick; entries behind ``moving`` are kept as they are.
+            start: (moving,), first pose of the trajectory.
+            delta: (T, A), change per tick; entries after ``moving`` are kept unchanged.
 
         Returns:
             (T, A), the pose after each tick.
@@ -94,7 +94,7 @@ class PoseLayout:
         return out
 
     def to_delta(self, start: np.ndarray, absolute: np.ndarray) -> np.ndarray:
-        """Inverse of :meth:`to_absolute`: (T, A) poses -> (T, A) changes per tick."""
+        """Invert :meth:`to_absolute`: poses (T, A) -> changes per tick (T, A)."""
         self._check(start, absolute)
         out = absolute.astype(np.float64)
         path = np.concatenate((start[None], out[:, : self.moving]))

@@ -1,4 +1,4 @@
-"""Asynchronous overlap: the next chunk is predicted while the current one runs."""
+"""Asynchronous overlap: prediction of the next chunk while the current one runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from typing_extensions import override
 
 from wamkit.controllers.base import (
     ActionArray,
@@ -27,17 +28,17 @@ from wamkit.errors import ConfigError
 class AsyncOverlap(Every):
     """Predict the next chunk while the current one runs (DreamZero, LingBot-VA; survey eq. 34).
 
-    A call at tick t is answered at t + latency. Until then the old chunk goes on; the first ``latency`` actions
-    of the answer are stale by then and skipped, so what was executed in between is the old chunk's. Unlike
-    real-time chunking (Black et al. 2025) the answer is not conditioned on these actions: it may jump. There is one
-    model: the next call waits for the answer to the last one. The first call is made while the robot has not
-    started yet and is waited for.
+    A call at tick t is answered at t + latency. Until then the old chunk continues; by the time the answer arrives,
+    its first ``latency`` actions are stale and skipped. Unlike real-time chunking (Black et al. 2025), the answer is
+    not conditioned on the actions executed in the meantime, so the motion may jump. There is one model: the next call
+    waits for the answer to the previous one. The first call is made before the robot moves and blocks until answered.
 
     Attributes:
-        execute: K, ticks between two calls; they are further apart where ``latency`` is longer.
-        latency: ticks from a call to its answer, simulated. Compare the report's measured latency with it.
-        fallback: what a tick without an action executes: the last action again, or zeros (right for delta actions).
-        lost: numbers of calls, from 0, whose answers never come (a dropped link), simulated.
+        execute: K, ticks between two calls. Calls are ``latency`` ticks apart where that is longer.
+        latency: simulated ticks from a call to its answer. Compare it with the measured latency in the report.
+        fallback: action at a tick without a prediction, ``hold`` (repeat the last action) or ``zero``. Zeros suit
+            delta actions.
+        lost: numbers of calls, from 0, whose answers never arrive, simulating a dropped link.
     """
 
     latency: int = 4
@@ -49,28 +50,28 @@ class AsyncOverlap(Every):
         if self.latency < 0:
             raise ConfigError(f"AsyncOverlap: `latency` must be at least 0, got {self.latency}.")
         if 0 in self.lost:
-            raise ConfigError("AsyncOverlap: `lost` names call 0, without which an episode cannot start.")
+            raise ConfigError("AsyncOverlap: `lost` contains call 0, and an episode cannot start without it.")
 
     @property
+    @override
     def period(self) -> int:
-        """Ticks between two calls."""
         return max(self.execute, self.latency)
 
+    @override
     def receive(
         self, state: ControllerState, chunk: ActionArray, future: Mapping[int, ValueArray] | None = None
     ) -> ControllerState:
-        """See :meth:`Controller.receive`. The answer is held back until it would have been there."""
+        """Take in a new forecast, which is held back until ``latency`` ticks have passed."""
         check_chunk(chunk, self.execute, "async_overlap")
         ready = state.tick + (self.latency if state.calls else 0)
-        kept = (
-            state.plans[-1:]
-            if state.calls in self.lost
-            else (*state.plans[-1:], Plan(state.tick, ready, chunk))
-        )
-        return dataclasses.replace(state, chunk=chunk, cursor=0, calls=state.calls + 1, plans=kept)
+        plans = state.plans[-1:]
+        if state.calls not in self.lost:
+            plans = (*plans, Plan(state.tick, ready, chunk))
+        return dataclasses.replace(state, chunk=chunk, cursor=0, calls=state.calls + 1, plans=plans)
 
+    @override
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """See :meth:`Controller.next`. Ticks without an action are counted as ``idle_ticks``."""
+        """Return the action of this tick; ticks without a prediction are counted as ``idle_ticks``."""
         self.current(state)
         tick, arrived = state.tick, [p for p in state.plans if p.ready <= state.tick]
         newest = arrived[-1]
@@ -81,8 +82,9 @@ class AsyncOverlap(Every):
         action = state.seen["action"] if self.fallback == "hold" else np.zeros_like(newest.actions[0])
         return np.asarray(action, np.float32), after.count("idle_ticks")
 
+    @override
     def horizon(self, predicted: int) -> HorizonUse:
-        """See :meth:`Controller.horizon`. Without idle ticks it takes ``period + latency`` actions."""
+        """Return the used part of a forecast; it takes ``period + latency`` actions to avoid idle ticks."""
         if predicted < self.execute or predicted <= self.latency:
             raise ConfigError(
                 f"Controller 'async_overlap' executes {self.execute} actions per call after {self.latency} stale "
@@ -90,10 +92,11 @@ class AsyncOverlap(Every):
             )
         return HorizonUse(predicted, self.period, need=min(predicted, self.period + self.latency))
 
+    @override
     def answer_s(self, rate_hz: float) -> float:
-        """See :meth:`Controller.answer_s`."""
         return self.latency / rate_hz
 
+    @override
     def deadline_s(self, rate_hz: float) -> float:
-        """See :meth:`Controller.deadline_s`: an answer must be there before the chunk it overlaps is over, K / f."""
+        """Return K / f: an answer must arrive before the chunk that it overlaps is over."""
         return self.execute / rate_hz

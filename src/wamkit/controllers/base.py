@@ -1,8 +1,8 @@
-"""The contract of a controller: forecasts and observations in, one action per control tick out.
+"""Contract of a controller: forecasts and observations in, one action per control tick out.
 
 Letters: H predicted actions, K executed actions between two calls, A action width, T ticks of an episode.
-A controller is a frozen configuration with pure functions: what it remembers between ticks is a
-:class:`ControllerState` that is passed in and returned, so episodes can be repeated or batched.
+A controller is a frozen configuration with pure functions. Its memory between ticks is a :class:`ControllerState`
+that is passed in and returned, so that episodes can be repeated or batched.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Plan:
     """One answer of the model.
 
     Attributes:
-        start: the tick of the call; the first action is for this tick.
-        ready: the first tick at which the answer is there; later than ``start`` where latency is simulated.
-        actions: (H, A).
+        start: tick of the call; the first action is for this tick.
+        ready: first tick at which the answer is available; later than ``start`` where latency is simulated.
+        actions: predicted actions (H, A).
         future: predicted tick -> (N, D) values or (N,) ids of the stream that the controller compares.
     """
 
@@ -40,7 +40,7 @@ class Plan:
     future: Mapping[int, ValueArray] = field(default_factory=dict)
 
     def covers(self, tick: int) -> bool:
-        """Whether it is there at ``tick`` and has an action for it."""
+        """Return true if the plan is available at ``tick`` and has an action for it."""
         return self.ready <= tick < self.start + len(self.actions)
 
 
@@ -49,9 +49,9 @@ class Subgoal:
     """One answer of a generator that runs on a clock of its own.
 
     Attributes:
-        asked: the tick whose observation it was made from.
-        ready: the first tick at which it is there; later than ``asked`` where latency is simulated.
-        values: (T, N, D) values or (T, N) ids of its stream.
+        asked: tick of the observation that it was generated from.
+        ready: first tick at which it is available; later than ``asked`` where latency is simulated.
+        values: (T, N, D) values or (T, N) ids of the generated stream.
     """
 
     asked: int
@@ -61,12 +61,12 @@ class Subgoal:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a controller is shown at a tick.
+    """Observation of one tick, as a controller receives it.
 
     Attributes:
-        state: (S,), the robot's state in the units of the observation spec.
-        values: (N, D) or (N,), what is seen, encoded by the substrate of the compared stream; None unless the
-            controller :meth:`~Controller.wants_values`.
+        state: the robot's state (S,), in the units of the observation spec.
+        values: the observation, encoded by the substrate of the compared stream, (N, D) values or (N,) ids. None
+            unless the controller :meth:`~Controller.wants_values`.
     """
 
     state: ActionArray
@@ -75,12 +75,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Spend:
-    """What a controller changes in the budget of one call; None leaves a field as the user gave it.
+    """Changes of a controller to the budget of one call; None keeps the user's value of a field.
 
     Attributes:
-        future: whether predicted futures are generated.
-        candidates: action candidates of the planner.
-        iterations: refinement rounds of the planner.
+        future: true to generate predicted futures, false to skip them.
+        candidates: number of the planner's action candidates.
+        iterations: number of the planner's refinement rounds.
     """
 
     future: bool | None = None
@@ -88,25 +88,25 @@ class Spend:
     iterations: int | None = None
 
     def changes(self) -> dict[str, Any]:
-        """Field -> value for the fields that are set."""
+        """Return field -> value for the fields that are set."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
 @dataclass(frozen=True)
 class ControllerState:
-    """What a controller carries from one tick to the next.
+    """Memory of a controller from one tick to the next.
 
     Attributes:
-        chunk: (H, A), the newest predicted actions, or None before the first call.
-        cursor: how many actions were handed out since that chunk arrived.
-        calls: model calls received so far.
-        tick: how many actions were handed out since the start.
-        plans: answers that may still be used or are under way, oldest first.
-        subgoals: likewise, of the generator that :attr:`Controller.supplies` names.
-        due: an early call was asked for.
-        words: the instruction from now on; None leaves it as it is.
-        seen: name -> array, what the controller remembers of earlier observations.
-        counts: name -> how often something happened in this episode; goes into the report.
+        chunk: newest predicted actions (H, A); None before the first call.
+        cursor: number of actions executed since that chunk was received.
+        calls: number of forecasts received so far.
+        tick: number of actions executed since the start of the episode.
+        plans: answers that may still be used or have not arrived yet, oldest first.
+        subgoals: answers of the generator of :attr:`Controller.supplies`, in use or not arrived yet, oldest first.
+        due: true when an early call was requested.
+        words: instruction from now on; None keeps the episode's instruction.
+        seen: name -> array, the controller's memory of earlier observations.
+        counts: name -> number of events in this episode, for the report.
     """
 
     chunk: ActionArray | None = None
@@ -121,18 +121,18 @@ class ControllerState:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, name: str, more: int = 1) -> ControllerState:
-        """The same state with ``more`` added to ``counts[name]``."""
+        """Return the state with ``more`` added to ``counts[name]``."""
         return dataclasses.replace(self, counts={**self.counts, name: self.counts.get(name, 0) + more})
 
 
 @dataclass(frozen=True)
 class HorizonUse:
-    """How much of a forecast is used.
+    """Used part of a forecast.
 
     Attributes:
         predict: H, actions predicted per call.
-        execute: ticks between two calls; None when there is one call per episode.
-        need: leading actions of a chunk that may be executed; None: as many as ``execute``.
+        execute: ticks between two calls; None for one call per episode.
+        need: number of leading actions of a chunk that may be executed; None for as many as ``execute``.
     """
 
     predict: int
@@ -141,7 +141,7 @@ class HorizonUse:
 
     @property
     def used(self) -> int | None:
-        """Leading actions of a chunk that may be executed; None: all."""
+        """Number of leading actions of a chunk that may be executed; None for all."""
         return self.execute if self.need is None else self.need
 
 
@@ -149,41 +149,42 @@ class HorizonUse:
 class Controller(draccus.ChoiceRegistry, abc.ABC):
     """Decides when the model is called and which action each tick executes.
 
-    Whoever drives it does, at every tick: :meth:`watch` if it :attr:`watches`; if it :meth:`wants_subgoal`, one
-    sample of the stream that it :attr:`supplies` and :meth:`supply`; if it :meth:`wants_call`, one call with
-    :meth:`spend` taken into the budget and :meth:`given` as known, and :meth:`receive`; then :meth:`next`.
+    The caller does at every tick: :meth:`watch` if the controller :attr:`watches`; if it :meth:`wants_subgoal`, sample
+    the stream that it :attr:`supplies` and pass it to :meth:`supply`; if it :meth:`wants_call`, call the model with
+    :meth:`spend` applied to the budget and :meth:`given` as a given, and pass the forecast to :meth:`receive`; then
+    :meth:`next`.
     """
 
     @property
     def watches(self) -> bool:
-        """Whether it has to be shown every tick's observation. Costs a rendered observation per tick."""
+        """True if it needs the observation of every tick, which costs rendering one per tick."""
         return False
 
     @property
     def regular(self) -> bool:
-        """Whether it calls at :meth:`calls` and never earlier. A design that carries its past needs that."""
+        """True if it calls at the ticks of :meth:`calls` and never earlier, as a design that carries its past needs."""
         return True
 
     @property
     def compares(self) -> str | None:
-        """Name of the future stream whose predictions it compares with what is seen, or None."""
+        """Name of the future stream whose predictions it compares with observations, or None."""
         return None
 
     @property
     def supplies(self) -> str | None:
-        """Name of the stream that is generated on a clock of its own and given to the policy's calls, or None."""
+        """Name of the stream generated on a clock of its own and given to the policy's calls, or None."""
         return None
 
     def check(self, mode: str, offsets: Sequence[int]) -> None:
-        """Raise :class:`ConfigError` when it cannot drive a policy, before an episode starts.
+        """Raise :class:`ConfigError`, before an episode starts, when the controller cannot drive the policy.
 
         Args:
-            mode: ``delta`` or ``absolute``, what the policy's actions are.
+            mode: mode of the policy's actions, ``delta`` or ``absolute``.
             offsets: ticks after a call that the compared stream predicts; empty when nothing is compared.
         """
 
     def check_past(self, stride: int, predicted: int) -> None:
-        """Raise :class:`ConfigError` unless there is one call per ``stride`` ticks, for designs that keep a past."""
+        """Raise :class:`ConfigError` unless it calls once per ``stride`` ticks, as a design that keeps a past needs."""
         execute = self.horizon(predicted).execute
         if execute != stride or not self.regular:
             name = self.get_choice_name(type(self))
@@ -194,43 +195,43 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
             )
 
     def start(self) -> ControllerState:
-        """The state before the first observation of an episode."""
+        """Return the state before the first observation of an episode."""
         return ControllerState()
 
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
-        """Look at the observation of this tick, before the action of this tick is chosen."""
+        """Take in the observation of this tick, before the action of this tick is chosen."""
         return state
 
     def wants_values(self, state: ControllerState) -> bool:
-        """Whether :meth:`watch` needs ``seen.values`` at this tick."""
+        """Return true if :meth:`watch` needs ``seen.values`` at this tick."""
         return False
 
     def wants_subgoal(self, state: ControllerState) -> bool:
-        """Whether the generator of :attr:`supplies` is to be started with this tick's observation."""
+        """Return true if the generator of :attr:`supplies` must be started from this tick's observation."""
         return False
 
     def supply(self, state: ControllerState, values: ValueArray) -> ControllerState:
-        """Take in what the generator made of this tick's observation."""
+        """Take in the values generated from this tick's observation."""
         raise ConfigError(f"Controller {self.get_choice_name(type(self))!r} asked for no subgoal.")
 
     def given(self, state: ControllerState) -> ValueArray | None:
-        """What a call at this tick is given of the stream that it :attr:`supplies`; None: nothing."""
+        """Return the values of the stream it :attr:`supplies` that a call at this tick is given, or None."""
         return None
 
     def words(self, state: ControllerState) -> str | None:
-        """The instruction from this tick on, or None to leave it as it is."""
+        """Return the instruction from this tick on, or None to keep the episode's instruction."""
         return state.words
 
     def called_early(self, state: ControllerState) -> bool:
-        """Whether the call that is due was asked for before the schedule has one."""
+        """Return true if the call that is due was requested earlier than the schedule calls."""
         return state.due and not self.wants_call(dataclasses.replace(state, due=False))
 
     def spend(self, state: ControllerState) -> Spend:
-        """What the call that is due may spend. Every value must be one of :meth:`spends`."""
+        """Return the budget changes of the call that is due, one of :meth:`spends`."""
         return Spend()
 
     def spends(self) -> tuple[Spend, ...]:
-        """All values that :meth:`spend` may return, so that a policy can refuse them before the start."""
+        """Return all values that :meth:`spend` may return, so that a policy can refuse them before the start."""
         return (Spend(),)
 
     @abc.abstractmethod
@@ -240,8 +241,8 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
         """Take in a new forecast.
 
         Args:
-            state: the state of this episode.
-            chunk: (H, A), predicted actions, the first one for the current tick.
+            state: state of this episode.
+            chunk: predicted actions (H, A), the first one for the current tick.
             future: ticks after this one -> predicted (N, D) values or (N,) ids of the compared stream.
 
         Raises:
@@ -250,18 +251,18 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     @abc.abstractmethod
     def wants_call(self, state: ControllerState) -> bool:
-        """Whether the model has to be called before the next action can be given."""
+        """Return true if the model must be called before the next action can be given."""
 
     @abc.abstractmethod
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """The action of this tick, (A,), and the state after it.
+        """Return the action of this tick (A,) and the state after it.
 
         Raises:
-            ConfigError: the state asks for a model call first.
+            ConfigError: a model call is due first.
         """
 
     def current(self, state: ControllerState) -> ActionArray:
-        """The newest chunk, (H, A); raises :class:`ConfigError` when a model call is due first."""
+        """Return the newest chunk (H, A); raises :class:`ConfigError` when a model call is due first."""
         if state.chunk is None or self.wants_call(state):
             raise ConfigError(
                 "Controller.next: a model call is due (`wants_call`): `receive` its chunk first."
@@ -270,7 +271,7 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     @abc.abstractmethod
     def horizon(self, predicted: int) -> HorizonUse:
-        """What is predicted and executed when a model predicts ``predicted`` actions.
+        """Return the used part of a forecast of ``predicted`` actions.
 
         Raises:
             ConfigError: the model predicts fewer actions than this controller executes.
@@ -278,47 +279,47 @@ class Controller(draccus.ChoiceRegistry, abc.ABC):
 
     @abc.abstractmethod
     def calls(self, ticks: int) -> tuple[int, ...]:
-        """The ticks, ascending from 0, at which an episode of ``ticks`` ticks calls the model.
+        """Return the ticks, ascending from 0, at which an episode of ``ticks`` ticks calls the model.
 
-        A controller that watches may call earlier; these are then its calls when nothing happens.
+        A controller that watches may call earlier; these are its calls when nothing triggers an early one.
         """
 
     def reads(self, ticks: int) -> tuple[int, ...]:
-        """The ticks at which anybody reads an observation, as far as they are known before the episode."""
+        """Return the ticks at which an observation is read, early calls excluded."""
         return self.calls(ticks)
 
     @abc.abstractmethod
     def cost(self, ticks: int, call: float) -> float:
-        """What an episode of ``ticks`` ticks spends on :meth:`calls` that cost ``call`` each (eqs. 33-35)."""
+        """Return the total cost of an episode's :meth:`calls` that cost ``call`` each (eqs. 33-35)."""
 
     @abc.abstractmethod
     def deadline_s(self, rate_hz: float) -> float | None:
-        """The longest a call may take, in seconds, at ``rate_hz`` ticks per second; None: no bound."""
+        """Return the longest time a call may take, in seconds, at ``rate_hz`` ticks per second; None for no bound."""
 
     def answer_s(self, rate_hz: float) -> float | None:
-        """Seconds after a call at which its answer is used, where that is simulated; None where it is not."""
+        """Return the simulated delay from a call to its answer, seconds; None where it is not simulated."""
         return None
 
     def look(self, tick: int, count: int, offsets: Sequence[int], ticks: int) -> tuple[int, ...]:
-        """Which of the next ``count`` observations are ever read, so that only those are rendered.
+        """Select the observations that are read among the next ``count``, so that only those are rendered.
 
         Args:
             tick: ticks executed so far.
             count: actions about to be executed.
             offsets: observed steps that a call reads, relative to its own tick (0 is "now", -8 is history).
-            ticks: length limit T of the episode.
+            ticks: maximum length T of the episode.
 
         Returns:
             1-based positions p within the coming actions, ascending: the observation after p actions is read.
         """
         if self.watches:
             return tuple(range(1, count + 1))
-        wanted = {call + offset for call in self.reads(ticks) if call > tick for offset in offsets}
-        return tuple(p for p in range(1, count + 1) if tick + p in wanted)
+        read = {call + offset for call in self.reads(ticks) if call > tick for offset in offsets}
+        return tuple(p for p in range(1, count + 1) if tick + p in read)
 
 
 def gap(predicted: ValueArray, seen: ValueArray) -> float:
-    """How far two values of a stream lie apart: share of different ids, or the root mean square difference."""
+    """Return the distance between two values of a stream: share of differing ids, or root mean square difference."""
     if np.issubdtype(predicted.dtype, np.integer):
         return float(np.mean(predicted != seen))
     return float(np.sqrt(np.mean(np.square(np.subtract(predicted, seen, dtype=np.float64)))))

@@ -1,8 +1,10 @@
-"""Controllers that compare a predicted future with what is seen."""
+"""Base of the controllers that compare a predicted future with the observed one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from typing_extensions import override
 
 from wamkit.controllers.base import ControllerState, Seen, gap
 from wamkit.controllers.periodic import Early
@@ -11,12 +13,13 @@ from wamkit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Comparing(Early):
-    """Calls early, for what :attr:`stream` shows.
+    """Base of controllers whose early calls depend on how well :attr:`stream` was predicted.
 
     Attributes:
-        stream: name of the future stream that is compared with what is seen.
-        threshold: gap at which the two count as different: root mean square difference, or share of different
-            token ids.
+        execute: K, ticks between two calls when no early call is made.
+        stream: name of the future stream that is compared with the observation.
+        threshold: largest gap at which the two count as equal, a root mean square difference or a share of
+            differing token ids.
     """
 
     stream: str = "future"
@@ -28,19 +31,21 @@ class Comparing(Early):
             raise ConfigError(f"{type(self).__name__}: `threshold` must be at least 0, got {self.threshold}.")
 
     @property
+    @override
     def regular(self) -> bool:
-        """False: what is seen calls early."""
+        """False: observations trigger early calls."""
         return False
 
     @property
+    @override
     def compares(self) -> str:
-        """The stream."""
         return self.stream
 
     def close(self, state: ControllerState, tick: int, seen: Seen) -> bool | None:
-        """Whether what is seen lies within the threshold of what the newest plan predicted for ``tick``.
+        """Return true if the observation lies within the threshold of the newest plan's prediction for ``tick``.
 
-        None where nothing was predicted for it, or nothing is shown.
+        Returns:
+            None when the plan has no prediction for that tick, or no encoded observation is given.
         """
         if seen.values is None or not state.plans or tick not in state.plans[-1].future:
             return None

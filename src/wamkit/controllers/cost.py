@@ -1,6 +1,6 @@
-"""What a deployment regime costs, and when it can keep up (survey section 4.5, equations 33-35).
+"""Cost and feasibility of deployment regimes (survey section 4.5, equations 33-35).
 
-``call`` is the price of one model call in any unit (seconds, function evaluations); the result has that unit.
+``call`` is the cost of one model call in any unit (seconds, function evaluations); the result has the same unit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from wamkit.errors import ConfigError
 
 
 def open_loop_cost(call: float) -> float:
-    """Equation (33): ``C_open(T) = N_fwd(T)``, one call however long the episode."""
+    """Equation (33): ``C_open(T) = N_fwd(T)``, one call regardless of the episode's length."""
     return call
 
 
@@ -26,7 +26,7 @@ def single_step_cost(ticks: int, call: float) -> float:
 
 
 def feasible(call_s: float, execute: int, rate_hz: float) -> bool:
-    """Whether ``N_fwd(K) / K < 1 / f``: a call ends before the actions it has to replace run out.
+    """Return true if ``N_fwd(K) / K < 1 / f``: a call ends before the actions that it replaces run out.
 
     Args:
         call_s: N_fwd(K), seconds per call.

@@ -1,9 +1,11 @@
-"""Interactive deployment: no fixed end, words may come at any tick."""
+"""Interactive deployment: no fixed end, and new instructions at any tick."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+
+from typing_extensions import override
 
 from wamkit.controllers.base import Controller, ControllerState, Seen
 from wamkit.controllers.periodic import Early
@@ -13,14 +15,14 @@ from wamkit.errors import ConfigError
 @Controller.register_subclass("interactive")
 @dataclass(frozen=True)
 class Interactive(Early):
-    """No fixed end; new words may come at any tick and change the continuation at once (survey eq. 36).
+    """Run without a fixed end and replan at once when a new instruction arrives (survey eq. 36).
 
-    The state persists: new words keep the design's carried state (its cache or latent) and only drop the rest of
-    the chunk. How a call's price grows with time is the design's memory M(t), not the controller's.
+    A new instruction keeps the design's carried state (its cache or latent) and drops only the rest of the chunk.
+    The growth of a call's cost with time is a property of the design's memory M(t), not of the controller.
 
     Attributes:
-        execute: K, ticks between two calls when nobody speaks.
-        inputs: tick -> words, a scripted user. A live one calls :meth:`say`.
+        execute: K, ticks between two calls when no instruction arrives.
+        inputs: scripted user, a mapping tick -> instruction. A live user calls :meth:`say`.
     """
 
     execute: int = 1
@@ -31,18 +33,20 @@ class Interactive(Early):
         for tick, words in self.inputs.items():
             if tick < 0 or not words:
                 raise ConfigError(
-                    f"Interactive: `inputs` has {words!r} at tick {tick}; needs words from tick 0 on."
+                    f"Interactive: `inputs` has {words!r} at tick {tick}; it needs a non-empty instruction at a tick "
+                    f"of 0 or later."
                 )
 
     @property
+    @override
     def regular(self) -> bool:
-        """False: words call early."""
+        """False: instructions trigger early calls."""
         return False
 
+    @override
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
-        """See :meth:`Controller.watch`."""
         return self.say(state, self.inputs[state.tick]) if state.tick in self.inputs else state
 
     def say(self, state: ControllerState, words: str) -> ControllerState:
-        """The state after somebody said ``words``: the model is called before the next action."""
+        """Return the state with the instruction ``words``; the model is then called before the next action."""
         return dataclasses.replace(state, words=words, due=True).count("inputs")

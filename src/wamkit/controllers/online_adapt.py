@@ -1,4 +1,4 @@
-"""Adaptation while acting: what motion falls short of what was commanded, and is made up for."""
+"""Adaptation while acting: learn and cancel a constant motion error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray
 from wamkit.controllers.periodic import Early
@@ -17,28 +18,28 @@ from wamkit.errors import ConfigError
 @Controller.register_subclass("online_adapt")
 @dataclass(frozen=True)
 class OnlineAdapt(Early):
-    """Learn what motion falls short of its prediction, and make up for it (AdaWorldPolicy; survey eq. 6).
+    """Learn the gap between commanded and measured motion and cancel it (AdaWorldPolicy; survey eq. 6).
 
-    A model predicts that a delta action moves the robot by ``step * action + residual`` in a tick; the residual
+    A linear model predicts that a delta action moves the robot by ``step * action + residual`` in a tick; the residual
     starts at zero. Every tick the prediction is compared with the measured motion:
 
         error = motion - (step * action + residual),     residual <- residual + rate * error
 
-    and the next action is ``planned - residual / step``, within ``limit``. A constant disturbance (a payload that
-    sags, a slope) is learned by a factor 1 - rate per tick; one that scales with the action (friction) as long as
-    the action changes slowly. Errors within ``threshold`` teach nothing, so that the residual stays at zero where
-    the world is as the model says. Delta actions only.
+    and the next action is ``planned - residual / step``, clipped to ``limit``. For a constant disturbance (a sagging
+    payload, a slope) the error shrinks by a factor 1 - rate per tick; a disturbance that scales with the action
+    (friction) is learned as long as the action changes slowly. Errors within ``threshold`` are ignored, so the
+    residual stays at zero where the model is right. Delta actions only.
 
     Attributes:
         execute: K, ticks between two calls.
-        state: entries of the robot's state that say its place.
-        action: entries of the action that move these, in the same order.
+        state: entries of the robot's state that hold its position.
+        action: entries of the action that move these state entries, in the same order.
         step: state units that one unit of action moves in one tick.
-        rate: share of the error that is learned in one tick, above 0 and at most 1.
-        threshold: largest error, in state units per tick, that is taken for noise.
-        limit: the largest corrected action.
-        patience: ticks in a row with an error above the threshold, after learning, that restore the snapshot: what
-            is learned then does not explain what is seen. None: never.
+        rate: share of the error learned in one tick, above 0 and at most 1.
+        threshold: largest error treated as noise, in state units per tick.
+        limit: largest magnitude of a corrected action.
+        patience: consecutive ticks with an error above the threshold that are learned from; one more resets the
+            residual to zero, because it does not explain the observed motion. None never resets.
     """
 
     state: tuple[int, ...] = (0, 1, 2)
@@ -62,25 +63,25 @@ class OnlineAdapt(Early):
                 f"got {self.threshold}, {self.limit} and {self.patience}."
             )
 
+    @override
     def check(self, mode: str, offsets: Sequence[int]) -> None:
-        """See :meth:`Controller.check`."""
         if mode != "delta":
             raise ConfigError(
-                f"Controller 'online_adapt' corrects delta actions, and the policy's are {mode!r}."
+                f"Controller 'online_adapt' corrects delta actions, but the policy's actions are {mode!r}."
             )
 
     def residual(self, state: ControllerState) -> NDArray[np.float64]:
-        """What is learned, (entries,), state units per tick. It is the snapshot, too: see :meth:`restore`."""
+        """Learned residual (entries,), state units per tick; pass it to :meth:`restore` as a snapshot."""
         return np.asarray(state.seen.get("residual", np.zeros(len(self.state))), np.float64)
 
     def restore(self, state: ControllerState, snapshot: ValueArray | None = None) -> ControllerState:
-        """The state with the residual of an earlier :meth:`residual`, or with nothing learned."""
-        kept = np.zeros(len(self.state)) if snapshot is None else np.array(snapshot, np.float64)
-        seen = {**state.seen, "residual": kept, "above": np.zeros((), np.int64)}
-        return dataclasses.replace(state, seen=seen).count("restored")
+        """Return the state with the residual of ``snapshot``, from :meth:`residual`; None resets it to zero."""
+        residual = np.zeros(len(self.state)) if snapshot is None else np.array(snapshot, np.float64)
+        return self._remember(state, residual, 0).count("restored")
 
+    @override
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
-        """See :meth:`Controller.watch`. Compares the motion since the last tick with its prediction."""
+        """Compare the motion since the last tick with its prediction, and learn from the error."""
         place = seen.state[list(self.state)].astype(np.float64)
         after = dataclasses.replace(state, seen={**state.seen, "place": place})
         if "sent" not in state.seen:
@@ -90,17 +91,19 @@ class OnlineAdapt(Early):
         error = place - before - (self.step * sent + learned)
         wrong = np.abs(error) > self.threshold
         if not wrong.any():
-            return self._note(after, learned, 0).count("adapted_ticks", 0)
+            return self._remember(after, learned, 0).count("adapted_ticks", 0)
         above = int(state.seen.get("above", np.zeros((), np.int64))) + 1
         if self.patience is not None and above > self.patience:
             return self.restore(after)
-        return self._note(after, learned + self.rate * wrong * error, above).count("adapted_ticks")
+        return self._remember(after, learned + self.rate * wrong * error, above).count("adapted_ticks")
 
-    def _note(self, state: ControllerState, residual: ValueArray, above: int) -> ControllerState:
+    def _remember(self, state: ControllerState, residual: ValueArray, above: int) -> ControllerState:
+        """Return the state with a residual and the number of ticks in a row with an error above the threshold."""
         return dataclasses.replace(state, seen={**state.seen, "residual": residual, "above": np.array(above)})
 
+    @override
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """See :meth:`Controller.next`. Nothing is changed while nothing is learned."""
+        """Return the planned action minus the residual; a zero residual leaves it untouched."""
         planned, after = super().next(state)
         residual, entries = self.residual(state), list(self.action)
         action = planned.copy()

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from wamkit.controllers.base import (
     ActionArray,
     Controller,
@@ -22,57 +24,60 @@ from wamkit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Periodic(Controller):
-    """Executes the newest chunk from its start and calls again after :attr:`period` ticks."""
+    """Base of controllers that execute the newest chunk and call again after :attr:`period` ticks."""
 
     @property
     @abc.abstractmethod
     def period(self) -> int | None:
-        """K, ticks between two calls, or None for one call per episode."""
+        """Ticks between two calls, K; None for one call per episode."""
 
+    @override
     def receive(
         self, state: ControllerState, chunk: ActionArray, future: Mapping[int, ValueArray] | None = None
     ) -> ControllerState:
-        """See :meth:`Controller.receive`. The rest of the old chunk is dropped."""
+        """Take in a new forecast and drop the rest of the old chunk."""
         check_chunk(chunk, self.period or 1, self.get_choice_name(type(self)))
         plan = Plan(state.tick, state.tick, chunk, {state.tick + o: v for o, v in (future or {}).items()})
         return dataclasses.replace(
             state, chunk=chunk, cursor=0, calls=state.calls + 1, plans=(plan,), due=False
         )
 
+    @override
     def wants_call(self, state: ControllerState) -> bool:
-        """See :meth:`Controller.wants_call`."""
         return state.chunk is None or state.due or (self.period is not None and state.cursor >= self.period)
 
+    @override
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """See :meth:`Controller.next`. Past the end of the chunk its last action is held."""
+        """Return the action of this tick; past the end of the chunk its last action is held."""
         chunk = self.current(state)
         action = chunk[min(state.cursor, len(chunk) - 1)]
         return action, dataclasses.replace(state, cursor=state.cursor + 1, tick=state.tick + 1)
 
+    @override
     def horizon(self, predicted: int) -> HorizonUse:
-        """See :meth:`Controller.horizon`."""
         if predicted < (self.period or 1):
             raise ConfigError(
                 f"Controller {self.get_choice_name(type(self))!r} executes {self.period} actions per call, "
-                f"the model predicts {predicted}. Set `execute` to at most {predicted}."
+                f"but the model predicts {predicted}. Set `execute` to at most {predicted}."
             )
         return HorizonUse(predict=predicted, execute=self.period)
 
+    @override
     def calls(self, ticks: int) -> tuple[int, ...]:
-        """See :meth:`Controller.calls`."""
         return tuple(range(0, ticks, self.period or max(ticks, 1)))
 
+    @override
     def deadline_s(self, rate_hz: float) -> float | None:
-        """See :meth:`Controller.deadline_s`: N_fwd(K) < K / f."""
+        """Return K / f, the bound on N_fwd(K); None for one call per episode."""
         return None if self.period is None else self.period / rate_hz
 
 
 @dataclass(frozen=True)
 class Every(Periodic):
-    """Calls every K ticks (survey eq. 34).
+    """Base of controllers that call every K ticks (survey eq. 34).
 
     Attributes:
-        execute: K, at least 1.
+        execute: K, ticks between two calls, at least 1.
     """
 
     execute: int = 8
@@ -82,30 +87,31 @@ class Every(Periodic):
             raise ConfigError(f"{type(self).__name__}: `execute` must be at least 1, got {self.execute}.")
 
     @property
+    @override
     def period(self) -> int:
-        """K."""
         return self.execute
 
+    @override
     def cost(self, ticks: int, call: float) -> float:
-        """Equation (34), without early calls."""
+        """Return the cost of an episode by equation (34), without early calls."""
         return chunk_cost(ticks, self.period, call)
 
 
 @dataclass(frozen=True)
 class Early(Every):
-    """A chunked controller that watches every tick and may ask for the next call before K ticks are over.
+    """Base of chunked controllers that watch every tick and may call before K ticks are over.
 
     Attributes:
-        execute: K, at least 1, the ticks between two calls when nothing happens.
+        execute: K, ticks between two calls when no early call is made, at least 1.
     """
 
     @property
+    @override
     def watches(self) -> bool:
-        """True."""
         return True
 
     def early(self, state: ControllerState, reason: str) -> ControllerState:
-        """Ask for a call at this tick, counted under ``reason``; nothing where one is due anyway."""
+        """Request a call at this tick, counted under ``reason``; does nothing when a call is already due."""
         return state if self.wants_call(state) else dataclasses.replace(state, due=True).count(reason)
 
 
@@ -117,7 +123,7 @@ class Chunked(Every):
     ``C_chunk(T, K) = ceil(T / K) * N_fwd(K)``, feasible when ``N_fwd(K) / K < 1 / f``.
 
     Attributes:
-        execute: K, at least 1.
+        execute: K, ticks between two calls, at least 1.
     """
 
 
@@ -130,12 +136,13 @@ class SingleStep(Periodic):
     """
 
     @property
+    @override
     def period(self) -> int:
-        """1."""
         return 1
 
+    @override
     def cost(self, ticks: int, call: float) -> float:
-        """Equation (35)."""
+        """Return the cost of an episode by equation (35)."""
         return single_step_cost(ticks, call)
 
 
@@ -144,15 +151,17 @@ class SingleStep(Periodic):
 class OpenLoop(Periodic):
     """Call once per episode, execute all H actions, then hold the last one (survey eq. 33).
 
-    ``C_open(T) = N_fwd(T)``; no observation after the first one can change an action. Holding repeats the
-    last action as it is: a delta action keeps moving, so the horizon should be close to the episode's length.
+    ``C_open(T) = N_fwd(T)``; no observation after the first one affects an action. The last action is repeated
+    unchanged: a delta action keeps moving, so the horizon should be close to the episode's length.
     """
 
     @property
+    @override
     def period(self) -> None:
         """None: there is no second call."""
         return None
 
+    @override
     def cost(self, ticks: int, call: float) -> float:
-        """Equation (33)."""
+        """Return the cost of an episode by equation (33)."""
         return open_loop_cost(call)

@@ -1,4 +1,4 @@
-"""Critical phases: imagination is paid for only where it matters."""
+"""Phase-dependent budgets: futures are generated in critical phases only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.controllers.periodic import Early
@@ -19,15 +20,15 @@ from wamkit.errors import ConfigError
 class PhaseTrigger(Early):
     """Spend the future's and the planner's budget in critical phases only (DreamAvoid; survey eqs. 34, 10).
 
-    Slow motion is taken for precise, so critical: the score is ``exp(-speed / scale)`` in (0, 1], with the mean
-    speed since the last call, and 0 before anything moved. Routine calls generate no future.
+    Slow motion is taken as precise and therefore critical: the score is ``exp(-speed / scale)`` in (0, 1], with the
+    mean speed since the last call, and 0 before the first action. Routine calls generate no future.
 
     Attributes:
         execute: K, ticks between two calls.
-        threshold: a call is critical where the score reaches it; 0 is always, 1 is never.
-        entries: entries of the robot's state whose motion is looked at.
-        scale: speed, in state units per tick, at which the score has fallen to 1 / e.
-        candidates: planner's candidates of a routine call; None leaves them as they are.
+        threshold: score at which a call counts as critical, from 0 (always) to 1 (never).
+        entries: entries of the robot's state whose speed is measured.
+        scale: speed at which the score has fallen to 1 / e, in state units per tick.
+        candidates: number of planner candidates in a routine call. None keeps the budget's number.
     """
 
     threshold: float = 0.5
@@ -45,39 +46,41 @@ class PhaseTrigger(Early):
 
     @property
     def routine(self) -> Spend:
-        """What a call outside critical phases spends."""
+        """Budget changes of a call outside critical phases."""
         return Spend(future=False, candidates=self.candidates)
 
+    @override
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
-        """See :meth:`Controller.watch`. Adds up the way since the last call."""
-        here = seen.state[list(self.entries)]
-        way = state.seen.get("way", np.zeros(()))
-        if "here" in state.seen:
-            way = np.add(way, np.linalg.norm(np.subtract(here, state.seen["here"])), dtype=np.float64)
-        return dataclasses.replace(state, seen={"here": here, "way": way})
+        """Add this tick's motion to the distance moved since the last call."""
+        position = seen.state[list(self.entries)]
+        distance = state.seen.get("distance", np.zeros(()))
+        if "position" in state.seen:
+            motion = np.linalg.norm(np.subtract(position, state.seen["position"]))
+            distance = np.add(distance, motion, dtype=np.float64)
+        return dataclasses.replace(state, seen={"position": position, "distance": distance})
 
     def score(self, state: ControllerState) -> float:
-        """How critical the current phase is, 0 to 1."""
+        """Criticality of the current phase, 0 to 1."""
         if not state.cursor:
             return 0.0
-        return math.exp(-float(state.seen["way"]) / state.cursor / self.scale)
+        return math.exp(-float(state.seen["distance"]) / state.cursor / self.scale)
 
     def critical(self, state: ControllerState) -> bool:
-        """Whether the call that is due lies in a critical phase."""
+        """Return true if the call that is due lies in a critical phase."""
         return self.threshold < 1 and self.score(state) >= self.threshold
 
+    @override
     def spend(self, state: ControllerState) -> Spend:
-        """See :meth:`Controller.spend`."""
         return Spend() if self.critical(state) else self.routine
 
+    @override
     def spends(self) -> tuple[Spend, ...]:
-        """See :meth:`Controller.spends`."""
         return (*((self.routine,) if self.threshold > 0 else ()), *((Spend(),) if self.threshold < 1 else ()))
 
+    @override
     def receive(
         self, state: ControllerState, chunk: ActionArray, future: Mapping[int, ValueArray] | None = None
     ) -> ControllerState:
-        """See :meth:`Controller.receive`."""
         counted = state.count("critical_calls", int(self.critical(state)))
         after = super().receive(counted, chunk, future)
-        return dataclasses.replace(after, seen={**after.seen, "way": np.zeros(())})
+        return dataclasses.replace(after, seen={**after.seen, "distance": np.zeros(())})

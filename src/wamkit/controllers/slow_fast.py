@@ -1,4 +1,4 @@
-"""Two rates: a slow model writes where to go, a fast reflex keeps the robot there."""
+"""Dual-rate control: a slow model plans a path, and a fast reflex tracks it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray
 from wamkit.controllers.periodic import Early
@@ -16,19 +17,19 @@ from wamkit.errors import ConfigError
 @Controller.register_subclass("slow_fast")
 @dataclass(frozen=True)
 class SlowFast(Early):
-    """A slow model writes a path, a fast reflex corrects every tick (dual-rate loops as in Helix; eqs. 34, 35).
+    """Plan a path with a slow model and correct it every tick by a fast reflex (as in Helix; eqs. 34, 35).
 
-    The chunk of a call, summed up from the place of the call, is the path. Every tick the reflex adds
-    ``gain * (path - place) / step`` to the chunk's action: a push is answered at the next tick, not at the next
-    call. Where the slow loop stops, the reflex holds the end of the path. Delta actions only.
+    The path is the sum of a call's delta actions, starting at the robot's position at the call. Every tick the reflex
+    adds ``gain * (path - position) / step`` to the chunk's action, so a push is answered at the next tick and not at
+    the next call. When the slow model stops, the reflex holds the end of the path. Delta actions only.
 
     Attributes:
-        execute: K, ticks between two calls of the slow model; the reflex runs every tick.
-        state: entries of the robot's state that say its place.
-        action: entries of the action that move these, in the same order.
+        execute: K, ticks between two calls of the slow model. The reflex runs every tick.
+        state: entries of the robot's state that hold its position.
+        action: entries of the action that move these state entries, in the same order.
         step: state units that one unit of action moves in one tick.
-        gain: share of the error that one tick corrects, above 0 and below 2.
-        slow_calls: the most calls of the slow model, after which it is frozen; None: no limit.
+        gain: share of the error corrected in one tick, above 0 and below 2.
+        slow_calls: maximum number of calls of the slow model, after which it is frozen. None sets no limit.
     """
 
     state: tuple[int, ...] = (0, 1, 2)
@@ -45,46 +46,47 @@ class SlowFast(Early):
                 f"2 (outside, the reflex is unstable), got {self.state}, {self.action}, {self.step} and {self.gain}."
             )
 
+    @override
     def check(self, mode: str, offsets: Sequence[int]) -> None:
-        """See :meth:`Controller.check`."""
         if mode != "delta":
-            raise ConfigError(f"Controller 'slow_fast' sums up delta actions, and the policy's are {mode!r}.")
+            raise ConfigError(
+                f"Controller 'slow_fast' sums up delta actions, but the policy's actions are {mode!r}."
+            )
 
-    def rates_hz(self, rate_hz: float) -> tuple[float, float]:
-        """Calls of the slow model and corrections of the reflex per second, at ``rate_hz`` ticks per second."""
-        return rate_hz / self.execute, rate_hz
-
+    @override
     def wants_call(self, state: ControllerState) -> bool:
-        """See :meth:`Controller.wants_call`."""
         frozen = self.slow_calls is not None and state.calls >= self.slow_calls
         return super().wants_call(state) and not (frozen and state.chunk is not None)
 
+    @override
     def calls(self, ticks: int) -> tuple[int, ...]:
-        """See :meth:`Controller.calls`."""
         return super().calls(ticks)[: self.slow_calls]
 
+    @override
     def cost(self, ticks: int, call: float) -> float:
-        """Equation (34), for the slow model's calls alone."""
+        """Return the cost of an episode by equation (34), for the slow model's calls alone."""
         return len(self.calls(ticks)) * call
 
+    @override
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
-        """See :meth:`Controller.watch`."""
         return dataclasses.replace(state, seen={**state.seen, "place": seen.state[list(self.state)]})
 
+    @override
     def receive(
         self, state: ControllerState, chunk: ActionArray, future: Mapping[int, ValueArray] | None = None
     ) -> ControllerState:
-        """See :meth:`Controller.receive`. The path starts where the robot is."""
+        """Take in a new forecast and start the path at the robot's current position."""
         after = super().receive(state, chunk, future)
         return dataclasses.replace(after, seen={**after.seen, "path": after.seen["place"]})
 
+    @override
     def next(self, state: ControllerState) -> tuple[ActionArray, ControllerState]:
-        """See :meth:`Controller.next`. Past the end of the chunk the path stands still."""
+        """Return the corrected action of this tick; past the end of the chunk the path stands still."""
+        chunk = self.current(state)
         planned, after = super().next(state)
-        assert state.chunk is not None
         entries = list(self.action)
         action = planned.copy()
-        if state.cursor >= len(state.chunk):
+        if state.cursor >= len(chunk):
             action[entries] = 0
         error = np.subtract(state.seen["path"], state.seen["place"], dtype=np.float32)
         path = np.add(state.seen["path"], self.step * action[entries], dtype=np.float32)

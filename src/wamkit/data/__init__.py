@@ -2,9 +2,10 @@
 
 from wamkit.data.dataset import Dataset
 from wamkit.data.episode import Episode
+from wamkit.data.files import Storage
 from wamkit.data.loader import Batches
 from wamkit.data.rebuild import rebuild_stats
 from wamkit.data.stats import FeatureStats
 from wamkit.data.writer import DatasetWriter
 
-__all__ = ["Batches", "Dataset", "DatasetWriter", "Episode", "FeatureStats", "rebuild_stats"]
+__all__ = ["Batches", "Dataset", "DatasetWriter", "Episode", "FeatureStats", "Storage", "rebuild_stats"]

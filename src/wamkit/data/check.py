@@ -1,7 +1,8 @@
-"""The checks that a dataset passes before a window is cut. Each names file, episode and field."""
+"""Checks that a dataset passes before a window is cut. Errors name file, episode and field."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data import layout, tables, video
-from wamkit.data.catalog import EpisodeRow
+from wamkit.data.catalog import COPY_AGAIN, EpisodeRow
 from wamkit.data.episode import require_finite
 from wamkit.errors import DataError
 
@@ -19,28 +20,32 @@ from wamkit.errors import DataError
 def specs_match_features(
     observation: ObservationSpec, action: ActionSpec, info: Mapping[str, Any], root: Path
 ) -> None:
-    """The stored specs and the ``features`` of ``info.json`` describe the same arrays."""
+    """Raise :class:`DataError` unless specs and ``features`` of ``info.json`` describe the same arrays."""
     features, place = info["features"], root / layout.INFO
+    way_out = f"Correct the specs under the key {layout.SPEC_KEY!r}, or remove it to have them inferred."
     declared = {"action": (action.width, features[layout.ACTION_KEY]["shape"])}
     if layout.STATE_KEY in features:
         declared[layout.STATE_KEY] = (len(observation.state), features[layout.STATE_KEY]["shape"])
     for key, (width, shape) in declared.items():
         if [width] != list(shape):
             raise DataError(
-                f"{place}, field {key!r}: shape {list(shape)}, but the spec names {width} entries"
+                f"{place}, field {key!r}: shape {list(shape)}, but the spec names {width} entries. {way_out}"
             )
     keys = layout.camera_keys(features)
     if set(keys) != set(observation.cameras):
         raise DataError(
-            f"{place}: features have cameras {sorted(keys)}, the spec {sorted(observation.cameras)}"
+            f"{place}: the features have cameras {sorted(keys)}, but the spec has {sorted(observation.cameras)}. "
+            f"{way_out}"
         )
     for name, camera in observation.cameras.items():
         size = layout.camera_size(features[keys[name]])
         if size != (camera.height, camera.width):
-            raise DataError(f"{place}, field {keys[name]!r}: size {size}, but the spec says {camera}")
+            raise DataError(
+                f"{place}, field {keys[name]!r}: size {size}, but the spec declares {camera}. {way_out}"
+            )
     for rate in (observation.rate_hz, action.rate_hz):
         if abs(rate - info["fps"]) > 1e-6 * rate:
-            raise DataError(f"{place}: fps is {info['fps']}, but a spec says {rate} Hz")
+            raise DataError(f"{place}: fps is {info['fps']}, but a spec declares {rate} Hz. {way_out}")
 
 
 def read_frames(
@@ -49,35 +54,21 @@ def read_frames(
     """Read the columns ``keys`` and the index columns of all data files, in episode order.
 
     Returns:
-        column -> (N, ...). Vectors stay (N, D) also where D is 1; other columns with shape [1] become (N,).
+        column -> (N, ...). Vectors stay (N, D) even where D is 1; other columns with shape [1] become (N,).
 
     Raises:
         DataError: a file cannot be read, or disagrees with ``info.json`` or the episode table.
     """
     names = [*keys, *layout.INDEX_FEATURES]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    done = 0
-    for path in dict.fromkeys(e.data for e in episodes):
-        mine = (
-            [e for e in episodes if e.data == path] if len(episodes) < 2 else _of_file(episodes, done, path)
-        )
+    for path, run in itertools.groupby(episodes, key=lambda episode: episode.data):
+        group = list(run)
         table = tables.read(path, names)
-        _check_rows(table, mine, path)
+        _check_rows(table, group, path)
         for name in names:
             parts[name].append(_column(table, name, features[name], path))
-        _check_index({name: parts[name][-1] for name in layout.INDEX_FEATURES}, mine, path, fps)
-        done += len(mine)
+        _check_index({name: parts[name][-1] for name in layout.INDEX_FEATURES}, group, path, fps)
     return {name: np.ascontiguousarray(np.concatenate(arrays)) for name, arrays in parts.items()}
-
-
-def _of_file(episodes: Sequence[EpisodeRow], done: int, path: Path) -> list[EpisodeRow]:
-    """The episodes from number ``done`` on that lie in ``path``."""
-    stop = done
-    while stop < len(episodes) and episodes[stop].data == path:
-        stop += 1
-    if stop == done:
-        raise DataError(f"{path}: the episode table goes back to this file in episode {done}")
-    return list(episodes[done:stop])
 
 
 def _column(table: pa.Table, name: str, feature: Mapping[str, Any], path: Path) -> np.ndarray:
@@ -87,37 +78,37 @@ def _column(table: pa.Table, name: str, feature: Mapping[str, Any], path: Path) 
     return tables.to_numpy(table, name, () if shape == (1,) and not vector else shape, dtype, path)
 
 
-def _check_rows(table: pa.Table, mine: Sequence[EpisodeRow], path: Path) -> None:
-    due = mine[-1].stop - mine[0].start
-    if table.num_rows != due:
+def _check_rows(table: pa.Table, group: Sequence[EpisodeRow], path: Path) -> None:
+    expected = group[-1].stop - group[0].start
+    if table.num_rows != expected:
         raise DataError(
-            f"{path}: holds {table.num_rows} frames, the episode table says {due} "
-            f"(episodes {mine[0].index} to {mine[-1].index}). Copy the dataset again."
+            f"{path}: holds {table.num_rows} frames, but the episode table declares {expected} "
+            f"(episodes {group[0].index} to {group[-1].index}). {COPY_AGAIN}"
         )
 
 
 def _check_index(
-    columns: Mapping[str, np.ndarray], mine: Sequence[EpisodeRow], path: Path, fps: float
+    columns: Mapping[str, np.ndarray], group: Sequence[EpisodeRow], path: Path, fps: float
 ) -> None:
-    """Index columns must be what the episode table says, and time must run at ``fps``."""
-    lengths = np.array([len(e) for e in mine])
-    starts = np.repeat([e.start for e in mine], lengths)
-    index = np.arange(mine[0].start, mine[-1].stop)
-    due = {
+    """Raise :class:`DataError` unless index columns match the episode table and time runs at ``fps``."""
+    lengths = np.array([len(e) for e in group])
+    starts = np.repeat([e.start for e in group], lengths)
+    index = np.arange(group[0].start, group[-1].stop)
+    expected = {
         "index": index,
-        "episode_index": np.repeat([e.index for e in mine], lengths),
+        "episode_index": np.repeat([e.index for e in group], lengths),
         "frame_index": index - starts,
         "timestamp": (index - starts) / fps,
     }
-    for name, values in due.items():
+    for name, values in expected.items():
         slack = 0.1 / fps if name == "timestamp" else 0.0
         bad = np.flatnonzero(~(np.abs(columns[name] - values) <= slack))
         if len(bad):
             row = int(bad[0])
             raise DataError(
-                f"{path}, episode {due['episode_index'][row]}, field {name!r}: "
-                f"frame {due['frame_index'][row]} has {columns[name][row]}, "
-                f"expected {values[row]:g}; the file and the episode table do not agree"
+                f"{path}, episode {expected['episode_index'][row]}, field {name!r}: "
+                f"frame {expected['frame_index'][row]} has {columns[name][row]}, but the episode table "
+                f"implies {values[row]:g}. {COPY_AGAIN}"
             )
 
 
@@ -128,7 +119,7 @@ def values(
     observation_spec: ObservationSpec,
     action_spec: ActionSpec,
 ) -> None:
-    """Every action and state is finite."""
+    """Raise :class:`DataError` unless every action and state is finite."""
     fields = (
         (layout.STATE_KEY, state, observation_spec.state),
         (layout.ACTION_KEY, action, action_spec.names),
@@ -142,20 +133,23 @@ def values(
 
 
 def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: Sequence[str]) -> None:
-    """Every frame's task index is in ``meta/tasks.parquet``."""
+    """Raise :class:`DataError` unless every frame's task index is in ``meta/tasks.parquet``."""
     bad = np.flatnonzero((task_index < 0) | (task_index >= len(tasks)))
     if len(bad):
         episode = next(e for e in episodes if e.start <= bad[0] < e.stop)
         raise DataError(
             f"{episode.data}, episode {episode.index}, field 'task_index': frame {bad[0] - episode.start} "
-            f"has {task_index[bad[0]]}, {layout.TASKS} lists {len(tasks)} tasks"
+            f"has {task_index[bad[0]]}, but {layout.TASKS} lists {len(tasks)} tasks. {COPY_AGAIN}"
         )
 
 
 def videos(
     episodes: Sequence[EpisodeRow], cameras: Mapping[str, CameraSpec], keys: Mapping[str, str], fps: float
 ) -> None:
-    """Every video file exists, has its camera's size, and lasts as long as its episodes. Decodes nothing."""
+    """Raise :class:`DataError` unless every video has its camera's size and lasts as long as its episodes.
+
+    Reads the containers and decodes no frame.
+    """
     for name, camera in cameras.items():
         facts: dict[Path, video.VideoFacts] = {}
         for episode in episodes:
@@ -173,11 +167,16 @@ def _check_span(
     span = episode.videos[key]
     place = f"{span.path}, episode {episode.index}, camera {name!r}"
     if (facts.height, facts.width) != (camera.height, camera.width):
-        raise DataError(f"{place}: the video is {facts.height}x{facts.width}, info.json declares {camera}")
-    for end, source in ((span.start_s + len(episode) / fps, "its frames"), (span.end_s, "to_timestamp")):
+        raise DataError(
+            f"{place}: the video is {facts.height}x{facts.width}, but info.json declares {camera}. {COPY_AGAIN}"
+        )
+    for end, source in (
+        (span.start_s + len(episode) / fps, "the number of frames"),
+        (span.end_s, "to_timestamp"),
+    ):
         missing = round((end - facts.end_s) * fps)
         if missing > 0:
             raise DataError(
-                f"{place}: the video ends at {facts.end_s:.3f} s, {source} of the table need {end:.3f} s "
-                f"({missing} frames too few). Copy the dataset again, or record the episode again."
+                f"{place}: the video ends at {facts.end_s:.3f} s, but {source} in the table requires {end:.3f} s "
+                f"({missing} frames too few). {COPY_AGAIN} Or record the episode again."
             )

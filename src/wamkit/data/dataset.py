@@ -1,4 +1,4 @@
-"""Open a LeRobotDataset v3.0 folder and cut windows out of it."""
+"""Reader of LeRobotDataset v3.0 folders, which cuts windows out of them."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ GB = 1024**3
 class Dataset:
     """A LeRobotDataset v3.0 on disk, checked before the first window is cut.
 
-    The constructor reads ``meta/`` and all tables and looks at every video container, so that a broken
-    dataset fails here, with file, episode and field, and not after an hour of training. Frames are decoded
-    when the first window asks for them.
+    The constructor reads ``meta/``, all tables and every video container, so that a broken dataset fails here, naming
+    file, episode and field, and not after an hour of training. Frames are decoded when the first window needs them.
 
     Args:
         root: the dataset folder.
-        extras: names of extras to load and to put into observations. For a dataset written elsewhere, any
-            further numeric feature by its key. ``episode_clock`` is in every dataset: ticks since the start of
-            the episode, ticks to its end, and 1 where it succeeded, 0 where it failed, NaN where nobody says.
-        image_memory_gb: most memory for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
+        extras: names of extras to load and include in observations. For a dataset written elsewhere, the keys of
+            further numeric features. Every dataset has ``episode_clock``: ticks since the start of the episode, ticks
+            to its end, and its success (1, 0, or NaN where it is not recorded).
+        image_memory_gb: memory limit for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
 
     Attributes:
         root: the dataset folder.
-        observation_spec: as stored by wamkit, or inferred (:func:`wamkit.data.layout.infer_specs`).
-        action_spec: likewise.
+        info: content of ``meta/info.json``.
+        observation_spec: spec stored by wamkit, or inferred (:func:`wamkit.data.layout.infer_specs`).
+        action_spec: spec stored by wamkit, or inferred.
         fps: frames per second, Hz.
         tasks: instructions by task index.
         episodes: per-episode metadata.
         stats: feature key -> statistics (``action``, ``observation.state``, ``observation.images.<camera>``).
-        state: (N, S), float32.
-        action: (N, A), float32.
+        state: states (N, S), float32.
+        action: actions (N, A), float32.
         extras: name -> (N, ...).
+        frames: images of all cameras.
 
     Raises:
         DataError: the dataset cannot be used.
@@ -65,15 +66,15 @@ class Dataset:
         self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
         vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
-        wanted = {name: self._extra_key(name) for name in extras if name != CLOCK}
+        extra_keys = {name: self._extra_key(name) for name in extras if name != CLOCK}
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
         self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, shapes)
         self.observation_spec, self.action_spec = stored or self._infer_specs()
-        columns = check.read_frames(self.episodes, features, [*vectors, *wanted.values()], self.fps)
+        columns = check.read_frames(self.episodes, features, [*vectors, *extra_keys.values()], self.fps)
         self.action: np.ndarray = columns[layout.ACTION_KEY]
         self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
-        self.extras = {name: columns[key] for name, key in wanted.items()}
+        self.extras = {name: columns[key] for name, key in extra_keys.items()}
         self._task_index = columns["task_index"]
         check.values(self.episodes, self.state, self.action, self.observation_spec, self.action_spec)
         check.tasks_known(self.episodes, self._task_index, self.tasks)
@@ -99,7 +100,7 @@ class Dataset:
         return len(self.episodes)
 
     def with_extras(self, names: Sequence[str]) -> Dataset:
-        """This dataset with extras in its observations; itself when it has them."""
+        """Return this dataset with extras in its observations; itself when it already has them."""
         if set(names) <= set(self.extras):
             return self
         return Dataset(self.root, extras=names, image_memory_gb=self._image_memory_gb)
@@ -107,12 +108,12 @@ class Dataset:
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
         """Cut one window per entry of ``index``.
 
-        Steps outside the episode repeat its nearest step and are marked in the pad masks; no window reaches
+        Steps outside the episode repeat its nearest step and are marked in the padding masks; no window extends
         into another episode.
 
         Args:
             index: (B,), global frame numbers of the windows' "now".
-            spec: which steps to take.
+            spec: steps of a window.
 
         Raises:
             DataError: a frame number is out of range.
@@ -120,15 +121,15 @@ class Dataset:
         now = np.asarray(index, dtype=np.int64)
         if now.ndim != 1 or (len(now) and (now.min() < 0 or now.max() >= self.num_frames)):
             raise DataError(
-                f"{self.root}: window positions must be one axis of frame numbers in [0, {self.num_frames}), "
+                f"{self.root}: window positions must be a 1-D array of frame numbers in [0, {self.num_frames}), "
                 f"got shape {now.shape} from {now.min(initial=0)} to {now.max(initial=0)}"
             )
         acts, act_pad = self._steps(now, np.arange(-spec.past_actions, spec.horizon))
         goal = None
         if spec.goal:
             last = self._last[now][:, None]
-            found = last, np.zeros_like(last, dtype=bool)
-            goal = self._observe(*(self._next_milestones(now, 1) if spec.aim == "next" else found))
+            end = last, np.zeros_like(last, dtype=bool)
+            goal = self._observe(*(self._next_milestones(now, 1) if spec.aim == "next" else end))
         ahead = self._observe(*self._next_milestones(now, spec.milestones)) if spec.milestones else None
         return Batch(
             observation=self._observe(*self._steps(now, np.array(spec.observation))),
@@ -142,7 +143,7 @@ class Dataset:
         )
 
     def fingerprint(self) -> str:
-        """Hash over the paths and bytes of all files of the dataset, for reports. Computed once."""
+        """Return a hash of the paths and contents of all files of the dataset, for reports. Computed once."""
         return self._fingerprint
 
     @cached_property
@@ -158,35 +159,36 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def _clock(self) -> np.ndarray:
-        """Where every frame stands in its episode (N, 3); see the class."""
+        """Values (N, 3) of the extra ``episode_clock``, described at the class."""
         frames = np.arange(self.num_frames)
-        said = np.concatenate(
+        success = np.concatenate(
             [np.full(len(e), np.nan if e.success is None else e.success) for e in self.episodes]
         )
-        return np.stack((frames - self._first, self._last - frames, said), axis=1).astype(np.float32)
+        return np.stack((frames - self._first, self._last - frames, success), axis=1).astype(np.float32)
 
     @cached_property
     def milestones(self) -> np.ndarray:
         """Frame numbers of the milestones of all episodes, ascending; see :mod:`wamkit.data.milestones`."""
-        found = [milestones(self.action[e.start : e.stop], self.action_spec) + e.start for e in self.episodes]
-        return np.concatenate(found)
+        return np.concatenate(
+            [milestones(self.action[e.start : e.stop], self.action_spec) + e.start for e in self.episodes]
+        )
 
     def _next_milestones(self, now: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next ``count`` milestones after ``now`` (B,): frames (B, count), and that none of them is padding."""
-        # After the end of its task the world stays as it is, so the last milestone again is the truth.
+        """Return frames (B, count) of the next milestones after ``now`` (B,), and their padding mask, all False."""
+        # Nothing changes after the end of a task, so repeating the last milestone is the ground truth.
         end = np.searchsorted(self.milestones, self._last[now])
         first = np.searchsorted(self.milestones, now, side="right")
         steps = self.milestones[np.minimum(first[:, None] + np.arange(count), end[:, None])]
         return steps, np.zeros_like(steps, dtype=bool)
 
     def _steps(self, now: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frames (B, T) at ``offsets`` (T,) from ``now`` (B,), clamped, and where that changed them."""
-        wished = now[:, None] + offsets.astype(np.int64)
-        steps = np.clip(wished, self._first[now][:, None], self._last[now][:, None])
-        return steps, steps != wished
+        """Return frames (B, T) at ``offsets`` (T,) from ``now`` (B,), clipped to the episode, and the padding mask."""
+        unclipped = now[:, None] + offsets.astype(np.int64)
+        steps = np.clip(unclipped, self._first[now][:, None], self._last[now][:, None])
+        return steps, steps != unclipped
 
     def _observe(self, steps: np.ndarray, pad: np.ndarray) -> Observation:
-        """The observation at frame numbers ``steps`` (B, T)."""
+        """Return the observation at frame numbers ``steps`` (B, T)."""
         cameras = self.observation_spec.cameras
         return Observation(
             images={name: torch.from_numpy(self.frames.take(name, steps)) for name in cameras},
@@ -197,7 +199,7 @@ class Dataset:
         )
 
     def _stored_specs(self) -> tuple[ObservationSpec, ActionSpec] | None:
-        """The specs that wamkit wrote, checked against the features; None for a dataset written elsewhere."""
+        """Return the specs that wamkit wrote, checked against the features; None for a dataset written elsewhere."""
         if layout.SPEC_KEY not in self.info:
             return None
         specs = layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
@@ -213,7 +215,7 @@ class Dataset:
         for key in (layout.EXTRA_PREFIX + name, name):
             if key in features and features[key]["dtype"] not in ("video", "image", "string"):
                 return key
-        known = {
+        names = {
             key.removeprefix(layout.EXTRA_PREFIX) for key in features if key.startswith(layout.EXTRA_PREFIX)
         }
-        raise DataError(f"{self.root}: no extra {name!r}. {did_you_mean(name, known)}")
+        raise DataError(f"{self.root}: no extra {name!r}. {did_you_mean(name, names)}")

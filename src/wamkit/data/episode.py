@@ -1,4 +1,4 @@
-"""One recorded episode in memory, and the check that it fits the specs it is to be stored under."""
+"""Recorded episode in memory, and the check that it fits the specs of its dataset."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Episode:
 
     Attributes:
         images: camera -> (T, H, W, 3), uint8.
-        state: (T, S), float32, in the units of the observation spec.
-        action: (T, A), float32; ``action[t]`` is applied at frame t.
-        task: the instruction, in plain language.
-        success: whether the episode reached its goal.
+        state: states (T, S), float32, in the units of the observation spec.
+        action: actions (T, A), float32; ``action[t]`` is applied at frame t.
+        task: instruction in plain language.
+        success: true if the episode reached its goal.
         extras: name -> (T, ...), numeric ground truth (depth, poses, contacts).
     """
 
@@ -45,14 +45,14 @@ def check_episode(
 
     Args:
         episode: the episode.
-        observation: spec of the dataset.
-        action: spec of the dataset.
+        observation: observation spec of the dataset.
+        action: action spec of the dataset.
         extras: declared extras of the dataset.
-        place: what to call the episode in the message, e.g. ``data/demo, episode 3``.
+        place: name of the episode in messages, e.g. ``data/demo, episode 3``.
     """
     frames = len(episode)
     if frames == 0:
-        raise DataError(f"{place}: the episode has no frame")
+        raise DataError(f"{place}: the episode has no frames; leave it out")
     if not episode.task:
         raise DataError(f"{place}: the task is an empty string; give the instruction in plain language")
     _check_array(episode.state, (frames, len(observation.state)), "float32", "observation.state", place)
@@ -70,7 +70,7 @@ def check_episode(
 
 
 def require_finite(values: np.ndarray, names: tuple[str, ...], field_name: str, place: str) -> None:
-    """Raise :class:`DataError` at the first NaN or infinity in ``values`` (T, D), naming frame and entry."""
+    """Raise :class:`DataError` naming frame and entry of the first NaN or infinity in ``values`` (T, D)."""
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         frame, entry = (int(i) for i in bad[0])
@@ -83,16 +83,16 @@ def require_finite(values: np.ndarray, names: tuple[str, ...], field_name: str, 
 def _check_array(values: np.ndarray, shape: tuple[int, ...], dtype: str, field_name: str, place: str) -> None:
     if values.shape != shape or values.dtype != np.dtype(dtype):
         raise DataError(
-            f"{place}, field {field_name!r}: got shape {values.shape} of {values.dtype}, "
+            f"{place}, field {field_name!r}: got shape {values.shape} of {values.dtype}, but "
             f"the dataset stores {shape} of {dtype}"
         )
 
 
-def _check_keys(got: set[str], wanted: set[str], kind: str, place: str) -> None:
-    if got != wanted:
+def _check_keys(names: set[str], expected: set[str], kind: str, place: str) -> None:
+    if names != expected:
         raise DataError(
             f"{place}: {kind} names differ from the dataset's: "
-            f"missing {sorted(wanted - got) or 'none'}, unknown {sorted(got - wanted) or 'none'}"
+            f"missing {sorted(expected - names) or 'none'}, unknown {sorted(names - expected) or 'none'}"
         )
 
 
@@ -105,5 +105,5 @@ def _check_limits(values: np.ndarray, action: ActionSpec, place: str) -> None:
         raise DataError(
             f"{place}, field 'action': frame {frame}, entry {action.names[entry]!r} is "
             f"{values[frame, entry]:g}, outside the limits [{low[entry]:g}, {high[entry]:g}] of the action "
-            f"spec. Clip actions before they are applied and recorded, or widen the spec."
+            f"spec. Clip actions before applying and recording them, or widen the spec."
         )

@@ -1,4 +1,4 @@
-"""Frames of all cameras at random access: decoded once into memory, or per episode when memory is short."""
+"""Random access to the frames of all cameras, decoded once into memory or, when memory is short, per episode."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ BAR_FROM_FRAMES = 10_000
 class FrameStore:
     """Images of a dataset, as (N, 3, H, W) uint8 per camera.
 
-    When all frames of all cameras fit ``limit_bytes`` they are decoded on the first request and every further
-    request is one copy. Otherwise episodes are decoded when they are asked for and the least recently used
-    ones are dropped: right, but slow when requests jump between more episodes than fit.
+    When all frames of all cameras fit into ``limit_bytes``, they are decoded on the first request, and every further
+    request is a copy. Otherwise episodes are decoded on request and the least recently used ones are dropped, which is
+    slow when requests jump between more episodes than fit.
 
-    Safe to use from several threads.
+    Thread-safe.
 
     Args:
         episodes: the episode table.
         cameras: camera name -> its spec.
         keys: camera name -> feature key.
         rate: frames per second.
-        limit_bytes: most memory that decoded frames may take.
-        name: the dataset, for messages.
+        limit_bytes: memory limit for decoded frames.
+        name: name of the dataset in messages.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class FrameStore:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all frames are kept decoded."""
+        """True if all frames are kept decoded."""
         return self.size_bytes <= self._limit
 
     def take(self, camera: str, index: np.ndarray) -> np.ndarray:
-        """Images at global frame numbers ``index`` (...,): (..., 3, H, W), uint8."""
+        """Return the images (..., 3, H, W), uint8, at global frame numbers ``index`` (...,)."""
         if self.in_memory:
             return np.take(self.all(camera), index, axis=0)
         flat = index.ravel()
@@ -76,7 +76,7 @@ class FrameStore:
         return out.reshape(*index.shape, *out.shape[1:])
 
     def all(self, camera: str) -> np.ndarray:
-        """Every frame of a camera, (N, 3, H, W), decoded on the first call."""
+        """Return every frame of a camera (N, 3, H, W), decoded on the first call."""
         with self._lock:
             if camera not in self._whole:
                 spec = self._cameras[camera]
@@ -86,7 +86,7 @@ class FrameStore:
             return self._whole[camera]
 
     def episode(self, camera: str, index: int) -> np.ndarray:
-        """Every frame of one episode, (T, 3, H, W), kept until memory is needed for others."""
+        """Return every frame of one episode (T, 3, H, W), which is cached until memory is needed for others."""
         with self._lock:
             key = (camera, index)
             if key not in self._recent:
@@ -115,7 +115,7 @@ class FrameStore:
         return span.path if span is not None else episode.data
 
     def _decode(self, camera: str, run: Sequence[EpisodeRow], out: np.ndarray) -> None:
-        """Decode episodes that follow one another in one file into ``out`` (T, 3, H, W)."""
+        """Decode consecutive episodes of one file into ``out`` (T, 3, H, W)."""
         key = self._keys[camera]
         spec = self._cameras[camera]
         last = "" if len(run) == 1 else f" to {run[-1].index}"
@@ -123,7 +123,9 @@ class FrameStore:
 
         def put(frame: int, image: np.ndarray) -> None:
             if image.shape != (spec.height, spec.width, 3):
-                raise DataError(f"{place}: frame {frame} has shape {image.shape}, info.json declares {spec}")
+                raise DataError(
+                    f"{place}: frame {frame} has shape {image.shape}, but info.json declares {spec}"
+                )
             out[frame] = image.transpose(2, 0, 1)
 
         if key in run[0].videos:
@@ -134,13 +136,13 @@ class FrameStore:
 
 
 def _runs(group: Sequence[EpisodeRow], key: str, rate: float) -> list[list[EpisodeRow]]:
-    """Split the episodes of one file into runs without a gap between them, each decoded in one go."""
+    """Split the episodes of one file into runs without gaps, each of which is decoded in one pass."""
     runs = [[group[0]]]
     for before, episode in itertools.pairwise(group):
         adjacent = before.stop == episode.start and key in episode.videos
         if adjacent:
-            due = runs[-1][0].videos[key].start_s + (episode.start - runs[-1][0].start) / rate
-            adjacent = abs(episode.videos[key].start_s - due) < 1e-5
+            expected = runs[-1][0].videos[key].start_s + (episode.start - runs[-1][0].start) / rate
+            adjacent = abs(episode.videos[key].start_s - expected) < 1e-5
         if adjacent:
             runs[-1].append(episode)
         else:
@@ -151,10 +153,10 @@ def _runs(group: Sequence[EpisodeRow], key: str, rate: float) -> list[list[Episo
 def _read_pictures(
     episode: EpisodeRow, key: str, frames: int, place: str, put: Callable[[int, np.ndarray], None]
 ) -> None:
-    """Read images that are stored as PNG in the parquet file itself (dtype ``image``)."""
+    """Read images stored in the parquet file itself (dtype ``image``)."""
     table = tables.read(episode.data, ["index", key])
     first = int(np.searchsorted(table.column("index").to_numpy(), episode.start))
     for frame, cell in enumerate(table.column(key).slice(first, frames).to_pylist()):
         if not cell or not cell.get("bytes"):
-            raise DataError(f"{place}, {episode.data}, field {key!r}: frame {frame} holds no image bytes")
+            raise DataError(f"{place}, {episode.data}, field {key!r}: frame {frame} contains no image bytes")
         put(frame, np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")))

@@ -1,8 +1,8 @@
-"""Names and shapes of LeRobotDataset v3.0 on disk: paths, features, and where the specs are kept.
+"""Layout of LeRobotDataset v3.0 on disk: paths, features, and the place of the specs.
 
 Reference: the reader and writer of ``lerobot==0.4.4`` (``lerobot/datasets``), codebase version v3.0. The full
-:class:`ObservationSpec` and :class:`ActionSpec` lie under the key ``wamkit`` of ``meta/info.json``, which
-LeRobot reads past.
+:class:`ObservationSpec` and :class:`ActionSpec` are stored under the key ``wamkit`` of ``meta/info.json``, which
+LeRobot ignores.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ INDEX_FEATURES = {
 def features(
     observation: ObservationSpec, action: ActionSpec, extras: ExtraSpecs, video: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The ``features`` entry of ``info.json`` for a dataset written here.
+    """Build the ``features`` entry of ``info.json`` for a dataset written by wamkit.
 
     Args:
         observation: cameras and state.
         action: action entries.
         extras: extra name -> (shape of one frame, dtype).
-        video: facts about the encoded stream that LeRobot stores under ``info`` (codec, pixel format, rate).
+        video: properties of the encoded stream that LeRobot stores under ``info`` (codec, pixel format, rate).
     """
     out: dict[str, dict[str, Any]] = {}
     for name, camera in observation.cameras.items():
@@ -75,7 +75,7 @@ def _vector(names: list[str]) -> dict[str, Any]:
 
 
 def specs_to_json(observation: ObservationSpec, action: ActionSpec, extras: ExtraSpecs) -> dict[str, Any]:
-    """The ``wamkit`` entry of ``info.json``."""
+    """Build the ``wamkit`` entry of ``info.json``."""
     return {
         "observation_spec": dataclasses.asdict(observation),
         "action_spec": dataclasses.asdict(action),
@@ -84,27 +84,29 @@ def specs_to_json(observation: ObservationSpec, action: ActionSpec, extras: Extr
 
 
 def specs_from_json(block: Mapping[str, Any], place: str) -> tuple[ObservationSpec, ActionSpec]:
-    """Read back what :func:`specs_to_json` wrote.
+    """Read the entry that :func:`specs_to_json` wrote.
 
     Raises:
         DataError: an entry is missing or unknown.
     """
     try:
-        seen, done = dict(block["observation_spec"]), dict(block["action_spec"])
-        cameras = {name: CameraSpec(**fields) for name, fields in seen.pop("cameras").items()}
-        observation = ObservationSpec(cameras=cameras, state=tuple(seen.pop("state")), **seen)
+        observation, action = dict(block["observation_spec"]), dict(block["action_spec"])
+        observation["cameras"] = {
+            name: CameraSpec(**fields) for name, fields in observation["cameras"].items()
+        }
+        observation["state"] = tuple(observation["state"])
         for name in ("names", "low", "high"):
-            done[name] = tuple(done[name])
-        return observation, ActionSpec(**done)
+            action[name] = tuple(action[name])
+        return ObservationSpec(**observation), ActionSpec(**action)
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{place}, key {SPEC_KEY!r}: not a spec that this version of wamkit reads ({error}). "
-            f"Take the key out to have the specs inferred from the features."
+            f"{place}, key {SPEC_KEY!r}: not a spec that this version of wamkit can read ({error}). "
+            f"Remove the key to have the specs inferred from the features."
         ) from error
 
 
 def camera_keys(all_features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Camera name -> feature key: the last part of every key whose dtype is ``video`` or ``image``."""
+    """Map camera names to the keys of features of dtype ``video`` or ``image``; a name is the key's last part."""
     keys = {}
     for key, feature in all_features.items():
         if feature["dtype"] in ("video", "image"):
@@ -114,7 +116,7 @@ def camera_keys(all_features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
 
 
 def camera_size(feature: Mapping[str, Any]) -> tuple[int, int]:
-    """Rows and columns of an image feature, whichever order its shape is written in."""
+    """Return rows and columns of an image feature, for channels first or last."""
     shape, names = feature["shape"], feature.get("names")
     axes = [str(n).rstrip("s") for n in names] if isinstance(names, list) else []
     if axes[0] == "channel" if axes else shape[0] in (1, 3):
@@ -123,10 +125,10 @@ def camera_size(feature: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def entry_names(feature: Mapping[str, Any], stem: str) -> tuple[str, ...]:
-    """Names of a vector feature's entries; ``<stem>_<i>`` where the dataset names none of that width."""
+    """Return the names of a vector feature's entries; ``<stem>_<i>`` where the dataset does not name them all."""
     width = int(feature["shape"][0]) if len(feature["shape"]) == 1 else 0
     names = feature.get("names")
-    if isinstance(names, dict):  # {"motors": [...]}: a form that some converted datasets use
+    if isinstance(names, dict):  # {"motors": [...]}, as in some converted datasets
         names = [n for group in names.values() for n in (group if isinstance(group, list) else [group])]
     if isinstance(names, list) and len(names) == width:
         return tuple(str(n) for n in names)
@@ -136,11 +138,11 @@ def entry_names(feature: Mapping[str, Any], stem: str) -> tuple[str, ...]:
 def infer_specs(
     all_features: Mapping[str, Mapping[str, Any]], fps: float, low: list[float], high: list[float]
 ) -> tuple[ObservationSpec, ActionSpec]:
-    """Specs of a dataset that carries none: what its features say, and stated defaults for the rest.
+    """Infer the specs of a dataset that stores none, from its features and fixed defaults.
 
-    Names, sizes and rate are read. Limits are the smallest and largest recorded action. What v3.0 does not
-    record is set to ``mode="absolute"``, ``frame="unknown"``, ``rotation="none"``, ``gripper="none"``, so
-    that a comparison with an environment's spec fails visibly instead of passing by luck.
+    Names, sizes and rate are read from the features; limits are the smallest and largest recorded action. What v3.0
+    does not record is set to ``mode="absolute"``, ``frame="unknown"``, ``rotation="none"``, ``gripper="none"``, so
+    that a comparison with an environment's spec fails visibly instead of passing by chance.
     """
     cameras = {
         name: CameraSpec(*camera_size(all_features[key])) for name, key in camera_keys(all_features).items()

@@ -1,4 +1,4 @@
-"""Training batches that can be resumed at any step, prepared in the background."""
+"""Training batches, prepared in the background and resumable at any step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from wamkit.errors import DataError
 
 
 class WindowSource(Protocol):
-    """What :class:`Batches` needs of a dataset."""
+    """Dataset as :class:`Batches` uses it."""
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that a window can be cut at."""
+        """Number of frames at which a window can be cut."""
         ...
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
@@ -31,16 +31,16 @@ class WindowSource(Protocol):
 def positions(num_frames: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     """Frame numbers (B,) of the batch at ``step``: a pure function of its arguments.
 
-    Epoch e visits every frame once, in the order that the generator seeded with (seed, e) gives; batches are
-    cut from the endless row of epochs, so that a batch may span two of them.
+    Epoch e visits every frame once, in an order drawn with the seed (seed, e). Batches are cut from the endless
+    sequence of epochs, so a batch may span two of them.
     """
     first = step * batch_size
-    wanted = np.arange(first, first + batch_size)
+    draws = np.arange(first, first + batch_size)
     out = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(wanted // num_frames):
+    for epoch in np.unique(draws // num_frames):
         order = _order(num_frames, seed, int(epoch))
-        mine = wanted // num_frames == epoch
-        out[mine] = order[wanted[mine] % num_frames]
+        inside = draws // num_frames == epoch
+        out[inside] = order[draws[inside] % num_frames]
     return out
 
 
@@ -50,25 +50,25 @@ def _order(num_frames: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class Batches:
-    """Endless iterator over batches; the batch at step k depends on (dataset, seed, k) alone.
+    """Endless iterator over batches; the batch at step k depends only on the arguments and k.
 
     A background thread prepares up to ``prefetch`` batches ahead. Use as a context manager, or call
     :meth:`close`.
 
     Args:
-        dataset: where windows come from.
-        window: which steps every window has.
+        dataset: source of the windows.
+        window: steps of a window.
         batch_size: number of windows B.
-        seed: of the order of frames.
+        seed: seed of the order of frames.
         start_step: step of the first batch, for resuming.
         prefetch: number of batches prepared ahead.
 
     Attributes:
-        step: step of the batch that comes next.
-        wait_seconds: time that the consumer has waited for batches, seconds.
+        step: step of the next batch.
+        wait_seconds: total time that the consumer has waited for batches, seconds.
 
     Raises:
-        DataError: whatever cutting a window raises, in the thread that asks for the batch.
+        DataError: an argument is out of range. Errors of cutting a window are raised when its batch is requested.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Batches:
         self.step = start_step
         self.wait_seconds = 0.0
         self._prefetch = prefetch
-        # One thread: batches are cut in order, and one is enough when frames lie in memory.
+        # Batches are cut in order, and one thread is enough when frames are in memory.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._pending: deque[Future[Batch]] = deque()
         self._fill()

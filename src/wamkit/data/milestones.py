@@ -1,7 +1,7 @@
-"""Where a recorded task passes from one part to the next (`ps.keyframes`).
+"""Milestones of a recorded task: the frames at which one part of it ends and the next begins (`ps.keyframes`).
 
-The rule is that of keyframe discovery (James and Davison 2022): the gripper is told to open or close, the arm comes to
-rest, the episode ends. It reads the recorded actions alone, so that it holds for any dataset.
+The rule is that of keyframe discovery (James and Davison 2022): the gripper is commanded to open or close, the arm
+comes to rest, or the episode ends. It reads only recorded actions, so it applies to any dataset.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import numpy as np
 
 from wamkit.contract.specs import ActionSpec
 
-REST = 0.05  # of the episode's greatest speed, below which the arm stands
-GAP = 4  # ticks that two milestones are apart at least
+REST = 0.05  # fraction of the episode's top speed up to which the arm counts as resting
+GAP = 4  # least distance between two milestones, ticks
 
 
 def milestones(action: np.ndarray, spec: ActionSpec) -> np.ndarray:
-    """Milestones of one episode.
+    """Find the milestones of one episode.
 
     Args:
-        action: (T, A), T at least 1.
-        spec: says which entries move and how the gripper is told; the gripper is the last entry.
+        action: recorded actions (T, A), T at least 1.
+        spec: action spec; a gripper is the last entry.
 
     Returns:
-        frames in ascending order; the last frame is always one.
+        frames in ascending order, including the last frame.
     """
     last = len(action) - 1
     low, high = np.array(spec.low), np.array(spec.high)
-    found = np.zeros(len(action), dtype=bool)
+    candidate = np.zeros(len(action), dtype=bool)
     arm = spec.width - (spec.gripper != "none")
     if spec.gripper != "none":
         closing = action[:, -1] > (low[-1] + high[-1]) / 2
-        found[1:] |= closing[1:] != closing[:-1]
+        candidate[1:] |= closing[1:] != closing[:-1]
     move = action[:, :arm] / np.maximum(high - low, 1e-9)[:arm]
     if spec.mode == "absolute":
         move = np.diff(move, axis=0, prepend=move[:1])
     speed = np.linalg.norm(move, axis=1)
-    stands = speed <= REST * speed.max(initial=0.0)
-    found[1:] |= stands[1:] & ~stands[:-1]
+    resting = speed <= REST * speed.max(initial=0.0)
+    candidate[1:] |= resting[1:] & ~resting[:-1]
     kept: list[int] = []
-    for frame in np.flatnonzero(found).tolist():
+    for frame in np.flatnonzero(candidate).tolist():
         if frame - (kept[-1] if kept else 0) >= GAP and last - frame >= GAP:
             kept.append(frame)
     return np.array([*kept, last])

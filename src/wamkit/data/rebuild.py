@@ -1,4 +1,4 @@
-"""Recompute the statistics of a dataset that has none, or incomplete ones."""
+"""Recomputation of missing or incomplete dataset statistics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from wamkit.data.stats import FeatureStats, PixelCounts, vector_stats
 def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     """Compute exact statistics of all numeric features and cameras and write ``meta/stats.json``.
 
-    Early v3.0 datasets carry no quantiles; this adds them. Every frame is decoded once.
+    Early v3.0 datasets have no quantiles; this adds them. Every frame is decoded once.
 
     Returns:
-        feature key -> statistics, as written.
+        feature key -> statistics, as written to the file.
 
     Raises:
-        DataError: the dataset is broken in another way.
+        DataError: the dataset is broken in other ways.
     """
     root = Path(root)
     info = catalog.read_info(root)

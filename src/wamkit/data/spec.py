@@ -1,4 +1,4 @@
-"""A dataset as a design needs to know it."""
+"""Description of a dataset for the design that is built for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wamkit.data.layout import EXTRA_PREFIX
 
 
 def data_spec(dataset: Dataset) -> DataSpec:
-    """What a design needs to know of a dataset."""
+    """Describe a dataset: its specs, statistics, and the shapes of its extras."""
     stats = {name: dataclasses.asdict(values) for name, values in dataset.stats.items()}
     extras = {
         key.removeprefix(EXTRA_PREFIX): tuple(feature["shape"])

@@ -1,9 +1,8 @@
 """Exact statistics of a feature: moments, range and five quantiles.
 
-The names and shapes are those of LeRobotDataset v3.0: vectors have one value per entry, (D,); images one per
-channel, (3, 1, 1), on pixels scaled to 0..1. LeRobot samples frames and estimates quantiles with histograms
-that it averages over episodes; here every value counts and quantiles are exact (linear interpolation, as
-``numpy.quantile``).
+Names and shapes are those of LeRobotDataset v3.0: vectors have one value per entry, (D,); images have one per
+channel, (3, 1, 1), for pixels scaled to 0..1. LeRobot samples frames and estimates quantiles from histograms averaged
+over episodes; here all values are used and quantiles are exact (linear interpolation, as in ``numpy.quantile``).
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class FeatureStats:
         std: population standard deviation, same shape.
         min: smallest value, same shape.
         max: largest value, same shape.
-        q01: quantile 0.01, same shape; ``q10``, ``q50``, ``q90`` and ``q99`` likewise.
-        q10: see ``q01``.
-        q50: see ``q01``.
-        q90: see ``q01``.
-        q99: see ``q01``.
+        q01: quantile 0.01, same shape.
+        q10: quantile 0.10, same shape.
+        q50: median, same shape.
+        q90: quantile 0.90, same shape.
+        q99: quantile 0.99, same shape.
         count: number of frames.
     """
 
@@ -49,7 +48,7 @@ class FeatureStats:
     count: int
 
     def to_json(self) -> dict[str, Any]:
-        """The form stored in ``meta/stats.json``: nested lists, ``count`` as a list of one."""
+        """Convert to the form of ``meta/stats.json``: nested lists, ``count`` as a list of one."""
         arrays = {
             f.name: getattr(self, f.name).tolist() for f in dataclasses.fields(self) if f.name != "count"
         }
@@ -64,8 +63,8 @@ def stats_from_json(values: Mapping[str, Any], place: str, shape: tuple[int, ...
 
     Args:
         values: statistic name -> nested lists.
-        place: file and feature, for the message.
-        shape: shape that every statistic must have.
+        place: file and feature, for messages.
+        shape: required shape of every statistic.
 
     Raises:
         DataError: a statistic is missing, not finite or of another shape.
@@ -73,14 +72,14 @@ def stats_from_json(values: Mapping[str, Any], place: str, shape: tuple[int, ...
     missing = [name for name in STATISTICS if name not in values]
     if missing:
         raise DataError(
-            f"{place}: statistic {missing[0]!r} is missing (all missing: {', '.join(missing)}). A statistic "
-            f"is never guessed; recompute the file with wamkit.data.rebuild_stats(root)."
+            f"{place}: statistic {missing[0]!r} is missing (all missing: {', '.join(missing)}). Statistics "
+            f"are never guessed; recompute the file with wamkit.data.rebuild_stats(root)."
         )
     arrays = {k: np.atleast_1d(np.asarray(values[k], dtype=np.float64)) for k in STATISTICS if k != "count"}
     for name, array in arrays.items():
         if array.shape != shape:
             raise DataError(
-                f"{place}: statistic {name!r} has shape {list(array.shape)}, info.json {list(shape)}. "
+                f"{place}: statistic {name!r} has shape {list(array.shape)}, but info.json implies {list(shape)}. "
                 f"The file belongs to another dataset, or info.json was edited."
             )
         if not np.isfinite(array).all():
@@ -92,11 +91,11 @@ def stats_from_json(values: Mapping[str, Any], place: str, shape: tuple[int, ...
 
 
 def vector_stats(values: np.ndarray) -> FeatureStats:
-    """Statistics of a tabular feature.
+    """Compute the statistics of a tabular feature.
 
     Args:
-        values: (T,) or (T, D) gives one value per entry; (T, ...) with more axes gives one value for all
-            entries together, of shape (1, ..., 1), because per-pixel statistics would be as large as a frame.
+        values: (T,) or (T, D) gives one value per entry. More axes, (T, ...), give one value for all entries
+            together, of shape (1, ..., 1), because statistics per pixel would be as large as a frame.
     """
     count = len(values)
     flat = np.asarray(values, dtype=np.float64).reshape(count, -1)
@@ -115,7 +114,7 @@ def vector_stats(values: np.ndarray) -> FeatureStats:
 
 
 class PixelCounts:
-    """Counts of the 256 levels per channel: all that exact image statistics need, in constant memory."""
+    """Counts of the 256 levels per channel, from which exact image statistics follow in constant memory."""
 
     def __init__(self) -> None:
         self.counts = np.zeros((3, 256), dtype=np.int64)
@@ -133,7 +132,7 @@ class PixelCounts:
         self.frames += other.frames
 
     def stats(self) -> FeatureStats:
-        """Statistics of every pixel counted so far, scaled to 0..1, shape (3, 1, 1)."""
+        """Compute statistics (3, 1, 1) of all pixels counted so far, scaled to 0..1."""
         levels = np.arange(256) / 255.0
         total = self.counts.sum(axis=1)
         mean = self.counts @ levels / total
@@ -152,7 +151,7 @@ class PixelCounts:
 
 
 def _count_quantile(ends: np.ndarray, total: np.ndarray, q: float) -> np.ndarray:
-    """Linearly interpolated quantile of counted levels; ``ends`` (3, 256) are cumulative counts."""
+    """Compute a linearly interpolated quantile of counted levels; ``ends`` (3, 256) are cumulative counts."""
     out = np.empty((3, 1, 1))
     for channel in range(3):
         position = q * (total[channel] - 1)

@@ -1,4 +1,4 @@
-"""Parquet columns to numpy arrays and back, with errors that name file, frame and field."""
+"""Conversion between parquet columns and numpy arrays, with errors that name file, row and field."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PANDAS_INDEX = "__index_level_0__"
 
 
 def column(values: np.ndarray) -> pa.Array:
-    """An Arrow column of ``values`` (T, ...): scalars, fixed-size lists (T, D), or nested lists.
+    """Build an Arrow column of ``values`` (T, ...): scalars, fixed-size lists (T, D), or nested lists.
 
-    Scalars and vectors are what LeRobot calls ``Value`` and ``Sequence(length=D)``, further axes ``Array2D``
-    to ``Array5D``, which are nested lists in the file.
+    LeRobot calls scalars ``Value``, vectors ``Sequence(length=D)``, and arrays with more axes ``Array2D`` to
+    ``Array5D``, which are nested lists in the file.
     """
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     if values.ndim == 1:
@@ -35,20 +35,20 @@ def column(values: np.ndarray) -> pa.Array:
 
 
 def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, path: Path) -> np.ndarray:
-    """One column of ``table`` as an array (T, *shape).
+    """Convert one column of ``table`` to an array (T, *shape).
 
     Args:
-        table: the table, T rows.
-        name: the column.
+        table: table of T rows.
+        name: name of the column.
         shape: shape of one frame's value, as ``info.json`` declares it; ``()`` for a scalar.
         dtype: numpy dtype that ``info.json`` declares.
-        path: the file, for messages.
+        path: file that the table was read from, for messages.
 
     Raises:
         DataError: the column is missing, holds nulls, or has another width.
     """
     if name not in table.column_names:
-        raise DataError(f"{path}: the column {name!r} that info.json declares is missing")
+        raise DataError(f"{path}: the column {name!r}, which info.json declares, is missing")
     flat = table.column(name).combine_chunks()
     if isinstance(flat, pa.ChunkedArray):  # combine_chunks of an empty column
         flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.array([], flat.type)
@@ -58,7 +58,7 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
             flat = flat.storage
         if flat.null_count:
             row = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(f"{path}, field {name!r}: null at position {row}")
+            raise DataError(f"{path}, field {name!r}: null at position {row}. Copy the dataset again.")
         if not _is_list(flat.type):
             break
         flat = flat.flatten()
@@ -66,7 +66,7 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
     if len(flat) != rows * size:
         width = f"{len(flat) / max(rows, 1):g}"
         raise DataError(
-            f"{path}, field {name!r}: {width} values per frame, info.json declares shape {list(shape)}. "
+            f"{path}, field {name!r}: {width} values per frame, but info.json declares shape {list(shape)}. "
             f"The file belongs to another dataset, or info.json was edited."
         )
     return flat.to_numpy(zero_copy_only=False).astype(dtype, copy=False).reshape(rows, *shape)
@@ -80,15 +80,15 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a parquet file.
 
     Raises:
-        DataError: the file is missing, cut off, or lacks one of ``columns``.
+        DataError: the file or one of ``columns`` is missing, or the file is cut off.
     """
     try:
         file = pq.ParquetFile(path)
         missing = set(columns or ()) - set(file.schema_arrow.names)
         if missing:
             raise DataError(
-                f"{path}: the column {min(missing)!r} is missing; "
-                f"the file has {', '.join(file.schema_arrow.names)}"
+                f"{path}: the column {min(missing)!r} is missing; the columns are "
+                f"{', '.join(file.schema_arrow.names)}. Copy the dataset again."
             )
         return file.read(columns=list(columns) if columns is not None else None)
     except FileNotFoundError as error:
@@ -100,7 +100,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def names(path: Path) -> list[str]:
-    """The column names of a parquet file."""
+    """Return the column names of a parquet file; raises :class:`DataError` when it cannot be read."""
     try:
         return list(pq.read_schema(path).names)
     except FileNotFoundError as error:
@@ -116,9 +116,9 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
     table = pa.table(
         {"task_index": pa.array(range(len(tasks)), pa.int64()), PANDAS_INDEX: pa.array(tasks, pa.string())}
     )
-    # LeRobot reads this file with pandas and looks tasks up by index; pandas finds the index by this note.
+    # LeRobot reads this file with pandas and looks tasks up by index; pandas finds the index by this metadata.
     fields = [("task_index", "task_index", "int64", "int64"), (None, PANDAS_INDEX, "unicode", "object")]
-    note = {
+    metadata = {
         "index_columns": [PANDAS_INDEX],
         "column_indexes": [
             {
@@ -136,29 +136,39 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.0.0",
     }
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(note)}), path)
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(metadata)}), path)
 
 
 def read_tasks(path: Path) -> tuple[str, ...]:
-    """Read ``meta/tasks.parquet``: the instructions, ordered by task index."""
+    """Read the instructions from ``meta/tasks.parquet``, ordered by task index.
+
+    Raises:
+        DataError: the file cannot be read, or its task indices have gaps.
+    """
     table = read(path)
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     if "task_index" not in table.column_names or len(texts) != 1:
         raise DataError(
-            f"{path}: needs the column 'task_index' and one column of instructions, has {table.column_names}"
+            f"{path}: must have the column 'task_index' and one column of instructions, but the columns are "
+            f"{table.column_names}. Copy the dataset again."
         )
     order: dict[int, str] = dict(
         zip(table.column("task_index").to_pylist(), table.column(texts[0]).to_pylist(), strict=True)
     )
     if sorted(order) != list(range(len(order))):
         raise DataError(
-            f"{path}, field 'task_index': must count from 0 without gaps, has {sorted(order)[:10]}"
+            f"{path}, field 'task_index': must count from 0 without gaps, but starts {sorted(order)[:10]}. "
+            f"Copy the dataset again."
         )
     return tuple(order[i] for i in range(len(order)))
 
 
 class TableFile:
-    """A parquet file that grows by one row group per episode and knows how large it is."""
+    """Parquet file that grows by one row group per episode.
+
+    Attributes:
+        rows: number of rows written so far.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +178,7 @@ class TableFile:
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         return int(self._sink.tell())
 
     def append(self, table: pa.Table) -> None:
@@ -177,11 +187,11 @@ class TableFile:
         self.rows += table.num_rows
 
     def close(self) -> None:
-        """Write the footer; before that the file cannot be read."""
+        """Write the footer, without which the file cannot be read."""
         self._writer.close()
         self._sink.close()
 
 
 def nested(value: np.ndarray | int) -> Any:
-    """A statistic as LeRobot stores it in the episode table: nested lists, ``count`` as a list of one."""
+    """Convert a statistic to LeRobot's form in the episode table: nested lists, ``count`` as a list of one."""
     return np.atleast_1d(np.asarray(value)).tolist()

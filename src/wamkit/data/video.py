@@ -1,7 +1,7 @@
-"""Encode and decode camera streams: h264 in mp4, several episodes one after another in one file.
+"""Encoding and decoding of camera streams: h264 in mp4, with several consecutive episodes in one file.
 
-Every episode starts with a key frame and frame k of a file is shown at exactly k / fps: there are no
-B-frames, so that no edit list shifts the first frame.
+Every episode starts with a key frame, and frame k of a file is shown at exactly k / fps: there are no B-frames, so no
+edit list shifts the first frame.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Final
 
 import av
 import numpy as np
@@ -19,49 +19,49 @@ from av.video.reformatter import VideoReformatter
 
 from wamkit.errors import DataError
 
-CODEC = "libx264"
-# Measured on 300 MetaWorld frames of 64x64 pixels (3 tasks, 2 cameras): yuv420p stays near 30 dB PSNR at any
-# bit rate, because one colour for 2x2 pixels is coarse at this size; yuv444p at crf 6 has 39.9 dB on average
-# and 39.3 dB on the worst camera, at 770 bytes a frame. The preset "medium" saves 15 % of the bytes for twice
-# the time.
+CODEC: Final = "libx264"
+# Measured on 300 MetaWorld frames of 64x64 pixels (3 tasks, 2 cameras): yuv420p stays near 30 dB PSNR at any bit
+# rate, because one colour per 2x2 pixels is coarse at this size; yuv444p at crf 6 has 39.9 dB on average and 39.3 dB
+# on the worst camera, at 770 bytes per frame. The preset "medium" saves 15 % of the bytes and takes twice as long.
 PRESET = "veryfast"
-# x264's vector code for macroblock-tree rate control reads memory it never wrote when a frame is a few blocks
-# wide: 52 of 1000 encodings of the same 60 frames of 32x32 pixels had other bytes, none of 2000 with this.
+# x264's vector code for macroblock-tree rate control reads uninitialised memory when a frame is a few blocks wide:
+# 52 of 1000 encodings of the same 60 frames of 32x32 pixels differed; with this option none of 2000 did.
 REPEATABLE = "cpu-independent=1"
 PIXEL_FORMATS = ("yuv444p", "yuv420p")
 PIXEL_FORMAT = "yuv444p"
 CRF = 6
+GOP = 12
 
 
 def frame_rate(rate_hz: float) -> Fraction:
-    """The rate as the exact fraction that a container stores."""
+    """Convert a rate to the exact fraction that a container stores."""
     return Fraction(rate_hz).limit_denominator(1001)
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How a stream is encoded.
+    """Encoding of a stream.
 
     Attributes:
         rate: frames per second.
-        gop: largest distance of two key frames.
+        gop: largest distance between two key frames.
         crf: constant rate factor of x264; smaller is more faithful.
         pixels: pixel format of the stream.
     """
 
     rate: Fraction
-    gop: int = 12
+    gop: int = GOP
     crf: int = CRF
     pixels: str = PIXEL_FORMAT
 
 
 def encode_video(images: np.ndarray, coding: Coding) -> bytes:
-    """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory. H and W are even for yuv420p."""
+    """Encode ``images`` (T, H, W, 3), uint8, as one mp4 file in memory. yuv420p needs even H and W."""
     options = {"crf": str(coding.crf), "g": str(coding.gop), "bf": "0", "threads": "1", "preset": PRESET}
     options["x264-params"] = REPEATABLE
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
-        stream = cast(av.VideoStream, output.add_stream(CODEC, rate=coding.rate, options=options))
+        stream = output.add_stream(CODEC, rate=coding.rate, options=options)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = coding.pixels
         for image in images:
@@ -74,7 +74,12 @@ def encode_video(images: np.ndarray, coding: Coding) -> bytes:
 
 
 class VideoAppender:
-    """One mp4 file that grows by whole encoded episodes, without encoding anything twice."""
+    """Mp4 file that grows by whole encoded episodes, without encoding anything twice.
+
+    Attributes:
+        frames: number of frames appended so far.
+        size: number of bytes appended so far.
+    """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,7 @@ class VideoAppender:
         self.size = 0
 
     def append(self, clip: bytes, frames: int) -> None:
-        """Append a clip of ``frames`` frames that :func:`encode` made with the same settings."""
+        """Append a clip of ``frames`` frames from :func:`encode_video`, encoded with the same settings."""
         with av.open(io.BytesIO(clip), "r") as source:
             origin = source.streams.video[0]
             tick = _tick(origin)
@@ -94,7 +99,7 @@ class VideoAppender:
                 self._stream.time_base = tick
             shift = round(Fraction(self.frames) / self._rate / tick)
             for packet in source.demux(origin):
-                if packet.dts is None or packet.pts is None:  # the flushing packet at the end
+                if packet.dts is None or packet.pts is None:  # flushing packet at the end
                     continue
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 packet.stream = self._stream
@@ -103,18 +108,18 @@ class VideoAppender:
         self.size += len(clip)
 
     def close(self) -> None:
-        """Write the index; before that the file cannot be read."""
+        """Write the index, without which the file cannot be read."""
         self._output.close()
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a container says about its stream, without decoding.
+    """Properties of a video stream, read from its container without decoding.
 
     Attributes:
         height: rows, pixels.
         width: columns, pixels.
-        end_s: time at which the last frame that can be read ends, seconds.
+        end_s: end time of the last readable frame, seconds.
     """
 
     height: int
@@ -131,13 +136,13 @@ def probe_video(path: Path, rate: float) -> VideoFacts:
     try:
         with av.open(str(path), "r") as source:
             if not source.streams.video:
-                raise DataError(f"{path}: holds no video stream")
+                raise DataError(f"{path}: contains no video stream. Copy the dataset again.")
             stream = source.streams.video[0]
             if stream.duration:
                 source.seek(stream.duration + (stream.start_time or 0), stream=stream, backward=True)
-            # A file cut in its data keeps its promised duration in the header; the packets tell the truth.
-            shown = [p.pts for p in source.demux(stream) if p.pts is not None and p.size > 0]
-            end = float(max(shown) * _tick(stream)) + 1.0 / rate if shown else 0.0
+            # The header of a truncated file still declares the full duration; its packets show the actual one.
+            times = [p.pts for p in source.demux(stream) if p.pts is not None and p.size > 0]
+            end = float(max(times) * _tick(stream)) + 1.0 / rate if times else 0.0
             return VideoFacts(stream.height, stream.width, end)
     except FileNotFoundError as error:
         raise DataError(f"{path}: the video file is missing. Copy the dataset again.") from error
@@ -153,54 +158,58 @@ def decode_video(
     """Decode ``frames`` frames, the k-th shown at ``start_s + k / rate``, and hand each to ``to(k, image)``.
 
     Args:
-        path: the video file, any codec that FFmpeg decodes.
+        path: the video file, in any codec that FFmpeg decodes.
         start_s: time of the first frame, seconds.
         frames: number of frames.
         rate: frames per second.
         place: dataset and episodes, for messages.
-        to: receives the frame number and the image (H, W, 3), uint8.
+        to: callback that receives the frame number and the image (H, W, 3), uint8.
 
     Raises:
-        DataError: a frame is missing, stands at another time, or cannot be decoded.
+        DataError: a frame is missing, has another time stamp, or cannot be decoded.
     """
-    wanted = 0
-    # One converter for all frames: a frame's own to_ndarray() sets one up each time, which is 4 times slower.
+    done = 0
+    # One converter for all frames: a frame's own to_ndarray() creates one each time, which is 4 times slower.
     converter = VideoReformatter()
     try:
         with av.open(str(path), "r") as source:
             stream = source.streams.video[0]
             tolerance = 1e-4 + 0.5 * float(_tick(stream))
             for seconds, frame in _frames_from(source, stream, start_s - tolerance):
-                due = start_s + wanted / rate
-                if abs(seconds - due) > tolerance:
+                expected = start_s + done / rate
+                if abs(seconds - expected) > tolerance:
                     raise DataError(
-                        f"{place}, {path}: frame {wanted} is due at {due:.6f} s, the next one stands at "
-                        f"{seconds:.6f} s. The video and the table were not recorded together."
+                        f"{place}, {path}: frame {done} is expected at {expected:.6f} s, but the next one is at "
+                        f"{seconds:.6f} s. The video and the table were not recorded together. Copy the dataset again."
                     )
-                to(wanted, converter.reformat(frame, format="rgb24", threads=1).to_ndarray())
-                wanted += 1
-                if wanted == frames:
+                to(done, converter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+                done += 1
+                if done == frames:
                     return
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{place}, {path}: frame {wanted} cannot be decoded ({error})") from error
-    raise DataError(f"{place}, {path}: the video ends after {wanted} of {frames} frames")
+        raise DataError(
+            f"{place}, {path}: frame {done} cannot be decoded ({error}). Copy the dataset again."
+        ) from error
+    raise DataError(
+        f"{place}, {path}: the video ends after {done} of {frames} frames. Copy the dataset again."
+    )
 
 
 def _frames_from(
     source: av.container.InputContainer, stream: av.VideoStream, start_s: float
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decoded frames from ``start_s`` on, with their times; starts at the key frame before it."""
+    """Decode frames from ``start_s`` on, with their times, starting at the key frame before it."""
     source.seek(max(0, int(start_s / _tick(stream))), stream=stream, backward=True)
     for frame in source.decode(stream):
         if frame.pts is None:
-            raise DataError(f"{source.name}: a frame carries no time stamp")
+            raise DataError(f"{source.name}: a frame has no time stamp")
         seconds = float(frame.pts * _tick(stream))
         if seconds >= start_s:
             yield seconds, frame
 
 
 def _tick(stream: av.VideoStream) -> Fraction:
-    """Seconds per unit of the stream's time stamps."""
+    """Return the seconds per unit of the stream's time stamps."""
     if stream.time_base is None:
         raise DataError(f"{stream.container.name}: the video stream has no time base")
     return stream.time_base

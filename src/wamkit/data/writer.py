@@ -1,4 +1,4 @@
-"""Write episodes as LeRobotDataset v3.0: many episodes a file, files rolled over by size."""
+"""Writer of LeRobotDataset v3.0 folders: many episodes per file, with files rolled over by size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pyarrow as pa
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import layout, tables, video
 from wamkit.data.episode import Episode, check_episode
-from wamkit.data.files import TableFiles, VideoFiles
+from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
-from wamkit.errors import DataError, SpecError, did_you_mean
+from wamkit.errors import DataError, SpecError
 
 
 class DatasetWriter:
     """Context manager that records episodes into a new dataset.
 
-    Everything is written to ``<root>.partial``, which becomes ``<root>`` on a clean exit; after an error or a
-    kill nothing lies at ``<root>``. A partial recording left by a killed process is discarded.
+    Everything is written to ``<root>.partial``, which is renamed to ``<root>`` on a clean exit; after an error or a
+    kill there is nothing at ``<root>``. A partial recording left by a killed process is discarded.
 
     Args:
         root: folder of the new dataset.
@@ -33,13 +33,8 @@ class DatasetWriter:
         action: action entries, limits and rate.
         robot_type: free text for ``info.json``.
         extras: name -> (shape of one frame, numpy dtype) of ground truth stored beside the observations.
-        data_file_mb: size at which a parquet file is closed and the next one begun, MiB.
-        video_file_mb: the same for mp4 files.
-        gop: largest distance of two key frames; small values make single frames cheap to reach.
-        crf: constant rate factor of x264; smaller is more faithful and larger on disk.
-        pixel_format: ``yuv444p``, or ``yuv420p`` for players that know nothing else.
-        overwrite: replace a dataset that lies at ``root``.
-        chunks_size: number of files in one ``chunk-XXX`` folder.
+        overwrite: true to replace an existing dataset at ``root``.
+        storage: file sizes and video encoding.
 
     Raises:
         DataError: ``root`` exists, or an episode does not fit the specs.
@@ -54,29 +49,19 @@ class DatasetWriter:
         *,
         robot_type: str = "unknown",
         extras: Mapping[str, tuple[tuple[int, ...], str]] = {},
-        data_file_mb: float = 100,
-        video_file_mb: float = 200,
-        gop: int = 12,
-        crf: int = video.CRF,
-        pixel_format: str = video.PIXEL_FORMAT,
         overwrite: bool = False,
-        chunks_size: int = 1000,
+        storage: Storage = DEFAULT_STORAGE,
     ) -> None:
-        _check_specs(observation, action, extras, pixel_format)
+        _check_specs(observation, action, extras, storage.pixel_format)
         self._root = Path(root)
         self._partial = self._root.with_name(self._root.name + ".partial")
-        self._overwrite = overwrite
+        self._overwrite, self._robot_type, self._storage = overwrite, robot_type, storage
         self._observation, self._action, self._extras = observation, action, dict(extras)
-        self._robot_type, self._chunks_size = robot_type, chunks_size
-        self._limits = {"data_files_size_in_mb": data_file_mb, "video_files_size_in_mb": video_file_mb}
-        self._coding = video.Coding(video.frame_rate(action.rate_hz), gop, crf, pixel_format)
-        self._rate = self._coding.rate
+        self._rate = video.frame_rate(action.rate_hz)
         self._check_target()
-        self._data = TableFiles(self._partial, layout.DATA, data_file_mb, chunks_size)
+        self._data = TableFiles(self._partial, layout.DATA, storage)
         self._videos = {
-            name: VideoFiles(
-                self._partial, layout.IMAGE_PREFIX + name, self._coding, video_file_mb, chunks_size
-            )
+            name: VideoFiles(self._partial, layout.IMAGE_PREFIX + name, self._rate, storage)
             for name in observation.cameras
         }
         self._tasks: dict[str, int] = {}
@@ -166,19 +151,20 @@ class DatasetWriter:
             )
         if not (self._root / layout.INFO).is_file():
             raise DataError(
-                f"{self._root} exists and is not a dataset (no {layout.INFO}); it is not overwritten."
+                f"{self._root} exists and is not a dataset (no {layout.INFO}), so it is not overwritten. "
+                f"Choose another folder."
             )
 
     def _close_files(self) -> None:
-        with contextlib.ExitStack() as stack:  # closes all of them even when one fails
+        with contextlib.ExitStack() as stack:  # closes the rest when one of them fails
             stack.callback(self._data.close)
             for files in self._videos.values():
                 stack.callback(files.close)
 
     def _finish(self) -> None:
-        """Write ``meta/`` and move the dataset to its place."""
+        """Write ``meta/`` and move the dataset to its root."""
         if not self._rows:
-            raise DataError(f"{self._root}: no episode was added; an empty dataset is not written")
+            raise DataError(f"{self._root}: no episode was added, so no dataset is written")
         self._write_episodes()
         tables.write_tasks(self._partial / layout.TASKS, list(self._tasks))
         stats = {name: value.to_json() for name, value in self._stats().items()}
@@ -188,7 +174,7 @@ class DatasetWriter:
         self._check_target()
         replaced = self._root.with_name(self._root.name + ".replaced")
         if self._root.exists():
-            if replaced.exists():  # left by a process killed while it replaced a dataset
+            if replaced.exists():  # left by a process that was killed while replacing a dataset
                 shutil.rmtree(replaced)
             self._root.rename(replaced)
         self._partial.rename(self._root)
@@ -196,9 +182,7 @@ class DatasetWriter:
             shutil.rmtree(replaced)
 
     def _write_episodes(self) -> None:
-        files = TableFiles(
-            self._partial, layout.EPISODES, self._limits["data_files_size_in_mb"], self._chunks_size
-        )
+        files = TableFiles(self._partial, layout.EPISODES, self._storage)
         group = 50  # episodes that are written, and rolled over, together
         for start in range(0, len(self._rows), group):
             rows = self._rows[start : start + group]
@@ -209,7 +193,7 @@ class DatasetWriter:
         files.close()
 
     def _stats(self) -> dict[str, FeatureStats]:
-        """Statistics over the whole dataset; columns are read back one by one, so that memory holds one."""
+        """Compute statistics of the whole dataset; columns are read back one at a time to save memory."""
         out = {layout.IMAGE_PREFIX + name: counts.stats() for name, counts in self._pixels.items()}
         paths = sorted(self._partial.glob("data/*/*.parquet"))
         for name, feature in self._features().items():
@@ -223,7 +207,7 @@ class DatasetWriter:
     def _features(self) -> dict[str, dict[str, Any]]:
         stream = {
             "video.codec": "h264",
-            "video.pix_fmt": self._coding.pixels,
+            "video.pix_fmt": self._storage.pixel_format,
             "video.is_depth_map": False,
             "video.fps": _number(self._rate),
             "video.channels": 3,
@@ -238,8 +222,9 @@ class DatasetWriter:
             "total_episodes": len(self._rows),
             "total_frames": self._frames,
             "total_tasks": len(self._tasks),
-            "chunks_size": self._chunks_size,
-            **self._limits,
+            "chunks_size": self._storage.chunks_size,
+            "data_files_size_in_mb": self._storage.data_file_mb,
+            "video_files_size_in_mb": self._storage.video_file_mb,
             "fps": _number(self._rate),
             "splits": {"train": f"0:{len(self._rows)}"},
             "data_path": layout.DATA,
@@ -269,20 +254,19 @@ def _check_specs(
 ) -> None:
     if observation.rate_hz != action.rate_hz:
         raise SpecError(
-            f"a dataset has one rate: the observation spec says {observation.rate_hz:g} Hz, "
+            f"a dataset has one rate, but the observation spec says {observation.rate_hz:g} Hz and "
             f"the action spec {action.rate_hz:g} Hz"
         )
-    if pixel_format not in video.PIXEL_FORMATS:
-        raise SpecError(f"pixel_format {pixel_format!r}. {did_you_mean(pixel_format, video.PIXEL_FORMATS)}")
     for name, camera in observation.cameras.items():
         size = f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}"
         if camera.channels != 3:
-            raise SpecError(f"{size}: only RGB cameras are stored as video; put others into extras")
+            raise SpecError(f"{size}: only RGB cameras can be stored as video; store others as extras")
         if pixel_format == "yuv420p" and (camera.height % 2 or camera.width % 2):
             raise SpecError(f"{size}: yuv420p needs even rows and columns. Use yuv444p or another size.")
     for name in (*observation.cameras, *extras):
-        # LeRobot refuses "/" in a key and takes every key with "image" in it for a picture.
+        # LeRobot rejects "/" in a key and treats every key with "image" in it as an image.
         if "/" in name or (name in extras and "image" in name):
             raise SpecError(
-                f"the name {name!r} cannot be a dataset key: it contains '/' or, in an extra, 'image'"
+                f"the name {name!r} cannot be a dataset key: names must not contain '/', nor 'image' in an extra; "
+                f"rename it"
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from wamkit.envs.base import ScriptedExpert
-from wamkit.errors import MissingExtraError
+from wamkit.geometry.kinematics import Accuracy, EndEffector
 
 if TYPE_CHECKING:
     import mujoco
@@ -24,15 +24,6 @@ PITCH_DEG = 60.0  # of the picking gripper, below the horizon
 NEAR_M = 0.005
 
 
-def import_mink() -> Any:
-    """The inverse kinematics library; raises :class:`MissingExtraError` when it is not installed."""
-    try:
-        import mink
-    except ImportError as error:
-        raise MissingExtraError("mink is not installed: pip install 'wamkit[aloha]'.") from error
-    return mink
-
-
 class ArmKinematics:
     """One arm of the model: where its gripper is, and which joints bring it elsewhere.
 
@@ -42,35 +33,20 @@ class ArmKinematics:
     """
 
     def __init__(self, model: mujoco.MjModel, arm: str) -> None:
-        self._mink = import_mink()
-        self._model = model
-        self._frame = f"vx300s_{arm}/gripper_link"
+        self._gripper = EndEffector(model, f"vx300s_{arm}/gripper_link", "body")
         self.joints = slice(0, 6) if arm == "left" else slice(8, 14)
-        self._moves = np.zeros(model.nv)  # fingers, the other arm and the cube stay where they are
-        self._moves[self.joints] = 1.0
+        self._moving = np.zeros(model.nv)  # fingers, the other arm and the cube stay where they are
+        self._moving[self.joints] = 1.0
 
     def pose(self, qpos: Floats) -> tuple[Floats, Rotation]:
         """Position (3,) in metres and rotation of the gripper's frame (x points out of the fingers), world frame."""
-        found = self._mink.Configuration(self._model, q=qpos).get_transform_frame_to_world(
-            self._frame, "body"
-        )
-        return found.translation(), Rotation.from_matrix(found.rotation().as_matrix())
+        return self._gripper.pose(qpos)
 
     def solve(self, qpos: Floats, place: Floats, turn: Rotation) -> Floats:
         """The positions of all joints with this arm's gripper as near to a pose as its limits allow."""
-        mink = self._mink
-        configuration = mink.Configuration(self._model, q=qpos.copy())
-        task = mink.FrameTask(self._frame, "body", 1.0, 0.3, lm_damping=0.1)
-        rotation = mink.SO3.from_matrix(turn.as_matrix())
-        task.set_target(mink.SE3.from_rotation_and_translation(rotation, place))
-        limits = [mink.ConfigurationLimit(self._model)]
-        for _ in range(ROUNDS):
-            error = task.compute_error(configuration)
-            if np.linalg.norm(error[:3]) < 1e-4 and np.linalg.norm(error[3:]) < 1e-3:
-                break
-            velocity = mink.solve_ik(configuration, [task], 1.0, "daqp", damping=1e-9, limits=limits)
-            configuration.integrate_inplace(velocity * self._moves, 1.0)
-        return np.asarray(configuration.q).copy()
+        return self._gripper.solve(
+            qpos, place, turn.as_matrix(), Accuracy(rounds=ROUNDS), self._moving
+        ).joints
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Geometry: rotations and pinhole cameras, shared by every part that needs them."""
+"""Geometry: rotations, pinhole cameras and inverse kinematics, shared by every part that needs them."""

@@ -219,9 +219,8 @@ def test_imagination_is_paid_for_in_the_slow_phase_only() -> None:
 
 
 def test_both_rates_are_the_declared_ones() -> None:
-    controller = SlowFast(6, (0,), (0,), 1.0)
-    (done,) = run(controller, Seer(step=0.1))
-    slow, fast = controller.rates_hz(10.0)
+    (done,) = run(SlowFast(6, (0,), (0,), 1.0), Seer(step=0.1))
+    slow, fast = 10.0 / 6, 10.0
     seconds = done.tick / 10.0
     assert (done.calls / seconds, done.controller.counts["corrections"] / seconds) == (
         pytest.approx(slow),
