@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates.codebook import fit_codebook, nearest
@@ -77,6 +78,7 @@ def from_patches(patches: Tensor, patch: int, height: int, width: int) -> Tensor
 class PatchPCAConfig(CodecConfig):
     """Continuous patch codec: leading principal components (Baldi and Hornik 1989)."""
 
+    @override
     def build(self, channels: int = 3) -> PatchPCA:
         """Build the codec."""
         return PatchPCA(self, channels)
@@ -104,8 +106,8 @@ class PatchPCA(Codec):
         self.register_buffer("basis", torch.eye(size)[: config.features])
         self.register_buffer("scale", torch.ones(()))
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
-        """See :meth:`Codec.fit`."""
         patches = to_patches(images, self.config.patch)
         mean = patches.mean(dim=0)  # (N, size)
         centred = (patches - mean).flatten(0, 1)
@@ -123,12 +125,12 @@ class PatchPCA(Codec):
         self.mean, self.basis = mean, basis
         self.scale = (centred @ basis.T).square().mean().sqrt().clamp(min=1e-6)
 
+    @override
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         return (to_patches(images, self.config.patch) - self.mean) @ self.basis.T / self.scale
 
+    @override
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         patches = latents * self.scale @ self.basis + self.mean
         return from_patches(patches, self.config.patch, height, width).clamp(0, 1)
 
@@ -144,6 +146,7 @@ class PatchVQConfig(CodecConfig):
 
     vocabulary: int = 256
 
+    @override
     def build(self, channels: int = 3) -> PatchVQ:
         """Build the codec."""
         return PatchVQ(self, channels)
@@ -162,8 +165,8 @@ class PatchVQ(Codec):
         self.linear = PatchPCA(PatchPCAConfig(config.patch, config.features), channels)
         self.register_buffer("centres", torch.zeros(config.vocabulary, config.features))
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
-        """See :meth:`Codec.fit`."""
         self.linear.fit(images, seed)
         latents = self.linear.encode(images).flatten(0, 1)
         if len(latents) < self.vocabulary:
@@ -173,10 +176,10 @@ class PatchVQ(Codec):
             )
         self.centres = fit_codebook(latents, self.vocabulary, np.random.default_rng(seed))
 
+    @override
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         return nearest(self.linear.encode(images), self.centres)
 
+    @override
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         return self.linear.decode(self.centres[latents], height, width)

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
@@ -29,6 +30,7 @@ class EmaFeatureConfig(SubstrateConfig):
     encoder: str = "images"
     decay: float = 0.996
 
+    @override
     def build(self, data: DataSpec) -> EmaFeature:
         """Build the substrate; raises :class:`ConfigError` on a decay outside [0, 1]."""
         if not 0 <= self.decay <= 1:
@@ -63,6 +65,7 @@ class EmaFeature(Substrate):
     variance: Tensor
     seen: Tensor
 
+    @override
     def bind(self, encoders: Mapping[str, Encoder], data: DataSpec) -> None:
         """Copy the encoder that is followed, and see how many tokens it makes of one step."""
         name = self.config.encoder
@@ -91,8 +94,8 @@ class EmaFeature(Substrate):
         self.mean, self.variance = torch.zeros(shape), torch.ones(shape[0], 1)
         self.bound = True
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         if not self.bound:
             raise ConfigError(
                 "substrate 'ema_feature' follows an encoder of its design and cannot be held by another substrate. "
@@ -101,6 +104,7 @@ class EmaFeature(Substrate):
         tokens, features = self.mean.shape
         return StreamSpec(name, role, steps, tokens, features)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.contract.Substrate`. In training mode the moments are the batch's."""
@@ -137,6 +141,7 @@ class EmaFeature(Substrate):
         tokens, _ = self.target(alone)
         return tokens.unflatten(0, (rows, steps))
 
+    @override
     @torch.no_grad()
     def after_step(self, encoders: Mapping[str, Encoder]) -> None:
         """average <- decay * average + (1 - decay) * encoder; buffers are copied."""
@@ -146,6 +151,7 @@ class EmaFeature(Substrate):
         for kept, new in zip(self.target.buffers(), online.buffers(), strict=True):
             kept.copy_(new)
 
+    @override
     def train(self, mode: bool = True) -> Self:
         """The average is never in training mode: its targets carry no augmentation."""
         super().train(mode)

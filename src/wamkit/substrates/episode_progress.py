@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
@@ -35,6 +36,7 @@ def success_value(observation: Observation, discount: float) -> Tensor:
 class ProgressConfig(SubstrateConfig):
     """Share of the task that will be done, from -1 at its start to 1 at its end (survey eq. 16)."""
 
+    @override
     def build(self, data: DataSpec) -> Progress:
         """Build; raises :class:`ConfigError` when nobody tells where a frame stands in its episode."""
         data.extra(CLOCK, "substrate 'progress'")
@@ -49,13 +51,13 @@ class Progress(Substrate):
     variant: ClassVar[str] = "progress"
     extras = (CLOCK,)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         since, left, _ = observation.extras[CLOCK].float().unbind(-1)
         return (2 * since / (since + left).clamp(min=1) - 1)[..., None, None]
 
@@ -75,6 +77,7 @@ class ValueConfig(SubstrateConfig):
 
     discount: float = 0.98
 
+    @override
     def build(self, data: DataSpec) -> Value:
         """Build; raises :class:`ConfigError` on a discount outside (0, 1) or without an episode clock."""
         if not 0 < self.discount < 1:
@@ -95,10 +98,11 @@ class Value(Substrate):
         super().__init__()
         self.config = config
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """See :class:`wamkit.contract.Substrate`; raises :class:`DataError` when success is not known."""

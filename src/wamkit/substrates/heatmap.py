@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
@@ -39,6 +40,7 @@ class HeatmapConfig(SubstrateConfig):
     where: Literal["gripper", "object", "contact"] = "gripper"
     discount: float | None = None
 
+    @override
     def build(self, data: DataSpec) -> Heatmap:
         """Build; raises :class:`ConfigError` when the camera or a pose is missing."""
         reader = "substrate 'heatmap'"
@@ -76,8 +78,8 @@ class Heatmap(Substrate):
         super().__init__()
         self.config, self.extras, self.height, self.width = config, extras, height, width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
 
     def draw(self, pixels: Tensor) -> Tensor:
@@ -91,9 +93,9 @@ class Heatmap(Substrate):
         ]
         return 2 * torch.exp(-squared / (2 * self.config.sigma**2)) - 1
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         pose, camera = (observation.extras[name].float() for name in self.extras[:2])
         place = pose[:, :, 0] if pose.dim() == 4 else pose
         pixels, depth = project(place[:, :, None, :3], camera, self.height, self.width)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from einops import rearrange
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -52,6 +53,7 @@ class SegmentationConfig(SubstrateConfig):
     grid: int = 8
     values: Literal["shares", "ids"] = "shares"
 
+    @override
     def build(self, data: DataSpec) -> Segmentation:
         """Build; raises :class:`ConfigError` when the labels are missing or the grid does not fit."""
         extra = check_grid("segmentation", self.camera, self.grid, data, "substrate 'segmentation'")
@@ -69,16 +71,16 @@ class Segmentation(Substrate):
         super().__init__()
         self.config, self.extras = config, (extra,)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         grid = self.config.grid
         if self.config.values == "ids":
             return StreamSpec(name, role, steps, grid * grid, 1, CLASSES)
         return StreamSpec(name, role, steps, grid, grid * CLASSES)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         labels = cells(observation.extras[self.extras[0]].long(), self.config.grid)
         shares = torch.stack([(labels == k).float().mean(dim=-1) for k in range(CLASSES)], dim=-1)
         return shares.argmax(dim=-1).flatten(2) if self.config.values == "ids" else shares.flatten(3)
@@ -89,8 +91,8 @@ class Segmentation(Substrate):
             return values.unflatten(2, (self.config.grid, self.config.grid))
         return values.unflatten(3, (self.config.grid, CLASSES)).argmax(dim=-1)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"mask": Reading("classes", self.classes(values).flatten(2), classes=CLASSES)}
 
 
@@ -111,6 +113,7 @@ class DepthMapConfig(SubstrateConfig):
     near_m: float = 0.1
     far_m: float = 2.0
 
+    @override
     def build(self, data: DataSpec) -> DepthMap:
         """Build; raises :class:`ConfigError` when depth is missing or the grid does not fit."""
         if not 0 < self.near_m < self.far_m:
@@ -131,13 +134,13 @@ class DepthMap(Substrate):
         super().__init__()
         self.config, self.extras = config, (extra,)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         near, far = self.config.near_m, self.config.far_m
         depth = cells(observation.extras[self.extras[0]].float(), self.config.grid).median(dim=-1).values
         inverse = 1 / depth.clamp(near, far)
@@ -148,6 +151,6 @@ class DepthMap(Substrate):
         near, far = self.config.near_m, self.config.far_m
         return 1 / ((values.clamp(-1, 1) + 1) / 2 * (1 / near - 1 / far) + 1 / far)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"depth": Reading("quantity", self.metres(values), "m")}

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -40,6 +41,7 @@ class MotionVectorsConfig(SubstrateConfig):
     unit: float = 0.1
     tolerance: float = 8.0
 
+    @override
     def build(self, data: DataSpec) -> MotionVectors:
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that blocks do not tile."""
         reader, cameras = "substrate 'motion_vectors'", data.observation.cameras
@@ -69,8 +71,8 @@ class MotionVectors(Substrate):
         self.config, self.height, self.width = config, height, width
         self.rows, self.columns = height // config.block, width // config.block
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.rows, self.columns * 3)
 
     def between(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -92,9 +94,9 @@ class MotionVectors(Substrate):
         cells = pixels.reshape(self.rows, self.config.block, self.columns, self.config.block)
         return np.asarray(cells.all(axis=(1, 3)) if pixels.dtype == bool else cells.mean(axis=(1, 3)))
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = (
             frames.images[self.config.camera].permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
@@ -114,8 +116,8 @@ class MotionVectors(Substrate):
         parts = values.unflatten(3, (self.columns, 3))
         return parts[..., :2] * (self.width * self.config.unit), parts[..., 2] > 0
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         shift, known = (part.flatten(2, 3) for part in self.field(values))
         return {"flow": Reading("displacement", shift, "px", known)}
 

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -57,6 +58,7 @@ class NormalMapConfig(SubstrateConfig):
     grid: int = 8
     frame: Literal["camera", "world"] = "camera"
 
+    @override
     def build(self, data: DataSpec) -> NormalMap:
         """Build; raises :class:`ConfigError` when depth or camera is missing, or the grid does not fit."""
         reader = "substrate 'normal_map'"
@@ -78,13 +80,13 @@ class NormalMap(Substrate):
         super().__init__()
         self.config, self.extras = config, extras
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * 3)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         depth, camera = (observation.extras[name].float() for name in self.extras)
         normals = surface_normals(depth, camera)
         if self.config.frame == "world":
@@ -98,6 +100,6 @@ class NormalMap(Substrate):
         """Values -> unit normals (B, T, grid, grid, 3)."""
         return F.normalize(values.unflatten(3, (self.config.grid, 3)), dim=-1)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"normals": Reading("feature", self.normals(values).flatten(2, 3))}

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -102,6 +103,7 @@ class ObjectFlowConfig(SubstrateConfig):
     unit_m: float = 0.1
     tolerance_m: float = TOLERANCE_M
 
+    @override
     def build(self, data: DataSpec) -> ObjectFlow:
         """Build; raises :class:`ConfigError` when ground truth is missing or the grid does not fit."""
         extras = check_view(self.camera, data, "substrate 'object_flow'")
@@ -130,8 +132,8 @@ class ObjectFlow(Substrate):
         self.config, self.extras, self.size = config, extras, size
         self.channels = 4 if config.space == "image" else 5
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * self.channels)
 
     def index(self) -> Tensor:
@@ -140,9 +142,9 @@ class ObjectFlow(Substrate):
         rows, columns = (torch.arange(grid) * side // grid + side // (2 * grid) for side in (height, width))
         return (rows[:, None] * width + columns).flatten()
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         before, later = CameraView.of(now, self.config.camera), CameraView.of(observation, self.config.camera)
         index = self.index().to(before.depth.device).expand(now.batch_size, -1)
@@ -163,8 +165,8 @@ class ObjectFlow(Substrate):
         """Values -> (B, T, grid, grid, C): displacement as encoded, moving flag, visible flag."""
         return values.unflatten(3, (self.config.grid, self.channels))
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         field = self.field(values).flatten(2, 3)
         shift, visible = field[..., :-2], field[..., -1] > 0
         if self.config.space == "world":
@@ -190,6 +192,7 @@ class TracksConfig(SubstrateConfig):
     unit_m: float = 0.1
     tolerance_m: float = TOLERANCE_M
 
+    @override
     def build(self, data: DataSpec) -> Tracks:
         """Build; raises :class:`ConfigError` when ground truth is missing."""
         return Tracks(self, check_view(self.camera, data, "substrate 'tracks'"))
@@ -210,8 +213,8 @@ class Tracks(Substrate):
         super().__init__()
         self.config, self.extras = config, extras
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.points, 7)
 
     def choose(self, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,9 +224,9 @@ class Tracks(Substrate):
         share = (torch.arange(self.config.points, device=mask.device) + 0.5) / self.config.points
         return order.gather(1, (share * count[:, None]).long()), count > 0
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         before, later = CameraView.of(now, self.config.camera), CameraView.of(observation, self.config.camera)
         index, some = self.choose(before.ids[:, 0] == 1)
@@ -235,7 +238,7 @@ class Tracks(Substrate):
         places = torch.cat(parts, dim=-1) / self.config.unit_m * some[:, None, None, None]
         return torch.cat((places, visible[..., None] * 2.0 - 1), dim=-1)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         shift = values[..., 3:6] * self.config.unit_m
         return {"tracks": Reading("displacement", shift, "m", values[..., 6] > 0)}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -44,6 +45,7 @@ class OpticalFlowConfig(SubstrateConfig):
     window: int = 9
     unit: float = 0.1
 
+    @override
     def build(self, data: DataSpec) -> OpticalFlow:
         """Build; raises :class:`ConfigError` on an unknown camera or a grid that does not fit."""
         import_cv2()
@@ -73,8 +75,8 @@ class OpticalFlow(Substrate):
         super().__init__()
         self.config, self.height, self.width = config, height, width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * 2)
 
     def flow(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -84,9 +86,9 @@ class OpticalFlow(Substrate):
             import_cv2().calcOpticalFlowFarneback(before, after, None, 0.5, 3, window, 5, 5, 1.1, 0)
         )
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = (
             grey(frames.images[self.config.camera]).cpu().numpy() for frames in (observation, now)
@@ -105,8 +107,8 @@ class OpticalFlow(Substrate):
         """Values -> displacement (B, T, grid, grid, 2) as x, y in pixels of the picture."""
         return values.unflatten(3, (self.config.grid, 2)) * (self.width * self.config.unit)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"flow": Reading("displacement", self.field(values).flatten(2, 3), "px")}
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
@@ -39,6 +40,7 @@ class PixelLatentConfig(SubstrateConfig):
     codec: CodecConfig = field(default_factory=PatchPCAConfig)
     cameras: tuple[str, ...] = ()
 
+    @override
     def build(self, data: DataSpec) -> PixelLatent:
         """Build; raises :class:`ConfigError` on an unknown camera or an image that patches do not tile."""
         if not data.observation.cameras:
@@ -84,17 +86,18 @@ class PixelLatent(Substrate):
         assert isinstance(codec, Codec)
         return codec
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         vocabulary = self._codec(self.cameras[0]).vocabulary
         features = 1 if vocabulary is not None else self.config.codec.features
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return tuple((self.sizes[c].height // patch, self.sizes[c].width // patch) for c in self.cameras)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """(B, T) frames -> (B, T, N, D) or (B, T, N) ids."""
@@ -105,6 +108,7 @@ class PixelLatent(Substrate):
             rows.append(latents.unflatten(0, images.shape[:2]))
         return torch.cat(rows, dim=2)
 
+    @override
     @torch.no_grad()
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Latents -> camera -> (B, T, 3, height, width) uint8."""
@@ -115,6 +119,7 @@ class PixelLatent(Substrate):
             images[camera] = (frames * 255).round().to(torch.uint8).unflatten(0, values.shape[:2])
         return images
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit every camera's codec on frames drawn from the dataset."""

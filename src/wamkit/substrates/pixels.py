@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
@@ -50,6 +51,7 @@ class PixelsConfig(SubstrateConfig):
     shrink: int = 4
     patch: int = 4
 
+    @override
     def build(self, data: DataSpec) -> Pixels:
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that patches do not tile."""
         cameras = known_cameras(self.cameras, data, "substrate 'pixels'")
@@ -80,18 +82,18 @@ class Pixels(Substrate):
         cell = config.shrink * config.patch
         self.counts = [(height // cell) * (width // cell) for height, width in self.sizes]
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, sum(self.counts), 3 * self.config.patch**2)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         cell = self.config.shrink * self.config.patch
         return tuple((height // cell, width // cell) for height, width in self.sizes)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         views = []
         for camera in self.cameras:
             images = observation.images[camera]
@@ -99,9 +101,9 @@ class Pixels(Substrate):
             views.append(to_patches(small, self.config.patch).unflatten(0, images.shape[:2]))
         return torch.cat(views, dim=2)
 
+    @override
     @torch.no_grad()
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """See :class:`wamkit.contract.Substrate`."""
         images, shrink = {}, self.config.shrink
         parts = values.split(self.counts, dim=2)
         for camera, part, (height, width) in zip(self.cameras, parts, self.sizes, strict=True):
@@ -131,6 +133,7 @@ class RGBDConfig(SubstrateConfig):
     far_m: float = 2.0
     normals: bool = False
 
+    @override
     def build(self, data: DataSpec) -> RGBD:
         """Build; raises :class:`ConfigError` when depth is missing or patches do not tile the picture."""
         cameras = known_cameras(self.cameras, data, "substrate 'rgbd'")
@@ -175,14 +178,14 @@ class RGBD(Substrate):
         assert isinstance(codec, Codec)
         return codec
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         vocabulary = self._codec(0).vocabulary
         features = 1 if vocabulary is not None else self.config.codec.features
         return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return tuple((height // patch, width // patch) for height, width in self.sizes)
 
@@ -197,9 +200,9 @@ class RGBD(Substrate):
             channels.append((surface_normals(depth, lens).movedim(-1, 1) + 1) / 2)
         return torch.cat(channels, dim=1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         shape = observation.pad.shape
         views = [
             self._codec(i).encode(self.picture(observation, camera)).unflatten(0, shape)
@@ -216,8 +219,8 @@ class RGBD(Substrate):
             for i, part in enumerate(parts)
         ]
 
+    @override
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """See :class:`wamkit.contract.Substrate`."""
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {camera: (picture[:, :, :3] * 255).round().to(torch.uint8) for camera, picture in pictures}
 
@@ -227,8 +230,8 @@ class RGBD(Substrate):
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {c: 1 / (picture[:, :, 3] * (1 / near - 1 / far) + 1 / far) for c, picture in pictures}
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         depth = {f"depth.{c}": Reading("quantity", d, "m") for c, d in self.metres(values).items()}
         return {**super().readings(values), **depth}
 
@@ -246,6 +249,7 @@ class RGBD(Substrate):
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {name: F.normalize(picture[:, :, 4:] * 2 - 1, dim=2) for name, picture in pictures}
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit every view's codec on frames drawn from the dataset."""

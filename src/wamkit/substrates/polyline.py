@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -28,6 +29,7 @@ class PolylineConfig(SubstrateConfig):
     camera: str = ""
     unit_m: float = 0.1
 
+    @override
     def build(self, data: DataSpec) -> Polyline:
         """Build; raises :class:`ConfigError` when the camera or its pose is not there."""
         reader = "substrate 'polyline'"
@@ -56,13 +58,13 @@ class Polyline(Substrate):
         size = data.observation.cameras[config.camera] if config.camera else None
         self.aspect = size.width / size.height if size else 1.0
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 2 if self.config.camera else 3)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         place = observation.extras["gripper_pose"][..., :3].float()
         if self.config.camera:
             camera = observation.extras[f"camera.{self.config.camera}"].float()
@@ -73,8 +75,8 @@ class Polyline(Substrate):
         assert now is not None
         return (place - now.extras["gripper_pose"][..., :3].float())[:, :, None] / self.config.unit_m
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         if self.config.camera:
             return {"place": Reading("displacement", values / 2, "picture")}
         return {"place": Reading("displacement", values * self.config.unit_m, "m")}

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -30,6 +31,7 @@ class PoseStreamConfig(SubstrateConfig):
     bodies: tuple[Body, ...] = ("object", "gripper")
     unit_m: float = 0.1
 
+    @override
     def build(self, data: DataSpec) -> PoseStream:
         """Build; raises :class:`ConfigError` when the dataset lacks a pose."""
         if not self.bodies or len(set(self.bodies)) < len(self.bodies):
@@ -54,8 +56,8 @@ class PoseStream(Substrate):
         self.config = config
         self.extras = tuple(f"{body}_pose" for body in config.bodies)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, len(self.config.bodies), 9)
 
     def poses(self, observation: Observation) -> Tensor:
@@ -63,9 +65,9 @@ class PoseStream(Substrate):
         found = [observation.extras[name] for name in self.extras]
         return torch.stack([pose[:, :, 0] if pose.dim() == 4 else pose for pose in found], dim=2).float()
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = self.poses(observation), self.poses(now)
         shift = (later[..., :3] - before[..., :3]) / self.config.unit_m
@@ -79,7 +81,7 @@ class PoseStream(Substrate):
         """
         return from_six_d(values[..., 3:]), values[..., :3] * self.config.unit_m
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         turn, shift = self.motion(values)
         return {"place": Reading("displacement", shift, "m"), "rotation": Reading("rotation", turn)}

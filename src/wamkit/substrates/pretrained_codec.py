@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.errors import ConfigError
 from wamkit.nn.pretrained import facts_of, import_extra, pin, unreadable
@@ -41,6 +42,7 @@ class PretrainedCodecConfig(CodecConfig):
             object.__setattr__(self, "patch", patch)
             object.__setattr__(self, "features", features)
 
+    @override
     def build(self, channels: int = 3) -> PretrainedCodec:
         """Build; raises :class:`ConfigError` when the model is not there or pictures are not RGB."""
         if channels != 3:
@@ -102,6 +104,7 @@ class PretrainedCodec(Codec):
         self.register_load_state_dict_post_hook(_arrived)
         self.train(False)
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
         """Nothing is fitted; raises :class:`ConfigError` where the model's own weights are not there."""
         self._check(images.shape[-2], images.shape[-1])
@@ -118,17 +121,17 @@ class PretrainedCodec(Codec):
         shift, scale = statistics(self.facts, dict(self.model.named_buffers()), self.config.features)
         return shift.to(like), scale.to(like)
 
+    @override
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         self._check(images.shape[-2], images.shape[-1])
         latent = posterior(self.model, images * 2 - 1).flatten(2).transpose(1, 2)
         shift, scale = self._statistics(latent)
         return (latent - shift) / scale
 
+    @override
     @torch.no_grad()
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         self._check(height, width)
         patch = self.config.patch
         shift, scale = self._statistics(latents)
@@ -137,6 +140,7 @@ class PretrainedCodec(Codec):
         images = self.model.decode(grid[:, :, None] if self.still else grid).sample  # type: ignore[operator]
         return ((images[:, :, 0] if self.still else images) / 2 + 0.5).clamp(0, 1)
 
+    @override
     def train(self, mode: bool = True) -> Self:
         """It is never in training mode."""
         return super().train(False)

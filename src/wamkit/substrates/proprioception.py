@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -25,6 +26,7 @@ class ProprioceptionConfig(SubstrateConfig):
 
     normalization: Mode = "mean_std"
 
+    @override
     def build(self, data: DataSpec) -> Proprioception:
         """Build the substrate."""
         return Proprioception(self, data)
@@ -43,16 +45,16 @@ class Proprioception(Substrate):
         self.width = len(data.observation.state)
         self.normalize = Normalizer(data.stats, "observation.state", config.normalization)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         return self.normalize(observation.state)[:, :, None]
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         normalised = Reading("quantity", values, "normalised")
         return {"body": normalised, "state": Reading("quantity", self.normalize.inverse(values)[:, :, 0])}

@@ -11,6 +11,7 @@ from typing import Literal, final
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Ladder, halved
@@ -40,6 +41,7 @@ class QuantizedConfig(SubstrateConfig):
     vocabulary: int = 128
     scales: int = 1
 
+    @override
     def build(self, data: DataSpec) -> Quantized:
         """Build; raises :class:`ConfigError` when the inner substrate has token ids already."""
         if self.scales < 1 or self.vocabulary < min(self.scales, 2):
@@ -78,15 +80,17 @@ class Quantized(Substrate):
         self.ladder = Ladder(self.scales)
         self.register_buffer("centres", torch.zeros(config.vocabulary, features))
 
+    @override
     def label(self) -> str:
         """That of the inner substrate: ids are a representation, not another place for the future."""
         return self.inner.label()
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         tokens, scales = sum(self.ladder.lengths), self.scales if self.config.scales > 1 else ()
         return StreamSpec(name, role, steps, tokens, 1, self.config.vocabulary, scales=scales)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """(B, T) observations -> ids (B, T, N), the coarsest scale first."""
@@ -97,14 +101,17 @@ class Quantized(Substrate):
         """Ids (B, T, N) -> the inner substrate's values (B, T, N', D): codebook entries, summed over the scales."""
         return restore(self.ladder.split(ids), self.centres, self.ladder)
 
+    @override
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Ids -> what the inner substrate makes of their codebook entries."""
         return self.inner.decode(self.entries(values))
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
         """What the inner substrate reads off the codebook entries."""
         return self.inner.readings(self.entries(values))
 
+    @override
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the inner substrate, then the codebook on its tokens of frames drawn from the dataset."""
         self.inner.fit(windows, seed)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, StreamSpec
@@ -46,6 +47,7 @@ class TactileFutureConfig(SubstrateConfig):
     sensor: str = "tactile"
     codec: CodecConfig = field(default_factory=lambda: PatchPCAConfig(patch=8, features=16))
 
+    @override
     def build(self, data: DataSpec) -> TactileFuture:
         """Build; raises :class:`ConfigError` when the extra is no picture or patches do not tile it."""
         part = "substrate 'tactile_image'"
@@ -71,8 +73,8 @@ class TactileFuture(Substrate):
         self.extras = (config.sensor,)
         self.codec = config.codec.build()
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return codec_spec(self.codec, (self.height // patch) * (self.width // patch), name, role, steps)
 
@@ -82,9 +84,9 @@ class TactileFuture(Substrate):
         scale = 1.0 if values.is_floating_point() else 255.0
         return (values.float() / scale).movedim(-1, 2)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         pictures = self.pictures(observation)
         return self.codec.encode(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
 
@@ -94,10 +96,11 @@ class TactileFuture(Substrate):
         pictures = self.codec.decode(values.flatten(0, 1), self.height, self.width)
         return pictures.unflatten(0, values.shape[:2]).movedim(2, -1)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {self.config.sensor: Reading("picture", self.felt(values).movedim(-1, 2).clamp(0, 1))}
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the codec on pictures drawn from the dataset."""
@@ -125,6 +128,7 @@ class AudioFutureConfig(SubstrateConfig):
     mels: int = 32
     codec: CodecConfig = field(default_factory=lambda: PatchPCAConfig(patch=4, features=8))
 
+    @override
     def build(self, data: DataSpec) -> AudioFuture:
         """Build; raises :class:`ConfigError` when there is no waveform or patches do not tile its spectrogram."""
         part = "substrate 'audio'"
@@ -152,14 +156,14 @@ class AudioFuture(Substrate):
         self.extras = (config.sensor,)
         self.codec = config.codec.build(channels=1)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return codec_spec(self.codec, (self.frames // patch) * (self.config.mels // patch), name, role, steps)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         level = self.mel(observation.extras[self.config.sensor].float())
         return self.codec.encode(level.flatten(0, 1)[:, None]).unflatten(0, level.shape[:2])
 
@@ -169,8 +173,8 @@ class AudioFuture(Substrate):
         pictures = self.codec.decode(values.flatten(0, 1), self.frames, self.config.mels)
         return pictures[:, 0].unflatten(0, values.shape[:2])
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"sound": Reading("quantity", self.level(values) * 80, "dB")}
 
     @torch.no_grad()
@@ -178,6 +182,7 @@ class AudioFuture(Substrate):
         """Values -> waveforms (B, T, (frames - 1) * hop + window)."""
         return self.mel.inverse(self.level(values))
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the codec on sounds drawn from the dataset."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, StreamSpec
@@ -30,6 +31,7 @@ class SensorValuesConfig(SubstrateConfig):
 
     sensors: tuple[str, ...] = ("object_pose",)
 
+    @override
     def build(self, data: DataSpec) -> SensorValues:
         """Build; raises :class:`ConfigError` when none is named or the dataset lacks one."""
         if not self.sensors or len(set(self.sensors)) < len(self.sensors):
@@ -54,18 +56,19 @@ class SensorValues(Substrate):
         self.sizes = [math.prod(shape) for shape in shapes.values()]
         self.standard = Standardizer(sum(self.sizes))
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, sum(self.sizes))
 
     def _physical(self, observation: Observation) -> Tensor:
         return torch.cat([observation.extras[name].flatten(2).float() for name in self.extras], dim=2)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         return self.standard(self._physical(observation))[:, :, None]
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
         """See :class:`wamkit.contract.Substrate`. Named as the extras are, in their shapes and units."""
         parts = self.standard.inverse(values[:, :, 0]).split(self.sizes, dim=2)
@@ -74,6 +77,7 @@ class SensorValues(Substrate):
             for name, part in zip(self.extras, parts, strict=True)
         }
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Mean and deviation over frames drawn from the dataset."""

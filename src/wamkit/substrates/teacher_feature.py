@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
@@ -36,6 +37,7 @@ class TeacherFeatureConfig(SubstrateConfig):
     gap: int = 4
     teachers: dict[str, TeacherConfig] = field(default_factory=dict)
 
+    @override
     def build(self, data: DataSpec) -> TeacherFeature:
         """Build the substrate with an untrained teacher; raises :class:`ConfigError` without a camera."""
         if not data.observation.cameras:
@@ -71,13 +73,13 @@ class TeacherFeature(Substrate):
         """All teachers, in the order of the config."""
         return [self.teacher, *(t for t in self.others if isinstance(t, Teacher))]
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         tokens = len(self.cameras) * len(self.teachers) * self.config.grid**2
         return StreamSpec(name, role, steps, tokens, self.config.features)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         side = self.config.grid
         return ((side, side),) * (len(self.cameras) * len(self.teachers))
 
@@ -85,6 +87,7 @@ class TeacherFeature(Substrate):
         """(M, 3, h, w) uint8 -> (M, teachers, grid * grid, D), not standardised."""
         return torch.stack([teacher.look(images) for teacher in self.teachers], dim=1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
         """(B, T) frames -> (B, T, N, D) with zero mean and unit variance per teacher and feature."""
@@ -96,6 +99,7 @@ class TeacherFeature(Substrate):
             rows.append(features.flatten(1, 2).unflatten(0, images.shape[:2]))
         return torch.cat(rows, dim=2)
 
+    @override
     def fit(self, windows: Windows, seed: int) -> None:
         """Train or project every teacher, then freeze and standardise them."""
         rng = np.random.default_rng(seed)

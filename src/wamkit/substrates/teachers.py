@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import Windows
 from wamkit.contract.types import WindowSpec
@@ -69,6 +70,7 @@ class SelfTrainedConfig(TeacherConfig):
     batch_size: int = 48
     gap: int = 4
 
+    @override
     def build(self, features: int, grid: int) -> SelfTrained:
         """Build the teacher, untrained."""
         return SelfTrained(self, features, grid)
@@ -90,10 +92,11 @@ class SelfTrained(nn.Sequential, Teacher):
         self.config, self.size = config, features * grid**2
         self.requires_grad_(False)
 
+    @override
     def look(self, images: Tensor) -> Tensor:
-        """See :class:`Teacher`."""
         return self(images.float() / 127.5 - 1).flatten(2).transpose(1, 2)
 
+    @override
     def fit(self, windows: Windows, cameras: tuple[str, ...], rng: np.random.Generator, seed: int) -> None:
         """Train with VICReg on frames ``gap`` ticks apart, then freeze."""
         device = next(self.parameters()).device
@@ -142,6 +145,7 @@ class PretrainedTeacherConfig(TeacherConfig):
         """Read what the model is."""
         pin(self, "teacher 'pretrained'")
 
+    @override
     def build(self, features: int, grid: int) -> PretrainedTeacher:
         """Build; raises :class:`ConfigError` when the model or its layer is not there or has fewer features."""
         model = PictureModel(
@@ -172,10 +176,11 @@ class PretrainedTeacher(Teacher):
         self.model = model
         self.register_buffer("basis", torch.eye(model.width)[:features])
 
+    @override
     def look(self, images: Tensor) -> Tensor:
-        """See :class:`Teacher`."""
         return self.model(images) @ self.basis.T
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, cameras: tuple[str, ...], rng: np.random.Generator, seed: int) -> None:
         """Find the components. The model itself is left as it is."""

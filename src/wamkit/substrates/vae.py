@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates.codecs import Codec, CodecConfig
@@ -34,6 +35,7 @@ class VAEConfig(CodecConfig):
     learning_rate: float = 3e-3
     kl: float = 1e-6
 
+    @override
     def build(self, channels: int = 3) -> VAE:
         """Build; raises :class:`ConfigError` unless ``patch`` is a power of two."""
         if self.patch < 2 or self.patch & (self.patch - 1):
@@ -92,6 +94,7 @@ class VAE(Codec):
         self.register_buffer("deviation", torch.ones(config.features))
         self.requires_grad_(False)
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
         """Train on (M, C, h, w) in [0, 1] from fresh weights that follow the seed; then standardise and freeze."""
         self._check(images.shape[-2], images.shape[-1])
@@ -142,16 +145,16 @@ class VAE(Codec):
         if height % patch or width % patch:
             raise ConfigError(f"codec: patch {patch} does not divide the image size {height} x {width}")
 
+    @override
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         self._check(images.shape[-2], images.shape[-1])
         latents = self._posterior(images)[0].flatten(2).transpose(1, 2)
         return (latents - self.mean) / self.deviation
 
+    @override
     @torch.no_grad()
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         patch = self.settings.patch
         grid = (latents * self.deviation + self.mean).transpose(1, 2)
         difference = self.decoder(grid.unflatten(2, (height // patch, width // patch)))

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
@@ -39,6 +40,7 @@ class VlmTokenConfig(SubstrateConfig):
     opening: str = "gripper_open"
     threshold: float = 0.5
 
+    @override
     def build(self, data: DataSpec) -> VlmToken:
         """Build; raises :class:`ConfigError` when the camera, a pose or the gripper's opening is missing."""
         cameras, state = data.observation.cameras, data.observation.state
@@ -79,13 +81,13 @@ class VlmToken(Substrate):
         self.tokens = 2 * len(config.bodies) + (opening is not None)
         self.extras = (*(f"{body}_pose" for body in config.bodies), f"camera.{config.camera}")
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.tokens, 1, len(self.vocabulary))
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         *poses, camera = (observation.extras[name].float() for name in self.extras)
         places = torch.stack([pose[:, :, 0] if pose.dim() == 4 else pose for pose in poses], dim=2)[..., :3]
         pixels, depth = project(places, camera, self.height, self.width)

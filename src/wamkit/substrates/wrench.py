@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
@@ -26,6 +27,7 @@ class WrenchConfig(SubstrateConfig):
 
     unit_n: float = 1.0
 
+    @override
     def build(self, data: DataSpec) -> Wrench:
         """Build; raises :class:`ConfigError` when the dataset has no forces."""
         if self.unit_n <= 0:
@@ -45,13 +47,13 @@ class Wrench(Substrate):
         super().__init__()
         self.config, self.width = config, width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         force = observation.extras["contact_force"].float().flatten(2)[:, :, None]
         return force.sign() * (force.abs() / self.config.unit_n).log1p()
 
@@ -60,8 +62,8 @@ class Wrench(Substrate):
         force = values.sign() * values.abs().expm1() * self.config.unit_n
         return force[:, :, 0].unflatten(2, (-1, 3))
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"force": Reading("quantity", self.newton(values), "N")}
 
 
@@ -70,6 +72,7 @@ class Wrench(Substrate):
 class ContactConfig(SubstrateConfig):
     """Which parts of the hand will touch the object, 1 or -1 each (survey eq. 16)."""
 
+    @override
     def build(self, data: DataSpec) -> Contact:
         """Build; raises :class:`ConfigError` when the dataset has no contacts."""
         (width,) = data.extra("contact", "substrate 'contact'")
@@ -88,15 +91,15 @@ class Contact(Substrate):
         super().__init__()
         self.width = width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         return observation.extras["contact"].float()[:, :, None] * 2 - 1
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"contact": Reading("classes", (values[:, :, 0] > 0).long(), classes=2)}
