@@ -1,4 +1,4 @@
-"""Future body state as a stream: the sensor substrate that every robot has."""
+"""Future body state: the sensor substrate available on every robot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, State, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Mode, Normalizer
 
@@ -21,7 +21,7 @@ class ProprioceptionConfig(SubstrateConfig):
     """Future body state: the whole normalised state, one token per step (survey section 3, sensor futures).
 
     Attributes:
-        normalization: how the state is normalised.
+        normalization: normalisation of the state.
     """
 
     normalization: Mode = "mean_std"
@@ -34,7 +34,7 @@ class ProprioceptionConfig(SubstrateConfig):
 
 @final
 class Proprioception(Substrate):
-    """(B, T, S) physical -> (B, T, 1, S) normalised."""
+    """Normalised state (B, T, 1, S)."""
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "proprioception"
@@ -56,5 +56,8 @@ class Proprioception(Substrate):
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        normalised = Reading("quantity", values, "normalised")
-        return {"body": normalised, "state": Reading("quantity", self.normalize.inverse(values)[:, :, 0])}
+        physical = self.normalize.inverse(values)[:, :, 0]
+        return {
+            "body": Reading("quantity", values, "normalised"),
+            "state": Reading("quantity", physical, shows=State()),
+        }

@@ -1,4 +1,4 @@
-"""What small sensors will read, as it is: the state of a world that is known, not seen (`ps.sensor-latent`, eq. 16)."""
+"""Future readings of low-dimensional sensors, such as a simulator's state (`ps.sensor-latent`, eq. 16)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
 from wamkit.nn.transforms import Standardizer
-from wamkit.substrates.pixel_latent import FIT_FRAMES, sample_frames
+from wamkit.substrates.views import FIT_FRAMES, sample_frames
 
 
 @SubstrateConfig.register_subclass("sensor_values")
 @dataclass(frozen=True)
 class SensorValuesConfig(SubstrateConfig):
-    """Future values of small extras (poses, velocities), standardised (survey section 3, sensor futures).
+    """Standardised future values of small extras: poses, velocities (survey section 3, sensor futures).
 
-    Unlike ``pose_stream`` the values are absolute, so that a world model can be shown what it imagined.
+    Unlike those of ``pose_stream``, the values are absolute, so that a world model can observe its own predictions.
 
     Attributes:
-        sensors: names of the dataset's extras.
+        sensors: names of extras of the dataset.
     """
 
     sensors: tuple[str, ...] = ("object_pose",)
@@ -36,15 +36,15 @@ class SensorValuesConfig(SubstrateConfig):
         """Build; raises :class:`ConfigError` when none is named or the dataset lacks one."""
         if not self.sensors or len(set(self.sensors)) < len(self.sensors):
             raise ConfigError(
-                f"substrate 'sensor_values': `sensors` must name extras, each once, got {list(self.sensors)}; there "
-                f"are {sorted(data.extras)}"
+                f"substrate 'sensor_values': `sensors` must name extras, each once, got {list(self.sensors)}; the "
+                f"dataset has {sorted(data.extras)}"
             )
         return SensorValues({name: data.extra(name, "substrate 'sensor_values'") for name in self.sensors})
 
 
 @final
 class SensorValues(Substrate):
-    """Extras (B, T, ...) side by side -> (B, T, 1, D), every entry with mean 0 and deviation 1 over the dataset."""
+    """Extras side by side in one token (B, T, 1, D), every entry with mean 0 and deviation 1 over the dataset."""
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "values"
@@ -70,15 +70,15 @@ class SensorValues(Substrate):
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`. Named as the extras are, in their shapes and units."""
+        """Physical values named after the extras, in their shapes and units."""
         parts = self.standard.inverse(values[:, :, 0]).split(self.sizes, dim=2)
         return {
-            name: Reading("quantity", part.unflatten(2, self.shapes[name]))
+            name: Reading("quantity", part.unflatten(2, self.shapes[name]), shows=Sensor(name))
             for name, part in zip(self.extras, parts, strict=True)
         }
 
     @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
-        """Mean and deviation over frames drawn from the dataset."""
+        """Estimate mean and deviation from frames drawn from the dataset."""
         self.standard.fit(self._physical(sample_frames(windows, FIT_FRAMES, seed)).flatten(0, 1))

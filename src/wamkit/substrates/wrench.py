@@ -1,4 +1,4 @@
-"""What the robot will feel: contacts and contact forces (`ps.sensor-latent`, `ps.task-map`)."""
+"""Future contacts and contact forces on the hand (`ps.sensor-latent`, `ps.task-map`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
 
@@ -19,10 +19,10 @@ from wamkit.errors import ConfigError
 @SubstrateConfig.register_subclass("wrench")
 @dataclass(frozen=True)
 class WrenchConfig(SubstrateConfig):
-    """Future contact forces on fingers and palm, logarithmic, exactly invertible (survey section 3, sensor).
+    """Future contact forces on fingers and palm on an invertible logarithmic scale (survey section 3, sensor).
 
     Attributes:
-        unit_n: force in newton above which the scale turns from linear to logarithmic.
+        unit_n: force in newton at which the scale turns from linear to logarithmic.
     """
 
     unit_n: float = 1.0
@@ -37,7 +37,7 @@ class WrenchConfig(SubstrateConfig):
 
 @final
 class Wrench(Substrate):
-    """(B, T, 1, parts * 3): sign(f) log(1 + |f| / unit), because impacts are far stronger than holding."""
+    """Forces (B, T, 1, parts * 3) as sign(f) log(1 + |f| / unit), because impacts far exceed holding forces."""
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "force"
@@ -58,19 +58,19 @@ class Wrench(Substrate):
         return force.sign() * (force.abs() / self.config.unit_n).log1p()
 
     def newton(self, values: Tensor) -> Tensor:
-        """Values -> forces (B, T, parts, 3), newton."""
+        """Forces (B, T, parts, 3) of values, in newton."""
         force = values.sign() * values.abs().expm1() * self.config.unit_n
         return force[:, :, 0].unflatten(2, (-1, 3))
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        return {"force": Reading("quantity", self.newton(values), "N")}
+        return {"force": Reading("quantity", self.newton(values), "N", shows=Sensor("contact_force"))}
 
 
 @SubstrateConfig.register_subclass("contact")
 @dataclass(frozen=True)
 class ContactConfig(SubstrateConfig):
-    """Which parts of the hand will touch the object, 1 or -1 each (survey eq. 16)."""
+    """Future contact of every part of the hand with the object, 1 or -1 each (survey eq. 16)."""
 
     @override
     def build(self, data: DataSpec) -> Contact:
@@ -81,7 +81,7 @@ class ContactConfig(SubstrateConfig):
 
 @final
 class Contact(Substrate):
-    """(B, T, 1, parts): 1 where the part touches, -1 where it does not."""
+    """Contacts (B, T, 1, parts): 1 for a part that touches, -1 for one that does not."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "contact"
@@ -102,4 +102,5 @@ class Contact(Substrate):
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        return {"contact": Reading("classes", (values[:, :, 0] > 0).long(), classes=2)}
+        touching = (values[:, :, 0] > 0).long()
+        return {"contact": Reading("classes", touching, classes=2, shows=Sensor("contact"))}
