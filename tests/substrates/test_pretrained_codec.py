@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused(
     other = tmp_path / "unet"
     other.mkdir()
     (other / "config.json").write_text('{"_class_name": "UNet2DModel"}')
-    with pytest.raises(ConfigError, match="UNet2DModel is no auto-encoder"):
+    with pytest.raises(ConfigError, match="UNet2DModel is not an auto-encoder"):
         PretrainedCodecConfig(model=str(other))
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtraError, match=r"wamkit\[pretrained\]"):

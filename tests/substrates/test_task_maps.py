@@ -71,7 +71,7 @@ def test_a_failed_episode_is_worth_nothing_and_silence_is_not_success(tmp_path: 
     value = ValueConfig().build(DATA)
     assert value.encode(seen).flatten().tolist() == [-1, 1]
     silent = replace(seen, extras={"episode_clock": torch.tensor([[[3.0, 4.0, torch.nan]]])})
-    with pytest.raises(DataError, match="does not tell of all its episodes"):
+    with pytest.raises(DataError, match="does not record for all its episodes"):
         value.encode(silent)
     assert ProgressConfig().build(DATA).encode(silent).item() == pytest.approx(2 * 3 / 7 - 1)
 

@@ -72,7 +72,7 @@ def test_the_gripper_is_called_open_from_the_threshold_on() -> None:
     assert words.text(values[0, 2]).endswith(" ; open")
     silent = substrate(opening="")
     assert silent.encode(frame).shape == (1, 3, 2)
-    with pytest.raises(ConfigError, match="say nothing of the gripper"):
+    with pytest.raises(ConfigError, match="do not include the gripper"):
         silent.opened(silent.encode(frame))
 
 

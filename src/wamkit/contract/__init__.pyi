@@ -121,6 +121,9 @@ from .streams import (
     SYMBOLS as SYMBOLS,
 )
 from .streams import (
+    Camera as Camera,
+)
+from .streams import (
     Past as Past,
 )
 from .streams import (
@@ -134,6 +137,15 @@ from .streams import (
 )
 from .streams import (
     RowNoise as RowNoise,
+)
+from .streams import (
+    Sensor as Sensor,
+)
+from .streams import (
+    Shows as Shows,
+)
+from .streams import (
+    State as State,
 )
 from .streams import (
     StreamSpec as StreamSpec,

@@ -22,7 +22,7 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.contract.scales import Scale
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.contract.streams import Past, Reading, RowNoise, StreamSpec, Target
+from wamkit.contract.streams import Camera, Past, Reading, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
 
@@ -141,7 +141,8 @@ class Substrate(nn.Module, ABC):
         """What values say, in units that can be measured: name -> :class:`Reading`. Pictures are named by camera."""
         if self.decodable:
             return {
-                c: Reading("picture", picture.float() / 255) for c, picture in self.decode(values).items()
+                name: Reading("picture", picture.float() / 255, shows=Camera(name))
+                for name, picture in self.decode(values).items()
             }
         if not values.is_floating_point():
             return {"tokens": Reading("token", values)}

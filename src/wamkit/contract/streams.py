@@ -87,6 +87,28 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """The picture of a camera, an entry of ``Observation.images``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class State:
+    """The robot state of an observation."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """The values of a sensor, an entry of ``Observation.extras``."""
+
+    name: str
+
+
+Shows = Camera | State | Sensor
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a stream's values say, so that a prediction can be measured against the truth.
 
@@ -98,6 +120,8 @@ class Reading:
         unit: of the values; empty where they have none.
         known: (B, T, K) bool, True for points whose truth is known (visible ones); None means all.
         classes: number of classes, of ``classes`` alone.
+        shows: part of an observation that the values are an estimate of, in its own units; None where an observation
+            does not hold them.
     """
 
     kind: ReadingKind
@@ -105,6 +129,7 @@ class Reading:
     unit: str = ""
     known: Tensor | None = None
     classes: int = 0
+    shows: Shows | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wamkit.contract.protocols import Substrate
 from wamkit.contract.specs import ACTION
-from wamkit.contract.streams import row_seed
+from wamkit.contract.streams import Camera, Reading, Sensor, State, row_seed
 from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError, did_you_mean
@@ -121,15 +120,15 @@ def imagined_observation(
     images, state = {}, None
     extras = {name: before.extras[name] for name in fixed}
     for name, values in forecast.future.items():
-        substrate = world.substrates[world.config.substrate_of(name)]
-        assert isinstance(substrate, Substrate)
-        for key, reading in substrate.readings(values[:, :1]).items():
-            if reading.kind == "picture" and key in before.images:
-                images[key] = (reading.values * 255).round().to(torch.uint8)
-            elif key == "state" and reading.kind == "quantity":
-                state = reading.values
-            elif key in before.extras and key not in fixed and reading.kind == "quantity":
-                extras[key] = reading.values
+        substrate = world.substrate(name)
+        for reading in substrate.readings(values[:, :1]).values():
+            match reading.shows:
+                case Camera(camera) if camera in before.images:
+                    images[camera] = (reading.values * 255).round().to(torch.uint8)
+                case State():
+                    state = reading.values
+                case Sensor(sensor) if sensor in before.extras and sensor not in fixed:
+                    extras[sensor] = _as_sensed(reading, before.extras[sensor])
     missing = [f"camera {name!r}" for name in before.images if name not in images]
     missing += ["the state"] if before.state.shape[-1] and state is None else []
     missing += [f"sensor {name!r}" for name in world.sensors if name not in extras]
@@ -148,6 +147,22 @@ def imagined_observation(
         past_action=acted,
         past_action_pad=None if acted is None else torch.zeros_like(acted[..., 0], dtype=torch.bool),
     )
+
+
+def _as_sensed(reading: Reading, sensor: Tensor) -> Tensor:
+    """Values of a reading in the layout and, of pictures and classes, the type of the ``sensor`` that it shows."""
+    match reading.kind:
+        case "picture":
+            channels_last = reading.values.movedim(2, -1)
+            return (
+                channels_last
+                if sensor.is_floating_point()
+                else (channels_last * 255).round().to(sensor.dtype)
+            )
+        case "classes":
+            return reading.values.to(sensor.dtype)
+        case _:
+            return reading.values
 
 
 def _check_fixed(start: Observation, fixed: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Substrates: where the future lives."""
+"""Substrates: representation spaces of predicted futures."""
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
 from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig

@@ -1,21 +1,23 @@
-"""Image patches <-> latents: codecs that are fitted in seconds and decode exactly what they kept.
+"""Patch codecs, image patches <-> latents, that are fitted in seconds without gradient descent.
 
-The linear codec is the optimum of a linear auto-encoder (Baldi and Hornik 1989); the discrete one is vector
-quantisation of its output (k-means), the shape of a VQ-VAE without its training.
+The linear codec is the optimum of a linear auto-encoder (Baldi and Hornik 1989); the discrete one quantises its
+output with k-means, which gives the structure of a VQ-VAE without its training.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import draccus
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from typing_extensions import override
 
+from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates.codebook import fit_codebook, nearest
 
@@ -27,10 +29,9 @@ class CodecConfig(draccus.ChoiceRegistry):
     Attributes:
         patch: side of a patch, pixels.
         features: latent features per patch.
-        shared: whether one codec serves all cameras, because nothing of it is fitted to one of them.
     """
 
-    shared: ClassVar[bool] = False
+    shared: ClassVar[bool] = False  # true where one codec serves all cameras because nothing in it is fitted
     patch: int = 16
     features: int = 32
 
@@ -40,26 +41,52 @@ class CodecConfig(draccus.ChoiceRegistry):
 
 
 class Codec(nn.Module, ABC):
-    """(M, C, h, w) in [0, 1] <-> (M, N, D) latents or (M, N) ids, N patches in row order."""
+    """Map between images (M, C, h, w) in [0, 1] and latents (M, N, D) or ids (M, N), N patches in row order.
+
+    Attributes:
+        config: the codec's config.
+        vocabulary: number of ids, or None for continuous latents.
+    """
 
     config: CodecConfig
     vocabulary: int | None = None
 
     @abstractmethod
     def fit(self, images: Tensor, seed: int) -> None:
-        """Fit on (M, C, h, w) images in [0, 1]."""
+        """Fit to images (M, C, h, w) in [0, 1]."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
-        """Images -> latents (M, N, D) or ids (M, N)."""
+        """Latents (M, N, D) or ids (M, N) of images."""
 
     @abstractmethod
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """Latents or ids -> (M, C, height, width) in [0, 1]."""
+        """Images (M, C, height, width) in [0, 1] of latents or ids."""
+
+
+def codec_spec(
+    codec: Codec, count: int, name: str, role: Literal["future", "goal"], steps: int
+) -> StreamSpec:
+    """Stream spec of ``count`` tokens of a codec per step."""
+    features = 1 if codec.vocabulary is not None else codec.config.features
+    return StreamSpec(name, role, steps, count, features, codec.vocabulary)
+
+
+def check_patch(patch: int, height: int, width: int, content: str, reader: str) -> None:
+    """Raise :class:`ConfigError` unless patches tile the picture; ``content`` names what fills it."""
+    if height % patch or width % patch:
+        raise ConfigError(
+            f"{reader}: patch {patch} does not divide the {height} x {width} {content}. Choose a patch that divides "
+            f"both sides."
+        )
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:
-    """(M, C, h, w) -> (M, N, C * patch * patch); raises :class:`ConfigError` when the patch does not fit."""
+    """Patches (M, N, C * patch * patch) of images (M, C, h, w).
+
+    Raises:
+        ConfigError: the patch does not divide the image.
+    """
     height, width = images.shape[-2:]
     if height % patch or width % patch:
         raise ConfigError(f"codec: patch {patch} does not divide the image size {height} x {width}")
@@ -67,7 +94,7 @@ def to_patches(images: Tensor, patch: int) -> Tensor:
 
 
 def from_patches(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
-    """Inverse of :func:`to_patches`."""
+    """Images (M, C, height, width) of patches: the inverse of :func:`to_patches`."""
     h, w = height // patch, width // patch
     return rearrange(patches, "m (h w) (c p q) -> m c (h p) (w q)", h=h, w=w, p=patch, q=patch)
 
@@ -77,6 +104,7 @@ def from_patches(patches: Tensor, patch: int, height: int, width: int) -> Tensor
 class PatchPCAConfig(CodecConfig):
     """Continuous patch codec: leading principal components (Baldi and Hornik 1989)."""
 
+    @override
     def build(self, channels: int = 3) -> PatchPCA:
         """Build the codec."""
         return PatchPCA(self, channels)
@@ -84,10 +112,10 @@ class PatchPCAConfig(CodecConfig):
 
 @final
 class PatchPCA(Codec):
-    """Leading principal components of the patches, with the mean patch of every position removed.
+    """Leading principal components of the patches, after subtracting the mean patch of every position.
 
-    One scale for all components keeps the latents of unit variance on average and the squared error in latent
-    space proportional to the squared error in pixels that the kept components explain.
+    All components share one scale: the latents have unit variance on average, and the squared error in latent space
+    is proportional to the squared pixel error within the kept components.
     """
 
     mean: Tensor
@@ -104,8 +132,8 @@ class PatchPCA(Codec):
         self.register_buffer("basis", torch.eye(size)[: config.features])
         self.register_buffer("scale", torch.ones(()))
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
-        """See :meth:`Codec.fit`."""
         patches = to_patches(images, self.config.patch)
         mean = patches.mean(dim=0)  # (N, size)
         centred = (patches - mean).flatten(0, 1)
@@ -115,7 +143,7 @@ class PatchPCA(Codec):
                 f"{len(images)} images give {len(centred)}. Use more frames or fewer features."
             )
         rank = min(self.config.features + 16, *centred.shape)
-        # Randomised SVD (Halko et al. 2011): the patches of 32 px have 3072 values, too many for a full one.
+        # Randomised SVD (Halko et al. 2011): patches of 32 px have 3072 values, too many for a full SVD.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             _, _, vectors = torch.svd_lowrank(centred, q=rank, niter=4)
@@ -123,12 +151,12 @@ class PatchPCA(Codec):
         self.mean, self.basis = mean, basis
         self.scale = (centred @ basis.T).square().mean().sqrt().clamp(min=1e-6)
 
+    @override
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         return (to_patches(images, self.config.patch) - self.mean) @ self.basis.T / self.scale
 
+    @override
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         patches = latents * self.scale @ self.basis + self.mean
         return from_patches(patches, self.config.patch, height, width).clamp(0, 1)
 
@@ -136,7 +164,7 @@ class PatchPCA(Codec):
 @CodecConfig.register_subclass("vq")
 @dataclass(frozen=True)
 class PatchVQConfig(CodecConfig):
-    """Discrete patch codec: nearest k-means centre of the principal components (as VQ-VAE, 2017).
+    """Discrete patch codec: nearest k-means centre of the principal components (as in VQ-VAE, 2017).
 
     Attributes:
         vocabulary: number of codes.
@@ -144,6 +172,7 @@ class PatchVQConfig(CodecConfig):
 
     vocabulary: int = 256
 
+    @override
     def build(self, channels: int = 3) -> PatchVQ:
         """Build the codec."""
         return PatchVQ(self, channels)
@@ -151,7 +180,7 @@ class PatchVQConfig(CodecConfig):
 
 @final
 class PatchVQ(Codec):
-    """The nearest of ``vocabulary`` k-means centres of the PCA latents."""
+    """PCA latents quantised to the nearest of ``vocabulary`` k-means centres."""
 
     centres: Tensor
 
@@ -162,8 +191,8 @@ class PatchVQ(Codec):
         self.linear = PatchPCA(PatchPCAConfig(config.patch, config.features), channels)
         self.register_buffer("centres", torch.zeros(config.vocabulary, config.features))
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
-        """See :meth:`Codec.fit`."""
         self.linear.fit(images, seed)
         latents = self.linear.encode(images).flatten(0, 1)
         if len(latents) < self.vocabulary:
@@ -173,10 +202,10 @@ class PatchVQ(Codec):
             )
         self.centres = fit_codebook(latents, self.vocabulary, np.random.default_rng(seed))
 
+    @override
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         return nearest(self.linear.encode(images), self.centres)
 
+    @override
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         return self.linear.decode(self.centres[latents], height, width)

@@ -1,4 +1,4 @@
-"""Future features of a moving average of the design's own encoder (`bb.jepa-predictor`, eq. 28)."""
+"""Future features under a moving average of the design's own encoder (`bb.jepa-predictor`, eq. 28)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
@@ -22,13 +23,14 @@ class EmaFeatureConfig(SubstrateConfig):
     """Features of a moving average of the design's own encoder (I-JEPA, Assran et al. 2023; survey eq. 28).
 
     Attributes:
-        encoder: name of the encoder that is followed.
-        decay: of the moving average, per step of the optimiser.
+        encoder: name of the encoder to average.
+        decay: decay of the moving average per optimiser step.
     """
 
     encoder: str = "images"
     decay: float = 0.996
 
+    @override
     def build(self, data: DataSpec) -> EmaFeature:
         """Build the substrate; raises :class:`ConfigError` on a decay outside [0, 1]."""
         if not 0 <= self.decay <= 1:
@@ -38,12 +40,12 @@ class EmaFeatureConfig(SubstrateConfig):
 
 @final
 class EmaFeature(Substrate):
-    """Tokens of the averaged encoder, standardised: (B, T, N, D). No gradient ever reaches the average.
+    """Standardised tokens of the averaged encoder, (B, T, N, D). No gradient reaches the average.
 
-    Every token is centred and scaled by its mean and its one deviation over the batch in training, and by moving
-    averages of the two afterwards (the batch normalisation of BYOL's target, Grill et al. 2020; the centring of
-    DINO, Caron et al. 2021). What all observations share is so worth nothing, and an encoder that shrinks does
-    not make the target easier.
+    Every token is centred by its mean and scaled by a single standard deviation: those of the batch in training,
+    moving averages of them afterwards (the batch normalisation of BYOL's target, Grill et al. 2020; the centring of
+    DINO, Caron et al. 2021). Content that all observations share thus earns nothing, and an encoder cannot make the
+    target easier by shrinking.
     """
 
     category: ClassVar[Category] = "feature"
@@ -63,8 +65,9 @@ class EmaFeature(Substrate):
     variance: Tensor
     seen: Tensor
 
+    @override
     def bind(self, encoders: Mapping[str, Encoder], data: DataSpec) -> None:
-        """Copy the encoder that is followed, and see how many tokens it makes of one step."""
+        """Copy the encoder to average and measure the number of tokens it makes of one step."""
         name = self.config.encoder
         if name not in encoders:
             raise ConfigError(
@@ -72,13 +75,13 @@ class EmaFeature(Substrate):
             )
         if encoders[name].goal:
             raise ConfigError(
-                f"substrate 'ema_feature': encoder {name!r} reads the goal, which no future step has. Follow "
-                f"another encoder."
+                f"substrate 'ema_feature': encoder {name!r} reads the goal, which future steps do not have. "
+                f"Average another encoder."
             )
         self.extras = encoders[name].extras
         self.target = copy.deepcopy(encoders[name]).eval().requires_grad_(False)
         views = data.observation.cameras.items()
-        still = Observation(
+        blank = Observation(
             images={k: torch.zeros(1, 1, 3, v.height, v.width, dtype=torch.uint8) for k, v in views},
             state=torch.zeros(1, 1, len(data.observation.state)),
             task=("",),
@@ -87,23 +90,24 @@ class EmaFeature(Substrate):
                 name: torch.zeros(1, 1, *data.extra(name, "substrate 'ema_feature'")) for name in self.extras
             },
         )
-        shape = self.tokens(still).shape[2:]
+        shape = self.tokens(blank).shape[2:]
         self.mean, self.variance = torch.zeros(shape), torch.ones(shape[0], 1)
         self.bound = True
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         if not self.bound:
             raise ConfigError(
-                "substrate 'ema_feature' follows an encoder of its design and cannot be held by another substrate. "
-                "Name it in `substrates` itself."
+                "substrate 'ema_feature' averages an encoder of its design and cannot be nested in another "
+                "substrate. Name it in `substrates` directly."
             )
         tokens, features = self.mean.shape
         return StreamSpec(name, role, steps, tokens, features)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`. In training mode the moments are the batch's."""
+        """Standardise the averaged encoder's tokens; in training mode, with the moments of the batch."""
         values = self.tokens(observation)
         if self.training:
             variance, mean = torch.var_mean(values, dim=(0, 1), correction=0)
@@ -118,36 +122,37 @@ class EmaFeature(Substrate):
 
     @torch.no_grad()
     def tokens(self, observation: Observation) -> Tensor:
-        """Tokens of every step on its own, as the averaged encoder makes them: (B, T, N, D)."""
+        """Tokens (B, T, N, D) that the averaged encoder makes of every step on its own."""
         rows, steps = observation.pad.shape
 
-        def apart(values: Tensor) -> Tensor:
+        def one_step_rows(values: Tensor) -> Tensor:
             return values.flatten(0, 1)[:, None]
 
-        alone = Observation(
-            images={k: apart(v) for k, v in observation.images.items()},
-            state=apart(observation.state),
+        single_steps = Observation(
+            images={k: one_step_rows(v) for k, v in observation.images.items()},
+            state=one_step_rows(observation.state),
             task=tuple(task for task in observation.task for _ in range(steps)),
-            pad=torch.zeros_like(
-                apart(observation.pad)
-            ),  # a padded step repeats its neighbour; the loss skips it
-            extras={k: apart(v) for k, v in observation.extras.items()},
-            missing={k: apart(v) for k, v in observation.missing.items()},
+            # A padded step repeats its neighbour, and the loss skips it.
+            pad=torch.zeros_like(one_step_rows(observation.pad)),
+            extras={k: one_step_rows(v) for k, v in observation.extras.items()},
+            missing={k: one_step_rows(v) for k, v in observation.missing.items()},
         )
-        tokens, _ = self.target(alone)
+        tokens, _ = self.target(single_steps)
         return tokens.unflatten(0, (rows, steps))
 
+    @override
     @torch.no_grad()
     def after_step(self, encoders: Mapping[str, Encoder]) -> None:
-        """average <- decay * average + (1 - decay) * encoder; buffers are copied."""
+        """Update average <- decay * average + (1 - decay) * encoder, and copy the buffers."""
         online = encoders[self.config.encoder]
         for mean, value in zip(self.target.parameters(), online.parameters(), strict=True):
             mean.mul_(self.config.decay).add_(value, alpha=1 - self.config.decay)
         for kept, new in zip(self.target.buffers(), online.buffers(), strict=True):
             kept.copy_(new)
 
+    @override
     def train(self, mode: bool = True) -> Self:
-        """The average is never in training mode: its targets carry no augmentation."""
+        """Set the mode of all but the average, which stays in evaluation mode: its targets carry no augmentation."""
         super().train(mode)
         self.target.eval()
         return self

@@ -1,4 +1,4 @@
-"""How far the task will have come (`ps.task-map`, survey eq. 16): progress and value of future steps."""
+"""Task progress and task value of future steps (`ps.task-map`, survey eq. 16)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
@@ -19,12 +20,12 @@ def success_value(observation: Observation, discount: float) -> Tensor:
     """``discount`` to the power of the ticks until success, (B, T); zero in episodes that failed.
 
     Raises:
-        DataError: the dataset does not say which episodes succeeded.
+        DataError: the dataset does not record which episodes succeeded.
     """
     _, left, success = observation.extras[CLOCK].float().unbind(-1)
     if success.isnan().any():
         raise DataError(
-            "the value of a step depends on success, which the dataset does not tell of all its episodes. Predict "
+            "the value of a step depends on success, which the dataset does not record for all its episodes. Predict "
             "`progress` instead, or write the dataset with the outcome of its episodes."
         )
     return discount**left * success
@@ -35,46 +36,48 @@ def success_value(observation: Observation, discount: float) -> Tensor:
 class ProgressConfig(SubstrateConfig):
     """Share of the task that will be done, from -1 at its start to 1 at its end (survey eq. 16)."""
 
+    @override
     def build(self, data: DataSpec) -> Progress:
-        """Build; raises :class:`ConfigError` when nobody tells where a frame stands in its episode."""
+        """Build; raises :class:`ConfigError` without an episode clock."""
         data.extra(CLOCK, "substrate 'progress'")
         return Progress()
 
 
 @final
 class Progress(Substrate):
-    """(B, T, 1, 1), linear in time over every episode."""
+    """Progress in [-1, 1], (B, T, 1, 1), linear in time over every episode."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "progress"
     extras = (CLOCK,)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         since, left, _ = observation.extras[CLOCK].float().unbind(-1)
         return (2 * since / (since + left).clamp(min=1) - 1)[..., None, None]
 
     def share(self, values: Tensor) -> Tensor:
-        """Values -> share of the task that is done, (B, T), in [0, 1]."""
+        """Library function: share of the task that is done according to ``values``, (B, T) in [0, 1]."""
         return ((values[..., 0, 0] + 1) / 2).clamp(0, 1)
 
 
 @SubstrateConfig.register_subclass("value")
 @dataclass(frozen=True)
 class ValueConfig(SubstrateConfig):
-    """Discounted success of future steps, 1 when it is reached, 0 if it never is (survey eq. 16; AIM).
+    """Discounted success of future steps: 1 once it is reached, 0 if it never is (survey eq. 16; AIM).
 
     Attributes:
-        discount: what success is worth a tick later.
+        discount: factor on the value for every tick until success.
     """
 
     discount: float = 0.98
 
+    @override
     def build(self, data: DataSpec) -> Value:
         """Build; raises :class:`ConfigError` on a discount outside (0, 1) or without an episode clock."""
         if not 0 < self.discount < 1:
@@ -85,7 +88,7 @@ class ValueConfig(SubstrateConfig):
 
 @final
 class Value(Substrate):
-    """(B, T, 1, 1): twice the value minus one, in [-1, 1]."""
+    """Value scaled to [-1, 1], that is, twice the value minus one: (B, T, 1, 1)."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "value"
@@ -95,16 +98,17 @@ class Value(Substrate):
         super().__init__()
         self.config = config
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`; raises :class:`DataError` when success is not known."""
+        """Scaled values of the observed steps; raises :class:`DataError` where success is not recorded."""
         return (2 * success_value(observation, self.config.discount) - 1)[..., None, None]
 
     def ticks_left(self, values: Tensor) -> Tensor:
-        """Values -> ticks until success, (B, T)."""
+        """Library function: ticks until success according to ``values``, (B, T)."""
         value = ((values[..., 0, 0] + 1) / 2).clamp(1e-8, 1)
         return value.log() / torch.tensor(self.config.discount).log()

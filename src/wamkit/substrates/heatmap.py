@@ -1,4 +1,4 @@
-"""Where something will be or happen, as a map over the picture (`ps.task-map`, eq. 16)."""
+"""Heatmaps over the picture: future place of a body or an event (`ps.task-map`, eq. 16)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError
 from wamkit.geometry.cameras import NEAR_M, project
 from wamkit.substrates.episode_progress import success_value
+from wamkit.substrates.views import first_pose
 
 POSES = {"gripper": "gripper_pose", "object": "object_pose", "contact": "gripper_pose"}
 
@@ -22,15 +24,16 @@ POSES = {"gripper": "gripper_pose", "object": "object_pose", "contact": "gripper
 @SubstrateConfig.register_subclass("heatmap")
 @dataclass(frozen=True)
 class HeatmapConfig(SubstrateConfig):
-    """Gaussian map of where the gripper, object or contact is, worth its value (survey eq. 16; AIM).
+    """Gaussian map of the place of gripper, object or contact, with its value as the peak (survey eq. 16; AIM).
 
     Attributes:
-        camera: the view.
+        camera: camera whose view the map covers.
         grid: rows and columns of the map.
         sigma: standard deviation of the Gaussian, cells.
-        where: ``gripper``; ``object``, the first movable body of the task, which read off a goal is a placement map;
-            or ``contact``, the gripper while a part of it touches an object, else nothing.
-        discount: the peak is this to the power of the ticks until success (a value map); None leaves it at 1.
+        where: body or event on the map: ``gripper``; ``object``, the first movable body of the task (on a goal, a
+            placement map); or ``contact``, the gripper while it touches an object, otherwise an empty map.
+        discount: base of the peak's height, raised to the number of ticks until success, which makes a value map; None
+            for a peak of 1.
     """
 
     camera: str = "scene"
@@ -39,13 +42,11 @@ class HeatmapConfig(SubstrateConfig):
     where: Literal["gripper", "object", "contact"] = "gripper"
     discount: float | None = None
 
+    @override
     def build(self, data: DataSpec) -> Heatmap:
         """Build; raises :class:`ConfigError` when the camera or a pose is missing."""
         reader = "substrate 'heatmap'"
-        if self.camera not in data.observation.cameras:
-            raise ConfigError(
-                f"{reader}: no camera {self.camera!r}. {did_you_mean(self.camera, data.observation.cameras)}"
-            )
+        size = data.camera(self.camera, reader)
         if self.grid < 3 or self.sigma < 0.5:
             raise ConfigError(
                 f"{reader}: grid {self.grid} (at least 3) and sigma {self.sigma} cells (at least 0.5) cannot be "
@@ -61,13 +62,12 @@ class HeatmapConfig(SubstrateConfig):
         extras += [CLOCK] if self.discount is not None else []
         for name in extras:
             data.extra(name, reader)
-        size = data.observation.cameras[self.camera]
         return Heatmap(self, tuple(extras), size.height, size.width)
 
 
 @final
 class Heatmap(Substrate):
-    """(B, T, grid, grid), a token per row: 1 at the place, -1 far from it or when it is behind the camera."""
+    """Map (B, T, grid, grid), one token per row: 1 at the place, -1 far from it or if it is behind the camera."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "heatmap"
@@ -76,12 +76,12 @@ class Heatmap(Substrate):
         super().__init__()
         self.config, self.extras, self.height, self.width = config, extras, height, width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
 
     def draw(self, pixels: Tensor) -> Tensor:
-        """Positions (..., 2) as x, y in pixels of the picture -> maps (..., grid, grid) in [-1, 1]."""
+        """Maps (..., grid, grid) in [-1, 1] of positions (..., 2), x and y in pixels."""
         grid = self.config.grid
         size = torch.tensor([self.width, self.height], device=pixels.device)
         centre = pixels / size * grid
@@ -91,12 +91,11 @@ class Heatmap(Substrate):
         ]
         return 2 * torch.exp(-squared / (2 * self.config.sigma**2)) - 1
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
-        pose, camera = (observation.extras[name].float() for name in self.extras[:2])
-        place = pose[:, :, 0] if pose.dim() == 4 else pose
-        pixels, depth = project(place[:, :, None, :3], camera, self.height, self.width)
+        pose, camera = first_pose(observation, self.extras[0]), observation.extras[self.extras[1]].float()
+        pixels, depth = project(pose[:, :, None, :3], camera, self.height, self.width)
         peak = (depth[:, :, 0] > NEAR_M).float()
         if self.config.where == "contact":
             peak = peak * observation.extras["contact"].any(dim=-1)
@@ -105,9 +104,9 @@ class Heatmap(Substrate):
         return (self.draw(pixels[:, :, 0]) + 1) * peak[..., None, None] - 1
 
     def points(self, values: Tensor) -> Tensor:
-        """Maps (..., grid, grid) -> positions (..., 2) as x, y in pixels of the picture.
+        """Positions (..., 2), x and y in pixels, of the peaks of maps (..., grid, grid).
 
-        The logarithm of a Gaussian is a parabola: three cells around the maximum give its vertex exactly.
+        The logarithm of a Gaussian is a parabola, so the three cells around the maximum give its vertex exactly.
         """
         grid = self.config.grid
         log = ((values + 1) / 2).clamp(min=1e-8).log()

@@ -1,4 +1,4 @@
-"""Maps of what is where, from exact labels: semantic classes and distances (`ps.task-map`, `ps.motion-geometry`)."""
+"""Low-resolution segmentation and depth maps from exact labels (`ps.task-map`, `ps.motion-geometry`)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,19 @@ from typing import ClassVar, Literal, final
 import torch
 from einops import rearrange
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError
+from wamkit.substrates.views import check_grid
 
 CLASSES = 5  # background, scene, arm, gripper, object: the recorded segmentation
 
 
-def check_grid(kind: str, camera: str, grid: int, data: DataSpec, reader: str) -> str:
-    """Name of the extra of one view; raises :class:`ConfigError` when it is missing or the grid does not fit."""
-    if camera not in data.observation.cameras:
-        raise ConfigError(f"{reader}: no camera {camera!r}. {did_you_mean(camera, data.observation.cameras)}")
-    height, width = data.extra(f"{kind}.{camera}", reader)
-    if height % grid or width % grid:
-        raise ConfigError(
-            f"{reader}: camera {camera!r} has {height} x {width} pixels, which a grid of {grid} does not divide. "
-            f"Choose another `grid`."
-        )
-    return f"{kind}.{camera}"
-
-
 def cells(image: Tensor, grid: int) -> Tensor:
-    """(B, T, H, W) -> pixels per cell, (B, T, grid, grid, pixels)."""
+    """Pixels of every cell, (B, T, grid, grid, pixels), of an image (B, T, H, W)."""
     height, width = image.shape[-2] // grid, image.shape[-1] // grid
     return rearrange(image, "b t (i h) (j w) -> b t i j (h w)", h=height, w=width)
 
@@ -39,19 +28,20 @@ def cells(image: Tensor, grid: int) -> Tensor:
 @SubstrateConfig.register_subclass("segmentation")
 @dataclass(frozen=True)
 class SegmentationConfig(SubstrateConfig):
-    """Semantic masks at low resolution, as class shares or as ids of the commonest class (survey eq. 16).
+    """Low-resolution semantic masks, as class shares or as ids of the commonest class (survey eq. 16).
 
     Attributes:
-        camera: the view.
+        camera: camera whose segmentation is predicted.
         grid: rows and columns of the map.
-        values: ``shares`` gives the part of a cell that every class covers; ``ids`` the commonest class, a
-            discrete stream.
+        values: ``shares`` for the fraction of a cell that each class covers, ``ids`` for the commonest class (a
+            discrete stream).
     """
 
     camera: str = "scene"
     grid: int = 8
     values: Literal["shares", "ids"] = "shares"
 
+    @override
     def build(self, data: DataSpec) -> Segmentation:
         """Build; raises :class:`ConfigError` when the labels are missing or the grid does not fit."""
         extra = check_grid("segmentation", self.camera, self.grid, data, "substrate 'segmentation'")
@@ -60,7 +50,7 @@ class SegmentationConfig(SubstrateConfig):
 
 @final
 class Segmentation(Substrate):
-    """(B, T, grid, grid * 5) shares, a token per row of cells; or (B, T, grid * grid) ids."""
+    """Shares (B, T, grid, grid * 5), one token per row of cells, or ids (B, T, grid * grid)."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "mask"
@@ -69,41 +59,41 @@ class Segmentation(Substrate):
         super().__init__()
         self.config, self.extras = config, (extra,)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         grid = self.config.grid
         if self.config.values == "ids":
             return StreamSpec(name, role, steps, grid * grid, 1, CLASSES)
         return StreamSpec(name, role, steps, grid, grid * CLASSES)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         labels = cells(observation.extras[self.extras[0]].long(), self.config.grid)
         shares = torch.stack([(labels == k).float().mean(dim=-1) for k in range(CLASSES)], dim=-1)
         return shares.argmax(dim=-1).flatten(2) if self.config.values == "ids" else shares.flatten(3)
 
     def classes(self, values: Tensor) -> Tensor:
-        """Values -> the commonest class of every cell, (B, T, grid, grid) int64."""
+        """Commonest class of every cell, (B, T, grid, grid) int64."""
         if self.config.values == "ids":
             return values.unflatten(2, (self.config.grid, self.config.grid))
         return values.unflatten(3, (self.config.grid, CLASSES)).argmax(dim=-1)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"mask": Reading("classes", self.classes(values).flatten(2), classes=CLASSES)}
 
 
 @SubstrateConfig.register_subclass("depth_map")
 @dataclass(frozen=True)
 class DepthMapConfig(SubstrateConfig):
-    """Depth at low resolution, the median of every cell (survey eq. 15).
+    """Low-resolution depth map: the median depth of every cell (survey eq. 15).
 
     Attributes:
-        camera: the view.
+        camera: camera whose depth is predicted.
         grid: rows and columns of the map.
-        near_m: distance that becomes 1; nearer is cut.
-        far_m: distance that becomes -1; farther is cut.
+        near_m: distance in metres mapped to 1; smaller distances are clipped.
+        far_m: distance in metres mapped to -1; larger distances are clipped.
     """
 
     camera: str = "scene"
@@ -111,6 +101,7 @@ class DepthMapConfig(SubstrateConfig):
     near_m: float = 0.1
     far_m: float = 2.0
 
+    @override
     def build(self, data: DataSpec) -> DepthMap:
         """Build; raises :class:`ConfigError` when depth is missing or the grid does not fit."""
         if not 0 < self.near_m < self.far_m:
@@ -122,7 +113,7 @@ class DepthMapConfig(SubstrateConfig):
 
 @final
 class DepthMap(Substrate):
-    """(B, T, grid, grid): inverse depth, affine to [-1, 1], a token per row. Near things get most of the range."""
+    """Inverse depth (B, T, grid, grid) scaled to [-1, 1], one token per row. Near objects get most of the range."""
 
     category: ClassVar[Category] = "geometric"
     variant: ClassVar[str] = "depth"
@@ -131,23 +122,23 @@ class DepthMap(Substrate):
         super().__init__()
         self.config, self.extras = config, (extra,)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         near, far = self.config.near_m, self.config.far_m
         depth = cells(observation.extras[self.extras[0]].float(), self.config.grid).median(dim=-1).values
         inverse = 1 / depth.clamp(near, far)
         return 2 * (inverse - 1 / far) / (1 / near - 1 / far) - 1
 
     def metres(self, values: Tensor) -> Tensor:
-        """Values -> depth (B, T, grid, grid), metres, between ``near_m`` and ``far_m``."""
+        """Depth (B, T, grid, grid) in metres, between ``near_m`` and ``far_m``."""
         near, far = self.config.near_m, self.config.far_m
         return 1 / ((values.clamp(-1, 1) + 1) / 2 * (1 / near - 1 / far) + 1 / far)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"depth": Reading("quantity", self.metres(values), "m")}

@@ -1,4 +1,4 @@
-"""Flow estimated between now and a future frame (`ps.motion-geometry`, eq. 15)."""
+"""Optical flow, estimated between now and a future frame (`ps.motion-geometry`, eq. 15)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
+from wamkit.errors import ConfigError, MissingExtraError
+from wamkit.substrates.views import since_now
 
-LEAST = 16  # pixels per side below which the estimator has no pyramid
+LEAST = 16  # smallest side, in pixels, for which the estimator can build its pyramid
 
 
 def import_cv2() -> Any:
-    """OpenCV; raises :class:`MissingExtraError` when it is not installed."""
+    """Import OpenCV; raises :class:`MissingExtraError` when it is not installed."""
     try:
         import cv2
     except ImportError as error:
@@ -33,10 +35,10 @@ class OpticalFlowConfig(SubstrateConfig):
     """Dense flow since now, estimated from the pictures alone (Farneback 2003; survey eq. 15).
 
     Attributes:
-        camera: the view.
+        camera: camera whose pictures are compared.
         grid: rows and columns of the field; a cell holds the mean flow of its pixels.
-        window: side of the window that the estimator averages over, pixels.
-        unit: part of the picture's width that counts as one.
+        window: side, in pixels, of the window that the estimator averages over.
+        unit: displacement that counts as one, as a fraction of the picture's width.
     """
 
     camera: str = "scene"
@@ -44,15 +46,11 @@ class OpticalFlowConfig(SubstrateConfig):
     window: int = 9
     unit: float = 0.1
 
+    @override
     def build(self, data: DataSpec) -> OpticalFlow:
         """Build; raises :class:`ConfigError` on an unknown camera or a grid that does not fit."""
         import_cv2()
-        cameras = data.observation.cameras
-        if self.camera not in cameras:
-            raise ConfigError(
-                f"substrate 'optical_flow': no camera {self.camera!r}. {did_you_mean(self.camera, cameras)}"
-            )
-        size = cameras[self.camera]
+        size = data.camera(self.camera, "substrate 'optical_flow'")
         if min(size.height, size.width) < LEAST or size.height % self.grid or size.width % self.grid:
             raise ConfigError(
                 f"substrate 'optical_flow': camera {self.camera!r} has {size.height} x {size.width} pixels; both "
@@ -63,7 +61,7 @@ class OpticalFlowConfig(SubstrateConfig):
 
 @final
 class OpticalFlow(Substrate):
-    """(B, T, grid, grid * 2): a token per row of cells, each with its displacement in x and y in ``unit``."""
+    """Flow (B, T, grid, grid * 2): one token per row of cells, displacement of each in x and y in ``unit``."""
 
     category: ClassVar[Category] = "geometric"
     variant: ClassVar[str] = "estimated flow"
@@ -73,44 +71,37 @@ class OpticalFlow(Substrate):
         super().__init__()
         self.config, self.height, self.width = config, height, width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, self.config.grid, self.config.grid * 2)
 
     def flow(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Grey pictures (h, w) uint8 -> where each pixel of ``before`` went, (h, w, 2) as x, y in pixels."""
+        """Displacement (h, w, 2), x and y in pixels, of each pixel of ``before``; grey pictures (h, w) uint8."""
         window = self.config.window
         return np.asarray(
             import_cv2().calcOpticalFlowFarneback(before, after, None, 0.5, 3, window, 5, 5, 1.1, 0)
         )
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
-        later, before = (
-            grey(frames.images[self.config.camera]).cpu().numpy() for frames in (observation, now)
-        )
-        found = np.stack(
-            [
-                np.stack([self.flow(start[0], end) for end in ends])
-                for start, ends in zip(before, later, strict=True)
-            ]
-        )
-        field = torch.from_numpy(found).to(observation.state.device) / (self.width * self.config.unit)
+        later, before = (grey(frames.view(self.config.camera)).cpu().numpy() for frames in (observation, now))
+        flow = since_now(self.flow, before, later)
+        field = torch.from_numpy(flow).to(observation.state.device) / (self.width * self.config.unit)
         h, w = self.height // self.config.grid, self.width // self.config.grid
         return rearrange(field, "b t (i h) (j w) c -> b t i j c h w", h=h, w=w).mean(dim=(-1, -2)).flatten(3)
 
     def field(self, values: Tensor) -> Tensor:
-        """Values -> displacement (B, T, grid, grid, 2) as x, y in pixels of the picture."""
+        """Displacement (B, T, grid, grid, 2) of values, x and y in pixels."""
         return values.unflatten(3, (self.config.grid, 2)) * (self.width * self.config.unit)
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         return {"flow": Reading("displacement", self.field(values).flatten(2, 3), "px")}
 
 
 def grey(images: Tensor) -> Tensor:
-    """(B, T, 3, h, w) uint8 -> (B, T, h, w) uint8, luma of ITU-R BT.601."""
+    """Luma of ITU-R BT.601, (B, T, h, w) uint8, of images (B, T, 3, h, w) uint8."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device)
     return (images.float() * weights[:, None, None]).sum(dim=2).round().to(torch.uint8)

@@ -6,53 +6,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, final
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
-from wamkit.contract.streams import Reading, StreamSpec
-from wamkit.contract.types import Observation, WindowSpec
-from wamkit.errors import ConfigError, did_you_mean
-from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCAConfig, from_patches, to_patches
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
+from wamkit.contract.types import Observation
+from wamkit.errors import ConfigError
+from wamkit.nn.named import Named
+from wamkit.substrates.codecs import (
+    Codec,
+    CodecConfig,
+    PatchPCAConfig,
+    check_patch,
+    codec_spec,
+    from_patches,
+    to_patches,
+)
 from wamkit.substrates.normals import surface_normals
 from wamkit.substrates.point_sets import scene_points
-
-FIT_FRAMES = 600
-
-
-def known_cameras(cameras: tuple[str, ...], data: DataSpec, reader: str) -> tuple[str, ...]:
-    """The named cameras, or all; raises :class:`ConfigError` when there is none or one is unknown."""
-    for camera in cameras:
-        if camera not in data.observation.cameras:
-            raise ConfigError(
-                f"{reader}: no camera {camera!r}. {did_you_mean(camera, data.observation.cameras)}"
-            )
-    if not data.observation.cameras:
-        raise ConfigError(f"{reader}: the dataset has no camera. Choose another substrate.")
-    return cameras or tuple(sorted(data.observation.cameras))
+from wamkit.substrates.views import FIT_FRAMES, chosen_cameras, sample_frames
 
 
 @SubstrateConfig.register_subclass("pixels")
 @dataclass(frozen=True)
 class PixelsConfig(SubstrateConfig):
-    """Future RGB frames as they are, patch by patch, optionally smaller (survey eq. 13).
+    """Raw future RGB frames, patch by patch, optionally downsampled (survey eq. 13).
 
     Attributes:
-        cameras: camera names; empty means all.
-        shrink: pixels per side that are averaged into one; 1 keeps the picture bit for bit.
-        patch: side of a patch, pixels of the shrunken picture; one token each.
+        cameras: names of the cameras; empty for all.
+        shrink: downsampling factor per side, by averaging; 1 keeps the picture bit for bit.
+        patch: side of a patch in pixels of the downsampled picture; one token each.
     """
 
     cameras: tuple[str, ...] = ()
     shrink: int = 4
     patch: int = 4
 
+    @override
     def build(self, data: DataSpec) -> Pixels:
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that patches do not tile."""
-        cameras = known_cameras(self.cameras, data, "substrate 'pixels'")
+        cameras = chosen_cameras(self.cameras, data, "substrate 'pixels'")
         for camera in cameras:
             size, cell = data.observation.cameras[camera], self.shrink * self.patch
             if size.height % cell or size.width % cell:
@@ -65,7 +62,7 @@ class PixelsConfig(SubstrateConfig):
 
 @final
 class Pixels(Substrate):
-    """(B, T, patches of all views, 3 * patch * patch) in [-1, 1]."""
+    """Patches of all views in [-1, 1], (B, T, patches, 3 * patch * patch)."""
 
     category: ClassVar[Category] = "pixel-grounded"
     variant: ClassVar[str] = "decoded"
@@ -80,28 +77,28 @@ class Pixels(Substrate):
         cell = config.shrink * config.patch
         self.counts = [(height // cell) * (width // cell) for height, width in self.sizes]
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, sum(self.counts), 3 * self.config.patch**2)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         cell = self.config.shrink * self.config.patch
         return tuple((height // cell, width // cell) for height, width in self.sizes)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         views = []
         for camera in self.cameras:
-            images = observation.images[camera]
+            images = observation.view(camera)
             small = F.avg_pool2d(images.flatten(0, 1).float(), self.config.shrink) / 127.5 - 1
             views.append(to_patches(small, self.config.patch).unflatten(0, images.shape[:2]))
         return torch.cat(views, dim=2)
 
+    @override
     @torch.no_grad()
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """See :class:`wamkit.contract.Substrate`."""
         images, shrink = {}, self.config.shrink
         parts = values.split(self.counts, dim=2)
         for camera, part, (height, width) in zip(self.cameras, parts, self.sizes, strict=True):
@@ -118,11 +115,11 @@ class RGBDConfig(SubstrateConfig):
     """Colour and depth of one or more views in one latent grid (TesserAct, 2025; survey eqs. 13, 15).
 
     Attributes:
-        cameras: camera names; empty means all.
-        codec: codec of pictures with four channels: red, green, blue and inverse depth; seven with normals.
-        near_m: distance that becomes 1 in the depth channel; nearer is cut.
-        far_m: distance that becomes 0; farther is cut.
-        normals: whether surface normals, in the camera's axes, are three further channels.
+        cameras: names of the cameras; empty for all.
+        codec: codec of pictures with four channels (red, green, blue and inverse depth), or seven with normals.
+        near_m: distance in metres mapped to 1 in the depth channel; smaller distances are clipped.
+        far_m: distance in metres mapped to 0 in the depth channel; larger distances are clipped.
+        normals: true to add surface normals, in the camera's axes, as three further channels.
     """
 
     cameras: tuple[str, ...] = ()
@@ -131,28 +128,24 @@ class RGBDConfig(SubstrateConfig):
     far_m: float = 2.0
     normals: bool = False
 
+    @override
     def build(self, data: DataSpec) -> RGBD:
         """Build; raises :class:`ConfigError` when depth is missing or patches do not tile the picture."""
-        cameras = known_cameras(self.cameras, data, "substrate 'rgbd'")
+        reader = "substrate 'rgbd'"
+        cameras = chosen_cameras(self.cameras, data, reader)
         if not 0 < self.near_m < self.far_m:
-            raise ConfigError(
-                f"substrate 'rgbd': need 0 < near_m < far_m, got {self.near_m} and {self.far_m}"
-            )
+            raise ConfigError(f"{reader}: need 0 < near_m < far_m, got {self.near_m} and {self.far_m}")
         for camera in cameras:
-            height, width = data.extra(f"depth.{camera}", "substrate 'rgbd'")
+            height, width = data.extra(f"depth.{camera}", reader)
             if self.normals:
-                data.extra(f"camera.{camera}", "substrate 'rgbd' with normals")
-            if height % self.codec.patch or width % self.codec.patch:
-                raise ConfigError(
-                    f"substrate 'rgbd': patch {self.codec.patch} does not divide the {height} x {width} pixels of "
-                    f"camera {camera!r}"
-                )
+                data.extra(f"camera.{camera}", f"{reader} with normals")
+            check_patch(self.codec.patch, height, width, f"pixels of camera {camera!r}", reader)
         return RGBD(self, cameras, data)
 
 
 @final
 class RGBD(Substrate):
-    """(B, T, N, D) or ids (B, T, N): the tokens of all views side by side, a codec per view."""
+    """Tokens of all views side by side, (B, T, N, D) or ids (B, T, N), with one codec per view."""
 
     category: ClassVar[Category] = "pixel-grounded"
     variant: ClassVar[str] = "latent, RGB-D"
@@ -168,28 +161,23 @@ class RGBD(Substrate):
         ]
         patch = config.codec.patch
         self.counts = [(height // patch) * (width // patch) for height, width in self.sizes]
-        self.codecs = nn.ModuleList(config.codec.build(channels=7 if config.normals else 4) for _ in cameras)
+        channels = 7 if config.normals else 4
+        # Named by the view's number, as in the state dicts of checkpoints.
+        self.codecs = Named[Codec]({str(i): config.codec.build(channels) for i in range(len(cameras))})
 
-    def _codec(self, index: int) -> Codec:
-        codec = self.codecs[index]
-        assert isinstance(codec, Codec)
-        return codec
-
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
-        vocabulary = self._codec(0).vocabulary
-        features = 1 if vocabulary is not None else self.config.codec.features
-        return StreamSpec(name, role, steps, sum(self.counts), features, vocabulary)
+        return codec_spec(self.codecs["0"], sum(self.counts), name, role, steps)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         patch = self.config.codec.patch
         return tuple((height // patch, width // patch) for height, width in self.sizes)
 
     def picture(self, observation: Observation, camera: str) -> Tensor:
-        """(B * T, channels, height, width) in [0, 1]."""
+        """Picture of all channels, (B * T, channels, height, width) in [0, 1]."""
         near, far = self.config.near_m, self.config.far_m
-        colour = observation.images[camera].flatten(0, 1).float() / 255
+        colour = observation.view(camera).flatten(0, 1).float() / 255
         depth = observation.extras[f"depth.{camera}"].flatten(0, 1).float()
         channels = [colour, ((1 / depth.clamp(near, far) - 1 / far) / (1 / near - 1 / far))[:, None]]
         if self.config.normals:
@@ -197,61 +185,70 @@ class RGBD(Substrate):
             channels.append((surface_normals(depth, lens).movedim(-1, 1) + 1) / 2)
         return torch.cat(channels, dim=1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         shape = observation.pad.shape
         views = [
-            self._codec(i).encode(self.picture(observation, camera)).unflatten(0, shape)
-            for i, camera in enumerate(self.cameras)
+            codec.encode(self.picture(observation, camera)).unflatten(0, shape)
+            for camera, codec in zip(self.cameras, self.codecs.values(), strict=True)
         ]
         return torch.cat(views, dim=2)
 
     @torch.no_grad()
     def _pictures(self, values: Tensor) -> list[Tensor]:
-        """View by view (B, T, channels, height, width) in [0, 1]."""
-        parts = values.split(self.counts, dim=2)
+        """Decoded pictures of every view, (B, T, channels, height, width) in [0, 1]."""
+        views = zip(self.codecs.values(), values.split(self.counts, dim=2), self.sizes, strict=True)
         return [
-            self._codec(i).decode(part.flatten(0, 1), *self.sizes[i]).unflatten(0, values.shape[:2])
-            for i, part in enumerate(parts)
+            codec.decode(part.flatten(0, 1), *size).unflatten(0, values.shape[:2])
+            for codec, part, size in views
         ]
 
+    @override
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """See :class:`wamkit.contract.Substrate`."""
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {camera: (picture[:, :, :3] * 255).round().to(torch.uint8) for camera, picture in pictures}
 
     def metres(self, values: Tensor) -> dict[str, Tensor]:
-        """Values -> camera -> depth (B, T, height, width), metres, between ``near_m`` and ``far_m``."""
+        """Depth of every camera, (B, T, height, width) in metres, between ``near_m`` and ``far_m``."""
         near, far = self.config.near_m, self.config.far_m
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {c: 1 / (picture[:, :, 3] * (1 / near - 1 / far) + 1 / far) for c, picture in pictures}
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
-        depth = {f"depth.{c}": Reading("quantity", d, "m") for c, d in self.metres(values).items()}
-        return {**super().readings(values), **depth}
+        depth = {f"depth.{camera}": metres for camera, metres in self.metres(values).items()}
+        return {
+            **super().readings(values),
+            **{name: Reading("quantity", metres, "m", shows=Sensor(name)) for name, metres in depth.items()},
+        }
 
     def points(self, values: Tensor, cameras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values and camera -> where it stands (B, T, 8), gives camera -> world points (B, T, height * width, 3).
+        """World points of every camera, (B, T, height * width, 3).
 
         The points of all views and steps together are the predicted scene in space and time.
+
+        Args:
+            values: values of the stream.
+            cameras: camera -> its pose and lens, (B, T, 8).
         """
         return {name: scene_points(depth, cameras[name]) for name, depth in self.metres(values).items()}
 
     def normals(self, values: Tensor) -> dict[str, Tensor]:
-        """Values -> camera -> unit normals (B, T, 3, height, width), in its axes; :class:`ConfigError` without."""
+        """Unit normals of every camera in its own axes, (B, T, 3, height, width).
+
+        Raises:
+            ConfigError: the substrate was built without normals.
+        """
         if not self.config.normals:
             raise ConfigError("substrate 'rgbd' carries no normals; set normals to true")
         pictures = zip(self.cameras, self._pictures(values), strict=True)
         return {name: F.normalize(picture[:, :, 4:] * 2 - 1, dim=2) for name, picture in pictures}
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
-        """Fit every view's codec on frames drawn from the dataset."""
-        rng = np.random.default_rng(seed)
-        count = min(FIT_FRAMES, windows.num_frames)
-        index = np.sort(rng.choice(windows.num_frames, size=count, replace=False))
-        frames = windows.windows(index, WindowSpec(horizon=1)).observation
-        for i, camera in enumerate(self.cameras):
-            self._codec(i).fit(self.picture(frames, camera), seed)
+        """Fit every view's codec to frames drawn from the dataset."""
+        frames = sample_frames(windows, FIT_FRAMES, seed)
+        for camera, codec in zip(self.cameras, self.codecs.values(), strict=True):
+            codec.fit(self.picture(frames, camera), seed)

@@ -1,4 +1,4 @@
-"""The path of the gripper (`ps.motion-geometry`, eq. 15)."""
+"""Future path of the gripper (`ps.motion-geometry`, eq. 15)."""
 
 from __future__ import annotations
 
@@ -7,43 +7,41 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError, did_you_mean
 from wamkit.geometry.cameras import project
 
 
 @SubstrateConfig.register_subclass("polyline")
 @dataclass(frozen=True)
 class PolylineConfig(SubstrateConfig):
-    """The gripper's path, in the world since now or as pixels of one view (survey eq. 15).
+    """Gripper path, in the world relative to now or in the pixels of one view (survey eq. 15).
 
     Attributes:
-        camera: view in whose pixels the path is drawn; empty for the world.
+        camera: camera in whose pixels the path is given; empty for the world.
         unit_m: metres that count as one (world only).
     """
 
     camera: str = ""
     unit_m: float = 0.1
 
+    @override
     def build(self, data: DataSpec) -> Polyline:
-        """Build; raises :class:`ConfigError` when the camera or its pose is not there."""
+        """Build; raises :class:`ConfigError` when a camera or a pose is missing."""
         reader = "substrate 'polyline'"
         data.extra("gripper_pose", reader)
         if self.camera:
-            if self.camera not in data.observation.cameras:
-                raise ConfigError(
-                    f"{reader}: no camera {self.camera!r}. {did_you_mean(self.camera, data.observation.cameras)}"
-                )
+            data.camera(self.camera, reader)
             data.extra(f"camera.{self.camera}", reader)
         return Polyline(self, data)
 
 
 @final
 class Polyline(Substrate):
-    """(B, T, 1, 3): metres since now in ``unit_m``; or (B, T, 1, 2): picture x and y, [-1, 1] inside it."""
+    """Displacement since now (B, T, 1, 3) in ``unit_m``, or picture x and y (B, T, 1, 2), [-1, 1] inside it."""
 
     category: ClassVar[Category] = "geometric"
     variant: ClassVar[str] = "polyline"
@@ -56,25 +54,25 @@ class Polyline(Substrate):
         size = data.observation.cameras[config.camera] if config.camera else None
         self.aspect = size.width / size.height if size else 1.0
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, 2 if self.config.camera else 3)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         place = observation.extras["gripper_pose"][..., :3].float()
         if self.config.camera:
             camera = observation.extras[f"camera.{self.config.camera}"].float()
-            # A picture 2 high and 2 * aspect wide, so that its own units are those of the values but for aspect.
+            # Projected to a picture of size 2, so that its units are those of the values up to the aspect ratio.
             pixels, _ = project(place[:, :, None], camera, 2, 2)
             scale = torch.tensor([1 / self.aspect, 1.0], device=place.device)
             return (pixels - 1) * scale
         assert now is not None
         return (place - now.extras["gripper_pose"][..., :3].float())[:, :, None] / self.config.unit_m
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
         if self.config.camera:
             return {"place": Reading("displacement", values / 2, "picture")}
         return {"place": Reading("displacement", values * self.config.unit_m, "m")}

@@ -1,4 +1,4 @@
-"""Where bodies will have moved to (`ps.motion-geometry`, eq. 15)."""
+"""Future motion of rigid bodies (`ps.motion-geometry`, eq. 15)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
 from wamkit.geometry.rotations import from_quaternion, from_six_d, six_d
+from wamkit.substrates.views import first_pose
 
 Body = Literal["object", "gripper"]
 
@@ -23,13 +25,14 @@ class PoseStreamConfig(SubstrateConfig):
     """Motion of object and gripper since now: translation and 6D rotation (survey eq. 15; Zhou et al. 2019).
 
     Attributes:
-        bodies: ``object`` (the first movable body of the task), ``gripper`` or both; one token each.
+        bodies: bodies to predict, one token each: ``object`` (the first movable body of the task), ``gripper``.
         unit_m: metres that count as one.
     """
 
     bodies: tuple[Body, ...] = ("object", "gripper")
     unit_m: float = 0.1
 
+    @override
     def build(self, data: DataSpec) -> PoseStream:
         """Build; raises :class:`ConfigError` when the dataset lacks a pose."""
         if not self.bodies or len(set(self.bodies)) < len(self.bodies):
@@ -43,7 +46,7 @@ class PoseStreamConfig(SubstrateConfig):
 
 @final
 class PoseStream(Substrate):
-    """(B, T, bodies, 9): translation since now in ``unit_m``, world axes, and 6D rotation since now."""
+    """Motion since now (B, T, bodies, 9): translation in ``unit_m`` along world axes, and 6D rotation."""
 
     category: ClassVar[Category] = "geometric"
     variant: ClassVar[str] = "pose"
@@ -54,32 +57,31 @@ class PoseStream(Substrate):
         self.config = config
         self.extras = tuple(f"{body}_pose" for body in config.bodies)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, len(self.config.bodies), 9)
 
     def poses(self, observation: Observation) -> Tensor:
-        """Poses of the chosen bodies, (B, T, bodies, 7)."""
-        found = [observation.extras[name] for name in self.extras]
-        return torch.stack([pose[:, :, 0] if pose.dim() == 4 else pose for pose in found], dim=2).float()
+        """Poses of the configured bodies, (B, T, bodies, 7)."""
+        return torch.stack([first_pose(observation, name) for name in self.extras], dim=2)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         assert now is not None
         later, before = self.poses(observation), self.poses(now)
         shift = (later[..., :3] - before[..., :3]) / self.config.unit_m
-        turn = from_quaternion(later[..., 3:]) @ from_quaternion(before[..., 3:]).transpose(-1, -2)
-        return torch.cat((shift, six_d(turn)), dim=-1)
+        rotation = from_quaternion(later[..., 3:]) @ from_quaternion(before[..., 3:]).transpose(-1, -2)
+        return torch.cat((shift, six_d(rotation)), dim=-1)
 
     def motion(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Values -> rotation since now (B, T, bodies, 3, 3) and translation in metres (B, T, bodies, 3).
+        """Rotation (B, T, bodies, 3, 3) and translation in metres (B, T, bodies, 3) since now.
 
-        A point x of the body that stood at p goes to ``rotation @ (x - p) + p + translation``.
+        A point x of a body whose origin was at p moves to ``rotation @ (x - p) + p + translation``.
         """
         return from_six_d(values[..., 3:]), values[..., :3] * self.config.unit_m
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
-        turn, shift = self.motion(values)
-        return {"place": Reading("displacement", shift, "m"), "rotation": Reading("rotation", turn)}
+        rotation, shift = self.motion(values)
+        return {"place": Reading("displacement", shift, "m"), "rotation": Reading("rotation", rotation)}

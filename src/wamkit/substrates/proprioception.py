@@ -1,4 +1,4 @@
-"""Future body state as a stream: the sensor substrate that every robot has."""
+"""Future body state: the sensor substrate available on every robot."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, State, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Mode, Normalizer
 
@@ -20,11 +21,12 @@ class ProprioceptionConfig(SubstrateConfig):
     """Future body state: the whole normalised state, one token per step (survey section 3, sensor futures).
 
     Attributes:
-        normalization: how the state is normalised.
+        normalization: normalisation of the state.
     """
 
     normalization: Mode = "mean_std"
 
+    @override
     def build(self, data: DataSpec) -> Proprioception:
         """Build the substrate."""
         return Proprioception(self, data)
@@ -32,7 +34,7 @@ class ProprioceptionConfig(SubstrateConfig):
 
 @final
 class Proprioception(Substrate):
-    """(B, T, S) physical -> (B, T, 1, S) normalised."""
+    """Normalised state (B, T, 1, S)."""
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "proprioception"
@@ -43,16 +45,19 @@ class Proprioception(Substrate):
         self.width = len(data.observation.state)
         self.normalize = Normalizer(data.stats, "observation.state", config.normalization)
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         return self.normalize(observation.state)[:, :, None]
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
-        normalised = Reading("quantity", values, "normalised")
-        return {"body": normalised, "state": Reading("quantity", self.normalize.inverse(values)[:, :, 0])}
+        physical = self.normalize.inverse(values)[:, :, 0]
+        return {
+            "body": Reading("quantity", values, "normalised"),
+            "state": Reading("quantity", physical, shows=State()),
+        }

@@ -1,6 +1,6 @@
-"""Token ids of any continuous substrate: the nearest of a codebook's entries (VQ-VAE, van den Oord et al. 2017).
+"""Token ids of any continuous substrate: the nearest codebook entries (VQ-VAE, van den Oord et al. 2017).
 
-With scales, a pyramid of ids that refine each other, coarse to fine (VAR, Tian et al. 2024).
+With several scales, a pyramid of ids that refine each other from coarse to fine (VAR, Tian et al. 2024).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal, final
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Ladder, halved
@@ -21,7 +22,7 @@ from wamkit.substrates.codebook import fit_codebook, fit_shared, quantise, requi
 from wamkit.substrates.pixel_latent import PixelLatentConfig
 
 FIT_WINDOWS = 512
-FIT_OFFSET = 8  # ticks ahead at which targets that are relative to "now" are read for the codebook
+FIT_OFFSET = 8  # ticks after "now" of the future steps that the codebook is fitted to
 
 
 @SubstrateConfig.register_subclass("quantized")
@@ -30,18 +31,19 @@ class QuantizedConfig(SubstrateConfig):
     """Codebook over the tokens of another substrate (k-means; VQ-VAE, van den Oord et al. 2017).
 
     Attributes:
-        inner: the continuous substrate.
-        vocabulary: number of entries.
-        scales: with more than one, ids of token grids from coarse to fine, each half as wide as the next; every
-            scale quantises what the coarser ones left, and all share the codebook, whose entry 0 adds nothing.
+        inner: continuous substrate that is quantised.
+        vocabulary: number of codebook entries.
+        scales: number of token grids, from coarse to fine, each half as wide as the next. Every scale quantises the
+            residual of the coarser ones; all share the codebook, whose entry 0 adds nothing.
     """
 
     inner: SubstrateConfig = field(default_factory=PixelLatentConfig)
     vocabulary: int = 128
     scales: int = 1
 
+    @override
     def build(self, data: DataSpec) -> Quantized:
-        """Build; raises :class:`ConfigError` when the inner substrate has token ids already."""
+        """Build; raises :class:`ConfigError` when the inner substrate is discrete or moves in training."""
         if self.scales < 1 or self.vocabulary < min(self.scales, 2):
             raise ConfigError(
                 f"substrate 'quantized': scales {self.scales} and vocabulary {self.vocabulary} must be at least 1, and "
@@ -50,20 +52,20 @@ class QuantizedConfig(SubstrateConfig):
         inner = self.inner.build(data)
         if inner.moving:
             raise ConfigError(
-                "substrate 'quantized': the inner substrate's values move while the design trains, so no codebook can "
-                "be fitted to them. Quantise a frozen one."
+                "substrate 'quantized': the inner substrate's values move while the design trains, so a codebook "
+                "cannot be fitted to them. Quantise a frozen substrate."
             )
         spec = inner.spec("future", "future", 1)
         if spec.vocabulary is not None:
             raise ConfigError(
-                "substrate 'quantized': the inner substrate has token ids already; use it as it is"
+                "substrate 'quantized': the inner substrate has token ids already; use it directly"
             )
         return Quantized(self, inner, spec.features)
 
 
 @final
 class Quantized(Substrate):
-    """Every token of the inner substrate becomes the id of its nearest codebook entry, or one id per scale."""
+    """Ids of the codebook entries nearest to the inner substrate's tokens; with scales, one grid of ids per scale."""
 
     centres: Tensor
 
@@ -78,35 +80,40 @@ class Quantized(Substrate):
         self.ladder = Ladder(self.scales)
         self.register_buffer("centres", torch.zeros(config.vocabulary, features))
 
+    @override
     def label(self) -> str:
-        """That of the inner substrate: ids are a representation, not another place for the future."""
+        """Label of the inner substrate: quantisation changes the representation, not the substrate."""
         return self.inner.label()
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         tokens, scales = sum(self.ladder.lengths), self.scales if self.config.scales > 1 else ()
         return StreamSpec(name, role, steps, tokens, 1, self.config.vocabulary, scales=scales)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """(B, T) observations -> ids (B, T, N), the coarsest scale first."""
+        """Ids (B, T, N) of observations, the coarsest scale first."""
         ids, _ = quantise(self.inner.encode(observation, now), self.centres, self.ladder)
         return torch.cat(ids, dim=2)
 
     def entries(self, ids: Tensor) -> Tensor:
-        """Ids (B, T, N) -> the inner substrate's values (B, T, N', D): codebook entries, summed over the scales."""
+        """Values (B, T, N', D) of the inner substrate: the entries of ids (B, T, N), summed over the scales."""
         return restore(self.ladder.split(ids), self.centres, self.ladder)
 
+    @override
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """Ids -> what the inner substrate makes of their codebook entries."""
+        """Decode the codebook entries of the ids with the inner substrate."""
         return self.inner.decode(self.entries(values))
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """What the inner substrate reads off the codebook entries."""
+        """Readings of the inner substrate from the codebook entries."""
         return self.inner.readings(self.entries(values))
 
+    @override
     def fit(self, windows: Windows, seed: int) -> None:
-        """Fit the inner substrate, then the codebook on its tokens of frames drawn from the dataset."""
+        """Fit the inner substrate, then the codebook to its tokens for windows drawn from the dataset."""
         self.inner.fit(windows, seed)
         rng = np.random.default_rng(seed)
         index = np.sort(

@@ -1,4 +1,4 @@
-"""What small sensors will read, as it is: the state of a world that is known, not seen (`ps.sensor-latent`, eq. 16)."""
+"""Future readings of low-dimensional sensors, such as a simulator's state (`ps.sensor-latent`, eq. 16)."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
 from wamkit.nn.transforms import Standardizer
-from wamkit.substrates.pixel_latent import FIT_FRAMES, sample_frames
+from wamkit.substrates.views import FIT_FRAMES, sample_frames
 
 
 @SubstrateConfig.register_subclass("sensor_values")
 @dataclass(frozen=True)
 class SensorValuesConfig(SubstrateConfig):
-    """Future values of small extras (poses, velocities), standardised (survey section 3, sensor futures).
+    """Standardised future values of small extras: poses, velocities (survey section 3, sensor futures).
 
-    Unlike ``pose_stream`` the values are absolute, so that a world model can be shown what it imagined.
+    Unlike those of ``pose_stream``, the values are absolute, so that a world model can observe its own predictions.
 
     Attributes:
-        sensors: names of the dataset's extras.
+        sensors: names of extras of the dataset.
     """
 
     sensors: tuple[str, ...] = ("object_pose",)
 
+    @override
     def build(self, data: DataSpec) -> SensorValues:
         """Build; raises :class:`ConfigError` when none is named or the dataset lacks one."""
         if not self.sensors or len(set(self.sensors)) < len(self.sensors):
             raise ConfigError(
-                f"substrate 'sensor_values': `sensors` must name extras, each once, got {list(self.sensors)}; there "
-                f"are {sorted(data.extras)}"
+                f"substrate 'sensor_values': `sensors` must name extras, each once, got {list(self.sensors)}; the "
+                f"dataset has {sorted(data.extras)}"
             )
         return SensorValues({name: data.extra(name, "substrate 'sensor_values'") for name in self.sensors})
 
 
 @final
 class SensorValues(Substrate):
-    """Extras (B, T, ...) side by side -> (B, T, 1, D), every entry with mean 0 and deviation 1 over the dataset."""
+    """Extras side by side in one token (B, T, 1, D), every entry with mean 0 and deviation 1 over the dataset."""
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "values"
@@ -54,27 +56,29 @@ class SensorValues(Substrate):
         self.sizes = [math.prod(shape) for shape in shapes.values()]
         self.standard = Standardizer(sum(self.sizes))
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, sum(self.sizes))
 
     def _physical(self, observation: Observation) -> Tensor:
         return torch.cat([observation.extras[name].flatten(2).float() for name in self.extras], dim=2)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         return self.standard(self._physical(observation))[:, :, None]
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`. Named as the extras are, in their shapes and units."""
+        """Physical values named after the extras, in their shapes and units."""
         parts = self.standard.inverse(values[:, :, 0]).split(self.sizes, dim=2)
         return {
-            name: Reading("quantity", part.unflatten(2, self.shapes[name]))
+            name: Reading("quantity", part.unflatten(2, self.shapes[name]), shows=Sensor(name))
             for name, part in zip(self.extras, parts, strict=True)
         }
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
-        """Mean and deviation over frames drawn from the dataset."""
+        """Estimate mean and deviation from frames drawn from the dataset."""
         self.standard.fit(self._physical(sample_frames(windows, FIT_FRAMES, seed)).flatten(0, 1))

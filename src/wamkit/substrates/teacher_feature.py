@@ -1,4 +1,4 @@
-"""Future features of one or several frozen teachers (`ps.teacher-feature`, eq. 14, 28)."""
+"""Future features of one or several frozen teachers (`ps.teacher-feature`, eqs. 14, 28)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import StreamSpec
-from wamkit.contract.types import Observation, WindowSpec
-from wamkit.errors import ConfigError
-from wamkit.substrates.teachers import SelfTrainedConfig, Teacher, TeacherConfig
+from wamkit.contract.types import Observation
+from wamkit.nn.named import Named
+from wamkit.substrates.teachers import SelfTrainedConfig, Teacher, TeacherConfig, draw_frames
+from wamkit.substrates.views import chosen_cameras
 
 
 @SubstrateConfig.register_subclass("teacher_feature")
@@ -23,10 +25,12 @@ class TeacherFeatureConfig(SubstrateConfig):
     """Future features of one or several frozen teachers, by default one trained here (survey eqs. 14, 28).
 
     Attributes:
-        features: D, features that every teacher is projected to.
-        grid: tokens per side, view and teacher.
-        steps, batch_size, gap: of the teacher that is trained on the dataset when no others are named.
-        teachers: name -> teacher; empty for that one.
+        features: number of features D that every teacher is projected to.
+        grid: tokens per side of a view, for every teacher.
+        steps: training steps of the default teacher.
+        batch_size: pairs of frames per training step of the default teacher.
+        gap: ticks between the two frames of a pair, for the default teacher.
+        teachers: teachers by name; empty for the default, one trained on the dataset.
     """
 
     features: int = 32
@@ -36,66 +40,68 @@ class TeacherFeatureConfig(SubstrateConfig):
     gap: int = 4
     teachers: dict[str, TeacherConfig] = field(default_factory=dict)
 
+    @override
     def build(self, data: DataSpec) -> TeacherFeature:
-        """Build the substrate with an untrained teacher; raises :class:`ConfigError` without a camera."""
-        if not data.observation.cameras:
-            raise ConfigError(
-                "substrate 'teacher_feature': the dataset has no camera. Choose another substrate."
-            )
+        """Build with unfitted teachers; raises :class:`ConfigError` without a camera."""
+        cameras = chosen_cameras((), data, "substrate 'teacher_feature'")
         own = {"own": SelfTrainedConfig(self.steps, self.batch_size, self.gap)}
         teachers = [c.build(self.features, self.grid) for c in (self.teachers or own).values()]
-        return TeacherFeature(self, teachers, data)
+        return TeacherFeature(self, teachers, cameras)
 
 
 @final
 class TeacherFeature(Substrate):
-    """(B, T, views * teachers * grid * grid, D), every feature standardised. It has no decoder."""
+    """Standardised features (B, T, views * teachers * grid * grid, D), without a decoder."""
 
     category: ClassVar[Category] = "feature"
     variant: ClassVar[str] = "teacher"
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, config: TeacherFeatureConfig, teachers: list[Teacher], data: DataSpec) -> None:
+    def __init__(
+        self, config: TeacherFeatureConfig, teachers: list[Teacher], cameras: tuple[str, ...]
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.cameras = tuple(sorted(data.observation.cameras))
-        self.teacher, self.others = teachers[0], nn.ModuleList(teachers[1:])
+        self.config, self.cameras = config, cameras
+        self.teacher = teachers[0]
+        # Named by number, as in the state dicts of checkpoints.
+        self.others = Named[Teacher]({str(i): teacher for i, teacher in enumerate(teachers[1:])})
         self.requires_grad_(False)
-        # Flat, teacher after teacher.
+        # Flat, one teacher after another.
         self.register_buffer("mean", torch.zeros(len(teachers) * config.features))
         self.register_buffer("deviation", torch.ones(len(teachers) * config.features))
 
     @property
     def teachers(self) -> list[Teacher]:
-        """All teachers, in the order of the config."""
-        return [self.teacher, *(t for t in self.others if isinstance(t, Teacher))]
+        """All teachers in the order of the config."""
+        return [self.teacher, *self.others.values()]
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         tokens = len(self.cameras) * len(self.teachers) * self.config.grid**2
         return StreamSpec(name, role, steps, tokens, self.config.features)
 
+    @override
     def grids(self) -> Scale:
-        """See :class:`wamkit.contract.Substrate`."""
         side = self.config.grid
         return ((side, side),) * (len(self.cameras) * len(self.teachers))
 
     def _features(self, images: Tensor) -> Tensor:
-        """(M, 3, h, w) uint8 -> (M, teachers, grid * grid, D), not standardised."""
+        """Features (M, teachers, grid * grid, D) of images (M, 3, h, w) uint8, not standardised."""
         return torch.stack([teacher.look(images) for teacher in self.teachers], dim=1)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """(B, T) frames -> (B, T, N, D) with zero mean and unit variance per teacher and feature."""
         mean, deviation = (v.unflatten(0, (-1, 1, self.config.features)) for v in (self.mean, self.deviation))
-        rows = []
+        views = []
         for camera in self.cameras:
-            images = observation.images[camera]
+            images = observation.view(camera)
             features = (self._features(images.flatten(0, 1)) - mean) / deviation
-            rows.append(features.flatten(1, 2).unflatten(0, images.shape[:2]))
-        return torch.cat(rows, dim=2)
+            views.append(features.flatten(1, 2).unflatten(0, images.shape[:2]))
+        return torch.cat(views, dim=2)
 
+    @override
     def fit(self, windows: Windows, seed: int) -> None:
         """Train or project every teacher, then freeze and standardise them."""
         rng = np.random.default_rng(seed)
@@ -105,9 +111,10 @@ class TeacherFeature(Substrate):
 
     @torch.no_grad()
     def _standardise(self, windows: Windows, rng: np.random.Generator) -> None:
-        index = np.sort(rng.integers(windows.num_frames, size=min(256, windows.num_frames)))
-        images = windows.windows(index, WindowSpec(horizon=1)).observation.images
-        features = torch.cat([self._features(images[c][:, 0].to(self.mean.device)) for c in self.cameras])
-        every = features.transpose(0, 1).flatten(1, 2)  # (teachers, frames * tokens, D)
-        self.mean = every.mean(dim=1).flatten()
-        self.deviation = every.std(dim=1).clamp(min=1e-4).flatten()
+        frames = draw_frames(windows, rng)
+        features = torch.cat(
+            [self._features(frames.view(c)[:, 0].to(self.mean.device)) for c in self.cameras]
+        )
+        tokens = features.transpose(0, 1).flatten(1, 2)  # (teachers, frames * tokens, D)
+        self.mean = tokens.mean(dim=1).flatten()
+        self.deviation = tokens.std(dim=1).clamp(min=1e-4).flatten()

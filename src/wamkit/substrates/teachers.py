@@ -1,4 +1,4 @@
-"""Teachers: frozen networks whose features of a picture are worth predicting (`ps.teacher-feature`, eqs. 14, 28)."""
+"""Teachers: frozen networks whose image features are prediction targets (`ps.teacher-feature`, eqs. 14, 28)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import Windows
-from wamkit.contract.types import WindowSpec
+from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
 from wamkit.nn.pretrained import PictureModel, pin
 
 FIT_FRAMES = 256
+
+
+def draw_frames(windows: Windows, rng: np.random.Generator) -> Observation:
+    """Up to ``FIT_FRAMES`` frames drawn with replacement, as one observation of one step each."""
+    index = np.sort(rng.integers(windows.num_frames, size=min(FIT_FRAMES, windows.num_frames)))
+    return windows.windows(index, WindowSpec(horizon=1)).observation
 
 
 @dataclass(frozen=True)
@@ -25,24 +32,24 @@ class TeacherConfig(draccus.ChoiceRegistry):
     """Base of all teacher configs."""
 
     def build(self, features: int, grid: int) -> Teacher:
-        """Build a teacher of grid x grid tokens of ``features`` features."""
+        """Build a teacher with grid x grid tokens of ``features`` features each."""
         raise NotImplementedError
 
 
 class Teacher(nn.Module, ABC):
-    """(M, 3, h, w) uint8 pictures -> (M, grid * grid, features). Frozen outside :meth:`fit`."""
+    """Network from pictures (M, 3, h, w) uint8 to features (M, grid * grid, features); frozen outside :meth:`fit`."""
 
     @abstractmethod
     def fit(self, windows: Windows, cameras: tuple[str, ...], rng: np.random.Generator, seed: int) -> None:
-        """Learn from the dataset whatever is to be learned."""
+        """Fit the trainable part of the teacher to the dataset."""
 
     @abstractmethod
     def look(self, images: Tensor) -> Tensor:
-        """Pictures -> features, not standardised."""
+        """Features of pictures, not standardised."""
 
 
 def vicreg(a: Tensor, b: Tensor) -> Tensor:
-    """Variance-invariance-covariance loss of two views (M, D) (Bardes et al. 2022, eq. 1-4; 25/25/1)."""
+    """Variance-invariance-covariance loss of two views (M, D) (Bardes et al. 2022, eqs. 1-4; weights 25, 25, 1)."""
     invariance = F.mse_loss(a, b)
     loss = 25 * invariance
     for z in (a, b):
@@ -57,7 +64,7 @@ def vicreg(a: Tensor, b: Tensor) -> Tensor:
 @TeacherConfig.register_subclass("self_trained")
 @dataclass(frozen=True)
 class SelfTrainedConfig(TeacherConfig):
-    """Small convolutional teacher, trained on the dataset without labels (VICReg, Bardes et al. 2022).
+    """Small convolutional teacher trained on the dataset without labels (VICReg, Bardes et al. 2022).
 
     Attributes:
         steps: self-supervised training steps.
@@ -69,6 +76,7 @@ class SelfTrainedConfig(TeacherConfig):
     batch_size: int = 48
     gap: int = 4
 
+    @override
     def build(self, features: int, grid: int) -> SelfTrained:
         """Build the teacher, untrained."""
         return SelfTrained(self, features, grid)
@@ -76,7 +84,7 @@ class SelfTrainedConfig(TeacherConfig):
 
 @final
 class SelfTrained(nn.Sequential, Teacher):
-    """Three convolutions and an average over each cell of the grid."""
+    """Three convolutions, then the average over each cell of the grid."""
 
     def __init__(self, config: SelfTrainedConfig, features: int, grid: int) -> None:
         super().__init__(
@@ -90,19 +98,19 @@ class SelfTrained(nn.Sequential, Teacher):
         self.config, self.size = config, features * grid**2
         self.requires_grad_(False)
 
+    @override
     def look(self, images: Tensor) -> Tensor:
-        """See :class:`Teacher`."""
         return self(images.float() / 127.5 - 1).flatten(2).transpose(1, 2)
 
+    @override
     def fit(self, windows: Windows, cameras: tuple[str, ...], rng: np.random.Generator, seed: int) -> None:
         """Train with VICReg on frames ``gap`` ticks apart, then freeze."""
         device = next(self.parameters()).device
         spec = WindowSpec(observation=(-self.config.gap, 0), horizon=1)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # the head's weights follow the seed, not what was drawn before
-            head = nn.Sequential(nn.Flatten(), nn.Linear(self.size, 128), nn.GELU(), nn.Linear(128, 64)).to(
-                device
-            )
+            torch.manual_seed(seed)  # the head's weights depend on the seed only, not on earlier draws
+            head = nn.Sequential(nn.Flatten(), nn.Linear(self.size, 128), nn.GELU(), nn.Linear(128, 64))
+        head.to(device)
         self.requires_grad_(True)
         optimizer = torch.optim.AdamW([*self.parameters(), *head.parameters()], lr=1e-3)
         for _ in range(self.config.steps):
@@ -115,20 +123,21 @@ class SelfTrained(nn.Sequential, Teacher):
             loss.backward()
             optimizer.step()
         self.requires_grad_(False)
-        self.zero_grad(set_to_none=True)  # no stale gradient may enter the design's gradient norm
+        self.zero_grad(set_to_none=True)  # so that no stale gradient enters the design's gradient norm
 
 
 @TeacherConfig.register_subclass("pretrained")
 @dataclass(frozen=True)
 class PretrainedTeacherConfig(TeacherConfig):
-    """Any vision model of `transformers`, as DINOv2, SigLIP or V-JEPA 2, projected on what varies most.
+    """Vision model of `transformers` (DINOv2, SigLIP, V-JEPA 2), projected to its principal components.
 
     Attributes:
-        model: a folder or a hub id.
-        architecture: what the model is; filled in when it is empty.
-        layer: name of the layer that is read, as in ``model.named_modules()``; empty for the last hidden state.
-        size: side to which pictures are resized, pixels; 0 for the model's own.
-        mean, deviation: of pictures in [0, 1] per channel; empty for those that come with the model.
+        model: folder or hub id of the model.
+        architecture: config of the model as JSON; filled in when empty.
+        layer: name of the layer to read, as in ``model.named_modules()``; empty for the last hidden state.
+        size: side in pixels to which pictures are resized; 0 for the model's own.
+        mean: mean of pictures in [0, 1] per channel; empty for the model's own.
+        deviation: standard deviation of pictures in [0, 1] per channel; empty for the model's own.
     """
 
     model: str = ""
@@ -139,11 +148,12 @@ class PretrainedTeacherConfig(TeacherConfig):
     deviation: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Read what the model is."""
+        """Read the model's config."""
         pin(self, "teacher 'pretrained'")
 
+    @override
     def build(self, features: int, grid: int) -> PretrainedTeacher:
-        """Build; raises :class:`ConfigError` when the model or its layer is not there or has fewer features."""
+        """Build; raises :class:`ConfigError` when model or layer is missing, or has too few features."""
         model = PictureModel(
             self.model,
             self.architecture,
@@ -172,27 +182,26 @@ class PretrainedTeacher(Teacher):
         self.model = model
         self.register_buffer("basis", torch.eye(model.width)[:features])
 
+    @override
     def look(self, images: Tensor) -> Tensor:
-        """See :class:`Teacher`."""
         return self.model(images) @ self.basis.T
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, cameras: tuple[str, ...], rng: np.random.Generator, seed: int) -> None:
-        """Find the components. The model itself is left as it is."""
-        index = np.sort(rng.integers(windows.num_frames, size=min(FIT_FRAMES, windows.num_frames)))
-        images = windows.windows(index, WindowSpec(horizon=1)).observation.images
-        parts = [part for c in cameras for part in images[c][:, 0].split(32)]
+        """Find the components; the model itself does not change."""
+        frames = draw_frames(windows, rng)
+        parts = [part for c in cameras for part in frames.view(c)[:, 0].split(32)]
         features = torch.cat([self.model(part.to(self.basis.device)) for part in parts]).flatten(0, 1)
         if len(features) <= len(self.basis):
             raise DataError(
-                f"teacher 'pretrained': {len(features)} tokens of {len(index)} frames are too few for "
+                f"teacher 'pretrained': {len(features)} tokens of {frames.batch_size} frames are too few for "
                 f"{len(self.basis)} components. Use more data or fewer features."
             )
         centred = (features - features.mean(dim=0)).double()
         values, vectors = torch.linalg.eigh(centred.T @ centred)
         leading = vectors[:, values.argsort(descending=True)[: len(self.basis)]].T
         largest = leading.abs().argmax(dim=1, keepdim=True)
-        signed = (
-            leading * leading.gather(1, largest).sign()
-        )  # a component's sign means nothing; this fixes it
+        # The sign of a component is arbitrary; its largest entry is made positive.
+        signed = leading * leading.gather(1, largest).sign()
         self.basis = signed.to(self.basis).contiguous()

@@ -1,4 +1,4 @@
-"""A small convolutional variational auto-encoder, trained on the dataset in under a minute (`ps.pixel-latent`)."""
+"""Small convolutional variational auto-encoder, trained on the dataset in under a minute (`ps.pixel-latent`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates.codecs import Codec, CodecConfig
@@ -19,10 +20,12 @@ class VAEConfig(CodecConfig):
     """Convolutional VAE trained on the dataset's frames (Kingma and Welling 2014; Rombach et al. 2022).
 
     Attributes:
-        channels: channels of the first layer; every halving of the picture has half as many again.
-        steps: training steps.
-        batch_size: pictures per step.
-        learning_rate: peak learning rate.
+        patch: side in pixels of the cell that a latent covers; a power of two.
+        features: latent features per cell.
+        channels: channels of the first layer; every further halving of the picture adds half that number.
+        steps: number of training steps.
+        batch_size: pictures per training step.
+        learning_rate: learning rate at the peak.
         kl: weight of the divergence from the normal prior, per latent and relative to the error per pixel value.
     """
 
@@ -34,8 +37,9 @@ class VAEConfig(CodecConfig):
     learning_rate: float = 3e-3
     kl: float = 1e-6
 
+    @override
     def build(self, channels: int = 3) -> VAE:
-        """Build; raises :class:`ConfigError` unless ``patch`` is a power of two."""
+        """Build; raises :class:`ConfigError` when ``patch`` is not a power of two or nothing would be trained."""
         if self.patch < 2 or self.patch & (self.patch - 1):
             raise ConfigError(f"codec 'vae': patch {self.patch} must be a power of two of at least 2")
         if self.steps < 1 or self.batch_size < 1:
@@ -46,7 +50,7 @@ class VAEConfig(CodecConfig):
 
 
 def down(before: int, after: int) -> nn.Sequential:
-    """Halve the picture, then look around once."""
+    """Halving of the picture, followed by one 3 x 3 convolution."""
     return nn.Sequential(
         nn.Conv2d(before, after, 4, stride=2, padding=1),
         nn.SiLU(),
@@ -56,16 +60,16 @@ def down(before: int, after: int) -> nn.Sequential:
 
 
 def up(before: int, after: int) -> nn.Sequential:
-    """Double the picture without a chequerboard: look around, then place each pixel's four children."""
+    """Doubling of the picture by sub-pixel convolution, which avoids checkerboard artefacts."""
     return nn.Sequential(nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2), nn.SiLU())
 
 
 @final
 class VAE(Codec):
-    """(M, C, h, w) <-> (M, N, features), N cells of ``patch`` pixels in row order; standardised per feature.
+    """Codec (M, C, h, w) <-> (M, N, features), N cells of ``patch`` pixels in row order; standardised per feature.
 
-    What all frames share is subtracted first: the latents tell how a frame differs from the mean picture. They are
-    the posterior's mean, so encoding is deterministic. Frozen outside :meth:`fit`.
+    The mean picture is subtracted first, so the latents describe the difference of a frame from it. They are the
+    posterior's mean, so encoding is deterministic. Frozen outside :meth:`fit`.
     """
 
     background: Tensor
@@ -92,8 +96,9 @@ class VAE(Codec):
         self.register_buffer("deviation", torch.ones(config.features))
         self.requires_grad_(False)
 
+    @override
     def fit(self, images: Tensor, seed: int) -> None:
-        """Train on (M, C, h, w) in [0, 1] from fresh weights that follow the seed; then standardise and freeze."""
+        """Train on images (M, C, h, w) in [0, 1] from fresh weights drawn with ``seed``; standardise and freeze."""
         self._check(images.shape[-2], images.shape[-1])
         if len(images) < 2:
             raise DataError("codec 'vae': needs at least two pictures to fit on")
@@ -107,10 +112,9 @@ class VAE(Codec):
             self.requires_grad_(True)
             self._train(images)
         self.requires_grad_(False)
-        self.zero_grad(set_to_none=True)  # no stale gradient may enter the design's gradient norm
-        latents = (
-            torch.cat([self._posterior(part)[0] for part in images.split(64)]).transpose(0, 1).flatten(1)
-        )
+        self.zero_grad(set_to_none=True)  # so that no stale gradient enters the design's gradient norm
+        latents = torch.cat([self._posterior(part)[0] for part in images.split(64)])
+        latents = latents.transpose(0, 1).flatten(1)
         self.mean, self.deviation = latents.mean(dim=1), latents.std(dim=1).clamp(min=1e-4)
 
     def _train(self, images: Tensor) -> None:
@@ -133,7 +137,7 @@ class VAE(Codec):
             schedule.step()
 
     def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance, (M, features, rows, columns) each."""
+        """Mean and log-variance of the posterior, (M, features, rows, columns) each."""
         mean, log_variance = self.encoder((images - self.background) / self.contrast).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 4)
 
@@ -142,16 +146,16 @@ class VAE(Codec):
         if height % patch or width % patch:
             raise ConfigError(f"codec: patch {patch} does not divide the image size {height} x {width}")
 
+    @override
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """See :meth:`Codec.encode`."""
         self._check(images.shape[-2], images.shape[-1])
         latents = self._posterior(images)[0].flatten(2).transpose(1, 2)
         return (latents - self.mean) / self.deviation
 
+    @override
     @torch.no_grad()
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """See :meth:`Codec.decode`."""
         patch = self.settings.patch
         grid = (latents * self.deviation + self.mean).transpose(1, 2)
         difference = self.decoder(grid.unflatten(2, (height // patch, width // patch)))

@@ -1,4 +1,4 @@
-"""What the robot will feel: contacts and contact forces (`ps.sensor-latent`, `ps.task-map`)."""
+"""Future contacts and contact forces on the hand (`ps.sensor-latent`, `ps.task-map`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
 
@@ -18,14 +19,15 @@ from wamkit.errors import ConfigError
 @SubstrateConfig.register_subclass("wrench")
 @dataclass(frozen=True)
 class WrenchConfig(SubstrateConfig):
-    """Future contact forces on fingers and palm, logarithmic, exactly invertible (survey section 3, sensor).
+    """Future contact forces on fingers and palm on an invertible logarithmic scale (survey section 3, sensor).
 
     Attributes:
-        unit_n: force in newton above which the scale turns from linear to logarithmic.
+        unit_n: force in newton at which the scale turns from linear to logarithmic.
     """
 
     unit_n: float = 1.0
 
+    @override
     def build(self, data: DataSpec) -> Wrench:
         """Build; raises :class:`ConfigError` when the dataset has no forces."""
         if self.unit_n <= 0:
@@ -35,7 +37,7 @@ class WrenchConfig(SubstrateConfig):
 
 @final
 class Wrench(Substrate):
-    """(B, T, 1, parts * 3): sign(f) log(1 + |f| / unit), because impacts are far stronger than holding."""
+    """Forces (B, T, 1, parts * 3) as sign(f) log(1 + |f| / unit), because impacts far exceed holding forces."""
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "force"
@@ -45,31 +47,32 @@ class Wrench(Substrate):
         super().__init__()
         self.config, self.width = config, width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         force = observation.extras["contact_force"].float().flatten(2)[:, :, None]
         return force.sign() * (force.abs() / self.config.unit_n).log1p()
 
     def newton(self, values: Tensor) -> Tensor:
-        """Values -> forces (B, T, parts, 3), newton."""
+        """Forces (B, T, parts, 3) of values, in newton."""
         force = values.sign() * values.abs().expm1() * self.config.unit_n
         return force[:, :, 0].unflatten(2, (-1, 3))
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
-        return {"force": Reading("quantity", self.newton(values), "N")}
+        return {"force": Reading("quantity", self.newton(values), "N", shows=Sensor("contact_force"))}
 
 
 @SubstrateConfig.register_subclass("contact")
 @dataclass(frozen=True)
 class ContactConfig(SubstrateConfig):
-    """Which parts of the hand will touch the object, 1 or -1 each (survey eq. 16)."""
+    """Future contact of every part of the hand with the object, 1 or -1 each (survey eq. 16)."""
 
+    @override
     def build(self, data: DataSpec) -> Contact:
         """Build; raises :class:`ConfigError` when the dataset has no contacts."""
         (width,) = data.extra("contact", "substrate 'contact'")
@@ -78,7 +81,7 @@ class ContactConfig(SubstrateConfig):
 
 @final
 class Contact(Substrate):
-    """(B, T, 1, parts): 1 where the part touches, -1 where it does not."""
+    """Contacts (B, T, 1, parts): 1 for a part that touches, -1 for one that does not."""
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "contact"
@@ -88,15 +91,16 @@ class Contact(Substrate):
         super().__init__()
         self.width = width
 
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """See :class:`wamkit.contract.Substrate`."""
         return StreamSpec(name, role, steps, 1, self.width)
 
+    @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """See :class:`wamkit.contract.Substrate`."""
         return observation.extras["contact"].float()[:, :, None] * 2 - 1
 
+    @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """See :class:`wamkit.contract.Substrate`."""
-        return {"contact": Reading("classes", (values[:, :, 0] > 0).long(), classes=2)}
+        touching = (values[:, :, 0] > 0).long()
+        return {"contact": Reading("classes", touching, classes=2, shows=Sensor("contact"))}
