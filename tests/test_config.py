@@ -89,6 +89,12 @@ def test_wrong_configs_name_the_place_and_the_way_out(case: str) -> None:
         decode(DesignConfig, values, "here")
 
 
+def test_a_part_asked_for_by_its_own_class_needs_no_type() -> None:
+    assert decode(BinsConfig, {"bins": 16}, "here") == BinsConfig(bins=16)
+    with pytest.raises(ConfigError, match=r"here: no field `bin`. Did you mean 'bins'"):
+        decode(BinsConfig, {"bin": 16}, "here")
+
+
 # ---------------------------------------------------------------------------------------------- command line
 
 

@@ -71,7 +71,7 @@ def _check_names(hint: Any, values: Any, where: str, place: str) -> None:
         for key in values:
             if key in known:
                 _check_names(hints[key], values[key], f"{where}.{key}".lstrip("."), place)
-            elif key != "type" or part is hint:
+            elif key != "type" or not issubclass(hint, draccus.ChoiceRegistry):
                 raise ConfigError(f"{prefix}: no field `{key}`. {did_you_mean(str(key), known)}")
 
 
@@ -86,6 +86,8 @@ def _chosen(hint: Any, values: Mapping[str, Any], where: str, place: str) -> Any
     if not issubclass(hint, draccus.ChoiceRegistry):
         return hint
     choices = hint.get_known_choices()
+    if hint in choices.values():
+        return hint  # one part, asked for by its own class
     prefix = f"{place}: {where}".rstrip(": ")
     if "type" not in values:
         raise ConfigError(f"{prefix}: the 'type' key is missing. Known: {', '.join(sorted(choices))}.")
