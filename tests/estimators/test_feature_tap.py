@@ -283,7 +283,19 @@ def test_a_mixture_needs_no_expert_for_what_it_only_hands_on(data: DataSpec, toy
         design(trunks={"video": video, "policy": TransformerConfig(width=32, depth=2, heads=2)}), data
     )
     model.fit(toy, 0)
-    assert model.loss(toy.windows(np.arange(40, 44), model.training_window)).total.isfinite()
+    losses = model.loss(toy.windows(np.arange(40, 44), model.training_window))
+    assert set(losses.terms) == {"future", "action"}
+    video, policy = model.trunks["video"], model.trunks["policy"]
+    losses.terms["action"].backward(retain_graph=True)  # it reads the hidden states as values
+    assert not any(p.grad is not None and p.grad.any() for p in video.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in policy.parameters())
+    losses.terms["future"].backward()
+    learned = {name for name, p in video.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {name.split(".")[1] for name in learned} == {
+        "context",
+        "video",
+    }  # one expert, and none for the tap
+    assert all(f"experts.video.layers.{layer}.qkv.weight" in learned for layer in range(3))
 
 
 # ------------------------------------------------------------------------------------------------------ refusals

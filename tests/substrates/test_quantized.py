@@ -56,11 +56,27 @@ def test_an_autoregressor_predicts_any_quantized_substrate(data: DataSpec, toy: 
         futures={"future": FutureConfig("body", (8, 16))},
         action=BinsConfig(bins=16, ticks_per_token=4),
     )
-    design = Design(config, data).eval()
+    torch.manual_seed(0)
+    design = Design(config, data)
     design.fit(toy, 0)
-    seen = acting_observation(toy, [5], design.window)
-    forecast, _ = design.forecast(seen, design.initial_state(1), Budget(), [1])
-    assert forecast.future["future"].shape == (1, 2, 1)
+    optimizer = torch.optim.AdamW(design.parameters(), lr=3e-3)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        batch = toy.windows(rng.integers(toy.num_frames - 20, size=16), design.training_window)
+        losses = design.loss(batch)
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+    index = np.arange(0, toy.num_frames - 20, 7)
+    design.eval()
+    seen = acting_observation(toy, index.tolist(), design.window)
+    forecast, _ = design.forecast(seen, design.initial_state(len(index)), Budget(), range(len(index)))
+    ids = forecast.future["future"]
+    assert ids.shape == (len(index), 2, 1)
+    assert ((ids >= 0) & (ids < 8)).all()
+    truth = design.targets(toy.windows(index, design.training_window))["future"].values
+    assert (ids == truth).float().mean() > 0.5  # chance is the commonest id's share
+    assert (truth == truth.flatten().mode().values).float().mean() < 0.35
 
 
 def test_refusals(data: DataSpec) -> None:

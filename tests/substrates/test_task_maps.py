@@ -169,9 +169,18 @@ def test_the_predicted_map_peaks_on_the_labelled_target_in_held_out_scenes() -> 
     with torch.no_grad():
         made = model.generate(["map"], call(new), Budget(), RowNoise(range(100))).values["map"]
     pixel, _ = project(new.extras["object_pose"][:, 0, :1, :3], ABOVE.expand(100, 8), SIDE, SIDE)
-    off = (substrate.points(made)[:, 0] - pixel[:, 0]).norm(dim=1)
+    peak = substrate.points(made)[:, 0]
+    off = (peak - pixel[:, 0]).norm(dim=1)
     plate = HALF / 0.9 * SIDE / 2 / np.tan(np.pi / 6)  # half of the plate's side, pixels
     assert (off < plate).float().mean() > 0.9
+    # Neither a map that ignores the scene nor the label of another scene comes near.
+    elsewhere = (peak - pixel[:, 0].roll(1, 0)).norm(dim=1)
+    assert (elsewhere < plate).float().mean() < 0.3
+    middle = (pixel[:, 0] - pixel[:, 0].mean(dim=0)).norm(dim=1)
+    assert (middle < plate).float().mean() < 0.3
+    # A predicted map is a map: as sharp as the label where it is sure, and nowhere far above it.
+    label = substrate.encode(new)
+    assert (made - label).square().mean() < 0.25 * (label - label.mean(dim=0)).square().mean()
 
 
 def test_maps_refuse_what_they_cannot_read() -> None:
