@@ -31,7 +31,7 @@ def estimator(design: Design) -> Denoiser:
 
 
 def values_of(model: Denoiser, stream: str, rows: int) -> Tensor:
-    spec = model._stream(stream).spec
+    spec = model.outputs[stream].spec
     return torch.randn(rows, spec.steps, spec.tokens, spec.features)
 
 
@@ -117,7 +117,7 @@ def test_network_calls_equal_the_budget_and_context_is_encoded_once(
 def test_skipped_future_costs_no_call(data: DataSpec, toy: ToyWindows) -> None:
     design = Design(recipe("joint"), data).eval()
     design.fit(toy, 0)
-    reads = calls_of(estimator(design)._stream("future").outward)
+    reads = calls_of(estimator(design).outputs["future"].outward)
     observation = acting_observation(toy, [30], design.window)
     forecast, _ = design.forecast(observation, design.initial_state(1), Budget(future=False), [1])
     assert reads == [0]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.config import decode, encode
-from wamkit.contract.calls import Call
+from wamkit.contract.calls import Call, Generated
 from wamkit.contract.protocols import DataSpec, Exposure, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
@@ -103,6 +103,30 @@ def test_a_generator_that_settles_before_the_evaluation_is_tapped_where_it_settl
     late = model.generate(["tap"], call, Budget(), RowNoise([1, 2]))
     assert torch.equal(late.values["tap"], first.values["tap"])
     assert late.nfe == {"tap": 1}
+
+
+@pytest.mark.parametrize("outputs", [["tap"], ["future", "tap"]])
+@torch.no_grad()
+def test_calls_that_interleave_do_not_disturb_each_other(outputs: list[str]) -> None:
+    """The second call runs from start to end between two evaluations of the first."""
+    model = tapped(evaluation=3)
+    call, budget = call_of(model), Budget(exit={"tap": 2})
+    first = model.generate(outputs, call, Budget(), RowNoise([1, 2]))
+    second = model.generate(["tap"], call, budget, RowNoise([3, 4]))
+    inner: list[Generated | None] = []
+
+    def interrupt(*_: object) -> None:
+        if not inner:
+            inner.append(None)
+            inner[0] = model.generate(["tap"], call, budget, RowNoise([3, 4]))
+
+    hook = model.listener.trunk.register_forward_hook(interrupt)
+    outer = model.generate(outputs, call, Budget(), RowNoise([1, 2]))
+    hook.remove()
+    for alone, interleaved in ((first, outer), (second, inner[0])):
+        assert interleaved is not None
+        assert interleaved.nfe == alone.nfe
+        assert all(torch.equal(interleaved.values[name], alone.values[name]) for name in alone.values)
 
 
 # ---------------------------------------------------------------------------------------- what is not executed

@@ -119,7 +119,7 @@ def test_one_pass_per_block_equals_one_masked_pass() -> None:
         allowed = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1]], dtype=torch.bool)
         hidden, _ = model.trunk(torch.cat(tokens, dim=1), cache=cache, attend=allowed[owner][:, owner])
         for i, name in enumerate(STREAMS):
-            whole = model._stream(name).read(hidden[:, owner == i])
+            whole = model.outputs[name].read(hidden[:, owner == i])
             torch.testing.assert_close(found[name], whole, atol=1e-5, rtol=1e-5)
 
 

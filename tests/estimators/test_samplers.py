@@ -223,7 +223,7 @@ def test_exit_hands_the_partial_state_to_the_action(data: DataSpec, toy: ToyWind
     reads = [0]
     video = design.estimators["video"]
     assert isinstance(video, Denoiser)
-    video._stream("future").outward.register_forward_hook(lambda *_: reads.__setitem__(0, reads[0] + 1))
+    video.outputs["future"].outward.register_forward_hook(lambda *_: reads.__setitem__(0, reads[0] + 1))
     made = {}
     for leave in (1, 4, 6):
         reads[0] = 0

@@ -246,7 +246,7 @@ def test_a_mixture_trains_and_survives_its_config() -> None:
     [
         ({"width": 10, "heads": 4}, "not a multiple"),
         ({"experts": {"a": ("action",), "b": ("action",)}}, "'action' belongs to two experts"),
-        ({"experts": {"context": ("action",)}}, "'context' is there anyway"),
+        ({"experts": {"context": ("action",)}}, "'context' always exists"),
         ({"reads": {"act": ("vidio",)}}, "`reads` names 'vidio'.*video"),
         ({"insulated": ("actor",)}, "`insulated` names 'actor'"),
         ({"bridges": {"act": ("act",)}}, "bridge to itself"),
@@ -258,5 +258,5 @@ def test_wrong_names_are_refused(changes: dict[str, object], message: str) -> No
 
 
 def test_a_stream_without_an_expert_is_refused_before_anything_runs() -> None:
-    with pytest.raises(ConfigError, match="stream 'future' has no expert"):
+    with pytest.raises(ConfigError, match="stream 'future' does not have an expert"):
         Design(design(experts={"act": ("action",)}, expansions={}), data_spec())

@@ -97,7 +97,7 @@ def test_what_the_model_writes_after_a_cached_context_equals_one_pass_over_both(
 def test_the_expert_turns_its_keys_as_the_model_turns_those_of_its_next_token(kind: str) -> None:
     model = trunk(kind)
     if model.model.rotary is None:
-        assert worst(model.model.turn(torch.ones(1, 2, 1, 8), 6, 0), torch.ones(1, 2, 1, 8)) == 0
+        assert worst(model.model.rotate(torch.ones(1, 2, 1, 8), 6, 0), torch.ones(1, 2, 1, 8)) == 0
         return
     token = torch.randn(2, 1, 32)
     kept = transformers.DynamicCache()
@@ -108,7 +108,7 @@ def test_the_expert_turns_its_keys_as_the_model_turns_those_of_its_next_token(ki
     keys = attention.k_proj(first.input_layernorm(token)).unflatten(2, (-1, 8))
     if kind in ("qwen3", "gemma3_text"):
         keys = attention.k_norm(keys)
-    assert worst(model.model.turn(keys.transpose(1, 2), 6, 0), kept.layers[0].keys[:, :, 6:]) < 1e-5
+    assert worst(model.model.rotate(keys.transpose(1, 2), 6, 0), kept.layers[0].keys[:, :, 6:]) < 1e-5
 
 
 @torch.no_grad()
@@ -356,7 +356,7 @@ def test_weights_come_from_a_folder_and_go_with_the_checkpoint(
 def test_what_does_not_fit_is_refused(data: DataSpec) -> None:
     with pytest.raises(ConfigError, match="name a `model`"):
         VlmExpertConfig().build()
-    with pytest.raises(ConfigError, match="stand in `expert` and in `language`"):
+    with pytest.raises(ConfigError, match="are in both `expert` and `language`"):
         trunk(expert=("text",))
     with pytest.raises(ConfigError, match="stream 'future' is neither the expert's nor the model's"):
         Design(replace(recipe("joint"), trunks=design().trunks), data)

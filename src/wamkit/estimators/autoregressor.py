@@ -9,6 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss
 from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
@@ -25,21 +26,27 @@ class AutoregressorConfig(EstimatorConfig):
     """Next-token prediction over one interleaved causal stream (survey eq. 26).
 
     Attributes:
-        segments: how many pieces every stream is cut into (along time) before they are interleaved in the
-            order in which the factor names them: 1 gives a...a s...s, 2 gives a.. s.. a.. s..
+        segments: number of pieces that every stream is cut into along time; the pieces are interleaved in the
+            factor's order of streams: 1 gives a...a s...s, 2 gives a.. s.. a.. s..
         temperature: sampling temperature; 0 takes the most likely token.
-        lookahead: heads that are trained, the first on the next token, the k-th on the k-th next (multi-token
-            prediction, Gloeckle et al. 2024). Decoding runs the first alone.
+        lookahead: number of heads in training; the k-th predicts the k-th next token (multi-token prediction,
+            Gloeckle et al. 2024). Decoding runs the first head alone.
     """
 
     segments: int = 1
     temperature: float = 0.0
     lookahead: int = 1
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Autoregressor:
-        """Build; raises :class:`ConfigError` on continuous outputs or steps that cannot be cut evenly."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: an output is continuous, ``segments`` does not divide its steps, or ``lookahead`` is out of
+                range.
+        """
         place = "estimator 'autoregressor'"
         require_serial(outputs, given, self.segments, discrete=True, reader=place)
         length = sum(spec.length for spec in outputs)
@@ -52,7 +59,7 @@ class AutoregressorConfig(EstimatorConfig):
 
 @final
 class Autoregressor(Serial):
-    """Cross-entropy on the next token (eq. 26); decoding reads the keys and values of earlier tokens."""
+    """Trained by cross-entropy on the next token (eq. 26); decoding reads cached keys and values."""
 
     family: ClassVar[Family] = "autoregressive"
 
@@ -72,29 +79,30 @@ class Autoregressor(Serial):
         )
 
     def logits(self, values: Mapping[str, Tensor], names: Sequence[str], call: Call) -> list[Tensor]:
-        """Teacher-forced logits per piece, (B, tokens of the piece, vocabulary), without a decoding cache."""
+        """Compute teacher-forced logits per piece, (B, tokens of the piece, vocabulary), in one pass."""
         return self._read(self.hidden(values, names, call), names)
 
     def _read(self, hidden: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """Hidden tokens, one per element of the sequence -> logits per piece."""
+        """Logits per piece from hidden tokens, one per element of the sequence."""
         parts = hidden.split(self.sizes(names), dim=1)
-        return [self._stream(p.stream).outward(h) for p, h in zip(self.order(names), parts, strict=True)]
+        return [self.outputs[p.stream].outward(h) for p, h in zip(self.order(names), parts, strict=True)]
 
     def foresee(self, hidden: Tensor, names: Sequence[str], distance: int) -> list[Tensor]:
-        """Logits per piece of the head that sees ``distance`` elements further than the next.
+        """Compute logits per piece of the head that predicts ``distance`` elements beyond the next.
 
-        Nobody foresees the first ``distance`` elements of the sequence; their logits are of a padded zero.
+        This head does not predict the first ``distance`` elements of the sequence; their logits come from zeros.
         """
         if distance == 0:
             return self._read(hidden, names)
-        seen = hidden[:, : hidden.shape[1] - distance]
-        seen = seen + self.ahead[distance - 1](seen)  # one unembedding per stream for all heads
-        return self._read(F.pad(seen, (0, 0, distance, 0)), names)
+        shifted = hidden[:, : hidden.shape[1] - distance]
+        shifted = shifted + self.ahead[distance - 1](shifted)  # one unembedding per stream for all heads
+        return self._read(F.pad(shifted, (0, 0, distance, 0)), names)
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Cross-entropy per stream, reported separately; with lookahead, the mean over all heads."""
+        """Cross-entropy per stream; with lookahead, the mean over all heads."""
         values = {name: targets[name].values for name in outputs}
         sums = {name: torch.zeros((), device=self.begin.device) for name in outputs}
         counts = {name: torch.zeros((), device=self.begin.device) for name in outputs}
@@ -113,6 +121,6 @@ class Autoregressor(Serial):
                 counts[piece.stream] = counts[piece.stream] + (keep & foreseen).sum()
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
+    @override
     def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
-        """See :meth:`Serial.draw`."""
-        return choose(self._stream(name).outward(hidden), self.config.temperature, noise)
+        return choose(self.outputs[name].outward(hidden), self.config.temperature, noise)

@@ -1,4 +1,4 @@
-"""Autoregression over continuous tokens with a flow per token (`bb.autoregressive`, continuous elements)."""
+"""Autoregression over continuous tokens with a flow head per token (`bb.autoregressive`, continuous elements)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss
 from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.serial import Serial, require_serial
-from wamkit.estimators.token_head import HeadedConfig, TokenHead
+from wamkit.estimators.token_head import HeadedConfig
+from wamkit.nn.named import Named
 
 
 @EstimatorConfig.register_subclass("continuous_autoregressor")
@@ -23,15 +25,20 @@ class ContinuousAutoregressorConfig(HeadedConfig):
     """Continuous next-token generation, a small flow per token (MAR, Li et al. 2024; PhysGen; eq. 26).
 
     Attributes:
-        segments: how many pieces every stream is cut into before they are interleaved, as in ``autoregressor``.
+        segments: number of pieces that every stream is cut into before interleaving, as in ``autoregressor``.
     """
 
     segments: int = 1
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> ContinuousAutoregressor:
-        """Build; raises :class:`ConfigError` on discrete outputs, numbers below 1 or steps that cannot be cut."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: an output is discrete, ``segments`` does not divide its steps, or a number is below 1.
+        """
         place = "estimator 'continuous_autoregressor'"
         require_serial(outputs, given, self.segments, discrete=False, reader=place)
         self.check_head(place)
@@ -40,7 +47,7 @@ class ContinuousAutoregressorConfig(HeadedConfig):
 
 @final
 class ContinuousAutoregressor(Serial):
-    """A causal stream of vectors; each is drawn by the flow head of its stream from the trunk's hidden token."""
+    """Causal stream of vectors, each drawn by the flow head of its stream from the trunk's hidden token."""
 
     family: ClassVar[Family] = "autoregressive"
 
@@ -53,31 +60,29 @@ class ContinuousAutoregressor(Serial):
     ) -> None:
         super().__init__(outputs, given, trunk, config.segments)
         self.config = config
-        self.heads = nn.ModuleDict({s.name: config.head(s.features, trunk.width) for s in outputs})
+        self.heads = Named({s.name: config.head(s.features, trunk.width) for s in outputs})
 
-    def _head(self, name: str) -> TokenHead:
-        head = self.heads[name]
-        assert isinstance(head, TokenHead)
-        return head
-
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Flow matching error per stream, under the hidden tokens of the true values before each."""
+        """Flow matching error per stream, conditioned on hidden tokens of the true values before each element."""
         values = {name: targets[name].values for name in outputs}
         hidden = self.hidden(values, outputs, call)
         sums = {name: torch.zeros((), device=hidden.device) for name in outputs}
         counts = {name: torch.zeros((), device=hidden.device) for name in outputs}
-        for piece, known in zip(self.order(outputs), hidden.split(self.sizes(outputs), dim=1), strict=True):
+        for piece, condition in zip(
+            self.order(outputs), hidden.split(self.sizes(outputs), dim=1), strict=True
+        ):
             name = piece.stream
             target = values[name][:, piece.start : piece.stop].flatten(1, 2)
             keep = self.kept(targets, piece)
-            error = self._head(name).error(known, target, self.config.draws)
+            error = self.heads[name].error(condition, target, self.config.draws)
             sums[name] = sums[name] + (error * keep).sum()
             counts[name] = counts[name] + keep.sum()
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
+    @override
     def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
-        """See :meth:`Serial.draw`."""
-        found = self._head(name).draw(hidden[:, None], self.config.steps, self.config.temperature, noise)
-        return found[:, 0]
+        config = self.config
+        return self.heads[name].draw(hidden[:, None], config.steps, config.temperature, noise)[:, 0]

@@ -1,8 +1,8 @@
 """Next-scale autoregression: coarse to fine, a whole scale per pass (`bb.autoregressive`, next scale).
 
-One pass of the trunk generates one scale of all streams; its tokens are told the sum of the coarser scales, read
-the scales before them and each other, and are drawn independently of each other given what is coarser. What a
-scale is, and how its tokens are drawn, is the matter of :mod:`wamkit.estimators.pyramids`.
+One pass of the trunk generates one scale of all streams. The input of its tokens is the sum of the coarser scales;
+they read the earlier scales and each other, and are drawn independently of each other given the coarser scales.
+:mod:`wamkit.estimators.pyramids` defines the scales and how their tokens are drawn.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
@@ -22,8 +23,9 @@ from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.pyramids import Ids, Pyramid, Residuals
 from wamkit.estimators.samplers import evaluations_spent
-from wamkit.estimators.token_head import HeadedConfig, TokenHead
+from wamkit.estimators.token_head import HeadedConfig
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
+from wamkit.nn.named import Named
 
 
 @EstimatorConfig.register_subclass("next_scale")
@@ -31,21 +33,22 @@ from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
 class NextScaleConfig(HeadedConfig):
     """Next-scale generation, coarse to fine, a pass per scale (VAR, Tian et al. 2024; flow head of MAR).
 
-    Streams of ids have the scales that their substrate gives them (``quantized``), one if it gives none, and are
-    drawn from a categorical per token. Vectors are cut into scales here and drawn by a flow head per token.
+    Streams of ids have the scales of their substrate (``quantized``), or a single one, and are drawn from a
+    categorical per token. Vectors are cut into scales here and drawn by a flow head per token.
 
     Attributes:
-        scales: largest number of scales of vectors; every finer one doubles the steps and the tokens per step of
-            the last, and the finest is the stream itself. A stream too small for so many has fewer.
-        temperature: of the ids' categorical too; 0 takes the most likely.
+        scales: largest number of scales of vectors; each scale doubles the steps and the tokens per step of the
+            scale before, and the finest is the stream itself. Small streams have fewer scales.
+        temperature: scale of the head's initial noise, and sampling temperature of ids; 0 takes the most likely id.
     """
 
     scales: int = 3
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> NextScale:
-        """Build; raises :class:`ConfigError` on a number below 1."""
+        """Build the estimator; raises :class:`ConfigError` on a number below 1 or a stream both generated and read."""
         place = "estimator 'next_scale'"
         require_disjoint(outputs, given, place)
         if self.scales < 1:
@@ -56,7 +59,7 @@ class NextScaleConfig(HeadedConfig):
 
 @final
 class NextScale(Estimator):
-    """Predicts the parts of a scale from the sum of the coarser ones, as they are when it begins."""
+    """Predicts each scale from the sum of the coarser ones."""
 
     family: ClassVar[Family] = "autoregressive"
     exits = True
@@ -71,26 +74,22 @@ class NextScale(Estimator):
         super().__init__()
         self.config = config
         self.trunk = trunk
-        self.outputs = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in outputs})
-        self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
+        self.outputs = Named({s.name: StreamTokens(s, trunk.width) for s in outputs})
+        self.given = Named({s.name: StreamTokens(s, trunk.width) for s in given})
         scales = max(config.scales, *(len(s.scales) for s in outputs))
         self.scale = nn.Parameter(torch.randn(scales, trunk.width) * 0.02)
-        self.heads = nn.ModuleDict(
+        self.heads = Named(
             {s.name: config.head(s.features, trunk.width) for s in outputs if s.vocabulary is None}
         )
         self.pyramids = {s.name: self._pyramid(s) for s in outputs}
 
     def _pyramid(self, spec: StreamSpec) -> Pyramid:
-        stream = self.outputs[spec.name]
-        assert isinstance(stream, StreamTokens)
-        config = self.config
+        stream, config = self.outputs[spec.name], self.config
         if spec.vocabulary is not None:
             return Ids(stream, temperature=config.temperature)
-        head = self.heads[spec.name]
-        assert isinstance(head, TokenHead)
         return Residuals(
             stream,
-            head,
+            self.heads[spec.name],
             scales=config.scales,
             steps=config.steps,
             temperature=config.temperature,
@@ -98,11 +97,11 @@ class NextScale(Estimator):
         )
 
     def _present(self, names: Sequence[str], k: int) -> list[str]:
-        """The streams that have a scale ``k``."""
+        """Streams that have a scale ``k``."""
         return [name for name in names if k < self.pyramids[name].count]
 
     def _pass(self, names: Sequence[str], k: int, known: Mapping[str, Tensor]) -> tuple[Tensor, Layout]:
-        """All tokens of scale ``k``, (B, n, width), and whose they are."""
+        """Tokens (B, n, width) of scale ``k`` of all streams, and their layout."""
         parts = {
             name: self.pyramids[name].tokens(known[name], k) + self.scale[k]
             for name in self._present(names, k)
@@ -110,39 +109,39 @@ class NextScale(Estimator):
         return torch.cat(list(parts.values()), dim=1), [(n, part.shape[1]) for n, part in parts.items()]
 
     def known(self, parts: Mapping[str, Sequence[Tensor]]) -> list[dict[str, Tensor]]:
-        """Per scale, stream -> what is known of it before, from the true parts of all its scales."""
-        found: list[dict[str, Tensor]] = [{} for _ in range(self._passes(list(parts)))]
+        """Sum up the coarser scales, from the true parts: per scale, stream -> values known before it."""
+        sums: list[dict[str, Tensor]] = [{} for _ in range(self._passes(list(parts)))]
         for name, cut in parts.items():
             pyramid = self.pyramids[name]
-            sofar = pyramid.blank(len(cut[0]))
+            coarser = pyramid.blank(len(cut[0]))
             for k, part in enumerate(cut):
-                found[k][name] = sofar
-                sofar = pyramid.add(sofar, part, k)
-        return found
+                sums[k][name] = coarser
+                coarser = pyramid.add(coarser, part, k)
+        return sums
 
     def hidden(
         self, known: Sequence[Mapping[str, Tensor]], names: Sequence[str], call: Call
     ) -> list[dict[str, Tensor]]:
-        """All scales in one block-causal pass of the trunk: per scale, stream -> (B, tokens, width).
+        """Run all scales in one block-causal pass of the trunk: per scale, stream -> (B, tokens, width).
 
         Args:
-            known: per scale, what is known of every stream; see :meth:`known`.
-            names: the streams.
-            call: what they are conditioned on.
+            known: per scale, stream -> sum of the coarser scales; see :meth:`known`.
+            names: streams to run.
+            call: conditions of the call.
         """
-        cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
-        made = [self._pass(names, k, known[k]) for k in range(len(known))]
-        lengths = [tokens.shape[1] for tokens, _ in made]
-        clock = torch.arange(len(made)).repeat_interleave(torch.tensor(lengths)).to(cache.pad.device)
-        found, _ = self.trunk(
-            torch.cat([tokens for tokens, _ in made], dim=1),
+        cache = with_given(self.trunk, self.given, call)
+        passes = [self._pass(names, k, known[k]) for k in range(len(known))]
+        lengths = [tokens.shape[1] for tokens, _ in passes]
+        clock = torch.arange(len(passes)).repeat_interleave(torch.tensor(lengths)).to(cache.pad.device)
+        hidden, _ = self.trunk(
+            torch.cat([tokens for tokens, _ in passes], dim=1),
             cache=cache,
             attend=clock[:, None] >= clock[None, :],
-            layout=[run for _, layout in made for run in layout],
+            layout=[run for _, layout in passes for run in layout],
         )
         return [
             self._split(part, layout)
-            for part, (_, layout) in zip(split_tokens(found, lengths), made, strict=True)
+            for part, (_, layout) in zip(split_tokens(hidden, lengths), passes, strict=True)
         ]
 
     @staticmethod
@@ -150,18 +149,19 @@ class NextScale(Estimator):
         parts = split_tokens(hidden, [length for _, length in layout])
         return {name: part for (name, _), part in zip(layout, parts, strict=True)}
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
         """Flow matching error of residuals and cross-entropy of ids, the mean over the tokens of all scales.
 
-        Padded steps hold the nearest real one; a cell of a coarse scale counts by its share of real steps.
+        Padded steps repeat the nearest real one; a cell of a coarse scale is weighted by its share of real steps.
         """
         parts = {name: self.pyramids[name].cut(targets[name].values) for name in outputs}
         sums = {name: torch.zeros((), device=self.scale.device) for name in outputs}
         counts = {name: torch.zeros((), device=self.scale.device) for name in outputs}
-        for k, found in enumerate(self.hidden(self.known(parts), outputs, call)):
-            for name, hidden in found.items():
+        for k, scale in enumerate(self.hidden(self.known(parts), outputs, call)):
+            for name, hidden in scale.items():
                 pyramid = self.pyramids[name]
                 weight = pyramid.weight(targets[name].pad, k)
                 sums[name] = sums[name] + (pyramid.error(hidden, parts[name][k]) * weight).sum()
@@ -171,35 +171,36 @@ class NextScale(Estimator):
     def _passes(self, names: Sequence[str]) -> int:
         return max(self.pyramids[name].count for name in names)
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """Scale by scale from the cache; streams of this estimator that are given keep their own parts.
+        """Generate scale by scale from the cache; given streams of this estimator keep their own parts.
 
-        With an exit, a stream stays as coarse as it then is.
+        A stream that exits early keeps the resolution of its exit.
         """
-        cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
+        cache = with_given(self.trunk, self.given, call)
         names = [name for name in self.outputs if name in outputs or name in call.given]
         forced = {n: self.pyramids[n].cut(call.given[n]) for n in names if n in call.given}
         known = {name: self.pyramids[name].blank(call.rows) for name in names}
-        made: dict[str, list[Tensor]] = {name: [] for name in outputs}
+        drawn: dict[str, list[Tensor]] = {name: [] for name in outputs}
         leave = {name: self._spending(name, budget) for name in outputs}
         for k in range(max(leave.values())):
             tokens, layout = self._pass(names, k, known)
             hidden, fresh = self.trunk(tokens, cache=cache, layout=layout)
             cache = cache.append(fresh)
-            for name, found in self._split(hidden, layout).items():
+            for name, tokens in self._split(hidden, layout).items():
                 if name in forced:
                     part = forced[name][k]
                 elif k < leave[name]:
-                    part = self.pyramids[name].draw(found, noise)
-                    made[name].append(part)
+                    part = self.pyramids[name].draw(tokens, noise)
+                    drawn[name].append(part)
                 else:
                     continue
                 known[name] = self.pyramids[name].add(known[name], part, k)
-        values = {name: self.pyramids[name].whole(made[name]) for name in outputs}
-        return Generated(values, {name: len(parts) for name, parts in made.items()})
+        values = {name: self.pyramids[name].whole(drawn[name]) for name in outputs}
+        return Generated(values, {name: len(parts) for name, parts in drawn.items()})
 
     def _spending(self, name: str, budget: Budget) -> int:
-        """Passes after which a stream stops; :class:`BudgetError` on anything but its scales."""
+        """Passes of a stream; raises :class:`BudgetError` when ``nfe`` differs from its number of scales."""
         scales = self.pyramids[name].count
         if budget.nfe.get(name, scales) != scales:
             raise BudgetError(
@@ -208,7 +209,8 @@ class NextScale(Estimator):
             )
         return evaluations_spent(name, budget, scales).leave
 
+    @override
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.contract.Estimator`: the number of scales is fixed; an exit stops at a coarser one."""
+        """Require as many evaluations as scales; an exit stops at a coarser scale."""
         for name in outputs:
             self._spending(name, budget)

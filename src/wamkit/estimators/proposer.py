@@ -1,4 +1,4 @@
-"""A Gaussian proposal: cheap candidates for a planner to refine."""
+"""Gaussian proposal: cheap candidates for a planner to refine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -16,6 +17,7 @@ from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.tokens import StreamTokens, with_given
+from wamkit.nn.named import Named
 
 
 @EstimatorConfig.register_subclass("proposer")
@@ -25,16 +27,17 @@ class ProposerConfig(EstimatorConfig):
 
     Attributes:
         min_std: smallest standard deviation, in normalised units; keeps candidates apart.
-        max_std: largest standard deviation.
+        max_std: largest standard deviation, in normalised units.
     """
 
     min_std: float = 0.05
     max_std: float = 1.0
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Proposer:
-        """Build; raises :class:`ConfigError` unless there is exactly one continuous output."""
+        """Build the estimator; raises :class:`ConfigError` unless there is exactly one continuous output."""
         if len(outputs) != 1:
             names = ", ".join(s.name for s in outputs)
             raise ConfigError(f"estimator 'proposer' proposes one stream, but got: {names}")
@@ -56,11 +59,11 @@ class Proposer(Estimator):
         self.trunk = trunk
         self.output = StreamTokens(output, trunk.width)
         self.spread = nn.Linear(trunk.width, output.features)
-        self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
+        self.given = Named({s.name: StreamTokens(s, trunk.width) for s in given})
 
     def _density(self, call: Call) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (B, T, N, D)."""
-        cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
+        cache = with_given(self.trunk, self.given, call)
         queries = self.output.position.flatten(0, 1)[None].expand(call.rows, -1, -1)
         layout = [(self.output.spec.name, self.output.spec.length)]
         hidden, _ = self.trunk(queries, cache=cache, layout=layout)
@@ -68,6 +71,7 @@ class Proposer(Estimator):
         std = self.config.min_std + (self.config.max_std - self.config.min_std) * unit
         return self.output.read(hidden), std
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
@@ -77,8 +81,9 @@ class Proposer(Estimator):
         error = 0.5 * ((targets[name].values - mean) / std).square() + std.log()
         return FactorLoss({name: masked_mean(error, targets[name].pad)}, {name: mean})
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
+        """Sample the Gaussian in one function evaluation."""
         (name,) = outputs
         mean, std = self._density(call)
         return Generated({name: mean + std * noise.normal(*mean.shape[1:])}, {name: 1})

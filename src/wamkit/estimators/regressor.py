@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -16,6 +17,7 @@ from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_m
 from wamkit.contract.types import Budget
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
+from wamkit.nn.named import Named
 
 
 @EstimatorConfig.register_subclass("regressor")
@@ -24,15 +26,16 @@ class RegressorConfig(EstimatorConfig):
     """Deterministic prediction in one pass, by learned queries (joint embedding, survey eq. 28).
 
     Attributes:
-        loss: ``mse``, ``smooth_l1`` or ``cosine`` (one minus the cosine per token).
+        loss: training loss, ``mse``, ``smooth_l1`` or ``cosine`` (one minus the cosine similarity per token).
     """
 
     loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Regressor:
-        """Build; raises :class:`ConfigError` on discrete outputs."""
+        """Build the estimator; raises :class:`ConfigError` on discrete outputs."""
         require_disjoint(outputs, given, "estimator 'regressor'")
         for spec in outputs:
             spec.require(discrete=False, reader="estimator 'regressor'")
@@ -41,7 +44,7 @@ class RegressorConfig(EstimatorConfig):
 
 @final
 class Regressor(Estimator):
-    """Learned queries read the context and the given streams and become the output values.
+    """Learned queries read the context and the given streams and turn into the output values.
 
     Targets come from substrates whose weights are frozen, so no gradient can reach them (the sg of eq. 28).
     """
@@ -58,12 +61,12 @@ class Regressor(Estimator):
         super().__init__()
         self.config = config
         self.trunk = trunk
-        self.outputs = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in outputs})
-        self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
+        self.outputs = Named({s.name: StreamTokens(s, trunk.width) for s in outputs})
+        self.given = Named({s.name: StreamTokens(s, trunk.width) for s in given})
 
     def _predict(self, outputs: Sequence[str], call: Call) -> dict[str, Tensor]:
-        cache = with_given(self.trunk, self.given, call)  # type: ignore[arg-type]
-        streams: list[StreamTokens] = [self.outputs[name] for name in outputs]  # type: ignore[misc]
+        cache = with_given(self.trunk, self.given, call)
+        streams = [self.outputs[name] for name in outputs]
         queries = torch.cat([s.position.flatten(0, 1) for s in streams])[None].expand(call.rows, -1, -1)
         layout = [(s.spec.name, s.spec.length) for s in streams]
         hidden, _ = self.trunk(queries, cache=cache, layout=layout)
@@ -77,10 +80,10 @@ class Regressor(Estimator):
             return F.smooth_l1_loss(prediction, target, reduction="none")
         return F.mse_loss(prediction, target, reduction="none")
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """See :class:`wamkit.contract.Estimator`."""
         predictions = self._predict(outputs, call)
         terms = {
             name: masked_mean(self._error(predictions[name], targets[name].values), targets[name].pad)
@@ -88,6 +91,7 @@ class Regressor(Estimator):
         }
         return FactorLoss(terms, predictions)
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
+        """Predict the outputs in one function evaluation."""
         return Generated(self._predict(outputs, call), dict.fromkeys(outputs, 1))

@@ -1,9 +1,8 @@
-"""Stream values <-> tokens of a trunk."""
+"""Conversion between the values of streams and the tokens of a trunk."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import Trunk
 from wamkit.contract.streams import StreamSpec
+from wamkit.nn.named import Named
 
 
 class StreamTokens(nn.Module):
@@ -30,17 +30,17 @@ class StreamTokens(nn.Module):
         self.position = nn.Parameter(torch.randn(spec.steps, spec.tokens, width) * 0.02)
 
     def embed(self, values: Tensor) -> Tensor:
-        """(B, T, N, D) or (B, T, N) ids -> (B, T * N, width); T may be a prefix of the stream."""
+        """Embed (B, T, N, D) values or (B, T, N) ids as (B, T * N, width); T may be a prefix of the stream."""
         tokens: Tensor = self.inward(values)
         return (tokens + self.position[: values.shape[1]]).flatten(1, 2)
 
     def read(self, hidden: Tensor) -> Tensor:
-        """(B, L, width) -> (B, T, N, D), or logits (B, T, N, vocabulary)."""
+        """Read (B, L, width) as values (B, T, N, D), or as logits (B, T, N, vocabulary)."""
         return self.outward(hidden).unflatten(1, (-1, self.spec.tokens))
 
 
 class LevelEmbedding(nn.Module):
-    """Noise level in [0, 1] -> (B, 1, width): sinusoids, then a small network."""
+    """Embedding of a noise level in [0, 1]: sinusoids, then a small network."""
 
     frequencies: Tensor
 
@@ -52,15 +52,15 @@ class LevelEmbedding(nn.Module):
         self.network = nn.Sequential(nn.Linear(2 * frequencies, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, level: Tensor) -> Tensor:
-        """(B,) -> (B, 1, width)."""
+        """Embed levels (B,) as (B, 1, width)."""
         angle = level[:, None] * self.frequencies
         return self.network(torch.cat((angle.sin(), angle.cos()), dim=-1))[:, None]
 
 
-def with_given(trunk: Trunk, streams: Mapping[str, StreamTokens], call: Call) -> Cache:
-    """Context cache followed by the tokens of the given streams, which are run through the trunk once.
+def with_given(trunk: Trunk, streams: Named[StreamTokens], call: Call) -> Cache:
+    """Append the tokens of the given streams, run through the trunk once, to the context cache.
 
-    Given tokens read the context and each other; what is generated from them reads all of it.
+    Given tokens read the context and each other; the generated streams read all of them.
     """
     names = [name for name in streams if name in call.given]
     if not names:

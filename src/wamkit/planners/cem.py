@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.calls import PlanResult
-from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
-from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import CandidateScores, cheapest, check_sampling, spending
+from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest, check_sampling
 
 
 @PlannerConfig.register_subclass("cem")
 @dataclass(frozen=True)
-class CEMConfig(PlannerConfig):
+class CEMConfig(SamplingConfig):
     """Cross-entropy search for the action whose predicted future is nearest the goal (Rubinstein 2004).
 
     Attributes:
-        future: future stream that is scored.
-        goal: goal stream that it is compared with.
-        candidates: action candidates per iteration.
         iterations: rounds of refitting; 0 picks the best proposal.
-        elites: candidates that the next Gaussian is fitted to.
-        deviation_cost: weight of the squared distance from the mean proposal, in units of its spread: keeps
-            the plan where the world model has seen data. 0 switches it off.
+        elites: number of cheapest candidates that the next Gaussian is fitted to.
+        deviation_cost: weight of the squared distance from the mean proposal, in units of the proposals' spread;
+            keeps the plan in the region where the world model has seen data. 0 switches it off.
     """
 
-    future: str = "future"
-    goal: str = "goal"
-    candidates: int = 32
     iterations: int = 2
     elites: int = 6
     deviation_cost: float = 0.0
 
+    @override
     def build(self) -> CEM:
-        """Build; raises :class:`ConfigError` without a candidate or with more elites than candidates."""
+        """Build the planner.
+
+        Raises:
+            ConfigError: ``candidates`` is below 1, another number is negative, or ``elites`` is not between 1 and
+                ``candidates``.
+        """
         check_sampling("cem", self.candidates, self.iterations, self.deviation_cost)
         if not 1 <= self.elites <= self.candidates:
             raise ConfigError(
@@ -50,32 +48,23 @@ class CEMConfig(PlannerConfig):
 
 
 @final
-class CEM(Planner):
-    """Sample, score, refit a diagonal Gaussian to the elites, repeat; return the best candidate ever seen."""
+class CEM(SamplingPlanner):
+    """Sample, score, refit a diagonal Gaussian to the elites, repeat; return the best candidate of all rounds."""
 
     def __init__(self, config: CEMConfig) -> None:
+        super().__init__("cem", config, config.iterations, config.deviation_cost)
         self.config = config
-        self.future = config.future
-        self.goal = config.goal
 
+    @override
     def check(self, action: StreamSpec) -> None:
-        """See :class:`wamkit.contract.Planner`: elites are averaged, so actions must be continuous."""
+        """Require continuous actions, because elites are averaged."""
         action.require(discrete=False, reader="planner 'cem'")
 
-    def plan(
-        self,
-        propose: Callable[[int], Tensor],
-        predict: Callable[[Tensor], Tensor],
-        goal: Tensor,
-        budget: Budget,
-        noise: RowNoise,
-        carry: Any = (),
-    ) -> PlanResult:
-        """See :class:`wamkit.contract.Planner`. The cost is the last step's squared distance to the goal."""
-        n, rounds = spending("cem", self.config.candidates, self.config.iterations, budget)
+    @override
+    def search(self, score: CandidateScores, rounds: int, noise: RowNoise, carry: Any) -> PlanResult:
+        candidates = score.proposals
+        n = candidates.shape[1]
         elites = min(self.config.elites, n)
-        candidates = propose(n)
-        score = CandidateScores.around(candidates, predict, goal, self.config.deviation_cost)
         best, best_cost = candidates[:, 0], torch.full_like(candidates[:, 0, 0, 0, 0], torch.inf)
         for k in range(rounds + 1):
             cost = score(candidates)

@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 def goal_cost(future: Tensor, goal: Tensor) -> Tensor:
-    """Cost of every candidate, (B, n).
+    """Return the cost of every candidate, (B, n).
 
     Args:
         future: (B, n, F, M, D) values or (B, n, F, M) ids; the last step counts.
         goal: (B, 1, M, D) values or (B, 1, M) ids.
 
     Returns:
-        the mean squared distance of values, or the share of ids that differ.
+        The mean squared distance of values, or the share of ids that differ.
     """
     last = future[:, :, -1]
     if not future.is_floating_point():

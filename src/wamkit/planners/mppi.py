@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.calls import PlanResult
-from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
-from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import CandidateScores, check_sampling, spending
+from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, check_sampling
 
 
 @PlannerConfig.register_subclass("mppi")
 @dataclass(frozen=True)
-class MPPIConfig(PlannerConfig):
+class MPPIConfig(SamplingConfig):
     """Path integral control: candidates averaged with weights exp(-cost / temperature) (Williams et al. 2017).
 
     Attributes:
-        future: future stream that is scored.
-        goal: goal stream that it is compared with.
-        candidates: action candidates per round.
-        iterations: rounds of sampling around the mean after that of the proposals.
-        temperature: in units of the cost; 0 is the cheapest candidate alone.
-        decay: factor on the spread of the samples from round to round; 1 keeps that of the proposals.
-        deviation_cost: weight of the squared distance from the mean proposal, in units of its spread.
-        warm_shift: steps of the action stream that are executed between two calls: the controller's ``execute`` over
-            the ticks of a step. The search
-            then begins around the last call's plan, moved on by as many steps, as path integral control is defined;
-            the steps that this leaves open are the proposals'. 0 begins every search at the proposals. Only for
-            actions whose values do not depend on when they are said: not for ones relative to the pose at the call.
+        iterations: rounds of sampling around the mean, after the round of the proposals.
+        temperature: temperature of the weights, in units of the cost; 0 takes the cheapest candidate alone.
+        decay: factor on the spread of the samples from round to round; 1 keeps the spread of the proposals.
+        deviation_cost: weight of the squared distance from the mean proposal, in units of the proposals' spread.
+        warm_shift: steps of the action stream that are executed between two calls, i.e. the controller's
+            ``execute`` divided by the ticks of a step. The search then starts around the last call's plan, shifted
+            by that many steps (receding horizon); the steps that the shift leaves open come from the proposals.
+            0 starts every search at the proposals. Use it only for actions whose values do not depend on the time
+            of the call: not for actions relative to the pose at the call.
     """
 
-    future: str = "future"
-    goal: str = "goal"
-    candidates: int = 32
     iterations: int = 2
     temperature: float = 0.05
     decay: float = 1.0
     deviation_cost: float = 0.0
     warm_shift: int = 0
 
+    @override
     def build(self) -> MPPI:
-        """Build; raises :class:`ConfigError` on a negative number or a decay outside (0, 1]."""
+        """Build the planner.
+
+        Raises:
+            ConfigError: ``candidates`` is below 1, another number is negative, or ``decay`` lies outside (0, 1].
+        """
         check_sampling("mppi", self.candidates, self.iterations, self.deviation_cost)
         if self.warm_shift < 0:
             raise ConfigError(
@@ -63,11 +61,11 @@ class MPPIConfig(PlannerConfig):
 
 @dataclass(frozen=True)
 class Nominal:
-    """The plan that is carried to the next call.
+    """Plan that is carried to the next call.
 
     Attributes:
         plan: (B, T, N, D).
-        known: (B,), False before the first call of an episode.
+        known: (B,) bool, False before the first call of an episode.
     """
 
     plan: Tensor
@@ -75,16 +73,16 @@ class Nominal:
 
 
 @final
-class MPPI(Planner):
+class MPPI(SamplingPlanner):
     """Sample, average by cost, sample around the average, repeat; return the last average."""
 
     def __init__(self, config: MPPIConfig) -> None:
+        super().__init__("mppi", config, config.iterations, config.deviation_cost)
         self.config = config
-        self.future = config.future
-        self.goal = config.goal
 
+    @override
     def check(self, action: StreamSpec) -> None:
-        """See :class:`wamkit.contract.Planner`: candidates are averaged, so actions must be continuous."""
+        """Require continuous actions, because candidates are averaged, and a plan longer than the warm shift."""
         action.require(discrete=False, reader="planner 'mppi'")
         if self.config.warm_shift >= action.steps:
             raise ConfigError(
@@ -92,18 +90,19 @@ class MPPI(Planner):
                 f"steps; give a smaller one, or 0 to begin every search at the proposals"
             )
 
+    @override
     def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Any:
-        """See :class:`wamkit.contract.Planner`: no plan yet, or nothing without a warm start."""
+        """Return an unknown plan, or nothing without a warm start."""
         if not self.config.warm_shift:
             return ()
         plan = torch.zeros(rows, action.steps, action.tokens, action.features, device=device)
         return Nominal(plan, torch.zeros(rows, dtype=torch.bool, device=device))
 
     def start(self, proposals: Tensor, carry: Any) -> Tensor:
-        """Proposals (B, n, T, N, D), moved so that their mean is the last plan, where there is one.
+        """Shift proposals (B, n, T, N, D) so that their mean is the last plan, in rows that have one.
 
-        The first one stays where it is, so that a plan which the world has left behind can be given up, and that one
-        candidate is the policy's own action.
+        The first proposal is not shifted: the search can then drop a plan that no longer fits the world, and the
+        policy's own action stays among the candidates.
         """
         if not isinstance(carry, Nominal):
             return proposals
@@ -115,25 +114,16 @@ class MPPI(Planner):
         return torch.where(carry.known[:, None, None, None, None], moved, proposals)
 
     def weights(self, cost: Tensor) -> Tensor:
-        """Costs (B, n) -> weights (B, n) that sum to one."""
+        """Turn costs (B, n) into weights (B, n) that sum to one."""
         if self.config.temperature == 0:
             return torch.nn.functional.one_hot(cost.argmin(dim=1), cost.shape[1]).to(cost.dtype)
         return torch.softmax(-cost / self.config.temperature, dim=1)
 
-    def plan(
-        self,
-        propose: Callable[[int], Tensor],
-        predict: Callable[[Tensor], Tensor],
-        goal: Tensor,
-        budget: Budget,
-        noise: RowNoise,
-        carry: Any = (),
-    ) -> PlanResult:
-        """See :class:`wamkit.contract.Planner`. One further evaluation is spent on the cost of the result."""
-        n, rounds = spending("mppi", self.config.candidates, self.config.iterations, budget)
-        proposals = propose(n)
-        score = CandidateScores.around(proposals, predict, goal, self.config.deviation_cost)
-        candidates = self.start(proposals, carry)
+    @override
+    def search(self, score: CandidateScores, rounds: int, noise: RowNoise, carry: Any) -> PlanResult:
+        """Average candidates by cost; one further evaluation scores the result."""
+        n = score.proposals.shape[1]
+        candidates = self.start(score.proposals, carry)
         for k in range(rounds + 1):
             weights = self.weights(score(candidates))
             mean = torch.einsum("bn,bntmd->btmd", weights, candidates)[:, None]

@@ -1,20 +1,42 @@
-"""What planners that sample candidates share: how many, what they cost, which one is best."""
+"""Base of the planners that score sampled candidates round by round."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from wamkit.contract.calls import PlanResult
+from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners.goal_cost import goal_cost
 
 
+@dataclass(frozen=True)
+class SamplingConfig(PlannerConfig):
+    """Base of the configs of planners that sample candidates.
+
+    Attributes:
+        future: future stream whose prediction is scored.
+        goal: goal stream that the prediction is compared with.
+        candidates: action candidates per round.
+    """
+
+    future: str = "future"
+    goal: str = "goal"
+    candidates: int = 32
+
+
 def check_sampling(planner: str, candidates: int, iterations: int = 0, deviation_cost: float = 0.0) -> None:
-    """Raise :class:`ConfigError` unless a planner's configuration says how candidates are sampled and scored."""
+    """Raise :class:`ConfigError` when a planner's counts or its deviation cost are out of range."""
     if candidates < 1 or iterations < 0 or not deviation_cost >= 0:
         raise ConfigError(
             f"planner {planner!r}: candidates {candidates} must be at least 1, iterations {iterations} and "
@@ -22,54 +44,100 @@ def check_sampling(planner: str, candidates: int, iterations: int = 0, deviation
         )
 
 
-def spending(planner: str, candidates: int, iterations: int, budget: Budget) -> tuple[int, int]:
-    """Candidates per round and further rounds, as configured or as ``budget`` says."""
-    n = candidates if budget.candidates is None else budget.candidates
-    rounds = iterations if budget.iterations is None else budget.iterations
-    if n < 1 or rounds < 0:
-        raise BudgetError(
-            f"planner {planner!r}: candidates {n} must be at least 1 and iterations {rounds} at least 0"
-        )
-    return n, rounds
-
-
 def cheapest(candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Of candidates (B, n, T, N, D) that cost (B, n): the cheapest one (B, T, N, D) and its cost (B,)."""
+    """Pick the cheapest of candidates (B, n, T, N, D) with cost (B, n): returns it (B, T, N, D) and its cost (B,)."""
     value, index = cost.min(dim=1)
     return candidates[torch.arange(len(index), device=index.device), index], value
 
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """What candidates cost.
+    """Cost of action candidates.
 
     Attributes:
-        predict: actions -> the future they lead to; see :meth:`wamkit.contract.Planner.plan`.
+        proposals: (B, n, T, N, D), the actions that deviations are measured from.
+        predict: world model, from actions to the future; see :meth:`wamkit.contract.Planner.plan`.
         goal: (B, 1, M, D').
-        centre: (B, 1, T, N, D), mean of the proposals.
-        spread: (B, 1, T, N, D), their standard deviation.
-        deviation_cost: weight of the mean squared distance from ``centre`` in units of ``spread``.
+        deviation_cost: weight of the mean squared distance from ``centre``, in units of ``spread``.
     """
 
+    proposals: Tensor
     predict: Callable[[Tensor], Tensor]
     goal: Tensor
-    centre: Tensor
-    spread: Tensor
     deviation_cost: float
 
-    @staticmethod
-    def around(
-        proposals: Tensor, predict: Callable[[Tensor], Tensor], goal: Tensor, deviation_cost: float
-    ) -> CandidateScores:
-        """The cost of actions where ``proposals`` (B, n, T, N, D) are what is usual."""
-        centre = proposals.mean(dim=1, keepdim=True)
-        spread = proposals.std(dim=1, keepdim=True, correction=0)
-        return CandidateScores(predict, goal, centre, spread, deviation_cost)
+    @cached_property
+    def centre(self) -> Tensor:
+        """Mean of the proposals, (B, 1, T, N, D)."""
+        return self.proposals.mean(dim=1, keepdim=True)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Standard deviation of the proposals, (B, 1, T, N, D)."""
+        return self.proposals.std(dim=1, keepdim=True, correction=0)
 
     def __call__(self, candidates: Tensor) -> Tensor:
-        """Candidates (B, n, T, N, D) -> (B, n)."""
+        """Return the cost (B, n) of candidates (B, n, T, N, D)."""
         cost = goal_cost(self.predict(candidates), self.goal)
         if self.deviation_cost:
             deviation = (candidates - self.centre) / self.spread.clamp(min=1e-3)
             cost = cost + self.deviation_cost * deviation.square().mean(dim=(-3, -2, -1))
         return cost
+
+
+class SamplingPlanner(Planner):
+    """Draws proposals, then searches around them; subclasses implement the search.
+
+    Args:
+        name: the planner's name, for errors.
+        config: the streams to compare and the number of candidates.
+        iterations: rounds after the proposals, or None for a planner that cannot iterate.
+        deviation_cost: weight of the distance from the proposals in the cost.
+    """
+
+    def __init__(
+        self, name: str, config: SamplingConfig, iterations: int | None, deviation_cost: float = 0.0
+    ) -> None:
+        self.name = name
+        self.future, self.goal, self.candidates = config.future, config.goal, config.candidates
+        self.iterations = iterations
+        self.deviation_cost = deviation_cost
+
+    def _spending(self, budget: Budget) -> tuple[int, int]:
+        """Candidates per round and rounds after the first: the configured numbers, unless ``budget`` sets others."""
+        n = self.candidates if budget.candidates is None else budget.candidates
+        rounds = (self.iterations or 0) if budget.iterations is None else budget.iterations
+        if n < 1 or rounds < 0:
+            raise BudgetError(
+                f"planner {self.name!r}: candidates {n} must be at least 1 and iterations {rounds} at least 0"
+            )
+        if rounds and self.iterations is None:
+            raise BudgetError(
+                f"planner {self.name!r} has no iterations (asked for {rounds}); use `candidates`"
+            )
+        return n, rounds
+
+    @override
+    def plan(
+        self,
+        propose: Callable[[int], Tensor],
+        predict: Callable[[Tensor], Tensor],
+        goal: Tensor,
+        budget: Budget,
+        noise: RowNoise,
+        carry: Any = (),
+    ) -> PlanResult:
+        n, rounds = self._spending(budget)
+        score = CandidateScores(propose(n), predict, goal, self.deviation_cost)
+        return self.search(score, rounds, noise, carry)
+
+    @abstractmethod
+    def search(self, score: CandidateScores, rounds: int, noise: RowNoise, carry: Any) -> PlanResult:
+        """Find a cheap action, starting from ``score.proposals``.
+
+        Args:
+            score: the proposals, and the cost of any candidates.
+            rounds: rounds to sample after the proposals.
+            noise: per-row noise.
+            carry: what the planner carries between calls; see :meth:`wamkit.contract.Planner.plan`.
+        """

@@ -1,9 +1,9 @@
-"""A language model with an attached expert (`bb.vlm-expert`, eqs. 1, 32).
+"""Language model with an attached expert (`bb.vlm-expert`, eqs. 1, 32).
 
-The context goes through the model once per call and leaves its keys and values, layer by layer. Streams go through a
-smaller expert with weights of its own and the model's geometry of heads, whose every layer reads the same layer of
-the model. Streams named in ``language`` go through the model itself: what it writes (a future in tokens, say) is then
-read by the expert like the context.
+The context passes through the model once per call and leaves keys and values in every layer. Streams pass through a
+smaller expert with its own weights and the model's head geometry; each of its layers reads the same layer of the
+model. Streams named in ``language`` pass through the model itself, and the expert reads what the model writes there
+(a tokenized future, for example) in the same way as the context.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.nn.pretrained import import_extra, load_transformers, pin
-from wamkit.trunks.transformer import NO_TIME, depth_of, readable
+from wamkit.trunks.passes import Pass, check_depth, empty_cache
 
 PLACE = "trunk 'vlm_expert'"
 
@@ -33,17 +34,17 @@ class VlmExpertConfig(TrunkConfig):
     """Language model whose keys and values a smaller expert reads, layer by layer (pi0, Black et al. 2024; eq. 32).
 
     Attributes:
-        model: a folder or a hub id of `transformers`; empty for random weights. Of a model with vision, its language
-            model is taken.
-        architecture: what the model is, JSON with its config under ``config``; filled in when ``model`` is named.
+        model: folder or hub id of a `transformers` model; empty for random weights. Only the language model of a
+            vision-language model is used.
+        architecture: architecture of the model, JSON with its config under ``config``; filled in from ``model``.
         expert: streams whose tokens the expert computes.
         language: streams whose tokens the model itself computes.
         width: features per token of the expert.
-        expansion: hidden width of the expert's feed-forward layers over ``width``.
-        prefix: who reads whom in the context: everyone (``bidirectional``) or a token those before it (``causal``).
-        learning: what the streams of the expert may train of the model and what it reads: ``all`` of it, the
-            model ``frozen`` but not the encoders before it, or none (``insulated``: no gradient passes, Driess et al.
-            2025; then only streams of ``language`` train it).
+        expansion: hidden width of the expert's feed-forward layers, as a multiple of ``width``.
+        prefix: attention among the context tokens: ``bidirectional``, or ``causal`` (each token reads earlier ones).
+        learning: weights that the expert's streams train besides the expert: ``all`` (the model and the encoders
+            before it), ``frozen`` (the encoders, but not the model) or ``insulated`` (neither, because no gradient
+            passes, Driess et al. 2025; only streams of ``language`` then train the model).
     """
 
     model: str = ""
@@ -56,28 +57,38 @@ class VlmExpertConfig(TrunkConfig):
     learning: Literal["all", "frozen", "insulated"] = "all"
 
     def __post_init__(self) -> None:
-        """Read what the model is."""
+        """Fill in ``architecture`` from ``model``."""
         pin(self, PLACE)
 
+    @override
     def build(self) -> VlmExpert:
-        """Build; raises :class:`ConfigError` when the model is not there or keeps no keys and values per layer."""
+        """Build the trunk.
+
+        Raises:
+            ConfigError: the model is missing or does not keep keys and values in every layer, or a stream belongs to
+                both the expert and the model.
+        """
         if not self.architecture:
             raise ConfigError(
                 f"{PLACE}: name a `model` (a folder or a hub id), or give an `architecture` for random weights"
             )
         both = sorted({*self.expert} & {*self.language})
         if both:
-            raise ConfigError(f"{PLACE}: {both} stand in `expert` and in `language`; keep one")
+            raise ConfigError(f"{PLACE}: {both} are in both `expert` and `language`; keep one")
         return VlmExpert(self)
 
 
 @final
 class LanguageModel(nn.Module):
-    """The decoder of a model of `transformers`, run on embeddings.
+    """Decoder of a `transformers` model, run on embeddings.
 
     Attributes:
         hidden: features per token.
-        depth, heads, groups, size: layers; heads of queries, heads of keys, and features of one head.
+        depth: layers.
+        heads: query heads.
+        groups: key and value heads.
+        size: features per head.
+        absent: message of the error that every call raises while the weights are missing; empty otherwise.
     """
 
     def __init__(self, config: VlmExpertConfig) -> None:
@@ -92,46 +103,47 @@ class LanguageModel(nn.Module):
         else:
             whole = transformers.AutoModel.from_config(settings)
         self.decoder = whole.get_decoder()
-        self.decoder.set_input_embeddings(nn.Identity())  # embeddings come in: words need no table here
+        # The inputs are embeddings already, so the word table is not needed.
+        self.decoder.set_input_embeddings(nn.Identity())
         settings = self.decoder.config
         self.hidden, self.depth = int(settings.hidden_size), int(settings.num_hidden_layers)
         self.heads = int(getattr(settings, "num_attention_heads", 0))
         self.kinds = list(getattr(settings, "layer_types", None) or [""] * self.depth)
         self.rotary = getattr(self.decoder, "rotary_emb", None)
-        turns = inspect.signature(self.rotary.forward).parameters if self.rotary is not None else {}
-        self.turns_by_kind = (
-            "layer_type" in turns
-        )  # some models turn their global layers otherwise than their local
+        parameters = inspect.signature(self.rotary.forward).parameters if self.rotary is not None else {}
+        # Some models use different rotary embeddings in global and local layers.
+        self.rotary_by_kind = "layer_type" in parameters
         self.frozen = config.learning == "frozen"
         self.decoder.requires_grad_(not self.frozen)
         self.train(False)
         keys = self._probe()
         self.groups, self.size = keys.shape[1], keys.shape[3]
         self.train(True)
-        self.register_load_state_dict_post_hook(_arrived)
+        self.register_load_state_dict_post_hook(_mark_loaded)
 
     def _probe(self) -> Tensor:
-        """Keys of one layer; raises :class:`ConfigError` for a model without keys and values in every layer."""
+        """Keys of the first layer; raises :class:`ConfigError` for a model without keys in every layer."""
         kept = import_extra("transformers").DynamicCache()
         if self.heads:
             with torch.no_grad():
                 self._run(torch.zeros(1, 2, self.hidden), torch.ones(1, 2, 2, dtype=torch.bool), 0, kept)
-        found: list[Tensor | None] = [getattr(layer, "keys", None) for layer in kept.layers]
-        if len(found) != self.depth or any(k is None or k.dim() != 4 or k.shape[2] != 2 for k in found):
+        keys = [getattr(layer, "keys", None) for layer in kept.layers]
+        plain = [k for k in keys if isinstance(k, Tensor) and k.dim() == 4 and k.shape[2] == 2]
+        if not len(plain) == len(keys) == self.depth:
             raise ConfigError(
                 f"{PLACE}: {type(self.decoder).__name__} does not keep keys and values of every token in every layer, "
                 f"so no expert can read them. Use a decoder with plain attention (Llama, Qwen, Gemma, ...)."
             )
-        return found[0]  # type: ignore[return-value]
+        return plain[0]
 
     def _run(self, tokens: Tensor, allowed: Tensor, start: int, kept: Any) -> Tensor:
-        place = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
+        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
         mask = torch.zeros(allowed.shape, dtype=tokens.dtype, device=tokens.device)
         mask = mask.masked_fill(~allowed, torch.finfo(tokens.dtype).min)[:, None]
         output = self.decoder(
             inputs_embeds=tokens,
             attention_mask=mask,
-            position_ids=place.expand(tokens.shape[0], -1),
+            position_ids=positions.expand(tokens.shape[0], -1),
             past_key_values=kept,
             use_cache=True,
         )
@@ -140,11 +152,11 @@ class LanguageModel(nn.Module):
     def forward(
         self, tokens: Tensor, allowed: Tensor, cache: Cache | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Hidden tokens, and the new keys and values of every layer.
+        """Return hidden tokens, and the new keys and values of every layer.
 
         Args:
-            tokens: (B, N, hidden) embeddings, which stand after the cached tokens of the model.
-            allowed: (B, N, M + N) bool, who may read whom.
+            tokens: (B, N, hidden) embeddings, at the positions after the model's cached tokens.
+            allowed: (B, N, M + N) bool, True where the new token of the row may read the token of the column.
             cache: M tokens computed before, or None.
         """
         if self.absent:
@@ -154,41 +166,41 @@ class LanguageModel(nn.Module):
         if cache is not None:
             for i, (k, v) in enumerate(zip(cache.keys, cache.values, strict=True)):
                 kept.update(k, v, i)
-        hidden = self._run(tokens, allowed, place_after(cache), kept)
+        hidden = self._run(tokens, allowed, next_position(cache), kept)
         keys, values = [layer.keys for layer in kept.layers], [layer.values for layer in kept.layers]
         return hidden, [k[:, :, before:] for k in keys], [v[:, :, before:] for v in values]
 
-    def turn(self, x: Tensor, place: int, layer: int) -> Tensor:
-        """Turn queries or keys (B, heads, N, d) as the model turns its own at position ``place``."""
+    def rotate(self, x: Tensor, position: int, layer: int) -> Tensor:
+        """Apply the model's rotary embedding of one position to queries or keys (B, heads, N, d)."""
         if self.rotary is None:
             return x
-        where = torch.full((1, 1), place, device=x.device)
-        kind = {"layer_type": self.kinds[layer]} if self.turns_by_kind else {}
-        cos, sin = self.rotary(x, where, **kind)
+        positions = torch.full((1, 1), position, device=x.device)
+        kind = {"layer_type": self.kinds[layer]} if self.rotary_by_kind else {}
+        cos, sin = self.rotary(x, positions, **kind)
         width = cos.shape[-1]
-        turned, rest = x[..., :width], x[..., width:]
-        first, second = turned.chunk(2, dim=-1)
-        turned = turned * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
-        return torch.cat((turned, rest), dim=-1)
+        rotated, rest = x[..., :width], x[..., width:]
+        first, second = rotated.chunk(2, dim=-1)
+        rotated = rotated * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
+        return torch.cat((rotated, rest), dim=-1)
 
+    @override
     def train(self, mode: bool = True) -> Self:
-        """A frozen model is never in training mode."""
+        """Set the training mode, which a frozen model never enters."""
         return super().train(mode and not self.frozen)
 
 
-def _arrived(model: nn.Module, keys: Any) -> None:
-    """After weights were read from a checkpoint: they are there."""
-    assert isinstance(model, LanguageModel)
+def _mark_loaded(model: LanguageModel, keys: object) -> None:
+    """Hook after loading a checkpoint: the weights are no longer missing."""
     model.absent = ""
 
 
-def place_after(cache: Cache | None) -> int:
-    """The position that follows what the model itself has read: streams of the expert take none of their own."""
+def next_position(cache: Cache | None) -> int:
+    """Position after the tokens that the model itself has read; the expert's tokens do not advance it."""
     return 0 if cache is None or not cache.length else int((cache.owners[0] == 0).sum())
 
 
 class ExpertLayer(nn.Module):
-    """One layer of the expert: attention over the model's keys and its own, then a feed-forward layer."""
+    """Layer of the expert: attention over the model's keys and its own, then a feed-forward layer."""
 
     def __init__(self, width: int, expansion: float, heads: int, groups: int, size: int) -> None:
         super().__init__()
@@ -202,27 +214,27 @@ class ExpertLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, N, width) -> queries (B, heads, N, d), keys and values (B, groups, N, d)."""
+        """Map x (B, N, width) to queries (B, heads, N, d), keys and values (B, groups, N, d)."""
         x = self.norm_attention(x)
         q = self.query(x).unflatten(2, (self.heads, self.size)).transpose(1, 2)
         k, v = self.key_value(x).unflatten(2, (2, self.groups, self.size)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def feed(self, x: Tensor, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Attention and feed-forward layer, added to x."""
-        found = F.scaled_dot_product_attention(
+        """Add attention and the feed-forward layer to x."""
+        attended = F.scaled_dot_product_attention(
             q, keys, values, attn_mask=mask, enable_gqa=self.heads != self.groups
         )
-        x = x + self.out(found.transpose(1, 2).flatten(2))
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm_mlp(x))
 
 
 @final
 class VlmExpert(Trunk):
-    """The model's tokens never read the expert's, so that its cache holds for every evaluation of the expert.
+    """The model's tokens never read the expert's, so the model's cache is valid for every evaluation of the expert.
 
-    All tokens of the expert stand at one rotary position, the one after what the model has read: estimators add
-    learned positions to them, and a stream that is left out moves no other. Block times are not used.
+    All tokens of the expert share one rotary position, the one after the tokens that the model has read: estimators
+    add learned positions to them, and leaving a stream out does not shift the others. Block times are not used.
     """
 
     language = True
@@ -242,20 +254,23 @@ class VlmExpert(Trunk):
             self.outward = nn.Linear(self.model.hidden, config.width)
 
     @property
+    @override
     def context_width(self) -> int:
-        """Features of the model's tokens."""
+        """Features per token of the model."""
         return self.model.hidden
 
+    @override
     def check(self, streams: Sequence[str]) -> None:
-        """See :meth:`wamkit.contract.Trunk.check`: every stream is the expert's or the model's."""
-        known = (*self.config.expert, *self.config.language)
+        """Require that every stream is in ``expert`` or ``language``."""
+        names = (*self.config.expert, *self.config.language)
         for stream in streams:
-            if stream not in known:
+            if stream not in names:
                 raise ConfigError(
                     f"{PLACE}: stream {stream!r} is neither the expert's nor the model's. "
-                    f"{did_you_mean(stream, known)} Name it in `expert` or `language`."
+                    f"{did_you_mean(stream, names)} Name it in `expert` or `language`."
                 )
 
+    @override
     def forward(
         self,
         tokens: Tensor,
@@ -267,10 +282,14 @@ class VlmExpert(Trunk):
         layout: Layout = (),
         layers: int | None = None,
     ) -> tuple[Tensor, Cache]:
-        """See :meth:`wamkit.contract.Trunk.forward`. Raises :class:`ConfigError` on a call of both kinds."""
-        b, n, _ = tokens.shape
+        """Run the network over new tokens, see :meth:`wamkit.contract.Trunk.forward`.
+
+        Raises:
+            ConfigError: ``layout`` mixes streams of the model with streams of the expert, or ``layers`` stops inside
+                the model.
+        """
         self.check([stream for stream, _ in layout])
-        depth = depth_of(layers, self.depth, PLACE)
+        depth = check_depth(layers, self.depth, PLACE)
         written = [stream for stream, _ in layout if stream in self.config.language]
         own = bool(layout) and not written
         if written and len(written) < len(layout):
@@ -281,45 +300,43 @@ class VlmExpert(Trunk):
         if not own and depth != self.depth:
             raise ConfigError(f"{PLACE}: the model itself cannot stop after layer {depth} of {self.depth}")
         if not layout and attend is None and self.config.prefix == "causal":
+            n = tokens.shape[1]
             attend = torch.ones(n, n, dtype=torch.bool, device=tokens.device).tril()
-        allowed = readable(b, n, cache, attend, pad, tokens.device)
+        new = Pass(tokens, cache, attend, pad, times)
+        allowed = new.readable()
         if own:
             hidden, keys, values = self._expert(tokens, allowed, cache, depth)
         else:
             hidden, keys, values = self.model(self.inward(tokens) if written else tokens, allowed, cache)
             hidden = self.outward(hidden) if written else hidden
-        new_pad = torch.zeros(b, n, dtype=torch.bool, device=tokens.device) if pad is None else pad
-        new_times = torch.full((b, n), NO_TIME, device=tokens.device) if times is None else times
-        return hidden, Cache(tuple(keys), tuple(values), new_pad, new_times, torch.full_like(new_times, own))
+        return hidden, new.cached(keys, values, torch.full_like(new.times, own))
 
     def _expert(
         self, hidden: Tensor, allowed: Tensor, cache: Cache | None, depth: int
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Hidden tokens of the expert, and their keys and values in its first ``depth`` layers."""
-        place = place_after(cache)
+        """Hidden tokens of the expert after ``depth`` layers, and their keys and values in these layers."""
+        position = next_position(cache)
         mask = allowed[:, None]
         keys, values = [], []
-        for i, layer in enumerate(self.layers[:depth]):
-            assert isinstance(layer, ExpertLayer)
+        for i in range(depth):
+            layer = cast(ExpertLayer, self.layers[i])
             q, k, v = layer.project(hidden)
-            q, k = self.model.turn(q, place, i), self.model.turn(k, place, i)
+            q, k = self.model.rotate(q, position, i), self.model.rotate(k, position, i)
             keys.append(k)
             values.append(v)
             if cache is not None:
-                k = torch.cat((self._seen(cache.keys[i], cache), k), dim=2)
-                v = torch.cat((self._seen(cache.values[i], cache), v), dim=2)
+                k = torch.cat((self._insulate(cache.keys[i], cache), k), dim=2)
+                v = torch.cat((self._insulate(cache.values[i], cache), v), dim=2)
             hidden = layer.feed(hidden, q, k, v, mask)
         return self.norm(hidden) if depth == self.depth else hidden, keys, values
 
-    def _seen(self, made: Tensor, cache: Cache) -> Tensor:
-        """Cached keys or values, those of the model without gradient where the expert is insulated from it."""
+    def _insulate(self, cached: Tensor, cache: Cache) -> Tensor:
+        """Cached keys or values; the model's are detached when the expert is insulated from it."""
         if self.config.learning != "insulated":
-            return made
-        return torch.where((cache.owners == 0)[:, None, :, None], made.detach(), made)
+            return cached
+        return torch.where((cache.owners == 0)[:, None, :, None], cached.detach(), cached)
 
+    @override
     def empty(self, batch_size: int, length: int) -> Cache:
-        """See :meth:`wamkit.contract.Trunk.empty`."""
         zeros = self.norm.weight.new_zeros(batch_size, self.model.groups, length, self.model.size)
-        clock = torch.full((batch_size, length), NO_TIME, device=zeros.device)
-        padded = torch.ones(batch_size, length, dtype=torch.bool, device=zeros.device)
-        return Cache((zeros,) * self.depth, (zeros,) * self.depth, padded, clock, torch.ones_like(clock))
+        return empty_cache(zeros, self.depth, owner=1)
