@@ -26,9 +26,9 @@ world_model: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# What needs no simulator and no training until something is learned: an answer in a coffee break.
+# Without simulators, long trainings and whole processes: an answer in a coffee break.
 quick: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not sim and not learns"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not sim and not learns and not whole"
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -149,6 +149,7 @@ def test_controllers_know_arrays_only() -> None:
         assert "torch" not in {module.split(".")[0] for module in imports(TREES[path])}, name_of(path)
 
 
+@pytest.mark.whole
 def test_heavy_extras_are_not_imported_with_the_core() -> None:
     code = (
         "import sys\n"

@@ -75,6 +75,7 @@ def pages_with_python() -> list[Any]:
     return found
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("page", pages_with_python())
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """In order, in one namespace, in an empty folder. A block with a title is a file; a test file is run.
@@ -190,6 +191,7 @@ def test_the_coverage_page_names_what_exists() -> None:
     assert words - fields <= known, words - fields - known
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
 def test_examples_start(script: str) -> None:
     """They import what exists and take options."""

@@ -88,6 +88,7 @@ def success(design: Design, goals: Tensor, supplied: list[Tensor] | None) -> flo
     return float(((state - goals).norm(dim=1) < 0.2).float().mean())
 
 
+@pytest.mark.learns
 def test_oracle_goals_succeed_and_stale_goals_fail(design: Design) -> None:
     assert design.factorisation() == "p(g|c) p(a|g,c)"
     goals = torch.rand(200, 4, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -100,6 +101,7 @@ def test_oracle_goals_succeed_and_stale_goals_fail(design: Design) -> None:
     assert stale < late < oracle
 
 
+@pytest.mark.learns
 def test_the_planner_is_replaced_without_retraining_the_executor(design: Design) -> None:
     goals = torch.rand(200, 4, generator=torch.Generator().manual_seed(3)) * 2 - 1
     before = {k: v.clone() for k, v in design.state_dict().items()}
@@ -110,6 +112,7 @@ def test_the_planner_is_replaced_without_retraining_the_executor(design: Design)
     assert all(torch.equal(before[k], v) for k, v in design.state_dict().items())
 
 
+@pytest.mark.learns
 def test_goals_steer_and_are_read_as_given(design: Design) -> None:
     body = design.substrates["body"]
     state = torch.zeros(2, 4)

@@ -115,6 +115,7 @@ def loss(design: Design, batch: Batch) -> float:
 # --------------------------------------------------------------------------------------------------- transfer
 
 
+@pytest.mark.learns
 def test_what_the_teacher_feels_helps_a_student_that_does_not(root: Path) -> None:
     plain, helped = from_pretrained(root / "student/model"), from_pretrained(root / "adapted/model")
     batch = held_out(root, plain)
@@ -128,6 +129,7 @@ def test_what_the_teacher_feels_helps_a_student_that_does_not(root: Path) -> Non
     assert found[2] > found[0]  # it is what the teacher feels that helps, not the adapter's own weights
 
 
+@pytest.mark.learns
 def test_only_the_adapter_changes_bit_for_bit(root: Path) -> None:
     student, teacher = (from_pretrained(root / run / "model").state_dict() for run in ("student", "teacher"))
     after = from_pretrained(root / "adapted/model").state_dict()
@@ -160,6 +162,7 @@ PARAMETERS = (
 )
 
 
+@pytest.mark.learns
 def test_an_untrained_adapter_leaves_the_student_as_it_is_when_acting(root: Path) -> None:
     """Up to rounding: an attention over padded tokens is summed in another order."""
     plain = from_pretrained(root / "student/model")
@@ -183,6 +186,7 @@ def encoder_of(design: Design) -> TeacherContext:
     return found
 
 
+@pytest.mark.learns
 def test_a_closed_gate_says_nothing_in_training_and_learns_to_open(root: Path) -> None:
     design = Design(adapted(root), spec_of(Dataset(root / "data"))).train()
     adapter, batch = encoder_of(design), held_out(root, design)
@@ -199,6 +203,7 @@ def test_a_closed_gate_says_nothing_in_training_and_learns_to_open(root: Path) -
     assert not adapter(batch.observation)[1].any()
 
 
+@pytest.mark.learns
 def test_nothing_to_read_adds_nothing(root: Path) -> None:
     adapter = encoder_of(Design(adapted(root), spec_of(Dataset(root / "data"))))
     hidden, pad = torch.randn(2, 3, 16), torch.tensor([[True] * 3, [False, True, True]])
@@ -281,6 +286,7 @@ def test_a_teacher_may_read_sensors_and_goals_that_the_student_does_not(tmp_path
 # -------------------------------------------------------------------------------------------------- checkpoints
 
 
+@pytest.mark.learns
 def test_a_checkpoint_needs_the_teachers_folder_no_more(root: Path, tmp_path: Path) -> None:
     save_pretrained(from_pretrained(root / "teacher/model"), tmp_path / "teacher")
     config = replace(

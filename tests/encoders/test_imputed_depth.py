@@ -111,6 +111,7 @@ def object_depths(depth: Tensor, ids: Tensor) -> Tensor:
     return (depth[:, None] * masks).sum(dim=(2, 3)) / masks.sum(dim=(2, 3))
 
 
+@pytest.mark.learns
 def test_the_order_of_two_objects_is_kept_in_arrangements_never_seen(
     fitted: DepthEncoder, held_out: Scenes
 ) -> None:
@@ -193,6 +194,7 @@ def pair() -> Observation:
     )
 
 
+@pytest.mark.learns
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.booleans(), min_size=4, max_size=4),
@@ -218,6 +220,7 @@ def test_the_flag_is_set_exactly_where_depth_is_missing(
     assert not any(torch.equal(a, b) for a, b in zip(tokens[mask], whole[mask], strict=True))
 
 
+@pytest.mark.learns
 def test_depth_that_is_not_there_at_all_is_missing_everywhere(fitted: DepthEncoder) -> None:
     frames = pair()
     flagged = replace(frames, missing={"depth.scene": torch.ones(2, 2, dtype=torch.bool)})
@@ -246,6 +249,7 @@ def test_without_the_camera_no_point_is_placed(impute: bool) -> None:
     assert all(torch.equal(found[0], other) for other in found)
 
 
+@pytest.mark.learns
 def test_imputed_points_move_with_scene_and_camera(fitted: DepthEncoder) -> None:
     frame, by = look([pose(0.05, 0.02, 0.2, 0.3)], camera=ASLANT), pose(0.7, -0.4, 0.3, 1.1)
     frame = replace(frame, missing={"depth.scene": torch.ones(1, 1, dtype=torch.bool)})
@@ -259,6 +263,7 @@ def test_imputed_points_move_with_scene_and_camera(fitted: DepthEncoder) -> None
     torch.testing.assert_close(after, moved(before, origin, by), atol=1e-5, rtol=0)
 
 
+@pytest.mark.learns
 def test_depth_is_dropped_in_training_only(fitted: DepthEncoder) -> None:
     encoder, frames = build(replace(CONFIG, dropout=1.0)), pair()
     flagged = replace(frames, missing={"depth.scene": torch.ones(2, 2, dtype=torch.bool)})

@@ -251,6 +251,7 @@ def rightness(substrate: SubstrateConfig) -> tuple[float, Tensor]:
     return float((decided.sign() == batch.action[:, 0, 0].sign()).float().mean()), decided
 
 
+@pytest.mark.learns
 def test_outcomes_that_look_alike_are_told_apart_by_sound_and_by_touch() -> None:
     shares = {
         name: rightness(config)[0]

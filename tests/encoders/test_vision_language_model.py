@@ -172,6 +172,7 @@ def demonstrations(seed: int, horizon: int) -> Batch:
     return Batch(two_objects(sides, colours, seed), action, pad)
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize(
     ("joint", "rate", "steps"),
     [(False, 2e-3, 160), (True, 1e-3, 270)],

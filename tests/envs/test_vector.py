@@ -49,6 +49,7 @@ def test_an_episode_ends_in_the_middle_of_a_chunk(succeeds_at: int, success: boo
         assert (step.ticks, step.executed, step.success, step.done) == ((2, last), last, success, True)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("what", "message"),
     [("raise", "the arm fell off"), ("die", "SIGKILL"), ("hang", "did not answer within 10 s")],

@@ -95,6 +95,7 @@ def bimodal() -> dict[str, Tensor]:
     return {"action": torch.cat((signs, signs.prod(dim=1, keepdim=True)), dim=1)[:, :, None, None]}
 
 
+@pytest.mark.learns
 def test_both_modes_of_every_token_are_recovered_and_later_tokens_follow_earlier_ones() -> None:
     model = build((StreamSpec("action", "action", 3, 1, 1),), segments=1, steps=16)
     train(model, model.trunk, bimodal, 500)

@@ -212,6 +212,7 @@ def test_velocity_target_on_a_deterministic_pair() -> None:
     )
 
 
+@pytest.mark.learns
 def test_both_modes_of_a_bimodal_target_are_sampled_and_their_mean_is_not() -> None:
     torch.manual_seed(0)
     spec = StreamSpec("action", "action", 1, 1, 1)

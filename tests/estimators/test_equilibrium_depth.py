@@ -53,6 +53,7 @@ def heads() -> dict[str, Denoiser]:
     return {kind: fitted(DenoiserConfig(prediction=kind)) for kind in ("velocity", "equilibrium")}  # type: ignore[arg-type]
 
 
+@pytest.mark.learns
 def test_success_and_residual_against_depth_beside_a_flow_at_equal_compute(
     heads: dict[str, Denoiser],
 ) -> None:

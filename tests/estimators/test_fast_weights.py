@@ -65,6 +65,7 @@ def trained() -> tuple[FastWeights, nn.Linear]:
     return memory.eval(), head
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("steps", [8, 80])
 @torch.no_grad()
 def test_a_cue_seen_at_the_first_step_is_recalled(trained: tuple[FastWeights, nn.Linear], steps: int) -> None:
@@ -79,6 +80,7 @@ def test_a_cue_seen_at_the_first_step_is_recalled(trained: tuple[FastWeights, nn
     assert (head(recall(memory, blind)).argmax(dim=1) == cue).float().mean().item() < 0.4
 
 
+@pytest.mark.learns
 @torch.inference_mode()
 def test_the_memory_has_as_many_bytes_after_10_000_steps_as_after_10() -> None:
     memory = FastWeightsConfig(stream="s", shape=(1, CUES + 2), width=4, queries=1).build([STATE], [], None)
@@ -93,6 +95,7 @@ def test_the_memory_has_as_many_bytes_after_10_000_steps_as_after_10() -> None:
     assert all(bool(t.isfinite().all()) for t in carry.values())
 
 
+@pytest.mark.learns
 @torch.inference_mode()
 def test_a_reset_is_exactly_the_initial_state(trained: tuple[FastWeights, nn.Linear]) -> None:
     memory, _ = trained

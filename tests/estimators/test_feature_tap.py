@@ -205,6 +205,7 @@ def error(kind: Exposure, mode: str, seed: int = 0) -> float:
     return ((x @ weights - y).square().mean() / y.var()).item()
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("kind", KINDS)
 def test_shuffled_futures_remove_the_gain_over_an_untrained_trunk(kind: Exposure) -> None:
     true, shuffled, untrained = (error(kind, mode) for mode in ("true", "shuffled", "untrained"))

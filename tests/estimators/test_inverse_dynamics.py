@@ -99,6 +99,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_the_action_between_two_pictures_is_recovered(variant: str) -> None:
     model = train(build(**VARIANTS[variant]))

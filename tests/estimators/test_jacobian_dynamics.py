@@ -108,6 +108,7 @@ def plan(model: Estimator, angle: Tensor) -> Tensor:
     return model.generate(["motion"], call, Budget(), RowNoise(range(len(angle)))).values["motion"]
 
 
+@pytest.mark.learns
 def test_one_untouched_planner_serves_two_robots() -> None:
     model = planner()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)

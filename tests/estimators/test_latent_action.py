@@ -82,6 +82,7 @@ def make(model: Estimator, name: str, call: Call) -> Tensor:
     return made.values[name]
 
 
+@pytest.mark.learns
 @torch.no_grad()
 def test_z_rebuilds_the_future_and_a_shuffled_z_does_not(learned: tuple[LatentAction, World]) -> None:
     model, world = learned
@@ -99,6 +100,7 @@ def test_z_rebuilds_the_future_and_a_shuffled_z_does_not(learned: tuple[LatentAc
     assert guessed > 5 * own  # nothing in the context tells the command: only the pair (s, s') does
 
 
+@pytest.mark.learns
 def test_another_robot_needs_another_decoder_only(learned: tuple[LatentAction, World]) -> None:
     model, world = learned
     before = {k: v.clone() for k, v in model.state_dict().items()}

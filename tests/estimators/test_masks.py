@@ -194,6 +194,7 @@ def test_paths_follow_the_reads(reads: dict[str, tuple[str, ...]], paths: tuple[
     assert FactorGraph((Factor(tuple(STREAMS)),), roles, facts).wam().paths == paths
 
 
+@pytest.mark.learns
 def test_masked_training_removes_the_gap_on_a_leak() -> None:
     """Training shows the true future beside the action; what is generated when acting is no such oracle."""
     gaps = {}

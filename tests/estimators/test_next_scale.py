@@ -142,6 +142,7 @@ def test_a_given_stream_is_read_at_every_scale_and_costs_nothing() -> None:
     assert not torch.allclose(made.values["action"], moved.values["action"])
 
 
+@pytest.mark.learns
 def test_both_modes_of_a_whole_are_recovered_and_never_mixed() -> None:
     """All tokens of a row have one sign, and a ramp of the same sign that only finer scales can show."""
     ramp = torch.tensor([0.7, 0.9, 1.1, 1.3])[:, None]

@@ -75,12 +75,14 @@ def stages() -> tuple[Paced, dict[str, Tensor]]:
     return second.eval(), before
 
 
+@pytest.mark.learns
 def test_only_the_gate_is_trained_around_a_frozen_denoiser(stages: tuple[Paced, dict[str, Tensor]]) -> None:
     model, before = stages
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if name.startswith("gate.")}
 
 
+@pytest.mark.learns
 @torch.no_grad()
 def test_evaluations_fall_at_equal_success_and_hard_states_receive_more(
     stages: tuple[Paced, dict[str, Tensor]],
@@ -103,6 +105,7 @@ def test_evaluations_fall_at_equal_success_and_hard_states_receive_more(
     assert rates["gate"] > rates[1] + 0.2
 
 
+@pytest.mark.learns
 @torch.no_grad()
 def test_a_constant_gate_is_the_uniform_schedule_bit_for_bit(stages: tuple[Paced, dict[str, Tensor]]) -> None:
     model, before = stages
@@ -119,6 +122,7 @@ def test_a_constant_gate_is_the_uniform_schedule_bit_for_bit(stages: tuple[Paced
     model.load_state_dict(before)
 
 
+@pytest.mark.learns
 @torch.no_grad()
 def test_a_row_is_what_it_is_alone_whatever_its_neighbours_are_given(
     stages: tuple[Paced, dict[str, Tensor]],

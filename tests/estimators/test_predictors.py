@@ -300,6 +300,7 @@ def error(prediction: Tensor, truth: Tensor) -> Tensor:
     return (prediction - truth).square().mean(dim=(0, 2, 3))
 
 
+@pytest.mark.learns
 def test_the_posterior_is_closer_to_what_is_observed_than_the_prior(trained: StateSpace) -> None:
     past, _, _ = split(*pendulum(200, BLOCKS + AHEAD, seed=1))
     state = torch.zeros(200, 36)
@@ -313,6 +314,7 @@ def test_the_posterior_is_closer_to_what_is_observed_than_the_prior(trained: Sta
             assert posterior_error < prior_error, k
 
 
+@pytest.mark.learns
 def test_open_loop_error_grows_slower_than_copying_the_present(trained: StateSpace) -> None:
     past, action, future = split(*pendulum(200, BLOCKS + AHEAD, seed=2))
     with torch.no_grad():
@@ -323,6 +325,7 @@ def test_open_loop_error_grows_slower_than_copying_the_present(trained: StateSpa
     assert model_error[-1] - model_error[0] < 0.5 * (copy_error[-1] - copy_error[0])
 
 
+@pytest.mark.learns
 def test_the_action_and_the_hidden_velocity_matter(trained: StateSpace) -> None:
     past, action, future = split(*pendulum(200, BLOCKS + AHEAD, seed=3))
     state = filtered(trained, past)[:, None, None]
@@ -337,6 +340,7 @@ def test_the_action_and_the_hidden_velocity_matter(trained: StateSpace) -> None:
     assert whole < one_frame  # a single picture shows no velocity
 
 
+@pytest.mark.learns
 def test_observing_block_by_block_equals_the_unrolled_filter(trained: StateSpace) -> None:
     past, _, _ = split(*pendulum(5, BLOCKS + AHEAD, seed=4))
     carry = trained.initial_carry(5)
@@ -354,6 +358,7 @@ def test_observing_block_by_block_equals_the_unrolled_filter(trained: StateSpace
     assert torch.equal(carry["state"], filtered(trained, past))
 
 
+@pytest.mark.learns
 def test_a_new_episode_forgets_the_last_one(trained: StateSpace) -> None:
     past, _, _ = split(*pendulum(3, BLOCKS + AHEAD, seed=5))
     fresh = filtered(trained, past)
@@ -372,6 +377,7 @@ def test_kl_of_gaussians_in_closed_form() -> None:
     assert kl(a, a).item() == 0
 
 
+@pytest.mark.learns
 def test_generate_reads_the_carry_and_counts_the_steps(trained: StateSpace) -> None:
     past, action, _ = split(*pendulum(3, BLOCKS + AHEAD, seed=6))
     state = filtered(trained, past)

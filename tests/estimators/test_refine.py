@@ -82,6 +82,7 @@ def sample(model: Estimator, budget: Budget) -> tuple[dict[str, Tensor], dict[st
     return session.values, session.nfe
 
 
+@pytest.mark.learns
 def test_joint_samples_satisfy_the_dynamics_more_often_than_independent_ones(world: Denoiser) -> None:
     values, _ = sample(world, Budget(nfe={"future": 16, "action": 16}))
     error = (values["future"] - consequence(values["action"])).flatten(1).norm(dim=1)
@@ -92,6 +93,7 @@ def test_joint_samples_satisfy_the_dynamics_more_often_than_independent_ones(wor
     assert apart < 0.4
 
 
+@pytest.mark.learns
 def test_disagreement_falls_with_rounds(world: Denoiser) -> None:
     """How far the world of one round is from the world that the next one predicts again."""
     few = {"future": 2, "action": 2}
@@ -107,6 +109,7 @@ def test_disagreement_falls_with_rounds(world: Denoiser) -> None:
     assert wrong[1] < 0.5 * wrong[0]
 
 
+@pytest.mark.learns
 def test_rounds_are_counted(world: Denoiser) -> None:
     assert sample(world, Budget())[1] == {"future": 3, "action": 3}
     assert sample(world, Budget(rounds=2, nfe={"future": 2}))[1] == {"future": 6, "action": 9}
@@ -126,6 +129,7 @@ def test_zero_rounds_are_the_base_model(data: DataSpec, toy: ToyWindows) -> None
     assert made[2].nfe == {"future": 8, "action": 8}
 
 
+@pytest.mark.learns
 def test_a_round_depends_on_the_latest_estimate_of_the_other(world: Denoiser) -> None:
     """Two rounds by hand, each stream from its own noise again and again, are the same bit for bit."""
     values, _ = sample(world, Budget(rounds=2))

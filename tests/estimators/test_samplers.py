@@ -88,6 +88,7 @@ def two_modes(rows: int) -> Tensor:
     return torch.where(torch.rand(rows, 1, 1, 1) < 0.25, -1.0, 1.0)
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("prediction", ["noise", "equilibrium"])
 def test_both_modes_of_a_bimodal_target(prediction: str) -> None:
     model = fitted(DenoiserConfig(prediction=prediction), two_modes)  # type: ignore[arg-type]
@@ -129,6 +130,7 @@ def test_residual_falls_monotonically_on_a_convex_energy_until_the_tolerance() -
     torch.testing.assert_close(walk_together(bowl, {"action": alone}, {}, None)["action"], found[:1])
 
 
+@pytest.mark.learns
 def test_equilibrium_depth_is_a_choice_at_run_time_and_matched_with_a_flow() -> None:
     """One datum: both reach it; at equal evaluations the flow is exact after one, the descent gets closer."""
     at_half = lambda rows: torch.full((rows, 1, 1, 1), 0.5)  # noqa: E731

@@ -72,6 +72,7 @@ def agreeing(action: Tensor) -> float:
     return (action.flatten(1) == action.flatten(1)[:, :1]).all(dim=1).float().mean().item()
 
 
+@pytest.mark.learns
 def test_both_modes_of_a_joint_distribution_are_sampled_and_not_mixed(model: Unmasker) -> None:
     # The future is revealed first (2 calls), then the action reads it.
     made = draw(model, ["future", "action"], future=2, action=6)
@@ -81,6 +82,7 @@ def test_both_modes_of_a_joint_distribution_are_sampled_and_not_mixed(model: Unm
     assert (bit < 0.5).float().mean().item() == pytest.approx(RARE, abs=0.08)
 
 
+@pytest.mark.learns
 def test_few_calls_mix_the_modes_and_a_call_per_token_does_not(model: Unmasker) -> None:
     shares = [agreeing(draw(model, ["action"], action=calls)["action"]) for calls in (1, 4)]
     independent = RARE**4 + (1 - RARE) ** 4
@@ -88,6 +90,7 @@ def test_few_calls_mix_the_modes_and_a_call_per_token_does_not(model: Unmasker) 
     assert shares[1] > 0.95
 
 
+@pytest.mark.learns
 def test_given_stream_decides_and_absent_stream_leaves_the_marginal(model: Unmasker) -> None:
     for bit in (0, 1):
         known = {"future": torch.full((100, 2, 1), bit + 1)}
@@ -97,6 +100,7 @@ def test_given_stream_decides_and_absent_stream_leaves_the_marginal(model: Unmas
     assert (marginal < 0.5).float().mean().item() == pytest.approx(RARE, abs=0.08)
 
 
+@pytest.mark.learns
 def test_a_fully_masked_stream_is_exactly_absent(model: Unmasker) -> None:
     ids = {"future": torch.ones(3, 2, dtype=torch.long), "action": torch.ones(3, 4, dtype=torch.long)}
     half = torch.tensor([[True, False, True, False]]).expand(3, -1)
@@ -110,6 +114,7 @@ def test_a_fully_masked_stream_is_exactly_absent(model: Unmasker) -> None:
     assert not torch.allclose(alone, seen, atol=1e-2)
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize(
     "nfe", [{"future": 1, "action": 3}, {"future": 5, "action": 2}, {"action": 9, "future": 9}]
 )
@@ -124,6 +129,7 @@ def test_calls_equal_the_budget(model: Unmasker, nfe: dict[str, int]) -> None:
     assert calls == [max(nfe.values())]
 
 
+@pytest.mark.learns
 def test_a_row_depends_on_its_seed_alone(model: Unmasker) -> None:
     def rows(seeds: list[int]) -> Tensor:
         call = Call(model.trunk.empty(len(seeds), 1), {}, (), len(seeds))

@@ -106,6 +106,7 @@ def test_targets_are_repeatable_and_step_by_step() -> None:
     torch.testing.assert_close(average(design).encode(both)[:, 1:], first, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.learns
 def test_the_embedding_does_not_collapse() -> None:
     design = built(jepa(decay=0.95))
     batch = ToyWindows().windows(np.arange(20, 360, 6), design.training_window)

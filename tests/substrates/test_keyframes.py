@@ -199,6 +199,7 @@ def rollout(design: Design, seed: int) -> tuple[bool, int, Tensor]:
     return bool(world.missed[0] < 0.2), frames, tags
 
 
+@pytest.mark.learns
 def test_milestones_keep_the_success_of_dense_frames_at_fewer_frames(recording: Path) -> None:
     tasks = range(10_000, 10_040)
     dense = [rollout(trained_on(0, recording), i) for i in tasks]

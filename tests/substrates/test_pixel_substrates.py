@@ -64,6 +64,7 @@ def images(index: range) -> Tensor:
     return torch.from_numpy(TOY.images["scene"][index.start : index.stop : index.step]).float() / 255
 
 
+@pytest.mark.learns
 def test_the_vae_meets_a_psnr_floor_on_held_out_frames() -> None:
     codec = VAE.build()
     codec.fit(images(range(0, 200, 2)), 0)

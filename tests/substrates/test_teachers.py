@@ -111,6 +111,7 @@ def train(design: Design, steps: int) -> None:
     design.eval()
 
 
+@pytest.mark.learns
 def test_a_prediction_beats_the_current_frame_and_no_teacher_has_moved(folder: Path, data: DataSpec) -> None:
     torch.manual_seed(0)
     design = Design(post_head(features(folder, "dinov2", own=True)), data)

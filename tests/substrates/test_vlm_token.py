@@ -195,6 +195,7 @@ def pixels_off(one: Tensor, two: Tensor) -> float:
     return (one - two).norm(dim=-1).nan_to_num(SIDE / 2).mean().item()
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("writer", ["autoregressor", "unmasker"])
 def test_tokens_decode_to_the_next_stage_and_the_action_listens(writer: str, data: DataSpec) -> None:
     windows = Reaching()

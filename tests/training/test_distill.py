@@ -74,6 +74,7 @@ def pair() -> tuple[Denoiser, Denoiser]:
     return teacher.eval(), student.eval()
 
 
+@pytest.mark.learns
 def test_a_student_of_one_step_beats_the_teacher_truncated_to_one(pair: tuple[Denoiser, Denoiser]) -> None:
     teacher, student = pair
     table = {
@@ -88,6 +89,7 @@ def test_a_student_of_one_step_beats_the_teacher_truncated_to_one(pair: tuple[De
     assert 0.3 < shares[1] < 0.7  # both modes
 
 
+@pytest.mark.learns
 def test_a_student_goes_where_its_teacher_goes_from_the_same_noise(pair: tuple[Denoiser, Denoiser]) -> None:
     teacher, student = pair
     reached = draw(teacher, 16)
@@ -144,6 +146,7 @@ def test_only_declared_parameters_change(root: Path) -> None:
     assert all(name.startswith("estimators.world.outputs") for name in changed)
 
 
+@pytest.mark.learns
 def test_a_run_from_a_config_makes_few_steps_land_where_many_do(root: Path) -> None:
     """Self-distilled foresight: features of one pass where the teacher's many passes lead (S-VAM)."""
     optim = OptimConfig(lr=3e-3, warmup=2, ema=0.9, only=("estimators", "trunks"))

@@ -76,6 +76,7 @@ def kill_at(settings: TrainConfig, step: int) -> None:
     assert log.exists(), process.stderr.read().decode()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("step", [2, 7, 11])
 def test_killed_and_resumed_equals_never_killed(root: Path, step: int) -> None:
     settings = config(root, f"killed{step}")

@@ -81,6 +81,7 @@ def test_derived_description(name: str, data: DataSpec) -> None:
     assert status.kind == ("WAM" if PATHS[name] else "VLA")
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("name", sorted(COUPLINGS))
 def test_train_act_save_reload(name: str, data: DataSpec, toy: ToyWindows, tmp_path: Path) -> None:
     design, totals = trained(name, data, toy, steps=25)

@@ -16,6 +16,7 @@ from wamkit.envs import EnvConfig
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, variants
 from wamkit.evaluation.closed_loop.rollout import rollout
 
+pytestmark = pytest.mark.whole
 SHORT = dataclasses.replace(CONFIG, films=0, latency_calls=0)
 
 

@@ -72,6 +72,7 @@ def evaluated() -> tuple[Report, list[Report]]:
     return whole, parts
 
 
+@pytest.mark.whole
 def test_merged_shards_equal_the_whole(reports: tuple[Report, list[Report]], tmp_path: Path) -> None:
     whole, parts = reports
     for i, part in enumerate(parts):
@@ -91,6 +92,7 @@ def test_merged_shards_equal_the_whole(reports: tuple[Report, list[Report]], tmp
     assert Report.load(tmp_path / "merged.json") == merged
 
 
+@pytest.mark.whole
 def test_shards_that_do_not_belong_together_are_refused(reports: tuple[Report, list[Report]]) -> None:
     whole, parts = reports
     with pytest.raises(DataError, match=r"episodes \(.*\) are in no report"):
