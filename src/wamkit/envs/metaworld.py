@@ -96,6 +96,7 @@ class MetaWorldConfig(EnvConfig):
     scene_pose: CameraPose = SCENE_POSE
     gripper_pose: CameraPose = GRIPPER_POSE
 
+    @override
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size < 8 or self.action_repeat < 1:
