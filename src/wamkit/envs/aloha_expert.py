@@ -37,7 +37,8 @@ class ArmKinematics:
     def __init__(self, model: mujoco.MjModel, arm: str) -> None:
         self._gripper = EndEffector(model, f"vx300s_{arm}/gripper_link", "body")
         self.joints = slice(0, 6) if arm == "left" else slice(8, 14)
-        self._moving = np.zeros(model.nv)  # 0 for the fingers, the other arm and the cube, which stay in place
+        # The fingers, the other arm and the cube stay in place.
+        self._moving = np.zeros(model.nv)
         self._moving[self.joints] = 1.0
 
     def pose(self, qpos: Floats) -> tuple[Floats, Rotation]:
