@@ -51,12 +51,12 @@ class CollectConfig:
             next observation follows. A world model needs the latter; without noise both are equal.
         tail_ticks: control ticks to record after success.
         env: environment of the demonstrations; its task is replaced by each of ``tasks`` in turn.
-        record: kinds of ground truth to store with the observations; None: as in ``env``. This option and the next four
-            override ``env``, and are refused if the environment does not have them.
-        cameras: cameras to record; None: as in ``env``.
-        image_size: height and width of the images, pixels; None: as in ``env``.
-        action_repeat: physics ticks per control tick; None: as in ``env``.
-        max_ticks: control ticks before an attempt is discarded; None: as in ``env``.
+        record: kinds of ground truth to store with the observations, null for those of ``env``. This option and the
+            next four override ``env``, and are refused if the environment does not have them.
+        cameras: cameras to record, null for those of ``env``.
+        image_size: height and width of the images in pixels, null for that of ``env``.
+        action_repeat: physics ticks per control tick, null for that of ``env``.
+        max_ticks: control ticks before an attempt is discarded, null for that of ``env``.
         overwrite: true to replace an existing dataset at ``out`` once the new one is complete.
         timeout_s: time limit of one attempt, after which the collection is aborted, seconds.
     """
