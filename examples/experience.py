@@ -63,7 +63,7 @@ def gather(
         out,
         env.observation_spec(),
         env.action_spec(),
-        robot_type="metaworld_sawyer",
+        robot_type=env.robot_type,
         extras=env.extras_spec(),
     ) as writer:
         for offset, noise, count in ((0, CALM, wanted.demonstrations), (1, WILD, wanted.disturbed)):

@@ -16,12 +16,12 @@ from scenes import look, pose, scene_spec
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.instruction_bpe import read_vocabulary
-from wamkit.envs import instructions, list_tasks
+from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, MissingExtraError
 
 pytest.importorskip("tokenizers")
 TINY = InstructionBPEConfig(length=12, hidden=16, heads=2, layers=1)
-TEXTS = [line for task in list_tasks() for line in instructions(task)]
+TEXTS = [line for task in MetaWorldConfig.task_names() for line in MetaWorldConfig(task=task).phrases()]
 
 
 def build(config: InstructionBPEConfig = TINY) -> InstructionBPEEncoder:

@@ -21,11 +21,16 @@ from wamkit.envs.perturbations import Start
 class CountingConfig(EnvConfig):
     """A world whose state counts ticks and sums actions; at tick ``at`` it does ``what``, if only for ``seeds``."""
 
+    task: str = "counting"
     what: str = "nothing"
     at: int = 3
     max_ticks: int = 6
     succeeds_at: int = 100
     seeds: tuple[int, ...] = ()
+
+    @classmethod
+    def task_names(cls) -> tuple[str, ...]:
+        return ("counting",)
 
     def build(self) -> SimulatedEnv:
         return CountingEnv(self)

@@ -131,9 +131,9 @@ def test_the_same_perturbations_act_here(env: AlohaEnv, kind: str) -> None:
 
 def test_what_it_does_not_have_is_refused(env: AlohaEnv) -> None:
     texture = Perturbation.get_choice_class("surface_texture")(strength=1, surface="table")
-    with pytest.raises(ConfigError, match="has no texture"):
+    with pytest.raises(ConfigError, match="does not have a texture"):
         env.reset(seed=0, options={"perturbation": texture})
-    with pytest.raises(ConfigError, match="no surface 'wall'"):
+    with pytest.raises(ConfigError, match="not have a surface 'wall'"):
         env.reset(
             seed=0,
             options={

@@ -15,8 +15,6 @@ from wamkit.envs import (
     CameraPose,
     MetaWorldConfig,
     episode_seed,
-    instructions,
-    list_tasks,
 )
 from wamkit.envs.demonstrations import ActionNoise, Disturbance
 from wamkit.envs.rendering import cluster_faces
@@ -40,16 +38,18 @@ def test_seeds_outside_their_range_are_refused(run: int, index: int) -> None:
 
 
 def test_every_task_has_a_canonical_instruction_and_three_paraphrases() -> None:
-    assert len(list_tasks()) == 50
+    tasks = MetaWorldConfig.task_names()
+    assert len(tasks) == 50
+    assert tasks == tuple(sorted(tasks))
     canonical = set()
-    for task in list_tasks():
-        lines = instructions(task)
+    for task in tasks:
+        lines = MetaWorldConfig(task=task).phrases()
         assert len(set(lines)) == len(lines) >= 4
         assert all(line.isascii() and line == line.strip() and line[0].islower() for line in lines)
         canonical.add(lines[0])
     assert len(canonical) == 50
     with pytest.raises(ConfigError, match="Did you mean 'drawer-open-v3'"):
-        instructions("drawer-opne-v3")
+        MetaWorldConfig(task="drawer-opne-v3")
 
 
 def test_configuration_errors_name_the_value() -> None:
@@ -61,7 +61,7 @@ def test_configuration_errors_name_the_value() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             MetaWorldConfig(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no orientation"):
+    with pytest.raises(ConfigError, match="does not define an orientation"):
         CameraPose((0.0, 0.0, 1.0), (0.0, 0.0, 0.0), up=(0.0, 0.0, 1.0))
 
 
@@ -133,7 +133,8 @@ def test_both_sides_of_a_sheet_survive() -> None:
 
 def test_noise_disturbs_what_is_executed_as_often_as_it_says() -> None:
     spec = MetaWorldConfig().action_spec()
-    disturbance = Disturbance(ActionNoise(0.05, 0.3, 6), spec, np.random.default_rng(0))
+    unit = np.array([1, 1, 1, 0], np.float32)
+    disturbance = Disturbance(ActionNoise(0.05, 0.3, 6), spec, unit, np.random.default_rng(0))
     clean = np.array([0.1, 0.0, 0.95, -1.0], np.float32)
     executed = np.array([disturbance.apply(clean) for _ in range(20_000)])
     disturbed = np.any(executed != clean, axis=1)

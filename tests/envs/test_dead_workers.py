@@ -59,7 +59,7 @@ def test_an_evaluation_goes_on_when_a_worker_is_killed(
     )  # a report names its environment
     deadly = EVALUATION_SEEDS_FROM + 2
     config = EvaluationConfig(
-        tasks=("drawer-open-v3",),
+        tasks=("counting",),
         episodes=12,
         env=CountingConfig(what=what, seeds=(deadly,)),
         slots=4,

@@ -96,7 +96,7 @@ def test_slots_of_a_dead_worker_say_that_their_episode_is_lost() -> None:
         (np.ones((2, 3)), None, "shape \\(3,\\)"),
         (np.ones(2), None, "shape \\(K, A\\)"),
         (np.ones((0, 1)), None, "K at least 1"),
-        (np.ones((2, 1)), (3,), "must ascend between 1 and the 2 actions"),
+        (np.ones((2, 1)), (3,), "must ascend from 1 to at most 2"),
     ],
 )
 def test_a_bad_chunk_is_an_error_of_that_slot(
@@ -128,7 +128,7 @@ def test_misuse_is_refused() -> None:
     env = VectorEnv([CountingConfig()], workers=1, timeout_s=30)
     with pytest.raises(ConfigError, match="slot 1 does not exist"):
         env.reset_async(1, 0)
-    with pytest.raises(RuntimeError, match="no request under way"):
+    with pytest.raises(RuntimeError, match="does not have a pending request"):
         env.wait([0])
     env.reset_async(0, 0)
     with pytest.raises(RuntimeError, match="wait for it first"):

@@ -11,7 +11,7 @@ from wanderer import Wanderer
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.controllers import Chunked
-from wamkit.envs import EnvConfig, SimulatedEnv
+from wamkit.envs import EnvConfig, OutOfReachError, SimulatedEnv
 from wamkit.envs.perturbations import Perturbation, Scene, Start
 from wamkit.envs.perturbations.suite import every_kind
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
@@ -25,10 +25,17 @@ class PlainConfig(EnvConfig):
 
     Attributes:
         breaks_at: tick at which perturbed episodes raise, or -1.
+        gives_up_at: where the demonstrator does not know what to do from, or -1.
     """
 
+    task: str = "left"
     max_ticks: int = 10
     breaks_at: int = -1
+    gives_up_at: float = -1.0
+
+    @classmethod
+    def task_names(cls) -> tuple[str, ...]:
+        return ("left", "right")
 
     def build(self) -> SimulatedEnv:
         return PlainEnv(self)
@@ -50,7 +57,7 @@ class PlainEnv(SimulatedEnv):
     def __init__(self, config: PlainConfig) -> None:
         specs = (config.observation_spec(), config.action_spec())
         super().__init__("plain", WORDS[0], *specs, config.max_ticks, {})
-        self._breaks_at, self._x = config.breaks_at, 0.0
+        self._breaks_at, self._gives_up_at, self._x = config.breaks_at, config.gives_up_at, 0.0
 
     def phrases(self) -> tuple[str, ...]:
         return WORDS
@@ -59,7 +66,12 @@ class PlainEnv(SimulatedEnv):
         nowhere = np.zeros((2, 3))
         return Scene(None, {}, {}, nowhere, nowhere[0], None)  # type: ignore[arg-type]
 
+    def disturbance(self) -> NDArray[np.float32]:
+        return np.array([1, 0, 1, 0], np.float32)
+
     def expert(self) -> Any:
+        if self._x == self._gives_up_at:
+            raise OutOfReachError("too far")
         return lambda: np.array([0.5, 0, 0, 0], np.float32)
 
     def _restore_simulation(self) -> None:

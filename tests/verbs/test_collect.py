@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from plain_world import WORDS, PlainConfig
 
+from wamkit.config import parse
+from wamkit.data import Dataset
+from wamkit.envs import AlohaConfig, EnvConfig, MetaWorldConfig
 from wamkit.envs.demonstrations import ActionNoise
 from wamkit.envs.worker import WorkerLostError
 from wamkit.errors import ConfigError, DataError
@@ -18,6 +23,17 @@ TASKS = ("button-press-topdown-v3", "window-open-v3")
 def config(out: Path, **changes: Any) -> CollectConfig:
     base: dict[str, Any] = {"tasks": TASKS, "episodes": 2, "workers": 1, "image_size": 32}
     return CollectConfig(out, **(base | changes))
+
+
+def plain(out: Path, **changes: Any) -> CollectConfig:
+    """In a world that only this repository's tests have."""
+    base: dict[str, Any] = {"tasks": ("left", "right"), "episodes": 3, "workers": 1, "env": PlainConfig()}
+    return CollectConfig(out, **(base | changes))
+
+
+@pytest.fixture
+def _named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EnvConfig._choice_registry, "plain", PlainConfig)  # a dataset names its robot
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -73,3 +89,90 @@ def test_configuration_errors_name_the_value(tmp_path: Path) -> None:
             config(tmp_path, **changes)
     with pytest.raises(ConfigError, match="probability"):
         ActionNoise(probability=1.5)
+
+
+# --------------------------------------------------------------------------------------- other environments
+
+
+@pytest.mark.usefixtures("_named")
+def test_any_environment_with_a_demonstrator_is_collected(tmp_path: Path) -> None:
+    report = collect(plain(tmp_path / "d"), progress=False)
+    # Seeds 0, 1 and 2 begin at 0, 1 and 2: 7, 5 and 3 steps of a half until beyond 3, and four more ticks.
+    assert report.tasks == {"left": TaskCount(3, 3), "right": TaskCount(3, 3)}
+    assert report.frames == 2 * (7 + 5 + 3 + 3 * 4)
+    data = Dataset(tmp_path / "d")
+    assert data.observation_spec == PlainConfig().observation_spec()
+    assert {text for episode in data.episodes for text in episode.tasks} <= set(WORDS)
+    assert '"robot_type": "plain"' in (tmp_path / "d/meta/info.json").read_text()
+
+
+@pytest.mark.usefixtures("_named")
+def test_an_attempt_that_the_demonstrator_gives_up_is_discarded(tmp_path: Path) -> None:
+    config = plain(tmp_path / "d", env=PlainConfig(gives_up_at=1), tasks=("left",))
+    assert collect(config, progress=False).tasks == {"left": TaskCount(3, 4)}  # seed 1 begins at 1
+
+
+@pytest.mark.usefixtures("_named")
+def test_noise_follows_the_unit_that_the_environment_states(tmp_path: Path) -> None:
+    noise = ActionNoise(probability=1.0, scale=0.1)
+    collect(plain(tmp_path / "d", noise=noise, recorded="executed"), progress=False)
+    action = Dataset(tmp_path / "d").action
+    disturbed = np.any(action != np.array([0.5, 0, 0, 0], np.float32), axis=0)
+    assert disturbed.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("env", "changes", "message"),
+    [
+        (AlohaConfig(), {"tasks": ("aloha-transfer-cub",)}, "Did you mean 'aloha-transfer-cube'"),
+        (PlainConfig(), {"tasks": ("lift",)}, "PlainConfig: unknown task 'lift'. Did you mean 'left'"),
+        (AlohaConfig(), {"record": ("depth",)}, r"record = \('depth',\) cannot be set: AlohaConfig"),
+        (AlohaConfig(), {"action_repeat": 2}, "action_repeat = 2 cannot be set: AlohaConfig"),
+        (AlohaConfig(), {"cameras": ("scene",)}, "camera 'scene'"),
+        (PlainConfig(), {"image_size": 8}, "image_size = 8 cannot be set: PlainConfig"),
+        (MetaWorldConfig(), {"record": ("depht",)}, "Did you mean 'depth'"),
+    ],
+)
+def test_what_the_environment_does_not_have_is_refused(
+    tmp_path: Path, env: EnvConfig, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CollectConfig(tmp_path, **({"tasks": (env.task,), "env": env} | changes))
+
+
+def test_options_override_the_environment(tmp_path: Path) -> None:
+    default = CollectConfig(tmp_path, TASKS)
+    assert default.environment(TASKS[1]) == MetaWorldConfig(task=TASKS[1])
+    env = MetaWorldConfig(image_size=48, action_repeat=4, record=("contact",))
+    changed = CollectConfig(tmp_path, TASKS, env=env, image_size=32, cameras=("gripper",))
+    assert changed.environment(TASKS[0]) == MetaWorldConfig(
+        task=TASKS[0], image_size=32, action_repeat=4, record=("contact",), cameras=("gripper",)
+    )
+
+
+def test_the_command_line_chooses_the_environment(tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path)]
+    chosen = parse(
+        CollectConfig, [*out, "--env.type", "aloha", "--tasks", "[aloha-transfer-cube]", "--cameras", "[top]"]
+    )
+    assert chosen.environment("aloha-transfer-cube") == AlohaConfig(cameras=("top",))
+    given = parse(
+        CollectConfig, [*out, "--tasks", "[reach-v3]", "--record", "[depth]", "--env.action_repeat", "4"]
+    )
+    assert given.environment("reach-v3") == MetaWorldConfig(
+        task="reach-v3", record=("depth",), action_repeat=4
+    )
+
+
+@pytest.mark.sim
+def test_aloha_is_collected(tmp_path: Path) -> None:
+    pytest.importorskip("gym_aloha")
+    env = AlohaConfig(image_size=16, cameras=("top",))
+    config = CollectConfig(tmp_path / "d", (env.task,), episodes=1, workers=1, env=env)
+    assert collect(config, progress=False).tasks[env.task].kept == 1
+    data = Dataset(tmp_path / "d")
+    assert data.observation_spec == env.observation_spec()
+    assert data.action_spec == env.action_spec()
+    assert data.episodes[0].success
+    assert data.episodes[0].tasks[0] in env.phrases()
+    assert '"robot_type": "aloha"' in (tmp_path / "d/meta/info.json").read_text()

@@ -1,6 +1,6 @@
-"""Simulators behind one Gymnasium contract, and workers that run many of them.
+"""Simulators behind one Gymnasium contract, and worker processes that run many of them.
 
-Importing this package imports no simulator; :meth:`EnvConfig.build` does.
+Importing this package does not import a simulator; :meth:`EnvConfig.build` does.
 """
 
 from wamkit.envs.aloha import AlohaConfig
@@ -8,10 +8,9 @@ from wamkit.envs.base import (
     EVALUATION_SEEDS_FROM,
     EnvConfig,
     Outcome,
+    OutOfReachError,
     SimulatedEnv,
     episode_seed,
-    instructions,
-    list_tasks,
 )
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.metaworld import MetaWorldConfig
@@ -23,11 +22,10 @@ __all__ = [
     "CameraPose",
     "EnvConfig",
     "MetaWorldConfig",
+    "OutOfReachError",
     "Outcome",
     "SimulatedEnv",
     "Step",
     "VectorEnv",
     "episode_seed",
-    "instructions",
-    "list_tasks",
 ]

@@ -1,57 +1,71 @@
-"""A scripted demonstrator for the cube's transfer: waypoints of both grippers, joints by inverse kinematics."""
+"""Scripted demonstrator for ALOHA's cube transfer: gripper waypoints, joint positions by inverse kinematics."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from wamkit.envs.base import ScriptedExpert
+from wamkit.envs.base import OutOfReachError, ScriptedExpert
 from wamkit.geometry.kinematics import Accuracy, EndEffector
 
 if TYPE_CHECKING:
     import mujoco
 
 Floats = NDArray[np.float64]
+# Tick, position (3,) and rotation of the gripper's frame, opening of the gripper.
+Target = tuple[int, Floats, Rotation, float]
 ROUNDS = 200
-REACH_M = 0.15  # from the gripper's frame to between its finger tips
-MEET = np.array([0.0, 0.5, 0.28])  # between the arms, where the cube changes hands
+REACH_M = 0.15  # from the gripper's frame to the middle between its finger tips
+MEET = np.array([0.0, 0.5, 0.28])  # handover point between the arms
 PITCH_DEG = 60.0  # of the picking gripper, below the horizon
-# A solution that is this near is used; the cube and the fingers are wider.
-NEAR_M = 0.005
+TOLERANCE_M = 0.005  # largest accepted position error of a waypoint; the cube and the fingers are wider
 
 
 class ArmKinematics:
-    """One arm of the model: where its gripper is, and which joints bring it elsewhere.
+    """Forward and inverse kinematics of one arm.
 
     Args:
-        model: both arms.
+        model: MuJoCo model of both arms.
         arm: ``left`` or ``right``.
     """
 
     def __init__(self, model: mujoco.MjModel, arm: str) -> None:
         self._gripper = EndEffector(model, f"vx300s_{arm}/gripper_link", "body")
         self.joints = slice(0, 6) if arm == "left" else slice(8, 14)
-        self._moving = np.zeros(model.nv)  # fingers, the other arm and the cube stay where they are
+        # The fingers, the other arm and the cube stay in place.
+        self._moving = np.zeros(model.nv)
         self._moving[self.joints] = 1.0
 
     def pose(self, qpos: Floats) -> tuple[Floats, Rotation]:
         """Position (3,) in metres and rotation of the gripper's frame (x points out of the fingers), world frame."""
         return self._gripper.pose(qpos)
 
-    def solve(self, qpos: Floats, place: Floats, turn: Rotation) -> Floats:
-        """The positions of all joints with this arm's gripper as near to a pose as its limits allow."""
-        return self._gripper.solve(
-            qpos, place, turn.as_matrix(), Accuracy(rounds=ROUNDS), self._moving
-        ).joints
+    def solve(self, qpos: Floats, position: Floats, rotation: Rotation) -> Floats:
+        """Positions of all joints that bring this arm's gripper as close to a pose as its limits allow.
+
+        Args:
+            qpos: joint positions to start from.
+            position: (3,), of the gripper's frame, metres, world frame.
+            rotation: of the gripper's frame, world frame.
+        """
+        accuracy = Accuracy(rounds=ROUNDS)
+        return self._gripper.solve(qpos, position, rotation.as_matrix(), accuracy, self._moving).joints
 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where one arm is to be at a tick: its six joints and the opening of its gripper."""
+    """Target of one arm at a tick.
+
+    Attributes:
+        tick: control tick.
+        joints: (6,), joint positions, radians.
+        opening: opening of the gripper, 0 closed, 1 open.
+    """
 
     tick: int
     joints: Floats
@@ -59,25 +73,29 @@ class Waypoint:
 
 
 def pitched(degrees: float, yaw: float) -> Rotation:
-    """A gripper that points ``degrees`` below the horizon, towards ``yaw`` (radians; 0 is +x)."""
+    """Rotation of a gripper that points ``degrees`` below the horizon, towards ``yaw`` (radians; 0 is +x)."""
     return Rotation.from_euler("z", yaw) * Rotation.from_euler("y", degrees, degrees=True)
 
 
-def tip_at(point: Floats, turn: Rotation) -> Floats:
-    """Where the gripper's frame is when the middle between its finger tips is at ``point``."""
-    return point - turn.apply([REACH_M, 0.0, 0.0])
+def tip_at(point: Floats, rotation: Rotation) -> Floats:
+    """Position of the gripper's frame that puts the middle between its finger tips at ``point``."""
+    return point - rotation.apply([REACH_M, 0.0, 0.0])
 
 
 def offset(point: Floats, x: float, y: float, z: float) -> Floats:
-    """A point so much further, metres."""
+    """``point`` moved along the world's axes, metres."""
     return point + np.array([x, y, z])
 
 
 def transfer(model: mujoco.MjModel, data: mujoco.MjData) -> ScriptedExpert:
-    """The demonstrator of the episode that ``data`` stands at the beginning of."""
+    """Plan the demonstration of the episode whose initial state is ``data``.
+
+    Raises:
+        OutOfReachError: an arm cannot reach a waypoint.
+    """
     start = np.asarray(data.qpos).copy()
     cube = start[16:19].copy()
-    cube[2] = 0.02  # it is dropped from a little above the table
+    cube[2] = 0.02  # height at rest: an episode drops the cube from slightly above the table
     right = right_path(ArmKinematics(model, "right"), start, cube)
     left = left_path(ArmKinematics(model, "left"), start)
     tick = -1
@@ -91,10 +109,10 @@ def transfer(model: mujoco.MjModel, data: mujoco.MjData) -> ScriptedExpert:
 
 
 def right_path(arm: ArmKinematics, start: Floats, cube: Floats) -> list[Waypoint]:
-    """Above the cube, down, close, up, to the meeting place; then let go and draw back."""
+    """Path of the right arm: above the cube, down, close, lift, to the handover point, open, retreat."""
     base = np.array([0.469, 0.5])
-    away = np.arctan2(*(cube[:2] - base)[::-1])
-    picking, level = pitched(PITCH_DEG, away), pitched(0.0, np.pi)
+    yaw = np.arctan2(*(cube[:2] - base)[::-1])
+    picking, level = pitched(PITCH_DEG, yaw), pitched(0.0, np.pi)
     plan = (
         (60, tip_at(offset(cube, 0, 0, 0.08), picking), picking, 1.0),
         (95, tip_at(offset(cube, 0, 0, 0.005), picking), picking, 1.0),
@@ -109,7 +127,10 @@ def right_path(arm: ArmKinematics, start: Floats, cube: Floats) -> list[Waypoint
 
 
 def left_path(arm: ArmKinematics, start: Floats) -> list[Waypoint]:
-    """To the meeting place with the gripper turned by a quarter, so that the fingers pass each other; close."""
+    """Path of the left arm: to the handover point, close, retreat.
+
+    Its gripper is rolled by 90 degrees so that the fingers of the two hands do not collide.
+    """
     level = pitched(0.0, 0.0) * Rotation.from_euler("x", 90, degrees=True)
     plan = (
         (150, tip_at(offset(MEET, -0.12, 0, 0), level), level, 1.0),
@@ -122,23 +143,27 @@ def left_path(arm: ArmKinematics, start: Floats) -> list[Waypoint]:
     return solved(arm, start, plan)
 
 
-def solved(arm: ArmKinematics, start: Floats, plan: Any) -> list[Waypoint]:
-    """Joints for every waypoint, each from the one before; raises where the arm cannot come near."""
+def solved(arm: ArmKinematics, start: Floats, plan: Sequence[Target]) -> list[Waypoint]:
+    """Waypoints in joint space, each solved from the previous one.
+
+    Raises:
+        OutOfReachError: the arm ends more than :data:`TOLERANCE_M` away from a target.
+    """
     qpos = start
-    found = [Waypoint(0, start[arm.joints], 0.0)]
-    for tick, place, turn, opening in plan:
-        qpos = arm.solve(qpos, np.asarray(place), turn)
-        left = float(np.linalg.norm(arm.pose(qpos)[0] - place))
-        if left > NEAR_M:
-            raise RuntimeError(
-                f"the demonstrator's arm stays {1000 * left:.0f} mm from {np.round(place, 3).tolist()}"
+    path = [Waypoint(0, start[arm.joints], 0.0)]
+    for tick, position, rotation, opening in plan:
+        qpos = arm.solve(qpos, position, rotation)
+        error_m = float(np.linalg.norm(arm.pose(qpos)[0] - position))
+        if error_m > TOLERANCE_M:
+            raise OutOfReachError(
+                f"the demonstrator's arm stays {1000 * error_m:.0f} mm from {np.round(position, 3).tolist()}"
             )
-        found.append(Waypoint(tick, qpos[arm.joints], opening))
-    return found
+        path.append(Waypoint(tick, qpos[arm.joints], opening))
+    return path
 
 
 def at(path: list[Waypoint], tick: int) -> Floats:
-    """Six joints and the gripper, between the waypoints around ``tick``, on a straight line in joint space."""
+    """Joint positions and gripper opening at ``tick``, (7,), interpolated linearly between the waypoints."""
     ticks = [point.tick for point in path]
     values = np.array([[*point.joints, point.opening] for point in path])
     return np.array([np.interp(tick, ticks, column) for column in values.T])

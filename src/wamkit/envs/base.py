@@ -1,13 +1,10 @@
-"""The contract of a simulated environment, its configuration, its seeds and its language."""
+"""Contract of a simulated environment, its configuration and its seeds."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from typing import Any, Literal, final
 
 import draccus
@@ -15,11 +12,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation, PerturbedEpisode, Scene, Start
-from wamkit.errors import ConfigError, DataError, SpecError, did_you_mean
+from wamkit.errors import ConfigError, DataError, SpecError, WamkitError, did_you_mean
 
 Purpose = Literal["train", "evaluate"]
 ExtrasSpec = dict[str, tuple[tuple[int, ...], str]]  # name -> (shape, dtype)
@@ -31,15 +29,15 @@ RUNS = EVALUATION_SEEDS_FROM // SEEDS_PER_RUN
 
 
 def episode_seed(purpose: Purpose, run: int, index: int) -> int:
-    """The environment seed of one episode. Training and evaluation never share one.
+    """Environment seed of one episode. Training and evaluation never share one.
 
     A training seed is ``run * 10_000 + index`` and lies below 1_000_000; an evaluation seed is the same plus
     1_000_000. Two runs with different ``run`` share no seed either.
 
     Args:
-        purpose: what the episode is for.
-        run: the ``seed`` of a collection or evaluation, 0 to 99.
-        index: which episode of it, 0 to 9999.
+        purpose: training or evaluation.
+        run: ``seed`` of the collection or evaluation, 0 to 99.
+        index: number of the episode within the run, 0 to 9999.
 
     Raises:
         ConfigError: ``run`` or ``index`` outside its range.
@@ -51,37 +49,18 @@ def episode_seed(purpose: Purpose, run: int, index: int) -> int:
     return run * SEEDS_PER_RUN + index + (EVALUATION_SEEDS_FROM if purpose == "evaluate" else 0)
 
 
-@lru_cache(maxsize=1)
-def _language() -> dict[str, tuple[str, ...]]:
-    text = resources.files("wamkit.envs").joinpath("metaworld_instructions.json").read_text("utf-8")
-    return {task: tuple(lines) for task, lines in json.loads(text).items()}
-
-
-def list_tasks() -> tuple[str, ...]:
-    """Names of the embedded benchmark's tasks, sorted."""
-    return tuple(sorted(_language()))
-
-
-def instructions(task: str) -> tuple[str, ...]:
-    """Instructions for ``task`` in plain English: the canonical one first, then paraphrases.
-
-    Raises:
-        ConfigError: no such task.
-    """
-    try:
-        return _language()[task]
-    except KeyError:
-        raise ConfigError(f"unknown task {task!r}. {did_you_mean(task, _language())}") from None
+class OutOfReachError(WamkitError):
+    """The scripted demonstrator cannot solve this episode; the simulator itself is fine."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one control tick did.
+    """Result of one control tick.
 
     Attributes:
         reward: the simulator's own reward.
-        success: whether the task's success criterion held during this tick.
-        out_of_time: whether the episode has used up its ticks.
+        success: true if the task's success criterion held during this tick.
+        out_of_time: true once the episode has used up its ticks.
     """
 
     reward: float
@@ -94,21 +73,23 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
 
     An observation is ``{"images": {camera: (H, W, 3) uint8}, "state": (S,) float32, "task": str}``, plus
     ``"extras": {name: array}`` when ground truth is recorded. ``reset`` accepts
-    ``options={"instruction": str, "perturbation": Perturbation}``; without an instruction the task's canonical one is
-    used, and without a perturbation nothing is changed. An episode ends
-    with ``terminated`` at success and with ``truncated`` after ``max_ticks``.
+    ``options={"instruction": str, "perturbation": Perturbation}``; the default instruction is the task's canonical
+    one, and without a perturbation nothing is changed. An episode ends with ``terminated`` at success and with
+    ``truncated`` after ``max_ticks``.
 
-    ``step`` is ``advance`` followed by ``observe``; whoever will not look calls ``advance`` alone and pays
-    for no rendering. The same seed gives the same states and pixels, bit for bit, whatever was run before
-    and whether or not anybody looked.
+    ``step`` is ``advance`` followed by ``observe``; call ``advance`` alone to skip the rendering. The same seed gives
+    the same states and pixels, bit for bit, regardless of what ran before and of which ticks were observed.
 
     Args:
-        task_name: the task.
-        instruction: the canonical instruction.
+        task_name: name of the task.
+        instruction: canonical instruction.
         observation_spec: cameras, state and rate.
         action_spec: entries, limits and conventions of an action.
         max_ticks: control ticks before the episode is out of time.
         extras_spec: shape and dtype of every recorded ground-truth array.
+
+    Raises:
+        ConfigError: ``max_ticks`` is below 1.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium declares it so)
@@ -139,22 +120,26 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
 
     @property
     def tick(self) -> int:
-        """Control ticks executed since the last reset, -1 before the first one."""
+        """Control ticks executed since the last reset, -1 before the first reset."""
         return self._tick
 
     @property
     def instruction(self) -> str:
-        """The instruction of the current episode."""
+        """Instruction of the current episode."""
         return self._instruction
 
     @final
     def restart(
         self, seed: int, instruction: str | None = None, perturbation: Perturbation | None = None
     ) -> None:
-        """Begin the episode that ``seed`` names, without looking; perturbed, where ``perturbation`` says so."""
+        """Begin the episode of ``seed`` without observing it, perturbed if a ``perturbation`` is given.
+
+        Raises:
+            ConfigError: the perturbation does not apply to this simulator.
+        """
         self._episode = PerturbedEpisode(perturbation, seed)
-        plain = self._canonical if instruction is None else instruction
-        self._instruction = self._episode.instruction(plain, self.phrases())
+        unperturbed = self._canonical if instruction is None else instruction
+        self._instruction = self._episode.instruction(unperturbed, self.phrases())
         self._tick = 0
         self._restore_simulation()
         if perturbation is not None and perturbation.strength:
@@ -162,11 +147,11 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         self._reset_simulation(seed, self._episode.start())
 
     def phrases(self) -> Sequence[str]:
-        """All known wordings of the task, the canonical one first."""
+        """All wordings of the instruction, the canonical one first."""
         return (self._canonical,)
 
     def scene(self) -> Scene:
-        """What perturbations may change.
+        """Scene description that perturbations may change.
 
         Raises:
             ConfigError: this simulator cannot be perturbed.
@@ -175,15 +160,15 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
 
     @final
     def advance(self, action: ArrayLike) -> Outcome:
-        """Execute one control tick without looking.
+        """Execute one control tick without observing.
 
-        Values outside the action spec's limits are clipped to them, as an actuator would. An episode may be
-        driven on after success.
+        Values outside the action spec's limits are clipped to them, as an actuator would do. An episode may continue
+        after success.
 
         Raises:
-            SpecError: wrong width.
+            SpecError: wrong action width.
             DataError: NaN or infinity in the action.
-            RuntimeError: no reset yet, or the physics became unstable.
+            RuntimeError: ``reset`` was not called yet, or the physics became unstable.
         """
         if self._tick < 0:
             raise RuntimeError(f"{self.task_name}: call reset() before the first step().")
@@ -194,9 +179,9 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
                 f"{', '.join(self.action_spec.names)}; got an array of shape {values.shape}."
             )
         if not np.isfinite(values).all():
-            bad = self.action_spec.names[int(np.flatnonzero(~np.isfinite(values))[0])]
+            entry = self.action_spec.names[int(np.flatnonzero(~np.isfinite(values))[0])]
             raise DataError(
-                f"{self.task_name}, tick {self._tick}: action entry {bad!r} is not finite in "
+                f"{self.task_name}, tick {self._tick}: action entry {entry!r} is not finite in "
                 f"{values.tolist()}. The policy diverged or its statistics are wrong."
             )
         values = np.clip(values, self.action_spec.low, self.action_spec.high).astype(np.float32)
@@ -206,11 +191,12 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
 
     @final
     def observe(self) -> dict[str, Any]:
-        """Look: render the cameras and read the state (and the ground truth, where recorded)."""
-        taken = self._images()
-        shown = {name: self._episode.picture(image, name, self._tick) for name, image in taken.items()}
+        """Render the cameras and read the state, plus the ground truth if recorded."""
+        images = self._images()
         observation: dict[str, Any] = {
-            "images": shown,
+            "images": {
+                name: self._episode.picture(image, name, self._tick) for name, image in images.items()
+            },
             "state": self._state(),
             "task": self._instruction,
         }
@@ -219,10 +205,13 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         return observation
 
     @final
+    @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode; see the class. Without a seed one is drawn from ``np_random``."""
+        """Begin an episode and observe it; options as described for the class. A missing seed is drawn from
+        ``np_random``.
+        """
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(EVALUATION_SEEDS_FROM))
@@ -230,35 +219,48 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         return self.observe(), {"success": False, "seed": seed}
 
     @final
+    @override
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """One control tick; see :meth:`advance` for errors."""
+        """Execute one control tick and observe; raises the errors of :meth:`advance`."""
         outcome = self.advance(action)
         truncated = outcome.out_of_time and not outcome.success
         return self.observe(), outcome.reward, outcome.success, truncated, {"success": outcome.success}
 
     def expert(self) -> ScriptedExpert:
-        """A scripted demonstrator for the current episode; it may read what no camera shows.
+        """Scripted demonstrator for the current episode; it may read state that no camera shows.
 
         Raises:
-            ConfigError: this simulator has none.
+            ConfigError: this simulator does not have one.
+            OutOfReachError: this episode cannot be solved by the demonstrator.
         """
         raise ConfigError(f"{type(self).__name__} has no scripted demonstrator.")
 
+    def disturbance(self) -> NDArray[np.float32]:
+        """Unit of the noise added to a demonstrator's actions, (A,); 0 for entries that are never disturbed.
+
+        Raises:
+            ConfigError: this simulator does not state one.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not state how far its actions may be disturbed. "
+            f"Record without noise (probability 0), or override `disturbance`."
+        )
+
     def facts(self) -> Facts | None:
-        """What the simulator knows about this tick, without rendering; None where it does not say."""
+        """Privileged facts about this tick, read without rendering; None if the simulator does not report any."""
         return None
 
     @abstractmethod
     def _restore_simulation(self) -> None:
-        """Undo whatever an earlier episode left behind, in the model, the data and the renderer."""
+        """Restore model, data and renderer to their state after construction."""
 
     @abstractmethod
     def _reset_simulation(self, seed: int, start: Start) -> None:
-        """Begin an episode in the restored simulation."""
+        """Begin the episode of ``seed`` in the restored simulation."""
 
     @abstractmethod
     def _advance_simulation(self, action: NDArray[np.float32]) -> tuple[float, bool]:
-        """Execute a checked action; return reward and success."""
+        """Execute a validated action and return reward and success."""
 
     @abstractmethod
     def _images(self) -> dict[str, NDArray[np.uint8]]: ...
@@ -294,15 +296,31 @@ def _box(shape: tuple[int, ...], dtype: str) -> spaces.Box:
 
 @dataclass(frozen=True)
 class EnvConfig(draccus.ChoiceRegistry, ABC):
-    """What it takes to build one environment. Hashable: environments are cached by it.
+    """Configuration of one environment. Hashable: workers cache environments by it.
 
     Attributes:
-        task: task name.
+        task: name of the task, one of :meth:`task_names`.
         max_ticks: control ticks before the episode is out of time.
     """
 
     task: str = ""
     max_ticks: int = 200
+
+    def __post_init__(self) -> None:
+        if self.task not in self.task_names():
+            raise ConfigError(
+                f"{type(self).__name__}: unknown task {self.task!r}. {did_you_mean(self.task, self.task_names())}"
+            )
+
+    @classmethod
+    @abstractmethod
+    def task_names(cls) -> tuple[str, ...]:
+        """Names of all tasks, sorted."""
+
+    @property
+    def robot_type(self) -> str:
+        """Name of the robot in the ``info.json`` of a recorded dataset: the registered type by default."""
+        return self.get_choice_name(type(self))
 
     @abstractmethod
     def build(self) -> SimulatedEnv:
@@ -310,20 +328,20 @@ class EnvConfig(draccus.ChoiceRegistry, ABC):
 
     @abstractmethod
     def observation_spec(self) -> ObservationSpec:
-        """What the environment shows, without building it."""
+        """Spec of its observations, without building the environment."""
 
     @abstractmethod
     def action_spec(self) -> ActionSpec:
-        """What its actions mean, without building it."""
+        """Spec of its actions, without building the environment."""
 
     @abstractmethod
     def phrases(self) -> tuple[str, ...]:
-        """All known wordings of the task, the canonical one first."""
+        """All wordings of the instruction, the canonical one first."""
 
     def perturbations(self) -> tuple[Perturbation, ...]:
-        """What can be changed about it, every kind at strength 1. Empty where it cannot be perturbed."""
+        """Supported perturbations, every kind at strength 1; empty if the environment cannot be perturbed."""
         return ()
 
     def extras_spec(self) -> ExtrasSpec:
-        """Shape and dtype of every further array that it delivers, without building it."""
+        """Shape and dtype of every extra array in its observations, without building the environment."""
         return {}

@@ -1,4 +1,4 @@
-"""Where a simulated camera stands and looks."""
+"""Pose of a simulated camera."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class CameraPose:
-    """A pinhole camera that stands at ``position`` and looks at ``target``.
+    """Pose of a pinhole camera at ``position`` that looks at ``target``.
 
     Attributes:
-        position: metres, in the frame of ``body``.
-        target: the point in the middle of the picture, metres, in the frame of ``body``.
-        up: direction that points up in the picture, in the frame of ``body``; need not be normalised.
+        position: position of the camera, metres, in the frame of ``body``.
+        target: point at the centre of the image, metres, in the frame of ``body``.
+        up: direction that points up in the image, in the frame of ``body``; need not be normalised.
         fovy_deg: vertical field of view, degrees.
-        body: name of the MuJoCo body that carries the camera, ``world`` for a camera that stands still.
+        body: name of the MuJoCo body that carries the camera, ``world`` for a fixed camera.
     """
 
     position: Vector
@@ -37,7 +37,7 @@ class CameraPose:
         if np.linalg.norm(np.cross(forward, self.up)) < 1e-9:
             raise ConfigError(
                 f"CameraPose: from position {self.position} to target {self.target} with up {self.up} "
-                f"gives no orientation. Position and target must differ and `up` must not lie along the "
+                f"does not define an orientation. Position and target must differ and `up` must not be parallel to the "
                 f"viewing direction."
             )
 

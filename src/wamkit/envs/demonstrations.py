@@ -1,4 +1,4 @@
-"""Scripted demonstrations, recorded where the simulator runs."""
+"""Scripted demonstrations, recorded in the process that runs the simulator."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.contract.specs import ActionSpec
-from wamkit.envs.base import EnvConfig, SimulatedEnv, instructions
+from wamkit.envs.base import EnvConfig, OutOfReachError, SimulatedEnv
 from wamkit.envs.worker import WorkerState
 from wamkit.errors import ConfigError
 
-# The demonstrator's own action, which a policy should learn, or the one that was executed, disturbed where it was,
-# which a world model must be told to know what followed from it.
+# Action that is stored: the demonstrator's undisturbed one, the target of a policy, or the executed one with its
+# disturbance, which a world model needs because the next observation follows from it.
 Recorded = Literal["clean", "executed"]
 
 
 @dataclass(frozen=True)
 class ActionNoise:
-    """Disturbances of the executed action, so that the data shows how to recover (as DART, arXiv:1703.09327).
+    """Disturbances of the executed action, so that the data shows recoveries (as in DART, arXiv:1703.09327).
 
-    At a tick without a running burst, one begins with ``probability``. It lasts 1 to ``longest`` ticks
-    (uniform); all that time one offset, drawn per burst from a normal distribution, is added to the executed
-    action and the sum is clipped to the limits. What is *recorded* is, unless asked otherwise (:data:`Recorded`),
-    the demonstrator's clean action for the state it really is in. The gripper entry is never disturbed.
+    At a tick without an ongoing burst, a burst begins with ``probability``. It lasts 1 to ``longest`` ticks (uniform).
+    During a burst, one offset, drawn per burst from a normal distribution, is added to the executed action, and the
+    sum is clipped to the action limits. By default (:data:`Recorded`) the *recorded* action is the demonstrator's
+    undisturbed one for the actual state. Grippers are never disturbed.
 
     Attributes:
         probability: chance per tick that a burst begins; 0 switches the noise off.
-        scale: standard deviation of the offset, in units of the action.
+        scale: standard deviation of the offset, in units of :meth:`wamkit.envs.SimulatedEnv.disturbance`.
         longest: longest burst, control ticks.
     """
 
@@ -41,52 +41,52 @@ class ActionNoise:
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0 or self.scale < 0.0 or self.longest < 1:
             raise ConfigError(
-                f"{self}: probability lies in [0, 1], scale is not negative, longest at least 1."
+                f"{self}: probability must lie in [0, 1], scale must not be negative, longest must be at least 1."
             )
 
 
 class Disturbance:
-    """One episode's worth of :class:`ActionNoise`.
+    """Action noise of one episode.
 
     Args:
-        noise: how much.
-        spec: limits of the action; the last entry is the gripper's where the spec says there is one.
-        rng: source of the draws.
+        noise: distribution of the noise.
+        spec: spec of the action, for its limits.
+        unit: (A,), offset per unit of ``noise.scale``; see :meth:`wamkit.envs.SimulatedEnv.disturbance`.
+        rng: source of all draws.
     """
 
-    def __init__(self, noise: ActionNoise, spec: ActionSpec, rng: np.random.Generator) -> None:
-        self._noise, self._rng = noise, rng
+    def __init__(
+        self, noise: ActionNoise, spec: ActionSpec, unit: NDArray[np.float32], rng: np.random.Generator
+    ) -> None:
+        self._noise, self._unit, self._rng = noise, unit, rng
         self._low, self._high = np.asarray(spec.low, np.float32), np.asarray(spec.high, np.float32)
-        self._free = np.ones(spec.width, np.float32)
-        if spec.gripper != "none":
-            self._free[-1] = 0.0
         self._offset: NDArray[np.float32] = np.zeros(spec.width, np.float32)
-        self._left = 0
+        self._remaining = 0
 
     def apply(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The action to execute in place of ``action`` (A,)."""
-        if self._left == 0 and self._rng.random() < self._noise.probability:
-            self._left = int(self._rng.integers(1, self._noise.longest + 1))
-            draw = self._rng.standard_normal(len(self._free))
-            self._offset = (self._noise.scale * draw * self._free).astype(np.float32)
-        if self._left == 0:
+        """Action to execute in place of ``action`` (A,)."""
+        if self._remaining == 0 and self._rng.random() < self._noise.probability:
+            self._remaining = int(self._rng.integers(1, self._noise.longest + 1))
+            draw = self._rng.standard_normal(len(self._unit))
+            self._offset = (self._noise.scale * draw * self._unit).astype(np.float32)
+        if self._remaining == 0:
             return action
-        self._left -= 1
+        self._remaining -= 1
         return np.clip(action + self._offset, self._low, self._high).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class DemonstrationAttempt:
-    """One attempt at a demonstration, T frames; see :class:`wamkit.data.episode.Episode`.
+    """One attempt at a demonstration, T frames.
 
     Attributes:
-        seed: the episode.
-        success: whether the task was solved in time. When it was not, the arrays are empty.
-        task: the instruction.
-        images: camera -> (T, H, W, 3) uint8.
-        state: (T, S) float32.
-        action: (T, A) float32, the demonstrator's clean actions or the executed ones, see :data:`Recorded`.
-        extras: name -> (T, ...).
+        seed: environment seed of the episode.
+        success: true if the task was solved in time; the arrays of a failed attempt are empty.
+        task: instruction.
+        images: images by camera, (T, H, W, 3) uint8.
+        state: robot states, (T, S) float32.
+        action: undisturbed or executed actions (:data:`Recorded`), (T, A) float32.
+        extras: ground truth by name, (T, ...).
     """
 
     seed: int
@@ -106,10 +106,10 @@ def record_demonstration(
     tail_ticks: int,
     recorded: Recorded = "clean",
 ) -> DemonstrationAttempt:
-    """Run the scripted demonstrator through the episode that ``seed`` names.
+    """Record the scripted demonstrator in the episode of ``seed``; runs in a worker.
 
-    The episode is recorded until ``tail_ticks`` ticks after success. The instruction is drawn by seed from
-    the canonical one and its paraphrases. To be called in a worker.
+    The episode is recorded until ``tail_ticks`` ticks after success. The instruction is drawn by seed from the
+    canonical one and its paraphrases.
     """
     env = session.take(config)
     try:
@@ -124,24 +124,33 @@ def record_demonstration(
 def demonstrate(
     env: SimulatedEnv, seed: int, noise: ActionNoise, tail_ticks: int, recorded: Recorded = "clean"
 ) -> DemonstrationAttempt:
-    """The same, in an environment at hand."""
+    """Record the demonstrator as :func:`record_demonstration` does, in an existing environment.
+
+    Raises:
+        ConfigError: the environment does not have a demonstrator, or does not state a unit of its disturbances.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(env.task_name.encode())])
-    lines = instructions(env.task_name)
-    env.restart(seed, lines[int(rng.integers(len(lines)))])
-    expert, disturbance = env.expert(), Disturbance(noise, env.action_spec, rng)
+    phrases = env.phrases()
+    env.restart(seed, phrases[int(rng.integers(len(phrases)))])
+    try:
+        expert = env.expert()
+    except OutOfReachError:
+        return _stack(seed, env, [], [])
+    unit = env.disturbance() if noise.probability else np.zeros(env.action_spec.width, np.float32)
+    disturbance = Disturbance(noise, env.action_spec, unit, rng)
     observations: list[dict[str, Any]] = []
     actions: list[NDArray[np.float32]] = []
-    left = None  # ticks still to record after success
-    while left != 0:
+    remaining = None  # ticks still to record after success
+    while remaining != 0:
         observations.append(env.observe())
         clean = expert()
         executed = disturbance.apply(clean)
         actions.append(executed if recorded == "executed" else clean)
         outcome = env.advance(executed)
-        if left is not None:
-            left -= 1
+        if remaining is not None:
+            remaining -= 1
         elif outcome.success:
-            left = tail_ticks
+            remaining = tail_ticks
         elif outcome.out_of_time:
             return _stack(seed, env, [], [])
     return _stack(seed, env, observations, actions)

@@ -1,4 +1,4 @@
-"""What the simulator knows about gripper and task objects after every tick. No camera shows it, no policy gets it."""
+"""Privileged facts about gripper and task objects at every tick, for reports; policies never receive them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """One control tick.
+    """Facts of one control tick.
 
     Attributes:
-        touching: whether a gripper touches a task object.
-        moved_m: the longest way, metres, between where a point of a task object is and where it was at the last
-            reading before the first contact; 0 until then, so that what falls or settles by itself does not count.
-        gap_m: metres between the nearest gripper's centre and the centre of the nearest part of a task object.
+        touching: true if a gripper touches a task object.
+        moved_m: largest displacement of a point of a task object since the last reading before the first contact,
+            metres; 0 until then, so that objects that fall or settle on their own do not count.
+        gap_m: distance between a gripper's centre and the centre of a part of a task object, metres, minimum over
+            grippers and parts.
     """
 
     touching: bool
@@ -32,19 +33,19 @@ class Facts:
 
 
 class FactReader:
-    """Reads :class:`Facts` of a MuJoCo scene: contacts and poses only, nothing is rendered or simulated.
+    """Reads :class:`Facts` of a MuJoCo scene from contacts and poses, without rendering or simulating.
 
-    A part moves when its centre does or when it turns: four points stand for it, its centre and the three at the
-    distance of its bounding sphere along its axes.
+    Each part (geom) of a task object is represented by four points, so that rotation counts as motion: its centre and
+    the three points at the radius of its bounding sphere along its axes.
 
     Args:
-        model: the scene.
-        hands: bodies in the middle of the grippers.
-        gripping: (nbody,) bool, the bodies whose contact counts.
-        objects: (nbody,) bool, the bodies of the task; those that cannot move are left out.
+        model: MuJoCo model of the scene.
+        hands: ids of the bodies at the centres of the grippers.
+        gripping: (nbody,) bool, bodies whose contact with an object counts.
+        objects: (nbody,) bool, bodies of the task; those that cannot move are ignored.
 
     Raises:
-        ConfigError: no part of the task can move.
+        ConfigError: no body of the task can move.
     """
 
     def __init__(
@@ -59,28 +60,30 @@ class FactReader:
         self._gripping, self._task = gripping[model.geom_bodyid], movable[model.geom_bodyid]
         self._parts = np.flatnonzero(self._task)
         if not len(self._parts):
-            raise ConfigError("FactReader: none of the scene's task objects can move; name their bodies.")
+            raise ConfigError(
+                "FactReader: none of the bodies passed as task objects can move; pass the movable ones."
+            )
         self._radius = model.geom_rbound[self._parts][:, None, None]
         self._start, self._touched = np.zeros((len(self._parts), 4, 3)), False
 
     def begin(self, data: mujoco.MjData) -> None:
-        """An episode begins. ``data`` must be forwarded."""
+        """Begin an episode. ``data`` must be forwarded."""
         self._start, self._touched = self._points(data), False
 
     def read(self, data: mujoco.MjData) -> Facts:
-        """The facts of the present state, once per tick. ``data`` must be forwarded."""
-        one, two = data.contact.geom[: data.ncon].T
-        touching = (self._gripping[one] & self._task[two]) | (self._gripping[two] & self._task[one])
-        points, hit = self._points(data), bool(touching.any())
-        if not self._touched and not hit:
+        """Facts of the current state; call once per tick. ``data`` must be forwarded."""
+        first, second = data.contact.geom[: data.ncon].T
+        contacts = (self._gripping[first] & self._task[second]) | (self._gripping[second] & self._task[first])
+        points, touching = self._points(data), bool(contacts.any())
+        if not self._touched and not touching:
             self._start = points
-        self._touched = self._touched or hit
+        self._touched = self._touched or touching
         moved = np.linalg.norm(points - self._start, axis=-1).max()
-        ways = data.geom_xpos[self._parts][:, None] - data.xpos[self._hands]
-        return Facts(hit, float(moved), float(np.linalg.norm(ways, axis=-1).min()))
+        gaps = data.geom_xpos[self._parts][:, None] - data.xpos[self._hands]
+        return Facts(touching, float(moved), float(np.linalg.norm(gaps, axis=-1).min()))
 
     def _points(self, data: mujoco.MjData) -> NDArray[np.float64]:
-        """(parts, 4, 3), metres, world frame."""
+        """Four points of every part, (parts, 4, 3), metres, world frame."""
         centre = data.geom_xpos[self._parts][:, None]
         axes = data.geom_xmat[self._parts].reshape(-1, 3, 3).transpose(0, 2, 1)
         return np.concatenate([centre, centre + self._radius * axes], axis=1)

@@ -1,25 +1,25 @@
-"""What MuJoCo knows exactly about a scene: depth, segmentation, poses, contacts.
+"""Exact ground truth of a MetaWorld scene from MuJoCo: depth, segmentation, poses, contacts.
 
 ==============  ==================  ========  ================================================================
 record          arrays              dtype     content
 ==============  ==================  ========  ================================================================
 depth           depth.<camera>      float32   (H, W), metres along the viewing direction
-segmentation    segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass`
-object_id       object_id.<camera>  uint8     (H, W), k + 1 where ``object_pose[k]`` moves what is seen, else 0
-camera          camera.<camera>     float32   (8,), where the camera stands: x, y, z in metres, quaternion
-                                              w, x, y, z (its axes: right, up, backward), world frame, and its
-                                              vertical field of view in degrees
-object_pose     object_pose         float32   (2, 7), of the first two movable task bodies: x, y, z in metres
-                                              and quaternion w, x, y, z, world frame; zeros where there is none
-object_base     object_base         float32   (2, 7), of the bodies that these are attached to, written the same way: a
-                                              drawer's case, the frame of a window
-gripper_pose    gripper_pose        float32   (7,), of the hand body, written the same way
-gripper_motion  gripper_motion      float32   (6,), world frame: velocity of the hand body in m/s, and the way
-                                              in metres from it to the point that it is pulled towards
-contact         contact             uint8     (3,), 1 where the left finger, the right finger, the palm
-                                              touches a task body
+segmentation    segmentation.<cam>  uint8     (H, W), a :class:`SegmentClass` per pixel
+object_id       object_id.<camera>  uint8     (H, W), k + 1 on pixels that move with ``object_pose[k]``, else 0
+camera          camera.<camera>     float32   (8,), camera pose: x, y, z in metres and quaternion w, x, y, z
+                                              (camera axes: right, up, backward), world frame; then the vertical
+                                              field of view in degrees
+object_pose     object_pose         float32   (2, 7), poses of the first two movable task bodies: x, y, z in
+                                              metres and quaternion w, x, y, z, world frame; zeros if missing
+object_base     object_base         float32   (2, 7), poses of their parent bodies in the same format, such as
+                                              a drawer's case or a window's frame
+gripper_pose    gripper_pose        float32   (7,), pose of the hand body in the same format
+gripper_motion  gripper_motion      float32   (6,), world frame: velocity of the hand body in m/s, and offset
+                                              from the hand body to the mocap target that pulls it, in metres
+contact         contact             uint8     (3,), 1 if the left finger, the right finger or the palm touches a
+                                              task body
 contact_force   contact_force       float32   (3, 3), newton, world frame: total force of the task bodies on
-                                              each of these parts
+                                              each of these three parts
 ==============  ==================  ========  ================================================================
 """
 
@@ -66,7 +66,12 @@ class SegmentClass(IntEnum):
 
 
 def extras_spec(record: Sequence[str], cameras: Sequence[str], size: tuple[int, int]) -> ExtrasSpec:
-    """Names, shapes and dtypes of what ``record`` asks for.
+    """Names, shapes and dtypes of the arrays that ``record`` requests.
+
+    Args:
+        record: kinds of ground truth, from :data:`RECORDABLE`.
+        cameras: names of the rendered cameras.
+        size: height and width of the images, pixels.
 
     Raises:
         ConfigError: an unknown kind of ground truth.
@@ -89,7 +94,7 @@ class GroundTruth:
     Args:
         model: a MetaWorld model (its robot starts at the body ``base``, its gripper at ``right_hand``).
         renderer: renders depth and segmentation.
-        spec: what to read, from :func:`extras_spec`.
+        spec: arrays to read, from :func:`extras_spec`.
     """
 
     def __init__(self, model: mujoco.MjModel, renderer: SceneRenderer, spec: ExtrasSpec) -> None:
@@ -104,7 +109,7 @@ class GroundTruth:
             self._part[_subtree(model, root)] = PARTS.index(root)
 
     def read(self, data: mujoco.MjData) -> dict[str, NDArray[Any]]:
-        """Everything the spec names, for the present state. ``data`` must be forwarded."""
+        """All arrays of the spec for the current state. ``data`` must be forwarded."""
         forces, touching = self._contacts(data)
         poses = np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
         objects, bases = np.zeros((2, OBJECTS, 7), np.float32)
@@ -131,21 +136,21 @@ class GroundTruth:
         return {name: values[name] for name in self._spec}
 
     def _motion(self, data: mujoco.MjData) -> NDArray[np.float32]:
-        """Velocity of the hand and how far it lags behind, (6,): with its pose, all that an action acts on."""
-        hand, speed = self._model.body("hand").id, np.zeros(6)
+        """Velocity of the hand and its lag behind the mocap target, (6,); with its pose, all that actions drive."""
+        hand, velocity = self._model.body("hand").id, np.zeros(6)
         kind = self._mujoco.mjtObj.mjOBJ_XBODY
-        self._mujoco.mj_objectVelocity(self._model, data, kind, hand, speed, 0)
-        return np.concatenate([speed[3:], data.mocap_pos[0] - data.xpos[hand]]).astype(np.float32)
+        self._mujoco.mj_objectVelocity(self._model, data, kind, hand, velocity, 0)
+        return np.concatenate([velocity[3:], data.mocap_pos[0] - data.xpos[hand]]).astype(np.float32)
 
     def _of_bodies(
-        self, data: mujoco.MjData, camera: str, table: NDArray[np.uint8], nothing: int
+        self, data: mujoco.MjData, camera: str, labels: NDArray[np.uint8], background: int
     ) -> NDArray[np.uint8]:
-        """The entry of ``table`` (nbody,) for the body seen at every pixel, ``nothing`` where there is none."""
+        """Entry of ``labels`` (nbody,) for the body at every pixel, ``background`` on pixels without one."""
         geoms = self._renderer.geoms(data, camera)
-        return np.where(geoms < 0, np.uint8(nothing), table[self._model.geom_bodyid[geoms]])
+        return np.where(geoms < 0, np.uint8(background), labels[self._model.geom_bodyid[geoms]])
 
     def _contacts(self, data: mujoco.MjData) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Total force of the task bodies on each part (3, 3) and whether they touch (3,)."""
+        """Total force of the task bodies on each part (3, 3), and contact flags (3,)."""
         forces, touching = np.zeros((len(PARTS), 3)), np.zeros(len(PARTS), np.uint8)
         wrench = np.zeros(6)
         for index in range(data.ncon):
@@ -164,14 +169,14 @@ class GroundTruth:
 
 
 def fact_reader(model: mujoco.MjModel) -> FactReader:
-    """What tells of a MetaWorld model's gripper and task objects."""
+    """Reader of privileged facts about a MetaWorld model's gripper and task objects."""
     classes = _body_classes(model)
     gripper, objects = classes == SegmentClass.GRIPPER, classes == SegmentClass.OBJECT
     return FactReader(model, [model.body("hand").id], gripper, objects)
 
 
 def _subtree(model: mujoco.MjModel, root: str) -> list[int]:
-    """Ids of ``root`` and of everything attached to it."""
+    """Ids of ``root`` and of all its descendants."""
     inside = {model.body(root).id}
     for body in range(model.nbody):  # parents come before their children
         if model.body_parentid[body] in inside and body != 0:
@@ -180,7 +185,7 @@ def _subtree(model: mujoco.MjModel, root: str) -> list[int]:
 
 
 def _carried_by(model: mujoco.MjModel, objects: NDArray[Any]) -> NDArray[np.uint8]:
-    """k + 1 for the k-th object and everything fixed to it, else 0: (nbody,)."""
+    """Object that carries each body, (nbody,): k + 1 for the k-th object and all bodies fixed to it, else 0."""
     carried = np.zeros(model.nbody, np.uint8)
     carried[objects] = np.arange(1, len(objects) + 1)
     for body in range(1, model.nbody):  # parents come before their children
@@ -190,7 +195,7 @@ def _carried_by(model: mujoco.MjModel, objects: NDArray[Any]) -> NDArray[np.uint
 
 
 def _body_classes(model: mujoco.MjModel) -> NDArray[np.uint8]:
-    """Class of every body, (nbody,) uint8."""
+    """:class:`SegmentClass` of every body, (nbody,) uint8."""
     classes = np.full(model.nbody, SegmentClass.OBJECT, np.uint8)
     classes[0] = SegmentClass.SCENE
     for name in ("tablelink", "RetainingWall"):

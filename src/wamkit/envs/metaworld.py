@@ -1,29 +1,32 @@
 """MetaWorld 3.1.1 (Yu et al. 2019, arXiv:1910.10897): 50 tasks of one Sawyer arm in MuJoCo.
 
 State: hand position in metres (world frame) and gripper opening (0 closed, 1 open). Action: three hand
-displacements and a gripper effort, all in [-1, 1]. In every physics tick of the package (12.5 ms) a
-displacement of 1 moves the point that the hand is pulled towards by 1 cm, so that a control tick of
-``action_repeat`` physics ticks commands at most ``action_repeat`` centimetres per axis. Effort 1 closes the
-gripper, -1 opens it.
+displacements and a gripper effort, all in [-1, 1]. In every physics tick of the package (12.5 ms), a displacement of 1
+moves the mocap target that pulls the hand by 1 cm, so a control tick of ``action_repeat`` physics ticks commands at
+most ``action_repeat`` centimetres per axis. Effort 1 closes the gripper, -1 opens it.
 
-Goal markers are MuJoCo sites that no real camera would see. All sites are hidden, except in the tasks whose
-goal varies from episode to episode and is nothing but a marker (:data:`GOAL_MARKERS`): without it nobody
-could tell where to go.
+Goal markers are MuJoCo sites that no real camera would see. All sites are hidden except in the tasks whose goal varies
+between episodes and is indicated by a marker alone (:data:`GOAL_MARKERS`): without the marker the goal would be
+unobservable.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.envs.base import EnvConfig, ExtrasSpec, ScriptedExpert, SimulatedEnv, instructions
+from wamkit.envs.base import EnvConfig, ExtrasSpec, ScriptedExpert, SimulatedEnv
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.facts import Facts
 from wamkit.envs.ground_truth import GroundTruth, extras_spec, fact_reader
@@ -61,20 +64,27 @@ GOAL_MARKERS: dict[str, tuple[str, ...]] = {
 }
 
 
+@lru_cache(maxsize=1)
+def _phrases() -> dict[str, tuple[str, ...]]:
+    """Task -> instructions in plain English, the canonical one first, then paraphrases."""
+    text = resources.files("wamkit.envs").joinpath("metaworld_instructions.json").read_text("utf-8")
+    return {task: tuple(phrases) for task, phrases in json.loads(text).items()}
+
+
 @EnvConfig.register_subclass("metaworld")
 @dataclass(frozen=True)
 class MetaWorldConfig(EnvConfig):
     """One MetaWorld manipulation task in MuJoCo, with cameras and ground truth (Yu et al. 2019).
 
     Attributes:
-        task: name with version, e.g. ``drawer-open-v3``; see :func:`wamkit.envs.list_tasks`.
-        image_size: height and width of the square pictures, pixels.
+        task: name of the task with its version, such as ``drawer-open-v3``.
+        image_size: height and width of the square images, pixels.
         action_repeat: physics ticks per control tick. 2 gives 40 Hz, as in TD-MPC2 (arXiv:2310.16828).
         max_ticks: control ticks before the episode is out of time.
-        cameras: which of ``scene`` and ``gripper`` are rendered.
-        record: kinds of ground truth to read; see :mod:`wamkit.envs.ground_truth`.
-        scene_pose: where the scene camera stands, world frame.
-        gripper_pose: where the gripper camera sits, in the frame of the hand (x points out of the fingers).
+        cameras: cameras to render, out of ``scene`` and ``gripper``.
+        record: kinds of ground truth to record; see :mod:`wamkit.envs.ground_truth`.
+        scene_pose: pose of the scene camera, world frame.
+        gripper_pose: pose of the gripper camera in the frame of the hand (x points out of the fingers).
     """
 
     task: str = "drawer-open-v3"
@@ -86,8 +96,9 @@ class MetaWorldConfig(EnvConfig):
     scene_pose: CameraPose = SCENE_POSE
     gripper_pose: CameraPose = GRIPPER_POSE
 
+    @override
     def __post_init__(self) -> None:
-        instructions(self.task)  # raises with a hint when there is no such task
+        super().__post_init__()
         if self.image_size < 8 or self.action_repeat < 1:
             raise ConfigError(
                 f"MetaWorldConfig: image_size = {self.image_size} (at least 8) and "
@@ -98,20 +109,31 @@ class MetaWorldConfig(EnvConfig):
                 raise ConfigError(f"camera {name!r}: {did_you_mean(name, ('scene', 'gripper'))}")
         self.extras_spec()
 
+    @classmethod
+    @override
+    def task_names(cls) -> tuple[str, ...]:
+        return tuple(sorted(_phrases()))
+
+    @property
+    @override
+    def robot_type(self) -> str:
+        return "metaworld_sawyer"
+
+    @override
     def build(self) -> SimulatedEnv:
         """Construct the environment (about 0.2 s)."""
         return MetaWorldEnv(self)
 
+    @override
     def observation_spec(self) -> ObservationSpec:
-        """The spec of the environment, without building it."""
         return ObservationSpec(
             cameras={name: CameraSpec(self.image_size, self.image_size) for name in self.cameras},
             state=("hand_x_m", "hand_y_m", "hand_z_m", "gripper_open"),
             rate_hz=PHYSICS_RATE_HZ / self.action_repeat,
         )
 
+    @override
     def action_spec(self) -> ActionSpec:
-        """The spec of an action, without building the environment."""
         return ActionSpec(
             names=("hand_dx", "hand_dy", "hand_dz", "gripper_effort"),
             low=(-1.0,) * 4,
@@ -123,16 +145,18 @@ class MetaWorldConfig(EnvConfig):
             gripper="positive_closes",
         )
 
+    @override
     def phrases(self) -> tuple[str, ...]:
-        """See :class:`EnvConfig`."""
-        return instructions(self.task)
+        return _phrases()[self.task]
 
+    @override
     def perturbations(self) -> tuple[Perturbation, ...]:
-        """See :class:`EnvConfig`. No camera sees the floor."""
+        """Every kind, with surfaces table and wall; no camera sees the floor."""
         return every_kind({"surface_colour": ("table", "wall"), "surface_texture": ("table", "wall")})
 
+    @override
     def extras_spec(self) -> ExtrasSpec:
-        """What ``record`` asks for."""
+        """Shape and dtype of every array that ``record`` requests, without building the environment."""
         return extras_spec(self.record, self.cameras, (self.image_size, self.image_size))
 
 
@@ -144,7 +168,7 @@ class MetaWorldEnv(SimulatedEnv):
         extras = config.extras_spec()
         super().__init__(
             task_name=config.task,
-            instruction=instructions(config.task)[0],
+            instruction=config.phrases()[0],
             observation_spec=config.observation_spec(),
             action_spec=config.action_spec(),
             max_ticks=config.max_ticks,
@@ -154,7 +178,10 @@ class MetaWorldEnv(SimulatedEnv):
         self._mujoco = import_mujoco()
         self._sim = _construct(config.task)
         if round(1.0 / self._sim.dt, 6) != PHYSICS_RATE_HZ or self._sim.action_scale != DISPLACEMENT_M:
-            raise ConfigError(f"{config.task}: this MetaWorld has another rate or scale; install 3.1.1.")
+            raise ConfigError(
+                f"{config.task}: the installed MetaWorld runs at {1.0 / self._sim.dt:g} Hz with an action scale of "
+                f"{self._sim.action_scale} m instead of {PHYSICS_RATE_HZ:g} Hz and {DISPLACEMENT_M} m; install 3.1.1."
+            )
         poses = {"scene": config.scene_pose, "gripper": config.gripper_pose}
         self._renderer = SceneRenderer(
             self._sim.model,
@@ -162,18 +189,19 @@ class MetaWorldEnv(SimulatedEnv):
             size,
             GOAL_MARKERS.get(config.task, ()),
         )
-        self._truth = GroundTruth(self._sim.model, self._renderer, extras)
+        self._ground_truth = GroundTruth(self._sim.model, self._renderer, extras)
         self._facts = fact_reader(self._sim.model)
         self._privileged: NDArray[np.float64] = np.zeros(39)
         self._saved = SavedModel(self._sim.model, self._renderer)
         self._fresh_fields = _plain_fields(self._sim)
 
+    @override
     def phrases(self) -> Sequence[str]:
-        """See :class:`SimulatedEnv`."""
         return self._config.phrases()
 
+    @override
     def scene(self) -> Scene:
-        """See :class:`SimulatedEnv`. The gripper's camera moves with the hand and is none of a scene's cameras."""
+        """Scene description; the gripper camera is left out because it moves with the hand."""
         return Scene(
             model=self._sim.model,
             cameras={name: index for name, index in self._renderer.ids.items() if name == "scene"},
@@ -183,54 +211,61 @@ class MetaWorldEnv(SimulatedEnv):
             stage=self._renderer,
         )
 
+    @override
     def _reset_simulation(self, seed: int, start: Start) -> None:
         self._sim.seed(seed)
-        _begin_elsewhere(self._sim, start)
+        _set_start(self._sim, start)
         self._sim.reset()
         if any(start.joint_offset_rad):
-            # The hand is welded to a point that is pulled along: it comes back to it, and the arm stays bent otherwise.
+            # The hand is welded to the mocap target, so it returns there while the arm keeps its new posture.
             self._sim.data.qpos[:ARM_JOINTS] += np.resize(start.joint_offset_rad, ARM_JOINTS)
             self._sim._reset_hand()
-        # Several tasks move bodies after their last forward pass; without this one the first picture and the
-        # first state would show them where they were before.
+        # Several tasks move bodies after their last forward pass; without this one, the first image and the first
+        # state would show the bodies at their previous positions.
         self._mujoco.mj_forward(self._sim.model, self._sim.data)
         self._sim._prev_obs = self._sim._get_curr_obs_combined_no_goal()
         self._privileged = self._sim._get_obs()
         self._facts.begin(self._sim.data)
 
+    @override
     def _restore_simulation(self) -> None:
-        """Put model, data, fields and renderer back as constructed, so that no episode leaves a trace."""
+        """Restore model, data, fields and renderer to their state after construction."""
         self._saved.restore()
         for name in vars(self._sim).keys() - self._fresh_fields.keys() - _SHARED:
             delattr(self._sim, name)
         vars(self._sim).update({name: _private(value) for name, value in self._fresh_fields.items()})
         self._mujoco.mj_resetData(self._sim.model, self._sim.data)
 
+    @override
     def _advance_simulation(self, action: NDArray[np.float32]) -> tuple[float, bool]:
         reward, success = 0.0, False
         for _ in range(self._config.action_repeat):
-            self._privileged, gained, _, _, info = self._sim.step(action)
-            reward += float(gained)
+            self._privileged, tick_reward, _, _, info = self._sim.step(action)
+            reward += float(tick_reward)
             success = success or bool(info["success"])
         if self._sim.data.warning.number[self._mujoco.mjtWarning.mjWARN_BADQACC.value]:
             raise RuntimeError(f"{self.task_name}, tick {self.tick}: the physics became unstable.")
         return reward, success
 
+    @override
     def _images(self) -> dict[str, NDArray[np.uint8]]:
         return {name: self._renderer.rgb(self._sim.data, name) for name in self._config.cameras}
 
+    @override
     def _state(self) -> NDArray[np.float32]:
         return self._privileged[:4].astype(np.float32)
 
+    @override
     def _extras(self) -> dict[str, NDArray[Any]]:
-        return self._truth.read(self._sim.data)
+        return self._ground_truth.read(self._sim.data)
 
+    @override
     def facts(self) -> Facts:
-        """See :class:`SimulatedEnv`."""
         return self._facts.read(self._sim.data)
 
+    @override
     def expert(self) -> ScriptedExpert:
-        """MetaWorld's scripted policy, clipped to the action limits. It reads poses, not pictures."""
+        """MetaWorld's scripted policy, clipped to the action limits; it reads poses, not images."""
         from metaworld.policies import ENV_POLICY_MAP
 
         policies: dict[str, Any] = ENV_POLICY_MAP
@@ -239,22 +274,28 @@ class MetaWorldEnv(SimulatedEnv):
         def act() -> NDArray[np.float32]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the package warns whenever its own policies saturate
-                raw = policy.get_action(self._privileged)
-            return np.clip(raw, self.action_spec.low, self.action_spec.high).astype(np.float32)
+                unclipped = policy.get_action(self._privileged)
+            return np.clip(unclipped, self.action_spec.low, self.action_spec.high).astype(np.float32)
 
         return act
 
+    @override
+    def disturbance(self) -> NDArray[np.float32]:
+        """1 for every displacement, 0 for the gripper's effort."""
+        return np.array([1.0, 1.0, 1.0, 0.0], np.float32)
+
+    @override
     def close(self) -> None:
         """Free the renderer."""
         self._renderer.close()
 
 
-# Fields of the package's environment that are not copied back: shared by reference, never changed.
+# Fields of the package's environment that are shared by reference, never changed and therefore not restored.
 _SHARED = {"model", "data", "mujoco_renderer", "_np_random", "_np_random_seed"}
 
 
 def _construct(task: str) -> Any:
-    """The package's environment, unfrozen, seedable and fully observable (its expert reads the goal)."""
+    """Construct the package's environment, seedable and fully observable (its expert reads the goal)."""
     try:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     except ImportError as error:
@@ -265,27 +306,27 @@ def _construct(task: str) -> Any:
     sim._set_task_called = True
     sim._partially_observable = False
     vars(sim).pop("sawyer_observation_space", None)  # cached for partial observability
-    sim.max_path_length = np.iinfo(np.int32).max  # the time limit is ours
+    sim.max_path_length = np.iinfo(np.int32).max  # `SimulatedEnv` keeps the time limit
     return sim
 
 
-def _begin_elsewhere(sim: Any, start: Start) -> None:
-    """Change what the package's next reset begins with; its fields are put back before every episode."""
+def _set_start(sim: Any, start: Start) -> None:
+    """Change the initial state of the package's next reset; the changed fields are restored before every episode."""
     sim.hand_init_pos = np.asarray(sim.hand_init_pos, np.float64) + start.hand_offset_m
     if start.object_offset:
         space = sim._random_reset_space
         middle, half = (space.low + space.high) / 2, (space.high - space.low) / 2
-        sides = np.resize(start.object_offset, middle.shape)
-        at = (middle + sides * half).astype(space.low.dtype)
-        sim._random_reset_space = type(space)(at, at, dtype=space.low.dtype)
+        offsets = np.resize(start.object_offset, middle.shape)
+        position = (middle + offsets * half).astype(space.low.dtype)
+        sim._random_reset_space = type(space)(position, position, dtype=space.low.dtype)
 
 
 def _plain_fields(sim: Any) -> dict[str, Any]:
-    return {n: _private(v) for n, v in vars(sim).items() if n not in _SHARED}
+    return {name: _private(value) for name, value in vars(sim).items() if name not in _SHARED}
 
 
 def _private(value: Any) -> Any:
-    """A copy, except of arrays that are windows into MuJoCo's memory: those must stay windows."""
+    """A copy, except of arrays that are views of MuJoCo's memory, which must stay views."""
     if isinstance(value, np.ndarray) and not value.flags.owndata:
         return value
     return copy.deepcopy(value)

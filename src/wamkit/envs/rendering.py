@@ -1,8 +1,8 @@
-"""Small pictures of a MuJoCo model, fast, without touching its physics.
+"""Fast rendering of small images of a MuJoCo model, without side effects on its physics.
 
-At 64 to 128 pixels a software renderer spends its time on vertices, shadows and multi-sampling, not on
-pixels. Three things make it quick and leave the picture alone: no shadows, reflections or multi-sampling;
-meshes drawn with few triangles (:func:`cluster_faces`); and one GL context per model for its whole life.
+At 64 to 128 pixels, a software renderer spends its time on vertices, shadows and multi-sampling, not on pixels. Three
+measures make it fast and hardly change the image: no shadows, reflections or multi-sampling; meshes drawn with few
+triangles (:func:`cluster_faces`); and one GL context per model for its whole lifetime.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from wamkit.envs.cameras import CameraPose
 from wamkit.envs.perturbations.base import Shape, StageRenderer
@@ -24,16 +25,16 @@ from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 if TYPE_CHECKING:
     import mujoco
 
-CELL_M_TIMES_PIXELS = 1.0  # clustering grid: 16 mm at 64 px, below one pixel of a scene picture (20 mm)
+CELL_M_TIMES_PIXELS = 1.0  # clustering grid: 16 mm at 64 px, below one pixel of a scene image (20 mm)
 DRAWN_GROUP, HIDDEN_GROUP = 0, 5
-MOST_SHAPES = 8  # that can be drawn beside the model
+MOST_SHAPES = 8  # decorations that can be drawn in addition to the model
 
 
 def import_mujoco() -> Any:
-    """Import ``mujoco`` with a head-less GL backend chosen first (``MUJOCO_GL``, by default ``osmesa``).
+    """Import ``mujoco`` after selecting a headless GL backend (``MUJOCO_GL``, by default ``osmesa``).
 
     Raises:
-        MissingExtraError: MuJoCo is not installed, or it was imported earlier without a head-less backend.
+        MissingExtraError: MuJoCo is not installed, or was imported earlier without a headless backend.
     """
     if "mujoco" in sys.modules and "MUJOCO_GL" not in os.environ:
         raise MissingExtraError(
@@ -41,13 +42,13 @@ def import_mujoco() -> Any:
             "Set MUJOCO_GL=osmesa (or egl) in the environment before Python starts."
         )
     os.environ.setdefault("MUJOCO_GL", "osmesa")
-    # Mesa's software rasteriser would start a thread per core; at 64 px they only get in each other's way.
+    # Mesa's software rasteriser would start a thread per core, which only slows it down at 64 px.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         import mujoco
     except ImportError as error:
         raise MissingExtraError(
-            "Simulated environments need MuJoCo: pip install 'wamkit[metaworld]'."
+            "Simulated environments need MuJoCo: pip install 'wamkit[metaworld]' or 'wamkit[aloha]'."
         ) from error
     return mujoco
 
@@ -57,8 +58,8 @@ def cluster_faces(
 ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Simplify a triangle mesh by vertex clustering (Rossignac and Borrel 1993), keeping its vertices.
 
-    Every vertex is replaced by the one nearest to the mean of its grid cell; triangles that lose a corner
-    disappear, and of those that become equal one stays.
+    Every vertex is replaced by the vertex nearest to the mean of its grid cell. Degenerate triangles are dropped, and
+    so are all but one of the triangles that become equal.
 
     Args:
         vertices: (V, 3), metres.
@@ -66,7 +67,7 @@ def cluster_faces(
         cell: edge of the grid cells, metres.
 
     Returns:
-        The new faces (G, 3), indices into the same ``vertices``, and which old face each one comes from (G,).
+        The new faces (G, 3), indices into the same ``vertices``, and the index of the original face of each (G,).
     """
     keys = np.floor((vertices - vertices.min(0)) / cell).astype(np.int64)
     _, cluster = np.unique(keys, axis=0, return_inverse=True)
@@ -80,8 +81,8 @@ def cluster_faces(
     moved = representative[faces]
     whole = (moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 0] != moved[:, 2])
     kept = np.flatnonzero(whole)
-    # Start every triangle at its smallest index: equal ones then have equal rows, and a front face is never
-    # taken for the back face that shares its corners.
+    # Rotate every triangle to start at its smallest index: equal triangles then have equal rows, while a front face
+    # differs from the back face that shares its corners.
     start = moved[kept].argmin(1)[:, None]
     canonical = np.take_along_axis(moved[kept], (start + np.arange(3)) % 3, axis=1)
     _, unique = np.unique(canonical, axis=0, return_index=True)
@@ -90,11 +91,11 @@ def cluster_faces(
 
 
 def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) -> mujoco.MjModel:
-    """A copy of ``model`` for the GL context only: clustered meshes, no multi-sampling, small buffers."""
+    """Copy of ``model`` for the GL context only: clustered meshes, no multi-sampling, small buffers."""
     drawn = copy.copy(model)
     drawn.vis.quality.offsamples = 0
-    drawn.vis.quality.shadowsize = 4 * max(size)  # costs nothing while shadows are off, as they are at first
-    rounds = min(28, max(12, size[0] // 5))  # MuJoCo draws a cylinder with 28 sides, at any size
+    drawn.vis.quality.shadowsize = 4 * max(size)  # costs nothing while shadows are off, the initial state
+    rounds = min(28, max(12, size[0] // 5))  # MuJoCo's default is 28 sides per cylinder, at any size
     drawn.vis.quality.numslices, drawn.vis.quality.numstacks, drawn.vis.quality.numquads = (
         rounds,
         rounds // 2,
@@ -109,7 +110,7 @@ def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) ->
             model.mesh_face[start : start + count],
             cell,
         )
-        if len(faces) == 0:  # smaller than one cell: cheap as it is
+        if len(faces) == 0:  # smaller than one cell: already cheap
             continue
         drawn.mesh_face[start : start + len(faces)] = faces
         drawn.mesh_facenormal[start : start + len(faces)] = model.mesh_facenormal[start + source]
@@ -123,18 +124,18 @@ def _drawable_copy(model: mujoco.MjModel, cell: float, size: tuple[int, int]) ->
 class SceneRenderer(StageRenderer):
     """Renders named cameras of one model.
 
-    The model's own cameras are re-posed (their number is the limit); the physics does not read them.
+    The model's own cameras are re-posed, so their number is the limit; the physics does not read them.
 
     Args:
-        model: the model; only its cameras and site groups are changed.
-        cameras: name -> pose.
+        model: MuJoCo model; only its cameras and site groups are changed.
+        cameras: poses by camera name.
         size: (height, width), pixels.
-        visible_sites: names of the sites that are drawn; all others are hidden.
-        cell: edge of the mesh clustering grid in metres; None follows the picture size, 0 draws the meshes
-            as they are.
+        visible_sites: names of the sites to draw; all others are hidden.
+        cell: edge of the mesh clustering grid, metres; None derives it from the image size, 0 draws the original
+            meshes.
 
     Raises:
-        ConfigError: a body or site that the model does not have, or too many cameras.
+        ConfigError: a body or site does not exist in the model, or there are more cameras than the model has.
     """
 
     def __init__(
@@ -156,8 +157,8 @@ class SceneRenderer(StageRenderer):
         self._context: Any = self._mujoco.MjrContext(
             _drawable_copy(model, cell, size), self._mujoco.mjtFontScale.mjFONTSCALE_50.value
         )
-        # A context that Python collects at its leisure would free its objects inside whichever context is
-        # current then; this releases it inside its own, when closed or collected.
+        # Garbage collection alone would free the context's objects while another context is current; this finalizer
+        # makes the right one current first.
         self._release = weakref.finalize(self, _release, self._gl, self._context)
         self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene: Any = self._mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + MOST_SHAPES)
@@ -169,18 +170,20 @@ class SceneRenderer(StageRenderer):
         self._camera.type = self._mujoco.mjtCamera.mjCAMERA_FIXED
         self._rect: Any = self._mujoco.MjrRect(0, 0, size[1], size[0])
         self._shapes: tuple[Shape, ...] = ()
-        self.uploaded: set[int] = set()  # textures that may differ from those the renderer was built with
+        self.uploaded: set[int] = set()  # textures that may differ from those at construction
 
     def _place_cameras(self, cameras: Mapping[str, CameraPose]) -> None:
         model = self._model
         if len(cameras) > model.ncam:
-            raise ConfigError(f"{len(cameras)} cameras asked for, the model has room for {model.ncam}.")
+            raise ConfigError(
+                f"{len(cameras)} cameras requested, but the model has {model.ncam}; render fewer of them."
+            )
         bodies = {model.body(i).name: i for i in range(model.nbody)}
         self._ids: dict[str, int] = {}
         for index, (name, pose) in enumerate(cameras.items()):
             if pose.body not in bodies:
                 raise ConfigError(
-                    f"camera {name!r} is carried by an unknown body {pose.body!r}. "
+                    f"camera {name!r} is attached to an unknown body {pose.body!r}. "
                     f"{did_you_mean(pose.body, bodies)}"
                 )
             quaternion = np.zeros(4)
@@ -196,7 +199,7 @@ class SceneRenderer(StageRenderer):
         unknown = set(visible) - set(sites)
         if unknown:
             name = min(unknown)
-            raise ConfigError(f"the model has no site {name!r}. {did_you_mean(name, sites)}")
+            raise ConfigError(f"the model does not have a site {name!r}. {did_you_mean(name, sites)}")
         self._model.site_group[:] = [DRAWN_GROUP if s in visible else HIDDEN_GROUP for s in sites]
 
     def _draw(self, data: mujoco.MjData, camera: str) -> None:
@@ -216,9 +219,11 @@ class SceneRenderer(StageRenderer):
         self._mujoco.mjr_render(self._rect, self._scene, self._context)
 
     def _append(self, shape: Shape) -> None:
-        """Draw a shape beside the model in this picture."""
+        """Add a shape to the scene of the current image."""
         if self._scene.ngeom >= self._scene.maxgeom:
-            raise RuntimeError(f"{self._scene.maxgeom} things are drawn already, there is no room for more")
+            raise RuntimeError(
+                f"the scene already holds its maximum of {self._scene.maxgeom} geoms; decorate it with fewer shapes"
+            )
         self._mujoco.mjv_initGeom(
             self._scene.geoms[self._scene.ngeom],
             getattr(self._mujoco.mjtGeom, f"mjGEOM_{shape.kind.upper()}").value,
@@ -231,44 +236,46 @@ class SceneRenderer(StageRenderer):
 
     @property
     def ids(self) -> dict[str, int]:
-        """Camera name -> its index in the model."""
+        """Index in the model by camera name."""
         return dict(self._ids)
 
+    @override
     def upload_texture(self, texture: int) -> None:
-        """Draw with the texture's present data in the model from now on."""
         self._gl.make_current()
         self._mujoco.mjr_uploadTexture(self._model, self._context, texture)
         self.uploaded.add(texture)
 
+    @override
     def show_shadows(self, shown: bool) -> None:
-        """Draw the shadows of the lights that throw any, or none."""
+        """Switch the shadows of all shadow-casting lights on or off."""
         self._scene.flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = shown
 
+    @override
     def decorate(self, shapes: Sequence[Shape]) -> None:
-        """Draw these shapes beside the model from now on, in place of earlier ones; at most :data:`MOST_SHAPES`."""
+        """Draw at most :data:`MOST_SHAPES` shapes in addition to the model from now on, replacing earlier ones."""
         self._shapes = tuple(shapes)
 
     def rgb(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """The picture of ``camera``, (height, width, 3) uint8. ``data`` must be forwarded."""
+        """Image of ``camera``, (height, width, 3) uint8. ``data`` must be forwarded."""
         self._draw(data, camera)
         pixels = np.empty((*self._size, 3), np.uint8)
         self._mujoco.mjr_readPixels(pixels, None, self._rect, self._context)
         return np.ascontiguousarray(pixels[::-1])
 
     def depth(self, data: mujoco.MjData, camera: str) -> NDArray[np.float32]:
-        """Distance along the viewing direction, (height, width) float32, metres; the far plane if empty."""
+        """Distance along the viewing direction, (height, width) float32, metres; that of the far plane if empty."""
         self._draw(data, camera)
-        raw = np.empty(self._size, np.float32)
-        self._mujoco.mjr_readPixels(None, raw, self._rect, self._context)
+        window = np.empty(self._size, np.float32)
+        self._mujoco.mjr_readPixels(None, window, self._rect, self._context)
         extent = self._model.stat.extent
         near, far = self._model.vis.map.znear * extent, self._model.vis.map.zfar * extent
-        # MuJoCo renders with reversed depth only when the platform offers it; either way the window value
-        # that mjr_readPixels returns is the conventional one (0 near, 1 far).
-        metres = near / (1.0 - raw.astype(np.float64) * (1.0 - near / far))
+        # MuJoCo renders with reversed depth only if the platform supports it; either way the window depth that
+        # mjr_readPixels returns is the conventional one (0 near, 1 far).
+        metres = near / (1.0 - window.astype(np.float64) * (1.0 - near / far))
         return np.ascontiguousarray(metres[::-1].astype(np.float32))
 
     def geoms(self, data: mujoco.MjData, camera: str) -> NDArray[np.int32]:
-        """Id of the geom seen at each pixel, (height, width) int32, -1 where there is none (sites, sky)."""
+        """Id of the geom at each pixel, (height, width) int32, -1 on pixels without one (sites, sky)."""
         flags = self._mujoco.mjtRndFlag
         self._scene.flags[flags.mjRND_SEGMENT] = self._scene.flags[flags.mjRND_IDCOLOR] = True
         try:
@@ -285,7 +292,7 @@ class SceneRenderer(StageRenderer):
         return np.ascontiguousarray(table[ids])
 
     def camera(self, data: mujoco.MjData, camera: str) -> NDArray[np.float32]:
-        """Where ``camera`` stands and how wide it sees, (8,) float32; see :mod:`wamkit.envs.ground_truth`."""
+        """Pose and field of view of ``camera``, (8,) float32, as in :mod:`wamkit.envs.ground_truth`."""
         index = self._ids[camera]
         quaternion = np.zeros(4)
         self._mujoco.mju_mat2Quat(quaternion, data.cam_xmat[index])

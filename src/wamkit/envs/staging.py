@@ -1,4 +1,4 @@
-"""A MuJoCo model as it was constructed, to come back to; and which of its materials are table, wall and floor."""
+"""Snapshots of a MuJoCo model for restoring it, and its table, wall and floor surfaces."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from wamkit.envs.rendering import SceneRenderer
 if TYPE_CHECKING:
     import mujoco
 
-# Meshes are never changed; textures are many megabytes and restored one by one, when they were.
+# Meshes are never changed; textures are large and therefore restored one by one, only if they were changed.
 LARGE = ("mesh_", "tex_", "hfield_", "skin_", "bvh_")
 HEADLIGHT = ("ambient", "diffuse", "specular")
 SURFACE_WORDS = {"table": ("table",), "wall": ("wall",), "floor": ("floor", "ground")}
 
 
 class SavedModel:
-    """Numbers, textures and lamps of a model and its renderer at the time of construction.
+    """Snapshot of a model's arrays, textures and headlight.
 
     Args:
-        model: the model, as it is to be again.
-        renderer: draws it.
+        model: model in the state to restore later.
+        renderer: renderer of the model; its shadows and decorations are switched off on restoring.
     """
 
     def __init__(self, model: mujoco.MjModel, renderer: SceneRenderer) -> None:
@@ -33,7 +33,7 @@ class SavedModel:
         self._textures = model.tex_data.copy()
 
     def restore(self) -> None:
-        """Put everything back that differs."""
+        """Restore the model and the renderer."""
         for name, value in self._arrays.items():
             getattr(self._model, name)[...] = value
         for name, value in self._headlight.items():
@@ -53,27 +53,31 @@ class SavedModel:
 
 
 def _changeable(model: Any) -> list[str]:
-    """Names of the arrays of floats and switches."""
-    names = [n for n in dir(model) if not n.startswith(("_", *LARGE))]
-    arrays = {n: v for n in names if isinstance(v := getattr(model, n), np.ndarray)}
-    return [n for n, v in arrays.items() if np.issubdtype(v.dtype, np.floating) or v.dtype == np.bool_]
+    """Names of the model's float and bool arrays, without :data:`LARGE` ones."""
+    names = [name for name in dir(model) if not name.startswith(("_", *LARGE))]
+    arrays = {name: array for name in names if isinstance(array := getattr(model, name), np.ndarray)}
+    return [
+        name
+        for name, array in arrays.items()
+        if np.issubdtype(array.dtype, np.floating) or array.dtype == np.bool_
+    ]
 
 
 def surfaces(model: Any) -> dict[str, Surface]:
-    """``table``, ``wall`` and ``floor``, as far as materials with a texture or plain geoms are named so."""
-    found = {}
+    """Surfaces ``table``, ``wall`` and ``floor``: textured materials and geoms without material whose name says so."""
+    surfaces_by_name = {}
     textured = [bool((np.asarray(model.mat_texid[i]) >= 0).any()) for i in range(model.nmat)]
     for name, words in SURFACE_WORDS.items():
 
-        def named(thing: str, words: tuple[str, ...] = words) -> bool:
-            return any(word in thing for word in words)
+        def matches(name: str, words: tuple[str, ...] = words) -> bool:
+            return any(word in name for word in words)
 
         surface = Surface(
-            materials=tuple(i for i in range(model.nmat) if textured[i] and named(model.mat(i).name)),
+            materials=tuple(i for i in range(model.nmat) if textured[i] and matches(model.mat(i).name)),
             geoms=tuple(
-                i for i in range(model.ngeom) if model.geom_matid[i] < 0 and named(model.geom(i).name)
+                i for i in range(model.ngeom) if model.geom_matid[i] < 0 and matches(model.geom(i).name)
             ),
         )
         if surface.materials or surface.geoms:
-            found[name] = surface
-    return found
+            surfaces_by_name[name] = surface
+    return surfaces_by_name

@@ -1,7 +1,7 @@
-"""Many environments at once: slots, spread over worker processes.
+"""Many environments at once: slots spread over worker processes.
 
-A request carries a whole chunk of actions, so that a worker simulates without asking back and renders only
-what somebody will look at. Requests are asynchronous: while the workers simulate, the caller may compute.
+A request carries a whole chunk of actions, so a worker simulates without round trips and renders only the requested
+ticks. Requests are asynchronous: the caller may compute while the workers simulate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wamkit.envs.base import EnvConfig
+from wamkit.envs.base import EnvConfig, OutOfReachError
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation
 from wamkit.envs.worker import Answer, Worker, WorkerLostError, WorkerState
@@ -27,17 +27,17 @@ from wamkit.errors import ConfigError, SpecError, WamkitError
 
 @dataclass(frozen=True)
 class Step:
-    """What a slot reports after a reset or a chunk of actions.
+    """Answer of a slot to a reset or a chunk of actions.
 
     Attributes:
-        observations: one per requested tick that was reached, plus the last one if the episode ended.
-        ticks: the episode tick of each observation; 0 is the one after the reset.
-        executed: actions of the chunk that were executed.
-        facts: one per executed action, for the report only; empty where the simulator states none.
-        success: whether the task is solved.
-        done: whether the episode is over, by success or out of time.
-        error: what broke (a traceback or a description), None when nothing did. An error says nothing about
-            the policy: the episode counts as neither success nor failure. The slot needs a reset.
+        observations: observations, one per requested tick that was reached, plus the last one if the episode ended.
+        ticks: episode tick of each observation; 0 is the tick after the reset.
+        executed: number of executed actions.
+        success: true if the task is solved.
+        done: true if the episode is over, by success, out of time or because the demonstrator gave up.
+        error: traceback or description of a fault, or None. An error does not reflect on the policy: the episode
+            counts as neither success nor failure. The slot needs a reset.
+        facts: privileged facts, one per executed action, for reports only; empty if the simulator reports none.
     """
 
     observations: tuple[dict[str, Any], ...] = ()
@@ -53,16 +53,15 @@ class Step:
 class VectorEnv:
     """Slots over worker processes.
 
-    Slot i lives in worker ``i % workers``; the slots of one worker take turns. Each slot runs one episode at
-    a time and takes one request at a time. A slot whose simulator raises, or gets an action that is not
-    finite or has the wrong width, reports ``Step.error``; the others go on. When a worker dies or exceeds its
-    time, the episodes that ran in it report an error; a new worker takes its place at the next reset, also for
-    resets that were waiting for the dead one.
+    Slot i lives in worker ``i % workers``; the slots of one worker take turns. Each slot runs one episode and accepts
+    one request at a time. A slot whose simulator raises, or that receives an action that is not finite or has the wrong
+    width, reports ``Step.error``; the others continue. When a worker dies or times out, the episodes running in it
+    report an error. A new worker replaces it at the next reset, and takes over the resets that waited for the dead one.
 
     Args:
-        configs: one per slot: what ``reset_async`` builds unless it is given another.
+        configs: default environment of each slot.
         workers: number of processes.
-        timeout_s: seconds that one request may take, building an environment included.
+        timeout_s: time limit of one request, including building an environment, seconds.
 
     Raises:
         ConfigError: no slot or no worker.
@@ -71,18 +70,16 @@ class VectorEnv:
     def __init__(self, configs: Sequence[EnvConfig], workers: int = 2, timeout_s: float = 120.0) -> None:
         if not configs or workers < 1:
             raise ConfigError(
-                f"VectorEnv: {len(configs)} slots over {workers} workers; both need at least 1."
+                f"VectorEnv: {len(configs)} slots over {workers} workers; both must be at least 1."
             )
         self._configs = tuple(configs)
         self._timeout_s = timeout_s
         self._workers: list[Worker | None] = [None] * min(workers, len(configs))
         self._answered: dict[int, Step] = {}
         self._pending: set[int] = set()
-        self._lost: dict[int, str] = {}  # slots whose episode went down with its worker
+        self._lost: dict[int, str] = {}  # slot -> why its episode was lost with its worker
         self._running: set[int] = set()
-        self._starting: dict[
-            int, tuple[Any, ...]
-        ] = {}  # slots whose begin has not been answered: what was asked
+        self._starting: dict[int, tuple[Any, ...]] = {}  # slot -> unanswered request that begins an episode
         self._closed = False
 
     def __enter__(self) -> VectorEnv:
@@ -106,14 +103,14 @@ class VectorEnv:
         config: EnvConfig | None = None,
         perturbation: Perturbation | None = None,
     ) -> None:
-        """Begin the episode that ``seed`` names; the answer holds its first observation.
+        """Begin the episode of ``seed``; the answer contains its first observation.
 
         Args:
-            slot: which slot.
-            seed: the episode; see :func:`wamkit.envs.episode_seed`.
-            instruction: the task in plain language; None takes the canonical one.
-            config: run this environment in the slot from now on; None keeps the one it has.
-            perturbation: what is changed in this episode.
+            slot: index of the slot.
+            seed: environment seed of the episode; see :func:`wamkit.envs.episode_seed`.
+            instruction: instruction in plain language; None for the canonical one.
+            config: environment to run in the slot from now on; None for the current one.
+            perturbation: change of this episode.
         """
         self._start(slot, config, reset_slot, seed, instruction, perturbation)
 
@@ -125,9 +122,9 @@ class VectorEnv:
         config: EnvConfig | None = None,
         perturbation: Perturbation | None = None,
     ) -> None:
-        """Let the scripted demonstrator play a whole episode, unseen; the answer says how it ended.
+        """Let the scripted demonstrator play a whole episode without rendering; the answer holds the outcome.
 
-        Arguments as of :meth:`reset_async`. The time limit holds for the whole episode.
+        The arguments are those of :meth:`reset_async`. The time limit applies to the whole episode.
         """
         self._start(slot, config, play_slot, seed, instruction, perturbation)
 
@@ -135,31 +132,35 @@ class VectorEnv:
         """Execute a chunk of actions, stopping early when the episode ends.
 
         Args:
-            slot: which slot.
+            slot: index of the slot.
             actions: (K, A), in the units of the action spec.
-            look: after which of the K actions to observe, 1 to K ascending; None means after the last.
+            look: actions after which to observe, ascending from 1 to K; None observes after the last.
         """
         self._begin(slot)
         if slot in self._lost or slot not in self._running:
-            reason = self._lost.get(slot, f"slot {slot} has no episode.")
+            reason = self._lost.get(slot, f"slot {slot} does not have a running episode.")
             self._answered[slot] = Step(error=f"{reason} Reset the slot.")
             return
         looks = (len(actions),) if look is None else tuple(look)
         self._submit(slot, step_slot, slot, np.asarray(actions), looks)
 
     def wait(self, slots: Iterable[int]) -> dict[int, Step]:
-        """The answers of ``slots``, which must all have a request under way; blocks until they are there."""
+        """Wait for the answers of ``slots``, all of which must have a pending request.
+
+        Raises:
+            RuntimeError: a slot without a pending request.
+        """
         wanted = list(slots)
         for slot in wanted:
             if slot not in self._pending:
-                raise RuntimeError(f"slot {slot} has no request under way; nothing will ever answer.")
+                raise RuntimeError(f"slot {slot} does not have a pending request; nothing will ever answer.")
         while any(slot not in self._answered for slot in wanted):
             self._collect()
         self._pending.difference_update(wanted)
         return {slot: self._answered.pop(slot) for slot in wanted}
 
     def close(self) -> None:
-        """End all workers. Safe to call twice."""
+        """Kill all workers. Safe to call twice."""
         self._closed = True
         for worker in self._workers:
             if worker is not None:
@@ -168,11 +169,11 @@ class VectorEnv:
 
     def _begin(self, slot: int) -> None:
         if self._closed:
-            raise RuntimeError("this VectorEnv is closed.")
+            raise RuntimeError("this VectorEnv is closed; create a new one.")
         if not 0 <= slot < len(self._configs):
             raise ConfigError(f"slot {slot} does not exist: there are {len(self._configs)}.")
         if slot in self._pending:
-            raise RuntimeError(f"slot {slot} has a request under way; wait for it first.")
+            raise RuntimeError(f"slot {slot} has a pending request; wait for it first.")
         self._pending.add(slot)
 
     def _start(self, slot: int, config: EnvConfig | None, function: Any, *arguments: Any) -> None:
@@ -193,24 +194,27 @@ class VectorEnv:
             worker.submit(slot, function, *arguments)
         except WorkerLostError as error:
             worker.pending.append(slot)
-            self._bury(index, str(error), guilty=None)
+            self._bury(index, worker, str(error), guilty=None)
 
     def _collect(self) -> None:
-        """Take the answers that are there, or wait for the next one or the next deadline."""
-        asked = {w.connection: i for i, w in enumerate(self._workers) if w is not None and w.pending}
-        alive = [self._workers[i] for i in asked.values()]
-        due = min(worker.deadline for worker in alive if worker is not None)
-        ready = wait_readable(list(asked), timeout=max(0.0, due - time.monotonic()) + 0.01)
-        for connection, index in asked.items():
-            worker = self._workers[index]
-            assert worker is not None
+        """Take all available answers, or wait for the next answer or deadline."""
+        busy = {
+            index: worker
+            for index, worker in enumerate(self._workers)
+            if worker is not None and worker.pending
+        }
+        due = min(worker.deadline for worker in busy.values())
+        ready = wait_readable(
+            [worker.connection for worker in busy.values()], timeout=max(0.0, due - time.monotonic()) + 0.01
+        )
+        for index, worker in busy.items():
             try:
-                if connection in ready:
+                if worker.connection in ready:
                     self._take(worker.receive())
                 else:
                     worker.require_in_time()
             except WorkerLostError as error:
-                self._bury(index, str(error), guilty=worker.pending[0] if worker.pending else None)
+                self._bury(index, worker, str(error), guilty=worker.pending[0] if worker.pending else None)
 
     def _take(self, answer: Answer) -> None:
         self._starting.pop(answer.key, None)
@@ -219,13 +223,15 @@ class VectorEnv:
         if step.error is not None:
             self._running.discard(answer.key)
 
-    def _bury(self, index: int, reason: str, guilty: int | None) -> None:
-        """Report an error for every episode that the dead worker ran, and start those that were waiting elsewhere.
+    def _bury(self, index: int, worker: Worker, reason: str, guilty: int | None) -> None:
+        """Remove a dead worker: report an error for every episode that ran in it, and restart those that waited.
 
-        ``guilty`` is the slot whose request the worker was serving, as far as that is known.
+        Args:
+            index: index of the worker.
+            worker: the dead worker.
+            reason: cause of death, for the errors.
+            guilty: slot whose request the worker was serving, None if unknown.
         """
-        worker = self._workers[index]
-        assert worker is not None
         waiting = [slot for slot in worker.pending if slot in self._starting and slot != guilty]
         for slot in range(index, len(self._configs), len(self._workers)):
             if slot in waiting:
@@ -244,7 +250,7 @@ class VectorEnv:
 
 @contextmanager
 def broken_discarded(session: WorkerState, slot: int) -> Iterator[None]:
-    """Discard the environment of a slot in which anything raises: nobody knows what state it is in."""
+    """Discard the environment of a slot if the block raises, because its state is then unknown."""
     try:
         yield
     except Exception:
@@ -279,7 +285,10 @@ def play_slot(
     env = session.assign(slot, config)
     with broken_discarded(session, slot):
         env.restart(seed, instruction, perturbation)
-        expert = env.expert()
+        try:
+            expert = env.expert()
+        except OutOfReachError:  # the demonstrator's failure, not a fault: the episode ends unsolved
+            return Step(done=True)
         while True:
             outcome = env.advance(expert())
             if outcome.success or outcome.out_of_time:
@@ -300,15 +309,15 @@ def step_slot(session: WorkerState, slot: int, actions: NDArray[Any], look: tupl
                 outcome = env.advance(action)
                 executed += 1
                 success = outcome.success
-                known = env.facts()
-                facts += [] if known is None else [known]
+                tick_facts = env.facts()
+                facts += [] if tick_facts is None else [tick_facts]
                 done = success or outcome.out_of_time
                 if executed in look or done:
                     observations.append(env.observe())
                     ticks.append(env.tick)
                 if done:
                     break
-        except WamkitError:  # the caller's mistake: the simulator is sound, only this episode is over
+        except WamkitError:  # the caller's mistake: the simulator is fine, only this episode is over
             return Step(tuple(observations), tuple(ticks), executed, error=traceback.format_exc())
     return Step(tuple(observations), tuple(ticks), executed, success, done, facts=tuple(facts))
 
@@ -317,4 +326,6 @@ def _check_chunk(actions: NDArray[Any], look: tuple[int, ...]) -> None:
     if actions.ndim != 2 or len(actions) == 0:
         raise SpecError(f"a chunk of actions has shape (K, A) with K at least 1, got {actions.shape}.")
     if any(not 1 <= tick <= len(actions) for tick in look) or list(look) != sorted(set(look)):
-        raise SpecError(f"look = {look} must ascend between 1 and the {len(actions)} actions of the chunk.")
+        raise SpecError(
+            f"look = {look} must ascend from 1 to at most {len(actions)}, the actions of the chunk."
+        )

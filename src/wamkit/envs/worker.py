@@ -1,8 +1,8 @@
-"""A worker process: runs functions on request, one at a time, and keeps its environments between them.
+"""Worker process that runs functions on request, one at a time, and keeps its environments in between.
 
-The child is a fresh interpreter, not a fork: no thread or GL state is inherited, ``MUJOCO_GL`` and the thread
-counts are set before anything is imported, and the parent's main module is not run again. When the parent
-dies, the pipe closes and the child ends.
+The child is a fresh interpreter, not a fork: it does not inherit thread or GL state, ``MUJOCO_GL`` and the thread
+counts are set before anything is imported, and the parent's main module is not run again. When the parent dies, the
+pipe closes and the child exits.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from typing import Any
 from wamkit.envs.base import EnvConfig, SimulatedEnv
 from wamkit.errors import WamkitError
 
-LAST_WORDS = 4000  # bytes of a dead worker's output that its error quotes
+LAST_WORDS = 4000  # bytes of a dead worker's output quoted in the error
 FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; a MetaWorld one takes about 65 MB
 _BOOT = "import sys; from wamkit.envs.worker import main; main(int(sys.argv[1]))"
 
 
 class WorkerState:
-    """What a worker keeps between two requests: environments in use (by slot) and idle ones (by config)."""
+    """Environments that a worker keeps between requests: those in use (by slot) and idle ones (by config)."""
 
     def __init__(self) -> None:
         self.slots: dict[int, tuple[EnvConfig, SimulatedEnv]] = {}
         self._idle: deque[tuple[EnvConfig, SimulatedEnv]] = deque()
 
     def take(self, config: EnvConfig) -> SimulatedEnv:
-        """An environment for ``config``: an idle one, or a new one."""
+        """Take an idle environment for ``config``, or build a new one."""
         for entry in self._idle:
             if entry[0] == config:
                 self._idle.remove(entry)
@@ -46,7 +46,7 @@ class WorkerState:
         return config.build()
 
     def give(self, config: EnvConfig, env: SimulatedEnv) -> None:
-        """Keep ``env`` for later; the one idle for longest is closed when there are too many."""
+        """Keep ``env`` for later use; the longest idle environment is closed when there are too many."""
         self._idle.append((config, env))
         if len(self._idle) > FREE_ENVIRONMENTS:
             self._idle.popleft()[1].close()
@@ -64,14 +64,20 @@ class WorkerState:
         return env
 
     def discard(self, slot: int) -> None:
-        """Close the environment of ``slot``, whose state can no longer be trusted."""
+        """Close the environment of ``slot`` because its state is unknown."""
         if slot in self.slots:
             self.slots.pop(slot)[1].close()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request: its key, and either a value or a traceback."""
+    """Answer to one request.
+
+    Attributes:
+        key: key of the request.
+        value: return value, None after an exception.
+        error: traceback of an exception, or None.
+    """
 
     key: int
     value: Any
@@ -79,15 +85,15 @@ class Answer:
 
 
 class WorkerLostError(WamkitError):
-    """A worker process died or did not answer in time. The message says which."""
+    """A worker process died or did not answer in time, as its message says."""
 
 
 class Worker:
     """The parent's handle on one child process.
 
     Args:
-        name: what to call it in messages.
-        timeout_s: seconds a single request may take.
+        name: name of the worker in messages.
+        timeout_s: time limit of one request, seconds.
     """
 
     def __init__(self, name: str, timeout_s: float) -> None:
@@ -95,7 +101,7 @@ class Worker:
         self.pending: deque[int] = deque()
         self._timeout_s = timeout_s
         self._since = time.monotonic()
-        ours, theirs = Pipe()
+        parent_end, child_end = Pipe()
         paths = [p for p in sys.path if p]
         environment = {
             **os.environ,
@@ -105,16 +111,17 @@ class Worker:
             "OPENBLAS_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
         }
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`): a pipe would fill up and block
+        # A file, because a pipe that nobody reads would fill up and block the child.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno())],
+            [sys.executable, "-c", _BOOT, str(child_end.fileno())],
             env=environment,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[child_end.fileno()],
             stdin=subprocess.DEVNULL,
-            stderr=self._words,
+            stderr=self._stderr,
         )
-        theirs.close()
-        self.connection: Connection[Any, Any] = ours
+        child_end.close()
+        self.connection: Connection[Any, Any] = parent_end
 
     @property
     def pid(self) -> int:
@@ -123,11 +130,11 @@ class Worker:
 
     @property
     def deadline(self) -> float:
-        """Monotonic time by which the next answer is due; infinity while nothing is asked."""
+        """Monotonic time at which the next answer is due; infinity without a pending request."""
         return self._since + self._timeout_s if self.pending else float("inf")
 
     def submit(self, key: int, function: Callable[..., Any], *arguments: Any) -> None:
-        """Ask for ``function(session, *arguments)``. Requests are answered in order.
+        """Request ``function(session, *arguments)``. Requests are answered in order.
 
         Raises:
             WorkerLostError: the child has died.
@@ -142,7 +149,7 @@ class Worker:
         self.pending.append(key)
 
     def receive(self) -> Answer:
-        """The answer that lies in the pipe.
+        """Read the next answer from the pipe.
 
         Raises:
             WorkerLostError: the child has died.
@@ -164,32 +171,32 @@ class Worker:
             )
 
     def stop(self) -> None:
-        """End the child at once. Safe to call twice."""
+        """Kill the child. Safe to call twice."""
         self.connection.close()
         self._process.kill()
         self._process.wait()
-        self._words.close()
+        self._stderr.close()
 
     def _epitaph(self) -> str:
         try:
             code = self._process.wait(timeout=5.0)
         except subprocess.TimeoutExpired:
-            return f"(pid {self.pid}) closed its pipe but still runs."
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"(pid {self.pid}) {how}.{self._last_words()}"
+            return f"(pid {self.pid}) closed its pipe but is still running."
+        ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"(pid {self.pid}) {ending}.{self._last_words()}"
 
     def _last_words(self) -> str:
-        """The end of what it wrote to stderr: the traceback of an exception or of a crash in native code."""
-        self._words.seek(0, os.SEEK_END)
-        self._words.seek(max(0, self._words.tell() - LAST_WORDS))
-        text = self._words.read().decode(errors="replace").strip()
+        """Tail of the child's stderr: the traceback of an exception or of a crash in native code."""
+        self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, self._stderr.tell() - LAST_WORDS))
+        text = self._stderr.read().decode(errors="replace").strip()
         return f" Its last words:\n{text}\n" if text else ""
 
 
 def main(descriptor: int) -> None:
-    """The child's loop: answer requests until the pipe closes."""
+    """Run the child: answer requests until the pipe closes."""
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes the pipe
     connection: Connection[Any, Any] = Connection(descriptor)
     session = WorkerState()
     while True:
@@ -204,5 +211,5 @@ def _serve(session: WorkerState, key: int, payload: bytes) -> Answer:
     try:
         function, arguments = pickle.loads(payload)
         return Answer(key, function(session, *arguments), None)
-    except Exception:  # noqa: BLE001 (the process boundary: whatever broke is reported, not swallowed)
+    except Exception:  # noqa: BLE001 (process boundary: every exception is reported, none is swallowed)
         return Answer(key, None, traceback.format_exc())

@@ -1,4 +1,4 @@
-"""What the scripted demonstrator reaches, as a verb."""
+"""Verb ``ceiling``: success of the scripted demonstrator."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
 
 @dataclass(frozen=True)
 class CeilingConfig:
-    """Let the scripted demonstrator play the episodes of an evaluation.
+    """Settings of a run of the scripted demonstrator.
 
     Attributes:
-        out: the JSON file.
-        evaluation: whose episodes; only its tasks, seed, environment, shifts, workers and time limit count.
+        out: path of the JSON file to write.
+        evaluation: evaluation whose episodes to play; settings of the policy, films and latency are ignored.
     """
 
     out: Path = Path("ceiling.json")
@@ -26,7 +26,7 @@ class CeilingConfig:
 
 
 def ceiling(config: CeilingConfig, progress: bool = True) -> Ceiling:
-    """Success of the scripted demonstrator per dimension, kind and strength; writes ``config.out``."""
-    found = run_ceiling(config.evaluation, progress)
-    found.save(config.out)
-    return found
+    """Measure the scripted demonstrator's success per dimension, kind and strength, and write ``config.out``."""
+    result = run_ceiling(config.evaluation, progress)
+    result.save(config.out)
+    return result

@@ -1,8 +1,8 @@
-"""Scripted demonstrations on disk: experts in worker processes, one LeRobot v3 dataset out.
+"""Verb ``collect``: scripted demonstrations from worker processes, written as one LeRobot v3 dataset.
 
-The same configuration gives the same frames, whatever the number of workers: an attempt depends on its seed
-alone, the first ``episodes`` successes of a task are kept, and they are written in the order of their seeds.
-Training seeds lie below 1_000_000, where no evaluation seed does (:func:`wamkit.envs.episode_seed`).
+Equal configs give equal frames, regardless of the number of workers: an attempt depends on its seed alone, the first
+``episodes`` successes of a task are kept, and they are written in the order of their seeds. Training seeds lie below
+1_000_000, evaluation seeds above (:func:`wamkit.envs.episode_seed`).
 """
 
 from __future__ import annotations
@@ -10,46 +10,55 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from multiprocessing.connection import wait as wait_readable
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
-from wamkit.envs.base import episode_seed, instructions
+from wamkit.envs.base import EnvConfig, episode_seed
 from wamkit.envs.demonstrations import ActionNoise, DemonstrationAttempt, Recorded, record_demonstration
-from wamkit.envs.ground_truth import extras_spec
 from wamkit.envs.metaworld import MetaWorldConfig
 from wamkit.envs.worker import Worker
 from wamkit.errors import ConfigError, DataError
 
-REQUESTS_PER_WORKER = 2  # one running, one waiting: the worker never idles while an episode is written
-MAX_DISCARDED = 3  # attempts per wanted episode before a task counts as not demonstrable
+REQUESTS_PER_WORKER = 2  # one running, one waiting, so that a worker never idles while an episode is written
+MAX_DISCARDED = 3  # attempts per requested episode before a task counts as not demonstrable
+OVERRIDES = (
+    "record",
+    "cameras",
+    "image_size",
+    "action_repeat",
+    "max_ticks",
+)  # options that replace a field of `env`
 
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What to collect.
+    """Settings of a collection of scripted demonstrations.
 
     Attributes:
-        out: folder of the new dataset; it must not exist unless ``overwrite``.
-        tasks: MetaWorld tasks.
-        episodes: successful episodes per task.
-        seed: 0 to 99; two collections with different seeds share no episode.
-        workers: simulator processes.
-        noise: disturbances of the executed action.
-        recorded: which action is stored: the demonstrator's ``clean`` one, to imitate, or the ``executed`` one, so that
-            what is seen next follows from it. A world model needs the latter; without noise they are the same.
-        tail_ticks: control ticks recorded after success.
-        record: ground truth to store beside the observations; see :mod:`wamkit.envs.ground_truth`.
-        cameras: cameras to record.
-        image_size: height and width of the pictures, pixels.
-        action_repeat: physics ticks per control tick.
-        max_ticks: control ticks before an attempt is discarded.
-        overwrite: replace a dataset at ``out``, at the moment the new one is complete.
-        timeout_s: seconds that one attempt may take before the run is given up.
+        out: folder of the new dataset, which must not exist unless ``overwrite`` is set.
+        tasks: names of the tasks to demonstrate.
+        episodes: number of successful episodes per task.
+        seed: seed of the collection, 0 to 99. Collections with different seeds do not share episodes.
+        workers: number of simulator processes.
+        noise: disturbances of the executed actions.
+        recorded: action to store: the demonstrator's ``clean`` one, to imitate, or the ``executed`` one, from which the
+            next observation follows. A world model needs the latter; without noise both are equal.
+        tail_ticks: control ticks to record after success.
+        env: environment of the demonstrations; its task is replaced by each of ``tasks`` in turn.
+        record: kinds of ground truth to store with the observations, null for those of ``env``. This option and the
+            next four override ``env``, and are refused if the environment does not have them.
+        cameras: cameras to record, null for those of ``env``.
+        image_size: height and width of the images in pixels, null for that of ``env``.
+        action_repeat: physics ticks per control tick, null for that of ``env``.
+        max_ticks: control ticks before an attempt is discarded, null for that of ``env``.
+        overwrite: true to replace an existing dataset at ``out`` once the new one is complete.
+        timeout_s: time limit of one attempt, after which the collection is aborted, seconds.
     """
 
     out: Path
@@ -60,39 +69,50 @@ class CollectConfig:
     noise: ActionNoise = field(default_factory=ActionNoise)
     recorded: Recorded = "clean"
     tail_ticks: int = 4
-    record: tuple[str, ...] = ()
-    cameras: tuple[str, ...] = ("scene", "gripper")
-    image_size: int = 64
-    action_repeat: int = 2
-    max_ticks: int = 200
+    env: EnvConfig = field(default_factory=MetaWorldConfig)
+    record: tuple[str, ...] | None = None
+    cameras: tuple[str, ...] | None = None
+    image_size: int | None = None
+    action_repeat: int | None = None
+    max_ticks: int | None = None
     overwrite: bool = False
     timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ConfigError(f"collect: tasks = {self.tasks} must name at least one task, each once.")
+        offered = {f.name for f in fields(self.env)}
+        for name, value in self.overrides().items():
+            if name not in offered:
+                raise ConfigError(
+                    f"collect: {name} = {value} cannot be set: {type(self.env).__name__} has the options "
+                    f"{', '.join(sorted(offered))}. Leave {name} out or choose another env.type."
+                )
         for task in self.tasks:
-            instructions(task)  # raises with a hint when there is no such task
+            self.environment(task)  # raises with a hint if the task or an option is invalid
         for name, least in (("episodes", 1), ("workers", 1), ("tail_ticks", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"collect: {name} = {getattr(self, name)} must be at least {least}.")
         episode_seed("train", self.seed, self.episodes)
 
-    def environment(self, task: str) -> MetaWorldConfig:
-        """The environment that ``task`` is demonstrated in."""
-        return MetaWorldConfig(
-            task=task,
-            image_size=self.image_size,
-            action_repeat=self.action_repeat,
-            max_ticks=self.max_ticks,
-            cameras=self.cameras,
-            record=self.record,
-        )
+    def overrides(self) -> dict[str, Any]:
+        """Options of :data:`OVERRIDES` that are set and therefore replace a field of ``env``."""
+        values = {name: getattr(self, name) for name in OVERRIDES}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def environment(self, task: str) -> EnvConfig:
+        """Config of the environment in which ``task`` is demonstrated."""
+        return replace(self.env, task=task, **self.overrides())
 
 
 @dataclass(frozen=True)
 class TaskCount:
-    """Episodes of one task: how many were kept, and how many the demonstrator tried for that."""
+    """Attempts at one task.
+
+    Attributes:
+        kept: number of successful attempts, all of which are stored.
+        tried: number of all attempts.
+    """
 
     kept: int
     tried: int
@@ -100,12 +120,12 @@ class TaskCount:
 
 @dataclass(frozen=True)
 class CollectReport:
-    """What a collection gave.
+    """Result of a collection.
 
     Attributes:
-        tasks: task -> counts. The difference of the two was discarded as not successful.
-        frames: frames in the dataset.
-        seconds: wall time, start of the workers included.
+        tasks: counts of attempts by task; unsuccessful attempts were discarded.
+        frames: number of frames in the dataset.
+        seconds: wall time, including the start of the workers.
     """
 
     tasks: dict[str, TaskCount]
@@ -114,15 +134,15 @@ class CollectReport:
 
 
 class _Attempts:
-    """The attempts at one task: which seed comes next, and how many successes are still missing.
+    """Attempts at one task: the next seed, and the number of successes still missing.
 
-    No attempt is begun while those under way could be enough. So the attempts made are the first ones, up to
-    the one that gave the last success needed, in whatever order they came back.
+    No attempt is begun while the running ones may suffice. The attempts made are therefore always the first ones, up to
+    the one with the last success needed, regardless of the order in which they finish.
     """
 
     def __init__(self, config: CollectConfig, task: str) -> None:
         self._config, self.task = config, task
-        self._waiting: dict[int, DemonstrationAttempt] = {}  # answered, but an earlier one is still under way
+        self._waiting: dict[int, DemonstrationAttempt] = {}  # finished, while an earlier one is still running
         self._released = 0
         self._answered = 0
         self._successes = 0
@@ -135,12 +155,12 @@ class _Attempts:
 
     @property
     def complete(self) -> bool:
-        """Whether all episodes are there and released."""
+        """True once all episodes are finished and released."""
         return self._released == self.begun and self.missing == 0
 
     @property
     def missing(self) -> int:
-        """Attempts that can be begun now without ever making one too many."""
+        """Number of attempts that can be begun now without risking a superfluous one."""
         return self._config.episodes - self._successes - (self.begun - self._answered)
 
     def begin(self) -> tuple[int, int]:
@@ -152,20 +172,20 @@ class _Attempts:
         if self.begun >= MAX_DISCARDED * self._config.episodes + 10:
             raise DataError(
                 f"collect, task {self.task!r}: only {self._successes} of {self._answered} attempts "
-                f"succeeded with {self._config.noise} and max_ticks = {self._config.max_ticks}. "
-                f"Use less noise or more ticks."
+                f"succeeded with {self._config.noise} and "
+                f"max_ticks = {self._config.environment(self.task).max_ticks}. Use less noise or more ticks."
             )
         self.begun += 1
         return self.begun - 1, episode_seed("train", self._config.seed, self.begun - 1)
 
     def end(self, index: int, recording: DemonstrationAttempt) -> None:
-        """Take what attempt ``index`` gave."""
+        """Accept the result of attempt ``index``."""
         self._waiting[index] = recording
         self._answered += 1
         self._successes += recording.success
 
     def release(self) -> Iterator[DemonstrationAttempt]:
-        """The successes whose turn has come, in the order of their seeds."""
+        """Yield the successes whose turn has come, in the order of their seeds."""
         while self._released in self._waiting:
             recording = self._waiting.pop(self._released)
             self._released += 1
@@ -176,27 +196,26 @@ class _Attempts:
 def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
     """Record ``config.episodes`` successful demonstrations of every task into a new dataset.
 
-    Nothing lies at ``config.out`` until the dataset is complete: neither after Ctrl-C nor when a worker dies.
+    Nothing is written to ``config.out`` until the dataset is complete, so Ctrl-C or a dead worker leaves no dataset.
 
     Args:
-        config: what to collect.
-        progress: show a progress bar.
+        config: settings of the collection.
+        progress: true to show a progress bar.
 
     Raises:
-        DataError: ``out`` exists, or the demonstrator fails too often.
+        DataError: ``out`` exists, the simulator cannot record demonstrations, or the demonstrator fails too often.
         WorkerLostError: a simulator process died or hung.
     """
     start = time.perf_counter()
-    first = config.environment(config.tasks[0])
-    size = (config.image_size, config.image_size)
+    env = config.environment(config.tasks[0])
     frames = 0
     with (
         DatasetWriter(
             config.out,
-            first.observation_spec(),
-            first.action_spec(),
-            robot_type="metaworld_sawyer",
-            extras=extras_spec(config.record, config.cameras, size),
+            env.observation_spec(),
+            env.action_spec(),
+            robot_type=env.robot_type,
+            extras=env.extras_spec(),
             overwrite=config.overwrite,
         ) as writer,
         Progress(
@@ -229,7 +248,7 @@ def _episode(recording: DemonstrationAttempt) -> Episode:
 
 
 def _record(config: CollectConfig, tasks: Sequence[_Attempts]) -> Iterator[tuple[str, DemonstrationAttempt]]:
-    """Yield task and recording of every success, task by task, in the order of the seeds."""
+    """Yield task and recording of every success, task by task, in the order of their seeds."""
     queue = list(tasks)
     requests: dict[int, tuple[_Attempts, int]] = {}
     with ExitStack() as stack:
@@ -244,7 +263,7 @@ def _record(config: CollectConfig, tasks: Sequence[_Attempts]) -> Iterator[tuple
                 worker.require_in_time()
                 if worker.connection in readable:
                     _receive(worker, requests)
-            _assign(config, queue, workers, requests)  # before writing, so that no worker waits for it
+            _assign(config, queue, workers, requests)  # before writing, so that no worker idles meanwhile
             while queue:
                 yield from ((queue[0].task, recording) for recording in queue[0].release())
                 if not queue[0].complete:

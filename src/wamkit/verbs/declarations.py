@@ -210,8 +210,8 @@ class Module:
                 return self._evaluate_name(node)
             case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=options)):
                 return [self.evaluate(option) for option in options]
-            case ast.Attribute(attr="__args__"):  # the options of a literal
-                return self.evaluate(node.value)
+            case ast.Call(func=ast.Name(id="get_args"), args=[literal]):  # the options of a literal
+                return self.evaluate(literal)
             case ast.Call(func=ast.Name(id="field")):
                 return self._evaluate_field(node)
             case ast.Call(func=ast.Name(id="Path")):

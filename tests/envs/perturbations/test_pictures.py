@@ -110,5 +110,5 @@ def test_dead_pixels_stay_where_they_are() -> None:
 
 
 def test_strength_has_limits() -> None:
-    with pytest.raises(ConfigError, match="strength 6 must be 0 to 5"):
+    with pytest.raises(ConfigError, match="strength 6 must lie between 0 and 5"):
         Perturbation.get_choice_class("fog")(strength=6)

@@ -59,7 +59,7 @@ def test_it_is_written_line_by_line(tmp_path: Path) -> None:
     [
         ({"tasks": ()}, "0 tasks"),
         ({"tasks": TASKS, "dimensions": ("Sensor noise",)}, "Did you mean 'Sensor Noise'"),
-        ({"tasks": TASKS, "strengths": (0,)}, "clean arm"),
+        ({"tasks": TASKS, "strengths": (0,)}, "clean episode"),
     ],
 )
 def test_errors_name_the_value(arguments: dict, message: str) -> None:  # type: ignore[type-arg]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wamkit.envs import instructions, list_tasks
+from wamkit.envs import MetaWorldConfig
 from wamkit.envs.perturbations import Perturbation
 from wamkit.envs.perturbations.language import shared_words, slip
 
@@ -15,27 +15,32 @@ TASK = "drawer-open-v3"
 
 
 def worded(kind: str, strength: int, seed: int = 0, task: str = TASK) -> str:
-    phrases = instructions(task)
+    phrases = MetaWorldConfig(task=task).phrases()
     part = Perturbation.get_choice_class(kind)(strength=strength)
     return part.on_instruction(phrases[0], phrases, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("task", list_tasks())
+@pytest.mark.parametrize("task", MetaWorldConfig.task_names())
 def test_paraphrases_of_every_task_drift_away(task: str) -> None:
-    canonical = instructions(task)[0]
+    canonical = MetaWorldConfig(task=task).phrases()[0]
     shared = [shared_words(worded("paraphrase", k, task=task), canonical) for k in range(1, 6)]
-    assert all(worded("paraphrase", k, task=task) in instructions(task)[1:] for k in range(1, 6))
+    assert all(
+        worded("paraphrase", k, task=task) in MetaWorldConfig(task=task).phrases()[1:] for k in range(1, 6)
+    )
     assert shared == sorted(shared, reverse=True)
     assert shared[-1] < 1
 
 
 @pytest.mark.parametrize("kind", ["added_context", "distraction"])
 def test_the_instruction_stays_and_sentences_are_added(kind: str) -> None:
-    canonical = instructions(TASK)[0].rstrip(".")
+    canonical = MetaWorldConfig(task=TASK).phrases()[0].rstrip(".")
     for strength in range(1, 6):
         text = worded(kind, strength)
         assert canonical in text
-        assert text.count(".") - instructions(TASK)[0].count(".") in (strength, strength + 1)
+        assert text.count(".") - MetaWorldConfig(task=TASK).phrases()[0].count(".") in (
+            strength,
+            strength + 1,
+        )
 
 
 def distance(a: str, b: str) -> int:
@@ -54,7 +59,7 @@ def distance(a: str, b: str) -> int:
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_a_slip_is_one_edit(seed: int) -> None:
-    canonical = instructions(TASK)[0]
+    canonical = MetaWorldConfig(task=TASK).phrases()[0]
     assert distance(slip(canonical, np.random.default_rng(seed)), canonical) == 1
 
 
@@ -62,7 +67,7 @@ def test_a_slip_is_one_edit(seed: int) -> None:
 @given(strength=st.integers(1, 5), seed=st.integers(0, 10_000))
 def test_slips_follow_one_another(strength: int, seed: int) -> None:
     """As many as the strength, by seed. (Later ones may fall on earlier ones, so edits do not add up.)"""
-    text, rng = instructions(TASK)[0], np.random.default_rng(seed)
+    text, rng = MetaWorldConfig(task=TASK).phrases()[0], np.random.default_rng(seed)
     for _ in range(strength):
         text = slip(text, rng)
     assert worded("typos", strength, seed) == text

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from plain_world import CONFIG, EPISODES, PlainConfig
 
-from wamkit.envs import EnvConfig
+from wamkit.envs import AlohaConfig, EnvConfig
 from wamkit.evaluation.closed_loop.ceiling import measure_ceiling
-from wamkit.evaluation.closed_loop.plan import plan_episodes
+from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts, plan_episodes
 
 
 @pytest.fixture(autouse=True)
@@ -52,4 +52,28 @@ def test_what_breaks_is_an_error_and_named() -> None:
     assert len(broken) == 16
     assert all(e.dimension != "Original" and "the floor gave way" in str(e.error) for e in broken)
     assert found.headline().endswith("16 of 24 episodes ended in an ERROR")
+    assert found.overall.rate == 1.0
+
+
+def test_an_episode_that_the_demonstrator_gives_up_is_a_failure_and_counted() -> None:
+    found = measure_ceiling(dataclasses.replace(CONFIG, env=PlainConfig(gives_up_at=2)), progress=False)
+    clean = [e for e in found.episodes if e.dimension == "Original"]
+    assert {(e.seed % 3 == 2, e.status) for e in clean} == {(True, "failure"), (False, "success")}
+    assert found.overall.n == len(clean)
+
+
+@pytest.mark.sim
+def test_a_second_embodiment_has_a_ceiling() -> None:
+    pytest.importorskip("gym_aloha")
+    env = AlohaConfig(image_size=16, cameras=("top",))
+    config = EvaluationConfig(
+        tasks=(env.task,),
+        env=env,
+        workers=1,
+        shifts=Shifts(2, ("Robot Initial States", "Objects Layout"), (5,)),
+        timeout_s=300.0,
+    )
+    found = measure_ceiling(config, progress=False)
+    assert len(found.episodes) == 6
+    assert {e.status for e in found.episodes} <= {"success", "timeout", "failure"}
     assert found.overall.rate == 1.0

@@ -27,7 +27,7 @@ from wamkit.data.milestones import milestones
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig, Factor
 from wamkit.encoders import StateConfig
-from wamkit.envs import instructions
+from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
@@ -37,6 +37,7 @@ from wamkit.evaluation.closed_loop.pilot import PolicyPilot
 from wamkit.substrates import ProprioceptionConfig
 
 TASK = "button-press-topdown-v3"  # names the words of the recordings, nothing else
+ENV = MetaWorldConfig(task=TASK)
 SEEN = ObservationSpec({}, ("x", "y"), 10.0)
 MOVES = ActionSpec(("dx", "dy"), (-0.2, -0.2), (0.2, 0.2), 10.0)
 STEP = 0.1
@@ -64,7 +65,7 @@ def demonstrate(corners: Sequence[tuple[float, float]]) -> Episode:
             place = place + move
             place = np.where(np.abs(place - corner) < 1e-9, corner, place)
     return Episode(
-        {}, np.array(states, np.float32), np.array(actions, np.float32), instructions(TASK)[0], success=True
+        {}, np.array(states, np.float32), np.array(actions, np.float32), ENV.phrases()[0], success=True
     )
 
 
@@ -141,7 +142,7 @@ def test_an_entry_that_never_changes_says_nothing() -> None:
 @pytest.mark.parametrize("corners", [SQUARE, BACK], ids=["square", "back"])
 def test_the_goals_are_the_milestones_and_then_the_end(corners: tuple[tuple[float, float], ...]) -> None:
     data = Dataset(recorded(corners))
-    course = Goals(recorded(corners), (TASK,), SEEN, "next").course(TASK, 0)
+    course = Goals(recorded(corners), ENV, (TASK,), SEEN, "next").course(TASK, 0)
     marks = milestones(data.action, data.action_spec)
     assert len(marks) == len(corners)
     shown = [course.goal]
@@ -151,15 +152,15 @@ def test_the_goals_are_the_milestones_and_then_the_end(corners: tuple[tuple[floa
             shown.append(now)
     np.testing.assert_allclose(torch.cat([g.state[0] for g in shown]), data.state[marks])
     np.testing.assert_allclose(torch.cat([g.state[0] for g in shown]), corners, atol=1e-6)
-    alone = Goals(recorded(corners), (TASK,), SEEN).course(TASK, 0)
+    alone = Goals(recorded(corners), ENV, (TASK,), SEEN).course(TASK, 0)
     assert torch.equal(alone.goal.state[0, 0], torch.from_numpy(data.state[-1]))
     assert torch.equal(alone.follow(data.state[-1], 99).state, alone.goal.state)
 
 
 def test_milestones_without_a_robot_state_cannot_be_followed() -> None:
     blind = ObservationSpec({}, (), 10.0)
-    with pytest.raises(ConfigError, match=r"read off the robot's state, of which there is none.*aim: end"):
-        Goals(recorded(SQUARE), (TASK,), blind, "next")
+    with pytest.raises(ConfigError, match=r"measured by the robot's state, which is empty.*aim: end"):
+        Goals(recorded(SQUARE), ENV, (TASK,), blind, "next")
 
 
 # ------------------------------------------------------------------------------------------- the closed loop
@@ -223,7 +224,7 @@ class Plane:
 
 def seek(corners: tuple[tuple[float, float], ...], aim: Aim, speed: float, execute: int = 4) -> np.ndarray:
     """The way of a policy that goes where its goal is: (TICKS + 1, 2)."""
-    goals, plane = Goals(recorded(corners), (TASK,), SEEN, aim), Plane()
+    goals, plane = Goals(recorded(corners), ENV, (TASK,), SEEN, aim), Plane()
     pilot = PolicyPilot(
         Seeker(step=speed),
         Chunked(execute),
@@ -263,7 +264,7 @@ def test_who_is_shown_the_end_alone_takes_the_short_way() -> None:
 
 def test_a_goal_that_cannot_be_followed_ends_its_episode_alone() -> None:
     """A simulator that shows no number is an error of the episode, not of the evaluation."""
-    goals = Goals(recorded(SQUARE), (TASK,), SEEN, "next")
+    goals = Goals(recorded(SQUARE), ENV, (TASK,), SEEN, "next")
     pilot = PolicyPilot(Seeker(), Chunked(4), Budget(), TICKS, goals=lambda p: goals.course(p.task, p.seed))
     frames = [{"images": {}, "state": np.full(2, x, np.float32), "task": "go"} for x in (np.nan, 0.0)]
     runs = [EpisodeRun(PlannedEpisode(TASK, i), i, frames={0: frame}) for i, frame in enumerate(frames)]

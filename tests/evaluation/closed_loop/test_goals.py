@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plain_world import PlainConfig
 from toys import ToyPolicy
 
 from wamkit.contract.protocols import DataSpec, EncoderConfig
@@ -15,7 +16,7 @@ from wamkit.contract.types import Aim, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.encoders import BodySensorsConfig, GoalImageConfig
-from wamkit.envs import MetaWorldConfig, instructions
+from wamkit.envs import AlohaConfig, EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, SpecError
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Senses, observe
 from wamkit.evaluation.closed_loop.goals import Goals
@@ -40,13 +41,13 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def design_with(encoder: EncoderConfig, aim: Aim = "end") -> Design:
+def design_with(encoder: EncoderConfig, aim: Aim = "end", env: EnvConfig = ENV) -> Design:
     config = dataclasses.replace(recipe("direct"), aim=aim)
     trunks = {name: TransformerConfig(width=32, depth=1, heads=2) for name in config.trunks}
     config = dataclasses.replace(
         config, width=32, trunks=trunks, encoders={**config.encoders, "more": encoder}
     )
-    observation, action = ENV.observation_spec(), ENV.action_spec()
+    observation, action = env.observation_spec(), env.action_spec()
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     torch.manual_seed(0)
     return Design(config, DataSpec(observation, action, stats, {"contact_force": FORCE})).eval()
@@ -97,7 +98,7 @@ def test_a_design_that_aims_at_the_next_milestone_acts_on_it(aiming: Design, pic
 
 def test_an_episode_passes_the_milestones_of_another_one_when_it_passes_its_own(picked: Path) -> None:
     """Objects lie elsewhere in each; the goal changes within 3 ticks of when the gripper closes."""
-    data, goals = Dataset(picked), Goals(picked, (PICK,), ENV.observation_spec(), "next")
+    data, goals = Dataset(picked), Goals(picked, ENV, (PICK,), ENV.observation_spec(), "next")
     for row in data.episodes:
         states, own = (
             data.state[row.start : row.stop],
@@ -116,14 +117,14 @@ def test_an_episode_passes_the_milestones_of_another_one_when_it_passes_its_own(
 
 
 def test_goals_are_last_frames_chosen_by_seed(demonstrations: Path) -> None:
-    data, goals = Dataset(demonstrations), Goals(demonstrations, (TASK,), ENV.observation_spec())
+    data, goals = Dataset(demonstrations), Goals(demonstrations, ENV, (TASK,), ENV.observation_spec())
     ends = [row.stop - 1 for row in data.episodes]
     last = data.windows(np.array(ends), WindowSpec()).observation
     seen = set()
     for seed in range(12):
         goal = goals.course(TASK, seed).goal
         assert goal.pad.tolist() == [[False]]
-        assert goal.task[0] in instructions(TASK)
+        assert goal.task[0] in MetaWorldConfig(task=TASK).phrases()
         torch.testing.assert_close(goal.images["scene"], goals.course(TASK, seed).goal.images["scene"])
         same = [
             torch.equal(goal.images["scene"][0], image) and torch.equal(goal.state[0], state)
@@ -132,6 +133,35 @@ def test_goals_are_last_frames_chosen_by_seed(demonstrations: Path) -> None:
         assert sum(same) == 1
         seen.add(same.index(True))
     assert seen == {0, 1, 2}
+
+
+def test_goals_of_a_second_embodiment_reach_the_policy(tmp_path: Path) -> None:
+    pytest.importorskip("gym_aloha")
+    env = AlohaConfig(image_size=32, cameras=("top",), max_ticks=400)
+    collect(CollectConfig(tmp_path / "d", (env.task,), episodes=1, workers=1, env=env), progress=False)
+    short = dataclasses.replace(env, max_ticks=8)
+    config = dataclasses.replace(CONFIG, tasks=(env.task,), env=short)
+    design = design_with(GoalImageConfig(channels=(8, 8), keypoints=4), env=env)
+    aimed = rollout(design, dataclasses.replace(config, goals=tmp_path / "d"), progress=False)
+    unaimed = rollout(design, dataclasses.replace(config, drop=("goal",)), progress=False)
+    for done in (aimed, unaimed):
+        assert [e.status for e in done.report.episodes] == ["timeout"]
+    assert not np.allclose(sent(aimed), sent(unaimed))
+    with pytest.raises(ConfigError, match=f"AlohaConfig: unknown task '{TASK}'"):
+        Goals(tmp_path / "d", env, (TASK,), env.observation_spec())
+
+
+def test_an_environment_names_the_demonstrations_of_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A world of the tests, whose tasks share their wordings."""
+    monkeypatch.setitem(EnvConfig._choice_registry, "plain", PlainConfig)  # the dataset names its robot
+    env = PlainConfig()
+    collect(CollectConfig(tmp_path / "d", ("left",), episodes=2, workers=1, env=env), progress=False)
+    goals = Goals(tmp_path / "d", env, ("left", "right"), env.observation_spec())
+    assert {goals.course("right", seed).goal.task[0] for seed in range(8)} <= set(env.phrases())
+    with pytest.raises(ConfigError, match="Did you mean 'left'"):
+        Goals(tmp_path / "d", env, ("lefd",), env.observation_spec())
 
 
 def test_runs_keep_their_own_goals(demonstrations: Path, aiming: Design) -> None:
@@ -164,7 +194,7 @@ def test_a_goal_that_nobody_supplies_is_refused_before_the_first_episode(
     with pytest.raises(ConfigError, match=f"no demonstration of task '{OTHER}'"):
         prepare(aiming, dataclasses.replace(CONFIG, goals=demonstrations, tasks=(OTHER,)))
     with pytest.raises(SpecError, match="do not agree"):
-        Goals(demonstrations, (TASK,), dataclasses.replace(ENV, image_size=16).observation_spec())
+        Goals(demonstrations, ENV, (TASK,), dataclasses.replace(ENV, image_size=16).observation_spec())
 
 
 def goalless(design: Design) -> ToyPolicy:

@@ -11,7 +11,7 @@ from wanderer import ENV, TASKS, Wanderer
 
 from wamkit.contract.types import Budget
 from wamkit.controllers import Chunked
-from wamkit.envs import EVALUATION_SEEDS_FROM, instructions
+from wamkit.envs import EVALUATION_SEEDS_FROM, MetaWorldConfig
 from wamkit.errors import BudgetError, ConfigError, SpecError
 from wamkit.evaluation.closed_loop.rollout import (
     EvaluationConfig,
@@ -36,7 +36,9 @@ def test_evaluate_reports_and_replays(tmp_path: Path) -> None:
     report = done.report
     assert [(e.status, e.ticks, e.calls) for e in report.episodes] == [("timeout", 10, 3)] * 4
     assert report.seeds == dict.fromkeys(TASKS, (EVALUATION_SEEDS_FROM, EVALUATION_SEEDS_FROM + 1))
-    assert {e.instruction for e in report.episodes} == {instructions(task)[0] for task in TASKS}
+    assert {e.instruction for e in report.episodes} == {
+        MetaWorldConfig(task=task).phrases()[0] for task in TASKS
+    }
     assert report.overall.n == 4
     assert report.threads == CONFIG.threads
     assert report.peak_mem_mb["largest_worker"] > 10
@@ -114,5 +116,5 @@ def test_bad_configs_are_refused() -> None:
 def test_paraphrases_are_never_the_canonical_words() -> None:
     plan = plan_episodes(dataclasses.replace(CONFIG, prompt_mode="paraphrase", episodes=4))
     for episode in plan:
-        assert episode.instruction in instructions(episode.task)[1:]
+        assert episode.instruction in MetaWorldConfig(task=episode.task).phrases()[1:]
     assert len({e.instruction for e in plan}) > 2

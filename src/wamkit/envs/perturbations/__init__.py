@@ -1,4 +1,4 @@
-"""Perturbations: one factor of a scene changed, by a known strength, by seed."""
+"""Perturbations: seeded changes of one factor of a scene, with a known strength."""
 
 from wamkit.envs.perturbations import camera, language, layout, light, sensor, texture  # noqa: F401 (they register)
 from wamkit.envs.perturbations.base import (

@@ -1,8 +1,8 @@
-"""What a perturbation is: one factor of a scene changed, by a known strength, by seed.
+"""Contract of a perturbation: a seeded change of one factor of a scene, with a known strength.
 
-Seven dimensions, with the names and the order of LIBERO-Plus (Fei et al. 2025, arXiv:2510.13626) and of the
-two-benchmark comparison that the field's tables use. A perturbation works on a :class:`Scene`, which any MuJoCo
-environment can describe, so that no simulator has perturbations of its own.
+The seven dimensions have the names and the order of LIBERO-Plus (Fei et al. 2025, arXiv:2510.13626) and of the
+two-benchmark comparison in the field's tables. A perturbation acts on a :class:`Scene`, which any MuJoCo environment
+can describe, so no simulator needs perturbations of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import draccus
 import numpy as np
@@ -27,41 +27,42 @@ Dimension = Literal[
     "Sensor Noise",
     "Objects Layout",
 ]
-DIMENSIONS: tuple[Dimension, ...] = Dimension.__args__  # type: ignore[attr-defined]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 STRONGEST = 5
 
+ShapeKind = Literal["box", "sphere", "cylinder", "capsule", "ellipsoid"]
 Picture = NDArray[np.uint8]
 
 
 class StageRenderer(ABC):
-    """What a renderer can do that the model's numbers do not say."""
+    """Renderer features that are not part of the MuJoCo model."""
 
     @abstractmethod
     def upload_texture(self, texture: int) -> None:
-        """Draw with the texture's present data from now on."""
+        """Draw with the texture's current data in the model from now on."""
 
     @abstractmethod
     def show_shadows(self, shown: bool) -> None:
-        """Draw shadows or not."""
+        """Switch shadows on or off."""
 
     @abstractmethod
     def decorate(self, shapes: Sequence[Shape]) -> None:
-        """Draw these shapes beside the model, from now on; they take no part in the physics."""
+        """Draw these shapes in addition to the model from now on; they do not take part in the physics."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A thing that is drawn but cannot be touched.
+    """A decoration that is drawn but does not collide.
 
     Attributes:
-        kind: a MuJoCo geom type: ``box``, ``sphere``, ``cylinder``, ``capsule`` or ``ellipsoid``.
-        size: half lengths or radius and half length, metres, (3,).
-        position: world frame, metres.
-        rotation: (3, 3), row by row.
-        colour: red, green, blue, in [0, 1].
+        kind: MuJoCo geom type.
+        size: (3,), half lengths, or radius and half length, metres.
+        position: (3,), metres, world frame.
+        rotation: (9,), rotation matrix in row-major order, world frame.
+        colour: red, green and blue in [0, 1].
     """
 
-    kind: Literal["box", "sphere", "cylinder", "capsule", "ellipsoid"]
+    kind: ShapeKind
     size: tuple[float, float, float]
     position: tuple[float, float, float]
     rotation: tuple[float, ...]
@@ -70,11 +71,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Surface:
-    """How a surface gets its looks.
+    """Materials and geoms that determine the appearance of a surface.
 
     Attributes:
-        materials: ids of its materials that have a texture.
-        geoms: ids of its geoms that have a colour of their own and no material.
+        materials: ids of its textured materials.
+        geoms: ids of its geoms with a colour of their own instead of a material.
     """
 
     materials: tuple[int, ...] = ()
@@ -83,15 +84,15 @@ class Surface:
 
 @dataclass(frozen=True)
 class Scene:
-    """What of a MuJoCo environment a perturbation may change.
+    """Parts of a MuJoCo environment that a perturbation may change.
 
     Attributes:
-        model: the ``MjModel`` that is simulated and drawn; its numbers are as constructed.
-        cameras: name of a camera that stands still -> its index in the model.
-        surfaces: ``table``, ``wall``, ``floor``, those that the scene has.
-        workspace: (2, 3), corners of the box in which the task happens, metres, world frame.
-        focus: (3,), the point that the cameras look at, metres, world frame.
-        stage: the renderer.
+        model: the simulated and rendered ``MjModel``, in its state after construction.
+        cameras: indices in the model of the fixed cameras, by name.
+        surfaces: existing surfaces out of ``table``, ``wall`` and ``floor``, by name.
+        workspace: (2, 3), corners of the task's bounding box, metres, world frame.
+        focus: (3,), point that the cameras look at, metres, world frame.
+        stage: renderer of the model.
     """
 
     model: Any
@@ -104,13 +105,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Start:
-    """What an episode begins with, as far as a simulator lets it be chosen.
+    """Changes of an episode's initial state.
 
     Attributes:
-        hand_offset_m: the end effector's first position is moved by this, metres, world frame.
-        joint_offset_rad: every arm joint's first position is moved by this, radians; cut or padded to the arm.
-        object_offset: the object's first position, as part of the distance from the middle of its usual range to the
-            range's edge and in a direction per axis: 0 leaves it, 1.5 is half a range beyond the edge.
+        hand_offset_m: offset of the end effector's initial position, metres, world frame.
+        joint_offset_rad: offset of every arm joint's initial position, radians; cut or repeated to the arm's joints.
+        object_offset: initial object position per axis, relative to its usual range: 0 is the middle, -1 and 1 are the
+            edges, 1.5 lies beyond the edge by half the distance from middle to edge. Empty: unchanged.
     """
 
     hand_offset_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -120,13 +121,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Shutter:
-    """One picture being taken.
+    """Random generators and previous image for the capture of one image.
 
     Attributes:
-        now: noise of this tick and camera.
-        episode: what is drawn once per episode and camera; a new generator, at its start, for every picture.
-        previous: the last picture that was delivered, or None. Only a picture that somebody asks for is taken, so a
-            lost one repeats the last that was asked for.
+        now: generator of this tick and camera.
+        episode: generator of this episode and camera, restarted for every image.
+        previous: image that this camera delivered last, or None. Images are rendered on request only, so a dropped
+            frame repeats the last requested one.
     """
 
     now: np.random.Generator
@@ -136,13 +137,13 @@ class Shutter:
 
 @dataclass(frozen=True)
 class Perturbation(draccus.ChoiceRegistry, ABC):
-    """One factor, changed.
+    """A seeded change of one factor of an episode.
 
-    Every hook gets a generator that follows the episode's seed and the perturbation alone. At strength 0 no hook is
-    called: the episode is the clean one bit for bit.
+    Every hook receives a generator that depends only on the episode's seed and the kind of perturbation. At strength 0
+    no hook is called: the episode equals the clean one bit for bit.
 
     Attributes:
-        strength: 0 (nothing) to 5.
+        strength: strength of the change, 0 (none) to 5.
     """
 
     dimension: ClassVar[Dimension]
@@ -150,34 +151,34 @@ class Perturbation(draccus.ChoiceRegistry, ABC):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= STRONGEST:
-            raise ConfigError(f"perturbation strength {self.strength} must be 0 to {STRONGEST}")
+            raise ConfigError(f"perturbation strength {self.strength} must lie between 0 and {STRONGEST}.")
 
     @property
     def kind(self) -> str:
-        """The name that a config uses, e.g. ``camera_orbit``."""
+        """Registered type, such as ``camera_orbit``."""
         return self.get_choice_name(type(self))
 
     def grade(self, strongest: float) -> float:
-        """The strength as a part of ``strongest``, linear."""
+        """Linear interpolation between 0 and ``strongest`` by strength."""
         return strongest * self.strength / STRONGEST
 
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """Change the model or the stage, before the episode begins."""
+        """Change the model or the stage before the episode begins."""
 
     def on_start(self, start: Start, rng: np.random.Generator) -> Start:
-        """What the episode begins with."""
+        """Changed initial state of the episode."""
         return start
 
     def on_instruction(self, text: str, phrases: Sequence[str], rng: np.random.Generator) -> str:
-        """The instruction; ``phrases`` are all known wordings of the task, the canonical one first."""
+        """Changed instruction; ``phrases`` are all wordings of the task's instruction, the canonical one first."""
         return text
 
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
-        """A picture (H, W, 3) as the sensor delivers it."""
+        """Changed image (H, W, 3), as the sensor delivers it."""
         return picture
 
 
 def direction(rng: np.random.Generator, size: int = 3) -> NDArray[np.float64]:
-    """A unit vector, uniform over all directions."""
-    drawn = rng.standard_normal(size)
-    return drawn / np.linalg.norm(drawn)
+    """Unit vector drawn uniformly over all directions."""
+    vector = rng.standard_normal(size)
+    return vector / np.linalg.norm(vector)

@@ -1,4 +1,4 @@
-"""Camera Viewpoints: a camera that stands still is moved, turned, zoomed, or orbited around the scene."""
+"""Camera Viewpoints: a fixed camera is moved, rotated, zoomed, or orbited around the scene."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
 SHIFT_M = 0.3
 TURN_DEG = 25.0
 ZOOM = 0.5
-ORBIT_DEG = 30.0  # further on, the arm's own pedestal hides the table
+ORBIT_DEG = 30.0  # beyond this, the arm's own pedestal occludes the table
 
 
 @dataclass(frozen=True)
 class CameraPerturbation(Perturbation):
-    """What all four share.
+    """Base of all changes of a camera.
 
     Attributes:
-        cameras: which cameras; empty means every one that stands still.
+        strength: strength of the change, 0 (none) to 5.
+        cameras: names of the cameras to change; empty changes every fixed camera.
     """
 
     dimension: ClassVar[Dimension] = "Camera Viewpoints"
     cameras: tuple[str, ...] = ()
 
     def chosen(self, scene: Scene) -> Iterable[int]:
-        """Indices of the cameras that are changed."""
+        """Indices in the model of the cameras to change."""
         return [index for name, index in scene.cameras.items() if not self.cameras or name in self.cameras]
 
 
 def camera_rotation(scene: Scene, camera: int) -> Rotation:
-    """Camera frame (right, up, backward) -> world, of a camera that the world carries."""
+    """Rotation from the camera frame (right, up, backward) to the world, of a camera fixed to the world."""
     return Rotation.from_quat(scene.model.cam_quat[camera], scalar_first=True)
 
 
 def place(scene: Scene, camera: int, rotation: Rotation, position: NDArray[np.float64] | None = None) -> None:
-    """Give a camera another pose."""
+    """Set the rotation of a camera and, if given, its position."""
     scene.model.cam_quat[camera] = rotation.as_quat(scalar_first=True)
     if position is not None:
         scene.model.cam_pos[camera] = position
@@ -49,10 +51,10 @@ def place(scene: Scene, camera: int, rotation: Rotation, position: NDArray[np.fl
 @Perturbation.register_subclass("camera_position")
 @dataclass(frozen=True)
 class CameraPosition(CameraPerturbation):
-    """The camera stands up to 30 cm off, across its viewing direction, and looks the same way."""
+    """Camera shifted by up to 30 cm across its viewing direction, which is kept."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         for camera in self.chosen(scene):
             across = np.append(direction(rng, 2), 0.0)
             scene.model.cam_pos[camera] += self.grade(SHIFT_M) * camera_rotation(scene, camera).apply(across)
@@ -61,10 +63,10 @@ class CameraPosition(CameraPerturbation):
 @Perturbation.register_subclass("camera_orientation")
 @dataclass(frozen=True)
 class CameraOrientation(CameraPerturbation):
-    """The camera is turned by up to 25 degrees about any axis."""
+    """Camera rotated by up to 25 degrees about a random axis."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         for camera in self.chosen(scene):
             turn = Rotation.from_rotvec(np.deg2rad(self.grade(TURN_DEG)) * direction(rng))
             place(scene, camera, camera_rotation(scene, camera) * turn)
@@ -73,10 +75,10 @@ class CameraOrientation(CameraPerturbation):
 @Perturbation.register_subclass("camera_field_of_view")
 @dataclass(frozen=True)
 class CameraFieldOfView(CameraPerturbation):
-    """The camera sees up to 50 % more or less (angle of view)."""
+    """Field of view up to 50 % wider or narrower."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         for camera in self.chosen(scene):
             scene.model.cam_fovy[camera] *= 1 + self.grade(ZOOM) * rng.choice((-1, 1))
 
@@ -84,10 +86,10 @@ class CameraFieldOfView(CameraPerturbation):
 @Perturbation.register_subclass("camera_orbit")
 @dataclass(frozen=True)
 class CameraOrbit(CameraPerturbation):
-    """The camera goes around the scene by up to 30 degrees, at its height and distance, and looks at the same point."""
+    """Camera orbited around the scene by up to 30 degrees, with its height, distance and focus kept."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         for camera in self.chosen(scene):
             turn = Rotation.from_euler("z", self.grade(ORBIT_DEG) * rng.choice((-1, 1)), degrees=True)
             position = scene.focus + turn.apply(scene.model.cam_pos[camera] - scene.focus)

@@ -1,4 +1,4 @@
-"""One perturbed episode: the perturbation, its seed and what its cameras delivered last."""
+"""State of one perturbed episode: the perturbation, its seed and the images delivered last."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ SCENE, START, WORDS, PICTURE, LASTING = range(5)
 
 
 class PerturbedEpisode:
-    """Calls the hooks of a perturbation with generators that follow the episode's seed.
+    """Calls the hooks of a perturbation with generators derived from the episode's seed.
 
-    The strength is not part of the seed: a stronger variant of the same episode goes the same way, further.
+    The strength is not part of the seed: a stronger variant of the same episode changes it in the same direction, by
+    a larger amount.
 
     Args:
-        perturbation: what is changed; None or strength 0 for nothing at all.
-        seed: the episode's seed.
+        perturbation: change of the episode; None or strength 0 for none.
+        seed: environment seed of the episode.
     """
 
     def __init__(self, perturbation: Perturbation | None, seed: int) -> None:
@@ -27,35 +28,34 @@ class PerturbedEpisode:
         self._seed = seed
         self._delivered: dict[str, Picture] = {}
 
-    def _generator(self, hook: int, *more: int) -> np.random.Generator:
-        assert self.perturbation is not None
-        return np.random.default_rng([self._seed, zlib.crc32(self.perturbation.kind.encode()), hook, *more])
+    def _generator(self, perturbation: Perturbation, hook: int, *parts: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, zlib.crc32(perturbation.kind.encode()), hook, *parts])
 
     def scene(self, scene: Scene) -> None:
-        """Change the scene, before the episode begins."""
+        """Change the scene before the episode begins."""
         if self.perturbation is not None:
-            self.perturbation.on_scene(scene, self._generator(SCENE))
+            self.perturbation.on_scene(scene, self._generator(self.perturbation, SCENE))
 
     def start(self) -> Start:
-        """What the episode begins with."""
+        """Initial state of the episode."""
         if self.perturbation is None:
             return Start()
-        return self.perturbation.on_start(Start(), self._generator(START))
+        return self.perturbation.on_start(Start(), self._generator(self.perturbation, START))
 
     def instruction(self, text: str, phrases: Sequence[str]) -> str:
-        """What the policy is told."""
+        """Instruction given to the policy."""
         if self.perturbation is None:
             return text
-        return self.perturbation.on_instruction(text, phrases, self._generator(WORDS))
+        return self.perturbation.on_instruction(text, phrases, self._generator(self.perturbation, WORDS))
 
     def picture(self, picture: Picture, camera: str, tick: int) -> Picture:
-        """What the policy is shown of a picture that ``camera`` took at ``tick``."""
+        """Image given to the policy for a ``picture`` that ``camera`` captured at ``tick``."""
         if self.perturbation is None:
             return picture
-        place = zlib.crc32(camera.encode())
+        camera_key = zlib.crc32(camera.encode())
         shutter = Shutter(
-            now=self._generator(PICTURE, place, tick),
-            episode=self._generator(LASTING, place),
+            now=self._generator(self.perturbation, PICTURE, camera_key, tick),
+            episode=self._generator(self.perturbation, LASTING, camera_key),
             previous=self._delivered.get(camera),
         )
         self._delivered[camera] = self.perturbation.on_picture(picture, shutter)

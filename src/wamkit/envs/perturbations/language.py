@@ -1,4 +1,4 @@
-"""Language Instructions: the same task in other words, with more around it, or with slips of the keyboard."""
+"""Language Instructions: the same task paraphrased, with added sentences, or with typing errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation
 
@@ -33,7 +34,7 @@ NEIGHBOURS = {
 
 @dataclass(frozen=True)
 class LanguagePerturbation(Perturbation):
-    """What all kinds of wording share."""
+    """Base of all changes of the instruction."""
 
     dimension: ClassVar[Dimension] = "Language Instructions"
 
@@ -41,54 +42,54 @@ class LanguagePerturbation(Perturbation):
 @Perturbation.register_subclass("paraphrase")
 @dataclass(frozen=True)
 class Paraphrase(LanguagePerturbation):
-    """Another wording of the task; the stronger, the fewer words it shares with the canonical one."""
+    """Paraphrase of the instruction that shares fewer words with it at higher strength."""
 
+    @override
     def on_instruction(self, text: str, phrases: Sequence[str], rng: np.random.Generator) -> str:
-        """See :class:`Perturbation`."""
-        others = sorted((p for p in phrases if p != text), key=lambda p: (-shared_words(p, text), p))
-        if not others:
+        paraphrases = sorted((p for p in phrases if p != text), key=lambda p: (-shared_words(p, text), p))
+        if not paraphrases:
             return text
-        return others[min(len(others) - 1, (self.strength - 1) * len(others) // 5)]
+        return paraphrases[min(len(paraphrases) - 1, (self.strength - 1) * len(paraphrases) // 5)]
 
 
 @Perturbation.register_subclass("added_context")
 @dataclass(frozen=True)
 class AddedContext(LanguagePerturbation):
-    """As many sentences as the strength stand before the instruction and say nothing of the task."""
+    """One sentence of context per strength level before the instruction, unrelated to the task."""
 
+    @override
     def on_instruction(self, text: str, phrases: Sequence[str], rng: np.random.Generator) -> str:
-        """See :class:`Perturbation`."""
         return " ".join([*rng.permutation(CONTEXT)[: self.strength], text])
 
 
 @Perturbation.register_subclass("distraction")
 @dataclass(frozen=True)
 class Distraction(LanguagePerturbation):
-    """As many sentences as the strength follow the instruction and speak of other things."""
+    """One sentence about other things per strength level after the instruction."""
 
+    @override
     def on_instruction(self, text: str, phrases: Sequence[str], rng: np.random.Generator) -> str:
-        """See :class:`Perturbation`."""
         return " ".join([text.rstrip(".") + ".", *rng.permutation(DISTRACTION)[: self.strength]])
 
 
 @Perturbation.register_subclass("typos")
 @dataclass(frozen=True)
 class Typos(LanguagePerturbation):
-    """As many slips as the strength: a letter missing, doubled, swapped with the next, or its neighbour's key."""
+    """One typing error per strength level: a letter missing, doubled, swapped, or replaced by a neighbouring key."""
 
+    @override
     def on_instruction(self, text: str, phrases: Sequence[str], rng: np.random.Generator) -> str:
-        """See :class:`Perturbation`."""
         for _ in range(self.strength):
             text = slip(text, rng)
         return text
 
 
 def slip(text: str, rng: np.random.Generator) -> str:
-    """One slip at a letter inside a word."""
-    places = [i for i in range(1, len(text) - 1) if text[i].isalpha() and text[i - 1].isalpha()]
-    if not places:
+    """Insert one typing error at a letter inside a word."""
+    positions = [i for i in range(1, len(text) - 1) if text[i].isalpha() and text[i - 1].isalpha()]
+    if not positions:
         return text
-    at = int(rng.choice(places))
+    at = int(rng.choice(positions))
     kind = rng.choice(("missing", "doubled", "swapped", "neighbour"))
     if kind == "missing":
         return text[:at] + text[at + 1 :]
@@ -100,6 +101,6 @@ def slip(text: str, rng: np.random.Generator) -> str:
 
 
 def shared_words(a: str, b: str) -> float:
-    """Part of the words of two sentences that both have (Jaccard)."""
+    """Jaccard similarity of the words of two sentences."""
     first, second = ({word.strip(".,").lower() for word in text.split()} for text in (a, b))
     return len(first & second) / len(first | second)

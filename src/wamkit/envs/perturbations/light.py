@@ -1,4 +1,4 @@
-"""Light Conditions: how strong the lamps are, where they stand, how much things shine, whether they throw shadows."""
+"""Light Conditions: strength and position of the lights, specular highlights and shadows."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
-DIMMED = 0.9  # part of the light that the strongest dimming takes away
+DIMMED = 0.9  # fraction of the light removed at full strength
 TILT_DEG = 75.0
 SHINE = 1.0
-WIDE = 0.1  # shininess of a highlight that covers much of a thing
+WIDE = 0.1  # shininess at full strength: highlights that cover much of an object
 
 
 @dataclass(frozen=True)
 class LightPerturbation(Perturbation):
-    """What all kinds of light share."""
+    """Base of all changes of the light."""
 
     dimension: ClassVar[Dimension] = "Light Conditions"
 
@@ -26,10 +27,10 @@ class LightPerturbation(Perturbation):
 @Perturbation.register_subclass("light_diffuse")
 @dataclass(frozen=True)
 class LightDiffuse(LightPerturbation):
-    """All lamps are dimmed by up to 90 %, and tinted at random by half as much."""
+    """Lights dimmed by up to 90 %, with a random tint of up to half as much."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         tint = rng.uniform(0, 1, 3)
         kept = (1 - self.grade(DIMMED)) * (1 - self.grade(DIMMED / 2) * tint)
         head = scene.model.vis.headlight
@@ -41,13 +42,13 @@ class LightDiffuse(LightPerturbation):
 @Perturbation.register_subclass("light_direction")
 @dataclass(frozen=True)
 class LightDirection(LightPerturbation):
-    """The lamps that stand still shine from elsewhere, tilted by up to 75 degrees, and the camera's own lamp is off.
+    """Fixed lights tilted by up to 75 degrees, with the headlight faded into them.
 
-    With the lamp on the camera as strong as it is, no other lamp would be seen.
+    The headlight moves with the camera and would otherwise outshine every other light.
     """
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         model = scene.model
         azimuth = rng.uniform(0, 2 * np.pi)
         axis = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
@@ -62,10 +63,10 @@ class LightDirection(LightPerturbation):
 @Perturbation.register_subclass("light_specular")
 @dataclass(frozen=True)
 class LightSpecular(LightPerturbation):
-    """Every surface shines more, in wide highlights up to full strength."""
+    """Stronger and wider specular highlights on every surface."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         model, share = scene.model, self.grade(SHINE)
         tint = 1 - 0.3 * rng.uniform(0, 1, 3)
         model.vis.headlight.specular[:] += share * (tint - model.vis.headlight.specular)
@@ -77,10 +78,10 @@ class LightSpecular(LightPerturbation):
 @Perturbation.register_subclass("light_shadow")
 @dataclass(frozen=True)
 class LightShadow(LightPerturbation):
-    """One lamp throws shadows, up to all of the light, from a direction drawn by seed."""
+    """One light from a seeded direction that casts shadows, up to all of the headlight's strength."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         model, share = scene.model, self.grade(1.0)
         if not model.nlight:
             return

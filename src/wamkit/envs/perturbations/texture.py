@@ -1,4 +1,4 @@
-"""Background Textures: the table, the wall and the floor look otherwise, in pattern or in colour."""
+"""Background Textures: other colours and patterns on table, wall and floor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Picture, Scene, Surface
 from wamkit.errors import ConfigError, did_you_mean
@@ -16,20 +17,25 @@ from wamkit.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class SurfacePerturbation(Perturbation):
-    """What both kinds share.
+    """Base of all changes of a surface.
 
     Attributes:
-        surface: ``table``, ``wall`` or ``floor``.
+        strength: strength of the change, 0 (none) to 5.
+        surface: surface to change: ``table``, ``wall`` or ``floor``.
     """
 
     dimension: ClassVar[Dimension] = "Background Textures"
     surface: str = "table"
 
     def chosen(self, scene: Scene) -> Surface:
-        """The surface; raises :class:`ConfigError` where the scene does not have it."""
+        """Materials and geoms of the surface.
+
+        Raises:
+            ConfigError: the scene does not have the surface.
+        """
         if self.surface not in scene.surfaces:
             raise ConfigError(
-                f"perturbation {self.kind!r}: the scene has no surface {self.surface!r}. "
+                f"perturbation {self.kind!r}: the scene does not have a surface {self.surface!r}. "
                 f"{did_you_mean(self.surface, scene.surfaces)}"
             )
         return scene.surfaces[self.surface]
@@ -38,13 +44,13 @@ class SurfacePerturbation(Perturbation):
 @Perturbation.register_subclass("surface_colour")
 @dataclass(frozen=True)
 class SurfaceColour(SurfacePerturbation):
-    """A surface is painted towards a colour drawn by seed; at full strength its texture is gone.
+    """Surface blended into a seeded colour, which hides its texture at full strength.
 
-    A texture multiplies the colour of its material, so both fade together.
+    A texture multiplies the colour of its material, so both are blended.
     """
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         colour, share, surface = rng.uniform(0, 1, 3), self.grade(1.0), self.chosen(scene)
         for material in surface.materials:
             blend_texture(scene, material, lambda old: np.full_like(old, 255), share)
@@ -56,14 +62,14 @@ class SurfaceColour(SurfacePerturbation):
 @Perturbation.register_subclass("surface_texture")
 @dataclass(frozen=True)
 class SurfaceTexture(SurfacePerturbation):
-    """A surface's picture fades into a pattern drawn by seed (checks, stripes, blotches or grain)."""
+    """Texture of a surface blended into a seeded pattern: checks, stripes, blotches or grain."""
 
+    @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
-        """See :class:`Perturbation`."""
         seed, surface = int(rng.integers(2**31)), self.chosen(scene)
         if not surface.materials:
             raise ConfigError(
-                f"perturbation 'surface_texture': the surface {self.surface!r} of this scene has no texture. "
+                f"perturbation 'surface_texture': the surface {self.surface!r} of this scene does not have a texture. "
                 f"Use 'surface_colour'."
             )
         for material in surface.materials:
@@ -73,7 +79,7 @@ class SurfaceTexture(SurfacePerturbation):
 
 
 def blend_texture(scene: Scene, material: int, new: Callable[[Picture], Picture], share: float) -> None:
-    """Blend a material's texture with ``new(old)``, both (H, W, 3) uint8."""
+    """Blend the textures of a material with ``new(old)``, both (H, W, 3) uint8, at weight ``share``."""
     model = scene.model
     for texture in sorted({int(t) for t in np.ravel(model.mat_texid[material]) if t >= 0}):
         height, width, channels = (
@@ -90,7 +96,7 @@ def blend_texture(scene: Scene, material: int, new: Callable[[Picture], Picture]
 
 
 def pattern(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) of two colours: checks, stripes, blotches or grain."""
+    """Image (H, W, 3) of two colours: checks, stripes, blotches or grain."""
     height, width = shape[:2]
     colours = rng.uniform(0, 255, (2, 3))
     y, x = np.mgrid[0:height, 0:width]

@@ -1,8 +1,8 @@
-"""What the scripted demonstrator reaches on a suite of variants: the ceiling of what is physically possible.
+"""Success of the scripted demonstrator on a suite of variants, as a ceiling for policies.
 
-It reads the simulator's state and no camera. So dimensions that change only what is seen or said must not change its
-rate, which tests them, and the others show from which strength on a task can no longer be done as the demonstrator
-does it. It is a ceiling of this demonstrator, not of every policy.
+The demonstrator reads the simulator's state and no camera. Dimensions that change only images or instructions therefore
+must not change its success rate, which tests them; the other dimensions show the strength from which on the
+demonstrator's way of doing a task fails. It is a ceiling of this demonstrator, not of every policy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wamkit.evaluation.report.shifts import ShiftTable, shift_table
 from wamkit.evaluation.report.statistics import MeanRate
 
 FORMAT = "wamkit-ceiling-1"
-PER_WORKER = 2  # requests under way per worker, so that none waits for the next
+PER_WORKER = 2  # pending requests per worker, so that a worker never idles
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Ceiling:
     """The demonstrator's scores.
 
     Attributes:
-        tasks: task -> score of its unperturbed episodes.
-        overall: all unperturbed episodes pooled.
+        tasks: score of the unperturbed episodes by task.
+        overall: score of all unperturbed episodes pooled.
         mean_over_tasks: unweighted mean of the tasks' rates.
-        shifts: per dimension, kind and strength, or None when nothing was perturbed.
-        episodes: every episode.
-        config: of the evaluation whose ceiling it is, plain values.
-        versions: of the packages.
+        shifts: scores per dimension, kind and strength, or None without perturbations.
+        episodes: records of all episodes.
+        config: config of the evaluation, as plain values.
+        versions: versions of the packages.
     """
 
     tasks: Mapping[str, Score]
@@ -53,7 +53,7 @@ class Ceiling:
     versions: Mapping[str, str]
 
     def headline(self) -> str:
-        """The unperturbed rate, the perturbed ones, and the errors if any."""
+        """One line: unperturbed rate, perturbed rates, and errors if any."""
         rate, low, high = self.overall.rate, *self.overall.wilson_95
         line = (
             "no episode could be scored"
@@ -67,7 +67,7 @@ class Ceiling:
         return f"{line}; {errors} of {len(self.episodes)} episodes ended in an ERROR" if errors else line
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, atomically; of the episodes only how each ended, by variant."""
+        """Write it as JSON, atomically; of the episodes, only statuses and errors by variant."""
         content = {
             "format": FORMAT,
             "headline": self.headline(),
@@ -87,11 +87,11 @@ class Ceiling:
 def measure_ceiling(config: EvaluationConfig, progress: bool = True) -> Ceiling:
     """Let the scripted demonstrator play the episodes of an evaluation, without rendering.
 
-    ``config.timeout_s`` holds for a whole episode.
+    ``config.timeout_s`` applies to a whole episode. If the simulator does not have a demonstrator, every episode is an
+    error.
 
     Raises:
-        ConfigError: a task is unknown or cannot be perturbed. Where a simulator has no demonstrator, every episode
-            is an error.
+        ConfigError: a task is unknown or cannot be perturbed.
     """
     plan = plan_episodes(config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -130,7 +130,7 @@ def _play(
 
 
 def _record(episode: PlannedEpisode, step: Step, max_ticks: int) -> EpisodeRecord:
-    """The demonstrator reads no instruction: the record states the unperturbed one."""
+    """Record of a finished episode, with the unperturbed instruction because the demonstrator does not read any."""
     run = EpisodeRun(episode, 0, instruction=episode.instruction or "")
     run.absorb(step, max_ticks)
     return run.record()

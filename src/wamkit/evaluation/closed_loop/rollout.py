@@ -210,7 +210,7 @@ def find_goals(policy: Policy, config: EvaluationConfig) -> Goals | None:
         )
     if config.goals is None:
         return None
-    return Goals(config.goals, config.tasks, policy.observation_spec, policy.window.aim)
+    return Goals(config.goals, config.env, config.tasks, policy.observation_spec, policy.window.aim)
 
 
 def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[str] = ()) -> None:

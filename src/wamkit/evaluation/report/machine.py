@@ -11,7 +11,17 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "numpy", "mujoco", "metaworld", "gymnasium", "torchmetrics", "wamkit")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "mujoco",
+    "metaworld",
+    "gym-aloha",
+    "mink",
+    "gymnasium",
+    "torchmetrics",
+    "wamkit",
+)
 
 
 def versions() -> dict[str, str]:
