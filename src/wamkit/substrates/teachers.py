@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from wamkit.contract.protocols import Windows
 from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, DataError
-from wamkit.nn.pretrained import PictureModel, pin
+from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
 
 FIT_FRAMES = 256
 
@@ -145,14 +145,9 @@ class PretrainedTeacherConfig(TeacherConfig):
     def build(self, features: int, grid: int) -> PretrainedTeacher:
         """Build; raises :class:`ConfigError` when the model or its layer is not there or has fewer features."""
         model = PictureModel(
-            self.model,
-            self.architecture,
-            "teacher 'pretrained'",
-            layer=self.layer,
-            grid=grid,
-            size=self.size,
-            mean=self.mean,
-            deviation=self.deviation,
+            Source(self.model, self.architecture, "teacher 'pretrained'", self.layer),
+            Preprocessing(self.size, self.mean, self.deviation),
+            grid,
         )
         if model.width < features:
             raise ConfigError(
