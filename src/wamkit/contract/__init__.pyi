@@ -109,12 +109,6 @@ from .specs import (
     ObservationSpec as ObservationSpec,
 )
 from .specs import (
-    Spec as Spec,
-)
-from .specs import (
-    differences as differences,
-)
-from .specs import (
     require_same as require_same,
 )
 from .streams import (
@@ -155,6 +149,12 @@ from .types import (
 )
 from .types import (
     Budget as Budget,
+)
+from .types import (
+    CarriedState as CarriedState,
+)
+from .types import (
+    Carry as Carry,
 )
 from .types import (
     Forecast as Forecast,

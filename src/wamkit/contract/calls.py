@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from wamkit.contract.cache import Cache
+from wamkit.contract.types import Carry
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Call:
 
     context: Cache
     given: Mapping[str, Tensor]
-    carry: Any
+    carry: Carry
     rows: int
     guide: Guide | None = None
 
@@ -90,4 +90,4 @@ class PlanResult:
     action: Tensor
     cost: Tensor
     evaluations: int
-    carry: Any = ()
+    carry: Carry = ()

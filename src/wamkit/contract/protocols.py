@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import draccus
 import numpy as np
@@ -23,7 +23,7 @@ from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.contract.scales import Scale
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.streams import Past, Reading, RowNoise, StreamSpec, Target
-from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
+from wamkit.contract.types import Batch, Budget, Carry, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
@@ -276,11 +276,11 @@ class Estimator(nn.Module, ABC):
         """Whether the other outputs can be generated without ``stream`` under this budget."""
         return False
 
-    def initial_carry(self, batch_size: int) -> Any:
+    def initial_carry(self, batch_size: int) -> Carry:
         """State carried between calls, at the start of an episode. An empty tuple when there is none."""
         return ()
 
-    def observe(self, carry: Any, context: Cache, past: Past) -> Any:
+    def observe(self, carry: Carry, context: Cache, past: Past) -> Carry:
         """Take in one real block (K = 1), replacing whatever was imagined for it. Returns the new carry."""
         return carry
 
@@ -299,7 +299,7 @@ class Planner(ABC):
     def check(self, action: StreamSpec) -> None:  # noqa: B027 (a planner may search anything)
         """Raise :class:`ConfigError` when actions of this representation cannot be searched."""
 
-    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Any:
+    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Carry:
         """What is carried at the start of an episode: a pytree of tensors with leading dimension ``rows``."""
         return ()
 
@@ -311,7 +311,7 @@ class Planner(ABC):
         goal: Tensor,
         budget: Budget,
         noise: RowNoise,
-        carry: Any = (),
+        carry: Carry = (),
     ) -> PlanResult:
         """Find a cheap action.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+from wamkit.config import differing
 from wamkit.errors import SpecError
 
 ACTION = "action"  # name of the action stream, in every design
@@ -91,33 +92,23 @@ class ActionSpec:
         return len(self.names)
 
 
-Spec = ObservationSpec | ActionSpec
+S = TypeVar("S", ObservationSpec, ActionSpec)
 
 
-def differences(ours: Spec, theirs: Spec) -> list[str]:
-    """List the fields on which two specs disagree, one readable line each."""
-    if type(ours) is not type(theirs):
-        return [f"kind: {type(ours).__name__} against {type(theirs).__name__}"]
-    rows = []
-    for field in dataclasses.fields(ours):
-        mine, other = getattr(ours, field.name), getattr(theirs, field.name)
-        if mine != other:
-            rows.append(f"{field.name}: {mine!r} against {other!r}")
-    return rows
-
-
-def require_same(ours: Spec, theirs: Spec, our_name: str, their_name: str) -> None:
+def require_same(ours: S, theirs: S, our_name: str, their_name: str) -> None:
     """Raise :class:`SpecError` when two specs disagree, with both sides printed.
 
     Args:
         ours: spec of the thing that is about to run.
-        theirs: spec of the thing it is to be connected with.
-        our_name: what to call the first in the message, e.g. ``design 'joint'``.
-        their_name: what to call the second, e.g. ``environment 'drawer-open-v3'``.
+        theirs: spec of the thing it is to be connected to.
+        our_name: name of the first one in the message, such as ``design 'joint'``.
+        their_name: name of the second one in the message, such as ``environment 'drawer-open-v3'``.
     """
-    rows = differences(ours, theirs)
-    if rows:
-        listing = "\n  ".join(rows)
+    changed = differing(dataclasses.asdict(ours), dataclasses.asdict(theirs))
+    if changed:
+        listing = "\n  ".join(
+            f"{field}: {mine!r} against {other!r}" for field, (mine, other) in changed.items()
+        )
         raise SpecError(
             f"{our_name} and {their_name} do not agree ({our_name} first):\n  {listing}\n"
             f"Use a dataset and an environment with the same conventions, or retrain."

@@ -9,14 +9,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from wamkit.errors import SpecError, did_you_mean
 
+T = TypeVar("T")
+
 Aim = Literal["end", "next"]
+
+# Values that one part carries from call to call: tensors with leading dimension B, nested in mappings, tuples and
+# dataclasses. Only the part itself looks inside.
+Carry: TypeAlias = Any
+
+# Values that a whole design carries: estimator name (or :data:`wamkit.design.sampling.PLANNER_CARRY`) -> its carry.
+CarriedState: TypeAlias = Mapping[str, Carry]
 
 
 @dataclass(frozen=True)
@@ -195,20 +204,21 @@ class Perceived:
     encode: Callable[[Observation, Observation], Tensor]
 
 
-def map_tensors(value: Any, fn: Any) -> Any:
+def map_tensors(value: T, fn: Callable[..., Tensor]) -> T:
     """Apply ``fn`` to every tensor inside nested dataclasses, mappings, tuples and lists."""
+    result: Any = value
     if isinstance(value, Tensor):
-        return fn(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        result = fn(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         changes = {f.name: map_tensors(getattr(value, f.name), fn) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **changes)
-    if isinstance(value, Mapping):
-        return {k: map_tensors(v, fn) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(map_tensors(v, fn) for v in value)
-    return value
+        result = dataclasses.replace(value, **changes)
+    elif isinstance(value, Mapping):
+        result = {k: map_tensors(v, fn) for k, v in value.items()}
+    elif isinstance(value, tuple | list):
+        result = type(value)(map_tensors(v, fn) for v in value)
+    return result
 
 
-def to_device(value: Any, device: torch.device | str) -> Any:
+def to_device(value: T, device: torch.device | str) -> T:
     """Move every tensor inside ``value`` to ``device``."""
     return map_tensors(value, lambda t: t.to(device))

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+
+# HTTPError is the base of what the hub's client raises on the way, such as a refused connection.
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError
 from safetensors.torch import load_file, save_file
 
 import wamkit
@@ -22,7 +25,7 @@ from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import ConfigError, DataError, nearest, reason
 
 CONFIG, MODEL, TRANSFORMS, TRAINING = "config.json", "model.safetensors", "transforms.json", "training.pt"
 FILES = (CONFIG, MODEL, TRANSFORMS)
@@ -72,23 +75,41 @@ def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | Non
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The folder of a checkpoint; one that is named by its hub id is downloaded.
+    """Folder of a checkpoint. A name that is no folder here but can be a hub id is downloaded from the hub.
 
     Raises:
-        ConfigError: there is no checkpoint.
+        ConfigError: no such folder, and the hub does not have the name or cannot be reached; or an incomplete folder.
     """
     folder = Path(name)
     if not folder.exists():
-        if str(name).startswith((".", "/", "~")) or str(name).count("/") != 1:
-            raise ConfigError(
-                f"no checkpoint at {folder}. Give the folder that holds {', '.join(FILES)} (a training run writes "
-                f"it as <out>/model), or a hub id such as owner/name."
-            )
-        folder = Path(snapshot_download(str(name), allow_patterns=list(FILES)))
-    missing = [f for f in FILES if not (folder / f).is_file()]
+        folder = download_checkpoint(str(name))
+    missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
-        raise ConfigError(f"{folder} is no checkpoint: {', '.join(missing)} missing")
+        raise ConfigError(f"{folder} is not a checkpoint: {', '.join(missing)} missing")
     return folder
+
+
+def download_checkpoint(name: str) -> Path:
+    """Local copy of the checkpoint with the hub id ``name``.
+
+    Raises:
+        ConfigError: ``name`` cannot be a hub id, the hub does not have it, or the hub cannot be reached.
+    """
+    problem = f"no checkpoint at {name}"
+    if not name.startswith((".", "/", "~")) and name.count("/") == 1:
+        try:
+            return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        except (HFValidationError, EntryNotFoundError, HTTPError, OSError) as error:
+            problem += (
+                f": there is no such folder, and the hub does not have it or is out of reach "
+                f"({type(error).__name__}: {reason(error)})"
+            )
+    siblings = [str(path) for path in Path(name).parent.glob("*/") if not path.name.startswith(".")]
+    hint = nearest(str(Path(name)), siblings)
+    raise ConfigError(
+        f"{problem}. {hint}{' ' if hint else ''}Give the folder that holds {', '.join(FILES)} (a training run writes "
+        f"it as <out>/model), or a hub id such as owner/name."
+    )
 
 
 def checkpoint_digest(folder: Path) -> str:
