@@ -151,7 +151,7 @@ from .types import (
     Budget as Budget,
 )
 from .types import (
-    CarriedState as CarriedState,
+    Carries as Carries,
 )
 from .types import (
     Carry as Carry,

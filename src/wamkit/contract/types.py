@@ -25,7 +25,7 @@ Aim = Literal["end", "next"]
 Carry: TypeAlias = Any
 
 # Values that a whole design carries: estimator name (or :data:`wamkit.design.sampling.PLANNER_CARRY`) -> its carry.
-CarriedState: TypeAlias = Mapping[str, Carry]
+Carries: TypeAlias = Mapping[str, Carry]
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,12 @@ class Losses:
 
     total: Tensor
     terms: Mapping[str, Tensor]
+
+    @classmethod
+    def weighted(cls, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Losses:
+        """Losses whose total weights every term by ``weights``, 1 for streams without an entry."""
+        total = sum((weights.get(name, 1.0) * term for name, term in terms.items()), torch.zeros(()))
+        return cls(total, terms)
 
 
 @dataclass(frozen=True)

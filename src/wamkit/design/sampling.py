@@ -18,8 +18,17 @@ from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, did_you_mean
 
-PLANNER = "planner.carry"  # in the carried state; no estimator has a dot in its name
+# Key of the planner's carry in a carried state, beside the names of estimators, none of which has a dot.
+PLANNER_CARRY = "planner.carry"
+
+# Context of an estimator that brings its own network and so runs on no trunk.
 NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.long))
+
+
+def context_of(estimator: str, graph: FactorGraph, context: Mapping[str, Cache]) -> Cache:
+    """Context tokens in the trunk of an estimator, out of ``context`` (trunk name -> cache)."""
+    trunk = graph.estimators[estimator].trunk
+    return NO_CONTEXT if trunk is None else context[trunk]
 
 
 def repeat_rows(tree: Any, copies: int) -> Any:
@@ -182,7 +191,7 @@ class SamplingCall:
         estimators: name -> estimator.
         planner: search over actions, or None.
         context: trunk name -> cache of the context tokens.
-        carry: estimator name -> carried state; the planner's under :data:`PLANNER`.
+        carry: estimator name -> carried state; the planner's under :data:`PLANNER_CARRY`.
         budget: what may be spent.
         noise: per-row noise.
         rows: B.
@@ -247,8 +256,7 @@ class SamplingCall:
         noise: RowNoise | None = None,
     ) -> Generated:
         """Sample one factor for ``copies`` candidates per row; ``known`` has rows * copies rows already."""
-        facts = self.graph.estimators[factor.estimator]
-        context = self.context[facts.trunk] if facts.trunk is not None else NO_CONTEXT
+        context = context_of(factor.estimator, self.graph, self.context)
         others = {name: value for name, value in self.values.items() if name not in outputs}
         given = {**repeat_rows(others, copies), **known}
         carry = repeat_rows(self.carry[factor.estimator], copies)
@@ -277,7 +285,7 @@ class SamplingCall:
             made = self._generate(predictor, [planner.future], count, {action: candidates.flatten(0, 1)})
             return made.values[planner.future].unflatten(0, (self.rows, count))
 
-        carry = self.carry.get(PLANNER, ())
+        carry = self.carry.get(PLANNER_CARRY, ())
         result = planner.plan(propose, predict, self.values[planner.goal], self.budget, self.noise, carry)
         self.values[action] = result.action
-        self.cost, self.planned = result.cost, {PLANNER: result.carry}
+        self.cost, self.planned = result.cost, {PLANNER_CARRY: result.carry}
