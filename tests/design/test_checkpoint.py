@@ -60,7 +60,9 @@ def test_what_can_only_be_a_path_never_reaches_the_hub(
     monkeypatch.setattr(checkpoint, "snapshot_download", None)
     (tmp_path / "empty/inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "empty/inner")
-    with pytest.raises(ConfigError, match=rf"no checkpoint at {name}\. Give the folder that holds config\.json"):
+    with pytest.raises(
+        ConfigError, match=rf"no checkpoint at {name}\. Give the folder that holds config\.json"
+    ):
         find_checkpoint(name)
 
 

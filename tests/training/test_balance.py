@@ -35,9 +35,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     )
 
 
-def run(
-    settings: TrainConfig, out: str, **changes: object
-) -> tuple[list[dict[str, float]], list[Losses]]:
+def run(settings: TrainConfig, out: str, **changes: object) -> tuple[list[dict[str, float]], list[Losses]]:
     """The log, and the losses of every step."""
     losses: list[Losses] = []
 
