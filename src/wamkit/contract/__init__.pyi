@@ -1,4 +1,4 @@
-"""Names of the contract; they are loaded from their files when they are first used."""
+"""Names of the contract, loaded from their files on first use."""
 
 from .cache import (
     Cache as Cache,

@@ -1,1 +1,1 @@
-"""Geometry: rotations and pinhole cameras, shared by every part that needs them."""
+"""Geometry: rotations and pinhole cameras, shared by all parts."""
