@@ -1,4 +1,4 @@
-"""Errors that name the value, the place and the way out."""
+"""Errors that state the value, the place and the way out."""
 
 from __future__ import annotations
 
@@ -11,27 +11,38 @@ class WamkitError(Exception):
 
 
 class ConfigError(WamkitError):
-    """A configuration that cannot be built: unknown key, unknown part, parts that do not fit."""
+    """A configuration that cannot be built: unknown key, unknown part, or parts that do not fit together."""
 
 
 class SpecError(WamkitError):
-    """Two specs that have to agree do not. The message prints both sides."""
+    """Two specs that must agree do not. The message prints both sides."""
 
 
 class DataError(WamkitError):
-    """A dataset that cannot be used: the message names file, episode and field."""
+    """A dataset that cannot be used. The message gives the file, the episode and the field."""
 
 
 class BudgetError(WamkitError):
-    """A run-time budget that this design cannot honour."""
+    """A run-time budget that the design cannot honour."""
 
 
 class MissingExtraError(WamkitError):
-    """An optional dependency is not installed: the message names the pip extra."""
+    """A missing optional dependency. The message gives the pip extra that installs it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Hint with the closest of ``known``, such as ``Did you mean 'joint'?``; empty when nothing is close."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean {close[0]!r}?" if close else ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the closest of ``known``, or the whole list when nothing is close."""
+    """Hint with the closest of ``known``, or the whole list when nothing is close."""
     options = sorted(known)
-    close = difflib.get_close_matches(name, options, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(options) or 'none'}."
+    return nearest(name, options) or f"Known: {', '.join(options) or 'none'}."
+
+
+def reason(error: Exception) -> str:
+    """First line of an error's message; its type where there is no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -112,7 +112,7 @@ def test_refusals_name_the_way_out(data: DataSpec, toy: ToyWindows) -> None:
     design = build("recurrent", data, toy)
     with pytest.raises(BudgetError, match="steps 0 must be at least 1"):
         roll(design, toy, steps=0)
-    with pytest.raises(BudgetError, match="every step of an unrolled model reads the future"):
+    with pytest.raises(BudgetError, match="every step of an unrolled model reads the predicted future"):
         roll(design, toy, budget=Budget(future=False))
     with pytest.raises(BudgetError, match="horizon 2 is less than a step"):
         roll(design, toy, budget=Budget(horizon=2))

@@ -226,7 +226,7 @@ def test_what_does_not_fit_is_refused(recording: Path) -> None:
     design = Design(design_of(FutureConfig("body", milestones=2)), spec)
     assert design.training_window.milestones == 2
     assert design.training_window.future == ()
-    with pytest.raises(ConfigError, match="milestones come at no fixed time, so a controller"):
+    with pytest.raises(ConfigError, match="milestones have no fixed time, so a controller"):
         design.perceived("frames")
     config = recipe("chunk_causal")
     futures = {name: FutureConfig(f.substrate, milestones=1) for name, f in config.futures.items()}

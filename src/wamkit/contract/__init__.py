@@ -1,7 +1,7 @@
-"""The contract: what each kind of part must do, and the values that travel between parts.
+"""The contract: abstract base classes of all parts, and the values that travel between parts.
 
-Its names are listed in ``__init__.pyi`` and loaded when they are first used, because simulators read the specs and
-are to start without torch.
+Its names are listed in ``__init__.pyi`` and loaded on first use, because simulators read the specs and must start
+without torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Names of the contract; they are loaded from their files when they are first used."""
+"""Names of the contract, loaded from their files on first use."""
 
 from .cache import (
     Cache as Cache,
@@ -109,12 +109,6 @@ from .specs import (
     ObservationSpec as ObservationSpec,
 )
 from .specs import (
-    Spec as Spec,
-)
-from .specs import (
-    differences as differences,
-)
-from .specs import (
     require_same as require_same,
 )
 from .streams import (
@@ -167,6 +161,12 @@ from .types import (
 )
 from .types import (
     Budget as Budget,
+)
+from .types import (
+    Carries as Carries,
+)
+from .types import (
+    Carry as Carry,
 )
 from .types import (
     Forecast as Forecast,

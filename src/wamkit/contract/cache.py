@@ -1,4 +1,4 @@
-"""Keys and values that were computed once and are read many times."""
+"""Key-value cache: computed once, read many times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Cache:
         values: per layer (B, heads, N, d).
         pad: (B, N) bool, True for tokens that must not be read.
         times: (B, N) int64, block index of each token; -1 for tokens outside time (the context).
-        owner: (B, N) int64, which expert of a trunk made each token, 0 is the context's; None: all are 0.
+        owner: (B, N) int64, index of the trunk's expert that made each token, 0 for the context's; None for all 0.
     """
 
     keys: tuple[Tensor, ...]
@@ -28,7 +28,7 @@ class Cache:
 
     @property
     def owners(self) -> Tensor:
-        """(B, N) int64, the owner of every token, also where the trunk has one expert only."""
+        """Owner of every token, (B, N) int64, also for trunks with a single expert."""
         return torch.zeros_like(self.times) if self.owner is None else self.owner
 
     @property
@@ -37,7 +37,7 @@ class Cache:
         return self.pad.shape[1]
 
     def append(self, other: Cache) -> Cache:
-        """The tokens of this cache followed by those of ``other``."""
+        """Concatenate the tokens of this cache and those of ``other``."""
         plain = self.owner is None and other.owner is None
         return Cache(
             keys=tuple(torch.cat((a, b), dim=2) for a, b in zip(self.keys, other.keys, strict=True)),
@@ -48,7 +48,7 @@ class Cache:
         )
 
     def repeat(self, copies: int) -> Cache:
-        """Every row ``copies`` times in a row: (B, ...) -> (B * copies, ...)."""
+        """Repeat every row ``copies`` times, copies side by side: (B, ...) -> (B * copies, ...)."""
         return Cache(
             keys=tuple(k.repeat_interleave(copies, dim=0) for k in self.keys),
             values=tuple(v.repeat_interleave(copies, dim=0) for v in self.values),
@@ -58,8 +58,9 @@ class Cache:
         )
 
     def last(self, count: int) -> Cache:
-        """The newest ``count`` tokens (all of them when there are fewer): what a bounded memory keeps."""
-        start = max(self.length - count, 0)  # a negative index would keep everything for count = 0
+        """Cut to the newest ``count`` tokens (all of them when there are fewer), as a bounded memory does."""
+        # Counted from the front, because a negative index would keep everything for count = 0.
+        start = max(self.length - count, 0)
         return Cache(
             keys=tuple(k[:, :, start:] for k in self.keys),
             values=tuple(v[:, :, start:] for v in self.values),

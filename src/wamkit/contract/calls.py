@@ -1,15 +1,15 @@
-"""What travels between a design and its estimators and planner in one call: values, never parts."""
+"""Values that travel between a design and its estimators and planner in one call."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from wamkit.contract.cache import Cache
+from wamkit.contract.types import Carry
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class FactorLoss:
 
     Attributes:
         terms: stream name -> scalar loss.
-        inferred: stream name -> the estimator's own value of it, for factors that read a prediction.
+        inferred: stream name -> value that the estimator predicts, for factors that read predictions.
     """
 
     terms: dict[str, Tensor]
@@ -27,7 +27,12 @@ class FactorLoss:
 
 @dataclass(frozen=True)
 class Generated:
-    """A sample of one factor: values per stream, and function evaluations spent per stream."""
+    """A sample of one factor.
+
+    Attributes:
+        values: stream name -> sampled values.
+        nfe: stream name -> function evaluations spent on it.
+    """
 
     values: dict[str, Tensor]
     nfe: dict[str, int]
@@ -35,13 +40,14 @@ class Generated:
 
 @dataclass(frozen=True)
 class Guide:
-    """Steers the generation of one stream towards a higher objective (guided inference).
+    """Guidance that steers the generation of one stream towards a higher objective.
 
     Attributes:
-        stream: the stream that is steered.
-        objective: estimates of the clean values, stream -> (B, T, N, D), of everything that is generated together
-            or known -> (B,), higher is better. Differentiable in ``stream``; it may run any model of its own.
-        weight: the clean estimate is moved by ``weight`` times the gradient. Zero is the base sampler.
+        stream: name of the steered stream.
+        objective: function of the estimated clean values, stream -> (B, T, N, D), of all streams that are known or
+            generated together. It returns (B,), higher is better, and is differentiable in ``stream``; it may run any
+            model of its own.
+        weight: factor on the gradient that moves the clean estimate; 0 is the base sampler.
     """
 
     stream: str
@@ -51,43 +57,43 @@ class Guide:
 
 @dataclass(frozen=True)
 class Call:
-    """What a factor is conditioned on in one call.
+    """Conditions of a factor in one call.
 
     Attributes:
         context: cache of the context tokens c in the estimator's trunk, encoded once per call.
         given: stream name -> values that this factor (or the caller) conditions on.
-        carry: the estimator's carried state, a pytree of tensors with leading dimension B.
+        carry: state that the estimator carries between calls.
         rows: B.
-        guide: what to steer by; only for estimators that are ``guidable``.
+        guide: guidance, only for estimators that are ``guidable``; None for none.
     """
 
     context: Cache
     given: Mapping[str, Tensor]
-    carry: Any
+    carry: Carry
     rows: int
     guide: Guide | None = None
 
 
 class Revises(ABC):
-    """What an estimator adds to its contract when its streams can be refined in turns (`Budget.rounds`)."""
+    """Addition to the contract of estimators whose streams can be refined in turns (`Budget.rounds`)."""
 
     @abstractmethod
     def revisable(self, outputs: Sequence[str]) -> bool:
-        """Whether each of ``outputs`` can be generated again with the others given, and reads them then."""
+        """Return True when each of ``outputs`` can be generated again with the others given, and then reads them."""
 
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What a planner found.
+    """Result of a planner.
 
     Attributes:
-        action: chosen action values, (B, T, N, D).
-        cost: theirs, (B,).
-        evaluations: candidates evaluated per row.
-        carry: what the planner wants to see again in the next call, a pytree of tensors with leading dimension B.
+        action: values of the chosen action, (B, T, N, D).
+        cost: cost of the chosen action, (B,).
+        evaluations: number of candidates evaluated per row.
+        carry: state that the planner receives back in the next call.
     """
 
     action: Tensor
     cost: Tensor
     evaluations: int
-    carry: Any = ()
+    carry: Carry = ()

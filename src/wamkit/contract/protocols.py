@@ -1,8 +1,8 @@
-"""The contract on one page: what each kind of part must do.
+"""The contract on one page: abstract base classes of all kinds of parts.
 
-A part is a class here made concrete, built by its frozen config (a draccus choice). Parts know streams and
-tensors; they never know another part's class or a design's name. Every class below is abstract; every class
-that implements one is final.
+A part implements one of these classes and is built by its frozen config (a draccus choice). Parts see streams and
+tensors; they never depend on another part's class or on a design's name. Every class below is abstract, and every
+class that implements one is final.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import draccus
 import numpy as np
@@ -23,7 +23,7 @@ from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.contract.scales import Scale
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.streams import Camera, Past, Reading, RowNoise, StreamSpec, Target
-from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
+from wamkit.contract.types import Batch, Budget, Carry, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
@@ -34,13 +34,13 @@ Exposure = Literal["tap", "encoder-only"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a design is built for.
+    """Data that a design is built for.
 
     Attributes:
-        observation: cameras, state and rate.
-        action: the embodiment's action.
+        observation: spec of the observations: cameras, state and rate.
+        action: spec of the embodiment's actions.
         stats: feature key -> statistic name (mean, std, min, max, q01, ...) -> values.
-        extras: name -> shape per step of the further features that the dataset has (depth, poses, contacts).
+        extras: name -> shape per step of further features of the dataset (depth, poses, contacts).
     """
 
     observation: ObservationSpec
@@ -49,7 +49,7 @@ class DataSpec:
     extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def camera(self, name: str, reader: str) -> CameraSpec:
-        """Size of a camera; raises :class:`ConfigError` when the dataset does not have it."""
+        """Spec of a camera; raises :class:`ConfigError` when the dataset does not have it."""
         if name not in self.observation.cameras:
             raise ConfigError(f"{reader}: no camera {name!r}. {did_you_mean(name, self.observation.cameras)}")
         return self.observation.cameras[name]
@@ -65,14 +65,14 @@ class DataSpec:
 
 
 class Windows(Protocol):
-    """A dataset as parts see it when they fit a codec or a teacher."""
+    """Dataset as parts see it while they fit a codec or a teacher."""
 
     @property
     def num_frames(self) -> int:
         """Number of frames."""
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
-        """The windows cut at the global frame ids ``index``."""
+        """Cut windows at the global frame ids ``index``."""
 
 
 class Encoder(nn.Module, ABC):
@@ -80,7 +80,7 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         extras: names of the extras of an observation that it reads, in training and when acting.
-        goal: whether it reads the goal observation (what the design aims at, or what the caller asks for).
+        goal: true when it reads the goal observation (the design's aim in training, the caller's goal when acting).
     """
 
     extras: tuple[str, ...] = ()
@@ -88,10 +88,10 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, N, D) and their padding (B, N) bool, True where a token must not be read."""
+        """Encode into tokens (B, N, D) and their padding mask (B, N) bool, True where a token must not be read."""
 
     def fit(self, windows: Windows, seed: int) -> None:
-        """Train once, before the design is trained, what stays frozen in it. Saved with the design."""
+        """Fit the parts of the encoder that stay frozen, once, before the design is trained. Saved with the design."""
 
 
 class Substrate(nn.Module, ABC):
@@ -99,9 +99,11 @@ class Substrate(nn.Module, ABC):
 
     Attributes:
         extras: names of the extras of an observation that the target is made of; needed in training only.
-        relative: whether a target is relative to "now" (motion), so that it cannot be read off one observation.
-        decodable: whether :meth:`decode` gives images.
-        moving: whether its values change while the design trains, so that nothing can be fitted to them.
+        relative: true when a target is relative to "now" (motion), so that a single observation does not give it.
+        moving: true when its values change while the design trains, so that nothing can be fitted to them.
+        category: substrate category of the survey.
+        variant: variant within the category, such as ``latent``.
+        decodable: true when :meth:`decode` returns images.
     """
 
     extras: tuple[str, ...] = ()
@@ -112,33 +114,33 @@ class Substrate(nn.Module, ABC):
     decodable: bool = False
 
     def label(self) -> str:
-        """The substrate's cell in the survey's tables, e.g. ``Pixel (latent)``."""
+        """Cell of the substrate in the survey's tables, e.g. ``Pixel (latent)``."""
         names = {"pixel-grounded": "Pixel", "latent state": "Latent state"}
         return f"{names.get(self.category, self.category.capitalize())} ({self.variant})"
 
     @abstractmethod
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
-        """Shape of a stream of this substrate over ``steps`` time steps."""
+        """Spec of a stream of this substrate over ``steps`` time steps."""
 
     def grids(self) -> Scale:
-        """How the tokens of a step lie: rows and columns of every picture, side by side; one row if nobody says."""
+        """Layout of a step's tokens: rows and columns of every picture, side by side; a single row by default."""
         return ((1, self.spec("future", "future", 1).tokens),)
 
     @abstractmethod
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        """(B, T) observations -> values (B, T, N, D) or ids (B, T, N). No gradient flows into a target.
+        """Encode (B, T) observations into values (B, T, N, D) or ids (B, T, N). No gradient flows into a target.
 
         Args:
-            observation: what was seen at the T steps.
-            now: (B, 1), what was seen when the prediction was made. Always given where ``relative``.
+            observation: observations at the T steps.
+            now: (B, 1) observation at the moment of prediction. Always given when ``relative``.
         """
 
     def decode(self, values: Tensor) -> dict[str, Tensor]:
-        """Values -> camera -> (B, T, 3, height, width) uint8. Only where ``decodable``."""
+        """Decode values into images, camera -> (B, T, 3, height, width) uint8. Only when ``decodable``."""
         raise NotImplementedError(f"{type(self).__name__} has no decoder; check `decodable` first")
 
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        """What values say, in units that can be measured: name -> :class:`Reading`. Pictures are named by camera."""
+        """Interpret values in measurable units: name -> :class:`Reading`. Pictures are named after their camera."""
         if self.decodable:
             return {
                 name: Reading("picture", picture.float() / 255, shows=Camera(name))
@@ -154,10 +156,10 @@ class Substrate(nn.Module, ABC):
         """Fit a codec or train a teacher once, before the design is trained. Frozen afterwards."""
 
     def bind(self, encoders: Mapping[str, Encoder], data: DataSpec) -> None:
-        """Meet the design's encoders before :meth:`spec` is asked; raises :class:`ConfigError` if one is missing."""
+        """Receive the design's encoders before :meth:`spec`; raises :class:`ConfigError` if one is missing."""
 
     def after_step(self, encoders: Mapping[str, Encoder]) -> None:
-        """Follow the encoders after a step of the optimiser (moving averages)."""
+        """Update moving averages of the encoders after a step of the optimiser."""
 
 
 class ActionRepresentation(nn.Module, ABC):
@@ -165,27 +167,27 @@ class ActionRepresentation(nn.Module, ABC):
 
     @abstractmethod
     def spec(self, name: str) -> StreamSpec:
-        """Shape of the action stream."""
+        """Spec of the action stream."""
 
     @abstractmethod
     def encode(self, action: Tensor) -> Tensor:
-        """(B, H, A) in the units of the action spec -> (B, T, N, D) or ids (B, T, N)."""
+        """Encode (B, H, A) in the units of the action spec into values (B, T, N, D) or ids (B, T, N)."""
 
     @abstractmethod
     def decode(self, values: Tensor) -> Tensor:
-        """Inverse of :meth:`encode`, clipped to the limits of the action spec: (B, H, A)."""
+        """Invert :meth:`encode`, clipped to the limits of the action spec: (B, H, A)."""
 
     def fit(self, windows: Windows, seed: int) -> None:
-        """Learn a tokenizer once, before the design is trained. Frozen afterwards, saved in buffers."""
+        """Fit a tokenizer once, before the design is trained. Frozen afterwards, saved in buffers."""
 
 
 class Trunk(nn.Module, ABC):
-    """Tokens -> tokens, with a cache of the keys and values that were computed before.
+    """Tokens -> tokens, with a cache of keys and values computed before.
 
     Attributes:
         width: features per token.
         depth: number of layers.
-        language: whether it is a language model, alone or with vision, that was not made for robots (eq. 32).
+        language: true when it is a language or vision-language model that was not made for robots (eq. 32).
     """
 
     width: int
@@ -194,7 +196,7 @@ class Trunk(nn.Module, ABC):
 
     @property
     def context_width(self) -> int:
-        """Features per context token, where they differ from those of a stream's tokens."""
+        """Features per context token; they may differ from those of a stream's tokens."""
         return self.width
 
     @abstractmethod
@@ -212,18 +214,19 @@ class Trunk(nn.Module, ABC):
         """Run the network over new tokens.
 
         Args:
-            tokens: (B, N, D) new tokens. They all see the cache.
+            tokens: (B, N, D) new tokens. All of them attend to the cache.
             cache: keys and values of earlier tokens, never recomputed.
-            attend: (N, N) or (B, N, N) bool among the new tokens, True where row may read column; None = all.
-            pad: (B, N) bool, True for new tokens that nobody may read.
-            times: (B, N) int64 block index of each new token, for the relative time bias; None = no bias.
+            attend: (N, N) or (B, N, N) bool mask among the new tokens, True where the row may attend to the column;
+                None for no mask.
+            pad: (B, N) bool padding mask, True for new tokens that must not be read; None for no padding.
+            times: (B, N) int64 block index of each new token, for the relative time bias; None for no bias.
             layout: runs of new tokens in order, (stream, length) each, for trunks with an expert per stream;
                 empty for context tokens.
-            layers: how many of the first layers to run; None = all. The hidden state of an inner layer is not
-                normalised, and the cache then holds the keys and values of those layers only.
+            layers: number of layers to run, from the first one; None for all. The hidden state of an inner layer is
+                not normalised, and the cache then holds the keys and values of these layers only.
 
         Returns:
-            hidden (B, N, D) and the cache of the new tokens alone.
+            Hidden states (B, N, D) and the cache of the new tokens alone.
         """
 
     def check(self, streams: Sequence[str]) -> None:
@@ -231,21 +234,21 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def empty(self, batch_size: int, length: int) -> Cache:
-        """A cache of ``length`` padded tokens: the memory at the start of an episode."""
+        """Make a cache of ``length`` padded tokens: the memory at the start of an episode."""
 
 
 class Estimator(nn.Module, ABC):
-    """The density of one or more factors: ``p(outputs | given, c)``.
+    """Density of one or more factors: ``p(outputs | given, c)``.
 
     Attributes:
-        family: the function family.
-        processes: generative processes with a clock of their own that share this estimator's trunk.
+        family: function family.
+        processes: number of generative processes with noise schedules of their own that share this estimator's trunk.
         past: blocks of real past that training needs and that inference carries.
         reads: stream -> streams generated in the same factor that it may read; without an entry, all of them.
-        guidable: whether it honours :attr:`Call.guide`.
-        exits: whether a stream can be handed on partly generated (``Budget.exit``).
-        exposes: state stream -> how it is read off the network that generates the future (survey eq. 14): ``tap``,
-            a hidden state on the way to the future, or ``encoder-only``, one that the future had no part in.
+        guidable: true when it honours :attr:`Call.guide`.
+        exits: true when a stream can be passed on partly denoised (``Budget.exit``).
+        exposes: state stream -> kind of hidden state of the network that generates the future (survey eq. 14):
+            ``tap``, one on the way to the future, or ``encoder-only``, one that does not depend on the future.
     """
 
     family: ClassVar[Family]
@@ -264,25 +267,25 @@ class Estimator(nn.Module, ABC):
         targets: Mapping[str, Target],
         past: Past | None,
     ) -> FactorLoss:
-        """Training loss of ``p(outputs | call.given, c)``."""
+        """Compute the training loss of ``p(outputs | call.given, c)``."""
 
     @abstractmethod
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """Sample ``p(outputs | call.given, c)``. Streams that are neither wanted nor given are left out."""
+        """Sample ``p(outputs | call.given, c)``. Streams that are neither in ``outputs`` nor given are left out."""
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
         """Raise :class:`BudgetError` when this estimator cannot honour ``budget``."""
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
-        """Whether the other outputs can be generated without ``stream`` under this budget."""
+        """Return True when the other outputs can be generated without ``stream`` under this budget."""
         return False
 
-    def initial_carry(self, batch_size: int) -> Any:
-        """State carried between calls, at the start of an episode. An empty tuple when there is none."""
+    def initial_carry(self, batch_size: int) -> Carry:
+        """Make the state carried between calls, at the start of an episode; an empty tuple when nothing is carried."""
         return ()
 
-    def observe(self, carry: Any, context: Cache, past: Past) -> Any:
-        """Take in one real block (K = 1), replacing whatever was imagined for it. Returns the new carry."""
+    def observe(self, carry: Carry, context: Cache, past: Past) -> Carry:
+        """Add one real block (K = 1) to the carry, in place of what was imagined for it; returns the new carry."""
         return carry
 
 
@@ -291,7 +294,7 @@ class Planner(ABC):
 
     Attributes:
         future: name of the future stream whose prediction is scored.
-        goal: name of the goal stream that it is scored against.
+        goal: name of the goal stream that the future is scored against.
     """
 
     future: str
@@ -300,8 +303,8 @@ class Planner(ABC):
     def check(self, action: StreamSpec) -> None:  # noqa: B027 (a planner may search anything)
         """Raise :class:`ConfigError` when actions of this representation cannot be searched."""
 
-    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Any:
-        """What is carried at the start of an episode: a pytree of tensors with leading dimension ``rows``."""
+    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Carry:
+        """Make the state carried between calls, at the start of an episode; an empty tuple when nothing is carried."""
         return ()
 
     @abstractmethod
@@ -312,17 +315,17 @@ class Planner(ABC):
         goal: Tensor,
         budget: Budget,
         noise: RowNoise,
-        carry: Any = (),
+        carry: Carry = (),
     ) -> PlanResult:
-        """Find a cheap action.
+        """Search for an action of low cost.
 
         Args:
             propose: n -> (B, n, T, N, D) action candidates, n at most ``candidates``.
-            predict: (B, n, T, N, D) actions -> the future they lead to, (B, n, F, M, D').
+            predict: (B, n, T, N, D) actions -> predicted futures, (B, n, F, M, D').
             goal: (B, 1, M, D') values of the goal stream.
             budget: ``candidates`` and ``iterations`` override the configuration.
             noise: per-row noise.
-            carry: from :meth:`initial_carry`, or what the last call of the episode returned.
+            carry: state from :meth:`initial_carry` or from the last call of the episode.
         """
 
 
@@ -349,7 +352,7 @@ class ActionConfig(draccus.ChoiceRegistry):
     """Base of all action representation configs."""
 
     def build(self, data: DataSpec, horizon: int) -> ActionRepresentation:
-        """Build the representation of chunks of ``horizon`` ticks."""
+        """Build the representation for chunks of ``horizon`` ticks."""
         raise NotImplementedError
 
 
@@ -367,8 +370,8 @@ class EstimatorConfig(draccus.ChoiceRegistry):
     """Base of all estimator configs.
 
     Attributes:
-        trunk: name of the trunk it runs on, or None for an estimator that brings its own network. Two
-            estimators on one trunk are the hybrid family.
+        trunk: name of the trunk that it runs on, or None for an estimator with its own network. Two estimators on
+            one trunk make the hybrid family.
     """
 
     trunk: str | None = "main"

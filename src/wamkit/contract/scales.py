@@ -1,4 +1,4 @@
-"""Token grids from coarse to fine, and which coarse token covers which fine one."""
+"""Token grids from coarse to fine, and the map from fine tokens to the coarse ones that cover them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ Scale = tuple[Grid, ...]
 
 
 def tokens_of(scale: Scale) -> int:
-    """Tokens of one scale: rows times columns of every picture, side by side."""
+    """Number of tokens of one scale: rows times columns, summed over the pictures."""
     return sum(rows * columns for rows, columns in scale)
 
 
 def halved(finest: Scale, count: int) -> tuple[Scale, ...]:
-    """``count`` scales, coarsest first: each has half the rows and columns of the next, rounded up.
+    """Build ``count`` scales, coarsest first: each has half the rows and columns of the next, rounded up.
 
-    A picture of one token stays one, and the scales above it quantise the same place again (residual
+    A picture of one token stays one token, so that scales coarser than this quantise the same place again (residual
     quantisation, Lee et al. 2022).
     """
-    found = [finest]
-    while len(found) < count:
-        found.insert(0, tuple((-(-rows // 2), -(-columns // 2)) for rows, columns in found[0]))
-    return tuple(found)
+    scales = [finest]
+    while len(scales) < count:
+        scales.insert(0, tuple((-(-rows // 2), -(-columns // 2)) for rows, columns in scales[0]))
+    return tuple(scales)
 
 
 def cover(coarse: Scale, fine: Scale) -> Tensor:
-    """(tokens of ``fine``,) int64: the token of ``coarse`` that covers each; every token is covered by one."""
+    """Token of ``coarse`` that covers each token of ``fine``, (tokens of ``fine``,) int64."""
     parts, offset = [], 0
     for (rows, columns), (h, w) in zip(coarse, fine, strict=True):
         row = torch.arange(h) * rows // h
@@ -40,11 +40,11 @@ def cover(coarse: Scale, fine: Scale) -> Tensor:
 class Ladder:
     """Means of the finest tokens over the cells of a scale, and copies of a scale's tokens into their cells.
 
-    Because every finest token lies in one cell, subtracting the copied means of a scale never leaves more than
-    was there, and subtracting anything at least as near to them as zero does not either.
+    Every finest token lies in exactly one cell. So subtracting the copied means of a scale never increases the squared
+    norm, and neither does subtracting any values that are at least as close to the means as zero is.
 
     Args:
-        scales: coarsest first, the same pictures in each.
+        scales: scales of the same pictures, coarsest first.
     """
 
     def __init__(self, scales: tuple[Scale, ...]) -> None:
@@ -62,23 +62,23 @@ class Ladder:
 
     @property
     def finest(self) -> int:
-        """Tokens of the finest scale."""
+        """Number of tokens of the finest scale."""
         return self.lengths[-1]
 
     def area(self, k: int) -> Tensor:
-        """(n_k,) finest tokens in every cell of scale ``k``."""
+        """Number of finest tokens in every cell of scale ``k``, (n_k,)."""
         return self._cells[k].bincount(minlength=self.lengths[k])
 
     def mean(self, values: Tensor, k: int) -> Tensor:
-        """Means over the cells of scale ``k``: (..., N, D) -> (..., n_k, D)."""
+        """Average over the cells of scale ``k``: (..., N, D) -> (..., n_k, D)."""
         if self.lengths[k] == self.finest:
             return values
         return self._means[k].to(values) @ values
 
     def copy(self, part: Tensor, k: int) -> Tensor:
-        """Tokens of scale ``k`` into their cells: (..., n_k, D) -> (..., N, D)."""
+        """Copy the tokens of scale ``k`` into their cells: (..., n_k, D) -> (..., N, D)."""
         return part.index_select(-2, self._cells[k].to(part.device))
 
     def split(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """(B, T, sum of n_k, ...) -> the tokens of every scale, (B, T, n_k, ...)."""
+        """Split (B, T, sum of n_k, ...) into the tokens of every scale, (B, T, n_k, ...)."""
         return tokens.split(self.lengths, dim=2)

@@ -1,21 +1,24 @@
-"""Conventions as data: what an observation and an action are, compared before the first step.
+"""Conventions as data: specs of observations and actions, compared before the first step.
 
 A dataset, an environment and a design each carry an :class:`ObservationSpec` and an :class:`ActionSpec`.
-:func:`require_same` raises with both sides printed when two of them disagree.
+:func:`require_same` raises an error that prints both sides when two of them disagree.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+from wamkit.config import differing
 from wamkit.errors import SpecError
 
-ACTION = "action"  # name of the action stream, in every design
-CLOCK = (
-    "episode_clock"  # an extra that is not stored: ticks since the start, ticks to the end, success (B, T, 3)
-)
+# Name of the action stream in every design.
+ACTION = "action"
+
+# Name of an extra that no dataset stores, because it follows from the frame numbers and the episode's outcome:
+# ticks since the start, ticks to the end, success (B, T, 3).
+CLOCK = "episode_clock"
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,9 @@ class CameraSpec:
     """One camera.
 
     Attributes:
-        height: rows, pixels.
-        width: columns, pixels.
-        channels: 3 (RGB).
+        height: number of rows, in pixels.
+        width: number of columns, in pixels.
+        channels: number of channels, 3 for RGB.
         low: smallest stored value (0 for uint8 images).
         high: largest stored value (255 for uint8 images).
     """
@@ -39,13 +42,13 @@ class CameraSpec:
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What a robot sees.
+    """Observation of a robot.
 
     Attributes:
         cameras: camera name -> :class:`CameraSpec`. The name is the last part of the dataset key
             ``observation.images.<name>``.
-        state: the names of the entries of ``observation.state``, in order, with units in the name's suffix
-            where one applies (``eef_x_m``, ``gripper_open``).
+        state: names of the entries of ``observation.state``, in order, with the unit as a suffix where there is one
+            (``eef_x_m``, ``gripper_open``).
         rate_hz: control ticks per second.
     """
 
@@ -56,17 +59,17 @@ class ObservationSpec:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What a robot does in one control tick.
+    """Action of a robot in one control tick.
 
     Attributes:
-        names: the names of the entries, in order; their number is the action width A.
+        names: names of the entries, in order; their number is the action width A.
         low: smallest admissible value per entry.
         high: largest admissible value per entry.
         rate_hz: control ticks per second.
         mode: ``delta`` (change per tick) or ``absolute``.
-        frame: the frame that translations and rotations are written in.
+        frame: reference frame of translations and rotations.
         rotation: form of the rotation entries.
-        gripper: which sign closes the gripper.
+        gripper: sign of the entry that closes the gripper.
     """
 
     names: tuple[str, ...]
@@ -91,33 +94,23 @@ class ActionSpec:
         return len(self.names)
 
 
-Spec = ObservationSpec | ActionSpec
+S = TypeVar("S", ObservationSpec, ActionSpec)
 
 
-def differences(ours: Spec, theirs: Spec) -> list[str]:
-    """List the fields on which two specs disagree, one readable line each."""
-    if type(ours) is not type(theirs):
-        return [f"kind: {type(ours).__name__} against {type(theirs).__name__}"]
-    rows = []
-    for field in dataclasses.fields(ours):
-        mine, other = getattr(ours, field.name), getattr(theirs, field.name)
-        if mine != other:
-            rows.append(f"{field.name}: {mine!r} against {other!r}")
-    return rows
-
-
-def require_same(ours: Spec, theirs: Spec, our_name: str, their_name: str) -> None:
+def require_same(ours: S, theirs: S, our_name: str, their_name: str) -> None:
     """Raise :class:`SpecError` when two specs disagree, with both sides printed.
 
     Args:
         ours: spec of the thing that is about to run.
-        theirs: spec of the thing it is to be connected with.
-        our_name: what to call the first in the message, e.g. ``design 'joint'``.
-        their_name: what to call the second, e.g. ``environment 'drawer-open-v3'``.
+        theirs: spec of the thing it is to be connected to.
+        our_name: name of the first one in the message, such as ``design 'joint'``.
+        their_name: name of the second one in the message, such as ``environment 'drawer-open-v3'``.
     """
-    rows = differences(ours, theirs)
-    if rows:
-        listing = "\n  ".join(rows)
+    changed = differing(dataclasses.asdict(ours), dataclasses.asdict(theirs))
+    if changed:
+        listing = "\n  ".join(
+            f"{field}: {mine!r} against {other!r}" for field, (mine, other) in changed.items()
+        )
         raise SpecError(
             f"{our_name} and {their_name} do not agree ({our_name} first):\n  {listing}\n"
             f"Use a dataset and an environment with the same conventions, or retrain."

@@ -1,4 +1,4 @@
-"""Streams: the variables of the distribution ``p(s, a | c)``.
+"""Streams: variables of the distribution ``p(s, a | c)``.
 
 Continuous values are (B, T, N, D): T time steps of N tokens with D features. Discrete values are token ids,
 (B, T, N) int64, with a vocabulary size in the spec.
@@ -29,15 +29,15 @@ class StreamSpec:
     """Shape and meaning of one stream.
 
     Attributes:
-        name: the stream's name in the design.
-        role: ``future`` (s), ``action`` (a), ``goal`` (g) or ``state`` (z, a latent that no data shows).
+        name: name of the stream in the design.
+        role: ``future`` (s), ``action`` (a), ``goal`` (g) or ``state`` (z, a latent that does not occur in the data).
         steps: T, time steps.
         tokens: N, tokens per step.
         features: D, features per token; 1 for discrete tokens.
         vocabulary: number of token ids, or None for continuous values.
         ticks_per_step: control ticks that one step covers (action streams).
-        scales: of ids that refine each other, coarsest first: rows and columns of every picture. A step's tokens
-            are those of the coarsest scale, then the next, and id 0 adds nothing to what is coarser.
+        scales: token grids of ids that refine each other, coarsest first: rows and columns of every picture. A step's
+            tokens are those of the coarsest scale, then the next, and id 0 adds nothing to the coarser scales.
     """
 
     name: str
@@ -50,36 +50,36 @@ class StreamSpec:
     scales: tuple[Scale, ...] = ()
 
     def __post_init__(self) -> None:
-        found = sum(tokens_of(scale) for scale in self.scales)
-        if self.scales and (self.vocabulary is None or found != self.tokens):
+        tokens = sum(tokens_of(scale) for scale in self.scales)
+        if self.scales and (self.vocabulary is None or tokens != self.tokens):
             raise ConfigError(
-                f"stream {self.name!r}: scales {self.scales} hold {found} ids, but a step has {self.tokens} tokens of "
+                f"stream {self.name!r}: scales {self.scales} hold {tokens} ids, but a step has {self.tokens} tokens of "
                 f"{'continuous values' if self.vocabulary is None else 'ids'}. Give ids, one per token of each scale."
             )
 
     @property
     def length(self) -> int:
-        """Tokens of the whole stream, T times N."""
+        """Number of tokens of the whole stream, T times N."""
         return self.steps * self.tokens
 
     def require(self, *, discrete: bool, reader: str) -> None:
         """Raise :class:`ConfigError` unless the stream is discrete (or continuous), as ``reader`` needs."""
         if (self.vocabulary is not None) != discrete:
-            have = "continuous values" if self.vocabulary is None else f"{self.vocabulary} token ids"
-            need = "token ids" if discrete else "continuous values"
+            carried = "continuous values" if self.vocabulary is None else f"{self.vocabulary} token ids"
+            needed = "token ids" if discrete else "continuous values"
             raise ConfigError(
-                f"stream {self.name!r} carries {have}, but {reader} needs {need}. Choose a "
+                f"stream {self.name!r} carries {carried}, but {reader} needs {needed}. Choose a "
                 f"{'discrete' if discrete else 'continuous'} representation for {self.name!r} or another estimator."
             )
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a stream should have been.
+    """Ground truth of a stream.
 
     Attributes:
-        values: (B, T, N, D) float or (B, T, N) int64.
-        pad: (B, T), bool, True where the step lies outside the episode and must not be learned from.
+        values: true values, (B, T, N, D) float or (B, T, N) int64.
+        pad: padding mask, (B, T) bool, True where the step lies outside the episode and must not be learned from.
     """
 
     values: Tensor
@@ -110,16 +110,16 @@ Shows = Camera | State | Sensor
 
 @dataclass(frozen=True)
 class Reading:
-    """What a stream's values say, so that a prediction can be measured against the truth.
+    """Meaning of a stream's values, in a form in which a prediction can be measured against the ground truth.
 
     Attributes:
-        kind: what it is and so how two of them are compared. ``picture`` (B, T, 3, height, width) in [0, 1];
-            ``displacement`` (B, T, K, C) of K points; ``rotation`` (B, T, K, 3, 3); ``classes`` (B, T, K) int64 of K
-            places; ``feature`` (B, T, K, D); ``quantity`` (B, T, ...); ``token`` (B, T, K) ids.
-        values: as ``kind`` says.
-        unit: of the values; empty where they have none.
-        known: (B, T, K) bool, True for points whose truth is known (visible ones); None means all.
-        classes: number of classes, of ``classes`` alone.
+        kind: kind of the values, which decides how two readings are compared. ``picture`` (B, T, 3, height, width) in
+            [0, 1]; ``displacement`` (B, T, K, C) of K points; ``rotation`` (B, T, K, 3, 3); ``classes`` (B, T, K)
+            int64 of K places; ``feature`` (B, T, K, D); ``quantity`` (B, T, ...); ``token`` (B, T, K) ids.
+        values: values in the shape of ``kind``.
+        unit: unit of the values; empty for none.
+        known: (B, T, K) bool, True for points with known ground truth (visible ones); None for all.
+        classes: number of classes, for ``classes`` only.
         shows: part of an observation that the values are an estimate of, in its own units; None where an observation
             does not hold them.
     """
@@ -134,13 +134,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Past:
-    """What really happened, in blocks of one model step each, oldest first, the last block is "now".
+    """Real past in blocks of one model step each, oldest first; the last block is "now".
 
     Attributes:
         values: observed stream -> (B, K, N, D), its value at the end of each block (the observation).
-        action: (B, K, T, N, D), the executed action block that led to each observation.
-        pad: (B, K), bool, True where the observation lies before the episode.
-        action_pad: (B, K), bool, True where no action led to the observation (the first of an episode).
+        action: (B, K, T, N, D), executed action block that led to each observation.
+        pad: (B, K) bool, True where the observation lies before the episode.
+        action_pad: (B, K) bool, True where no action led to the observation (the first of an episode).
     """
 
     values: Mapping[str, Tensor]
@@ -150,29 +150,32 @@ class Past:
 
 
 def masked_mean(error: Tensor, pad: Tensor) -> Tensor:
-    """Mean of ``error`` (B, T, ...) over the steps that are not padded; pad is (B, T) bool. Scalar."""
+    """Scalar mean of ``error`` (B, T, ...) over the steps that are not padded; ``pad`` is (B, T) bool."""
     keep = (~pad).to(error.dtype).reshape(*pad.shape, *[1] * (error.dim() - 2))
     per_step = error.numel() / pad.numel()
     return (error * keep).sum() / (keep.sum() * per_step).clamp(min=1.0)
 
 
 def row_seed(seed: int, *path: int | str) -> int:
-    """Seed of one draw, derived from a row's seed and the path of what is drawn for it.
+    """Seed of one draw, derived from a row's seed and the path of the draw.
 
-    The path names the draw, such as a call's number or ``("step", k)``. It is hashed, not added: the same on every
-    machine, and two draws share their noise only where seed and path are both equal.
+    The path identifies the draw, such as a call's number or ``("step", k)``. Seed and path are hashed, not added: the
+    result is the same on every machine, and two draws share their noise only when seed and path are both equal.
 
     Returns:
-        63 bits, of BLAKE2b.
+        63 bits of BLAKE2b.
     """
     digest = hashlib.blake2b("/".join(map(str, (seed, *path))).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 class RowNoise:
-    """Noise in which every row has a generator of its own.
+    """Noise from one generator per row, so that a sample depends on its row's seed only, not on the batch.
 
-    A sample then depends on its row's seed only, not on what else is in the batch.
+    Args:
+        seeds: one seed per row.
+        device: device of the noise; it is drawn on the CPU.
+        copies: number of rows that each generator draws at once.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu", copies: int = 1) -> None:
@@ -181,25 +184,25 @@ class RowNoise:
         self.copies = copies
 
     def expand(self, copies: int) -> RowNoise:
-        """The same generators, drawing ``copies`` rows each."""
-        other = RowNoise((), self.device, self.copies * copies)
-        other.generators = self.generators
-        return other
+        """Share the generators, with ``copies`` times as many rows each."""
+        expanded = RowNoise((), self.device, self.copies * copies)
+        expanded.generators = self.generators
+        return expanded
 
     def fork(self) -> RowNoise:
-        """Other generators, one for each of the B * copies rows, seeded by one draw from these.
+        """Make a generator for each of the B * copies rows, seeded by one draw from these generators.
 
-        What is drawn from them leaves these as they are, so that it does not matter who else draws in between.
+        Draws from the new generators do not advance these ones, so their order among other draws does not matter.
         """
         parts = (self.uniform(2).double() * 2**24).long().cpu()
         return RowNoise((parts[:, 0] * 2**24 + parts[:, 1]).tolist(), self.device)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal noise, (B * copies, *shape)."""
+        """Draw standard normal noise, (B * copies, *shape)."""
         rows = [torch.randn(self.copies, *shape, generator=g) for g in self.generators]
         return torch.cat(rows).to(self.device)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform noise in [0, 1), (B * copies, *shape)."""
+        """Draw uniform noise in [0, 1), (B * copies, *shape)."""
         rows = [torch.rand(self.copies, *shape, generator=g) for g in self.generators]
         return torch.cat(rows).to(self.device)

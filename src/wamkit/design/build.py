@@ -1,4 +1,4 @@
-"""Config -> parts: the values that a design is composed of, checked against each other before anything runs."""
+"""Build a config into parts and check them against each other before anything runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,20 @@ from wamkit.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything a design holds, built and checked."""
+    """Parts and facts of a design, built and checked.
+
+    Attributes:
+        encoders: name -> encoder of the context.
+        substrates: name -> substrate.
+        action: representation of the action stream.
+        trunks: name -> trunk.
+        context: trunk name -> map from context tokens to the trunk's width.
+        estimators: name -> estimator.
+        streams: stream name -> spec.
+        graph: factorisation.
+        planner: search over actions, or None.
+        past_blocks: blocks of real past that the design carries; 0 for a design without a past.
+    """
 
     encoders: dict[str, Encoder]
     substrates: dict[str, Substrate]
@@ -42,10 +55,11 @@ class Parts:
 
 
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
-    """Build all parts; raises :class:`ConfigError` where two of them do not fit."""
+    """Build all parts; raises :class:`ConfigError` when two of them do not fit."""
     check_names(config)
     window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
+    # Encoders are built last unless a substrate tracks one: this keeps the order of random draws of published runs.
     encoders: dict[str, Encoder] = {}
     if any(substrate.moving for substrate in substrates.values()):
         encoders = build_encoders(config, data, window)
@@ -88,7 +102,6 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_past(config, past_blocks, substrates)
     config.controller.horizon(config.horizon)
     return Parts(
-        # Last, where no substrate follows one: initial weights then are those that published results were trained from.
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
         action=action,
@@ -103,18 +116,17 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
 
 
 def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> dict[str, Encoder]:
-    """All encoders of the context."""
+    """Build all encoders of the context."""
     return {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
 
 
-def extras_of(parts: Iterable[nn.Module]) -> tuple[str, ...]:
+def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
     """Names of the extras of an observation that encoders or substrates read."""
-    found = {name for part in parts if isinstance(part, Encoder | Substrate) for name in part.extras}
-    return tuple(sorted(found))
+    return tuple(sorted({name for part in parts for name in part.extras}))
 
 
 def check_names(config: DesignConfig) -> None:
-    """Every name that a config refers to exists, and no two streams share one."""
+    """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
     for stream in (*config.futures, *config.goals):
         substrate = config.substrate_of(stream)
         if substrate not in config.substrates:
@@ -157,7 +169,7 @@ def build_streams(
     action: ActionRepresentation,
     trunks: Mapping[str, Trunk],
 ) -> dict[str, StreamSpec]:
-    """Specs of all streams: futures, goals, states, taps, then the action."""
+    """Build the specs of all streams: futures, goals, states, taps, then the action."""
     streams = {}
     for name, future in config.futures.items():
         streams[name] = substrates[future.substrate].spec(name, "future", future.steps)
@@ -174,7 +186,7 @@ def build_streams(
 
 
 def trunk_of(tap: str, config: DesignConfig) -> str:
-    """Name of the trunk that a tap is read off; raises :class:`ConfigError` when no network can be tapped for it."""
+    """Name of the trunk that a tap reads; raises :class:`ConfigError` when no network can be tapped for it."""
     future = config.taps[tap]
     for factor in config.factors:
         part = config.estimators.get(factor.estimator)
@@ -189,7 +201,7 @@ def trunk_of(tap: str, config: DesignConfig) -> str:
 def build_estimator(
     name: str, config: DesignConfig, streams: Mapping[str, StreamSpec], trunks: Mapping[str, Trunk]
 ) -> Estimator:
-    """Build one estimator for all factors that name it."""
+    """Build one estimator for all factors that use it."""
     outputs: dict[str, StreamSpec] = {}
     given: dict[str, StreamSpec] = {}
     for factor in config.factors:
@@ -209,13 +221,16 @@ def build_estimator(
 
 
 def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Substrate]) -> None:
-    """A design that keeps its past must be called once per stride and see one observation per call."""
+    """Raise :class:`ConfigError` unless a design that keeps its past can read it, one block per call.
+
+    Such a design must be called once per stride and see one observation per call.
+    """
     if not blocks:
         return
     for name, future in config.futures.items():
         if future.milestones:
             raise ConfigError(
-                f"future {name!r}: milestones come at no fixed time, and an estimator that keeps a past needs the "
+                f"future {name!r}: milestones have no fixed time, and an estimator that keeps a past needs the "
                 f"observation at the end of every block. Use offsets, or another estimator."
             )
         if substrates[future.substrate].relative:
@@ -232,13 +247,13 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
 
 
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:
-    """The windows that training cuts from a dataset and that acting reads: (training, acting).
+    """Windows that training cuts from a dataset and that acting reads: (training, acting).
 
-    ``acting.future`` names the steps whose frames the design can decode, for whoever wants to compare them.
+    ``acting.future`` gives the steps whose frames the design can decode, for comparison with the real ones.
     """
-    k, stride = parts.past_blocks, config.stride
+    blocks, stride = parts.past_blocks, config.stride
     offsets = sorted({o for f in config.futures.values() for o in f.offsets})
-    past = tuple(-stride * i for i in range(k - 1, -1, -1))
+    past = tuple(-stride * i for i in range(blocks - 1, -1, -1))
     needs_goal = bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values())
     if config.aim != "end" and not needs_goal:
         raise ConfigError(
@@ -246,8 +261,8 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
             f"reads one ('goal_image'), or leave `aim` at 'end'."
         )
     training = WindowSpec(
-        observation=past if k else config.observation,
-        past_actions=k * stride,
+        observation=past if blocks else config.observation,
+        past_actions=blocks * stride,
         horizon=config.horizon,
         future=tuple(offsets),
         goal=needs_goal,
@@ -259,7 +274,7 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
     ]
     acting = WindowSpec(
         config.observation,
-        stride if k else 0,
+        stride if blocks else 0,
         config.horizon,
         future=decodable[0] if decodable else (),
         aim=config.aim,

@@ -1,4 +1,4 @@
-"""Checkpoints: ``config.json`` + ``model.safetensors`` + ``transforms.json``, written whole or not at all."""
+"""Checkpoints: ``config.json``, ``model.safetensors`` and ``transforms.json``, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+
+# HTTPError is the base of what the hub's client raises on the way, such as a refused connection.
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError
 from safetensors.torch import load_file, save_file
 
 import wamkit
@@ -22,7 +25,7 @@ from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import ConfigError, DataError, nearest, reason
 
 CONFIG, MODEL, TRANSFORMS, TRAINING = "config.json", "model.safetensors", "transforms.json", "training.pt"
 FILES = (CONFIG, MODEL, TRANSFORMS)
@@ -30,12 +33,12 @@ FACTS = ("design", "observation", "action", "extras")
 
 
 def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | None = None) -> None:
-    """Write a checkpoint atomically: a reader sees the old folder, or the new one, never half of it.
+    """Write a checkpoint atomically: a reader sees the old folder or the new one, never a mixture.
 
     Args:
-        design: weights, config, specs and statistics are taken from it.
-        folder: where to write; an existing checkpoint there is replaced.
-        training: optimiser, averages and generator states, for resuming.
+        design: source of weights, config, specs and statistics.
+        folder: target folder; an existing checkpoint there is replaced.
+        training: states of optimiser, average and random generators, for resuming.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -72,27 +75,45 @@ def save_pretrained(design: Design, folder: Path, training: dict[str, Any] | Non
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The folder of a checkpoint; one that is named by its hub id is downloaded.
+    """Folder of a checkpoint. A name that is no folder here but can be a hub id is downloaded from the hub.
 
     Raises:
-        ConfigError: there is no checkpoint.
+        ConfigError: no such folder, and the hub does not have the name or cannot be reached; or an incomplete folder.
     """
     folder = Path(name)
     if not folder.exists():
-        if str(name).startswith((".", "/", "~")) or str(name).count("/") != 1:
-            raise ConfigError(
-                f"no checkpoint at {folder}. Give the folder that holds {', '.join(FILES)} (a training run writes "
-                f"it as <out>/model), or a hub id such as owner/name."
-            )
-        folder = Path(snapshot_download(str(name), allow_patterns=list(FILES)))
-    missing = [f for f in FILES if not (folder / f).is_file()]
+        folder = download_checkpoint(str(name))
+    missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
-        raise ConfigError(f"{folder} is no checkpoint: {', '.join(missing)} missing")
+        raise ConfigError(f"{folder} is not a checkpoint: {', '.join(missing)} missing")
     return folder
 
 
+def download_checkpoint(name: str) -> Path:
+    """Local copy of the checkpoint with the hub id ``name``.
+
+    Raises:
+        ConfigError: ``name`` cannot be a hub id, the hub does not have it, or the hub cannot be reached.
+    """
+    problem = f"no checkpoint at {name}"
+    if not name.startswith((".", "/", "~")) and name.count("/") == 1:
+        try:
+            return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        except (HFValidationError, EntryNotFoundError, HTTPError, OSError) as error:
+            problem += (
+                f": there is no such folder, and the hub does not have it or is out of reach "
+                f"({type(error).__name__}: {reason(error)})"
+            )
+    siblings = [str(path) for path in Path(name).parent.glob("*/") if not path.name.startswith(".")]
+    hint = nearest(str(Path(name)), siblings)
+    raise ConfigError(
+        f"{problem}. {hint}{' ' if hint else ''}Give the folder that holds {', '.join(FILES)} (a training run writes "
+        f"it as <out>/model), or a hub id such as owner/name."
+    )
+
+
 def checkpoint_digest(folder: Path) -> str:
-    """SHA-256 over the files of a checkpoint, in hexadecimal digits: what says that two are the same policy."""
+    """SHA-256 over the files of a checkpoint, in hexadecimal digits. Equal digests mean the same policy."""
     total = hashlib.sha256()
     for name in FILES:
         with (folder / name).open("rb") as file:
@@ -101,7 +122,7 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, as plain values: its ``design``, what that was built for, and ``stats``.
+    """Facts about a checkpoint as plain values: its ``design``, the data it was built for, and ``stats``.
 
     Raises:
         DataError: a field is missing.
@@ -110,19 +131,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
     for field in FACTS:
         if field not in config:
             raise DataError(
-                f"{folder / CONFIG}: field {field!r} is missing; the checkpoint was written by an older version or is "
-                f"none. Train it again, or use the version that wrote it."
+                f"{folder / CONFIG}: field {field!r} is missing; this is a checkpoint of an older version, or not a "
+                f"checkpoint. Train it again, or use the version that wrote it."
             )
     stats = json.loads((folder / TRANSFORMS).read_text())
     return {**{field: config[field] for field in FACTS}, "stats": stats}
 
 
 def read_data(facts: Mapping[str, Any], place: str) -> DataSpec:
-    """What a checkpoint's design was built for.
+    """Spec of the data that a checkpoint's design was built for.
 
     Args:
-        facts: what :func:`read_facts` returned.
-        place: where they come from, for the message.
+        facts: values that :func:`read_facts` returned.
+        place: source of the facts, for the message.
     """
     return DataSpec(
         decode(ObservationSpec, facts["observation"], f"{place}, observation"),
@@ -133,7 +154,7 @@ def read_data(facts: Mapping[str, Any], place: str) -> DataSpec:
 
 
 def read_design(facts: Mapping[str, Any], place: str) -> Design:
-    """The design that a checkpoint holds, with random weights; arguments as of :func:`read_data`."""
+    """Build a checkpoint's design with random weights. The arguments are those of :func:`read_data`."""
     config = decode(DesignConfig, facts["design"], f"{place}, design")
     return Design(config, read_data(facts, place))
 
@@ -144,10 +165,10 @@ def load_weights(design: Design, folder: Path) -> None:
     expected = design.state_dict()
     wrong = sorted(expected.keys() ^ state.keys())
     if wrong:
-        wrote = json.loads((folder / CONFIG).read_text())["versions"]["wamkit"]
+        version = json.loads((folder / CONFIG).read_text())["versions"]["wamkit"]
         raise DataError(
             f"{folder / MODEL} does not fit its config: {len(wrong)} tensors differ, first {wrong[0]!r}. "
-            f"It was written by wamkit {wrote}, this is {wamkit.__version__}."
+            f"It was written by wamkit {version}, this is {wamkit.__version__}."
         )
     resize_buffers(design, state)
     design.load_state_dict(state)
@@ -157,7 +178,7 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
     """Load a design from a folder or a Hugging Face hub id.
 
     Raises:
-        ConfigError: the folder is no checkpoint, or its config does not fit this version.
+        ConfigError: there is no such checkpoint, or its config does not fit this version.
         DataError: the weights do not fit the config.
     """
     folder = find_checkpoint(name)
@@ -167,7 +188,7 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
 
 
 def resize_buffers(design: Design, state: dict[str, torch.Tensor]) -> None:
-    """Give fitted buffers (a codec's mean, say) the shape they were saved with."""
+    """Give fitted buffers (such as a codec's mean) the shape that they were saved with."""
     for name, value in state.items():
         owner, _, leaf = name.rpartition(".")
         module = design.get_submodule(owner)

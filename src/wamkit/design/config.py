@@ -1,10 +1,10 @@
-"""Config of a design: the four choices and the mechanisms, as one value."""
+"""Config of a design: the survey's four choices and the mechanisms, as one value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# These rooms register the parts that a config names.
+# Importing these rooms registers the parts that a config can choose.
 import wamkit.encoders
 import wamkit.estimators
 import wamkit.memory
@@ -30,9 +30,9 @@ class FutureConfig:
     """One future stream.
 
     Attributes:
-        substrate: name of the substrate it lives in.
+        substrate: name of the substrate that represents it.
         offsets: control ticks ahead of "now", ascending.
-        milestones: instead of offsets, the next so many milestones of the task (keyframes), whenever they come.
+        milestones: number of the task's next milestones (key frames) to predict, instead of offsets.
     """
 
     substrate: str
@@ -47,30 +47,30 @@ class FutureConfig:
 
 @dataclass(frozen=True)
 class DesignConfig:
-    """The four choices and the mechanisms, as one value.
+    """The survey's four choices (eq. 37) and the mechanisms, as one value.
 
     Attributes:
-        name: for people; nothing branches on it.
+        name: name of the design, for people; nothing branches on it.
         horizon: H, control ticks of predicted actions.
         stride: control ticks of one model step, for designs that keep a past.
-        observation: offsets of the observed steps in the context, the last one 0.
+        observation: offsets of the observed steps in the context, in ticks, the last one 0.
         width: features per context token.
         encoders: name -> encoder of the context c.
-        substrates: name -> where a future lives.
+        substrates: name -> substrate, the representation of a future.
         futures: future stream name -> substrate and offsets.
-        goals: goal stream name -> substrate.
-        aim: the goal of goal streams and of encoders that read one: the observation at the ``end`` of the episode,
-            or the ``next`` subgoal, the first milestone of the task after "now".
-        states: state stream name -> features. A state is inferred, no data shows it.
-        taps: state stream name -> future. It is a hidden state of the network that generates this future, with a
-            token for every token of the future and the features of the network's trunk (survey eq. 14).
+        goals: goal stream name -> name of its substrate.
+        aim: goal of goal streams and of encoders that read one: ``end``, the last observation of the episode, or
+            ``next``, the first milestone of the task after "now".
+        states: state stream name -> features. A state is inferred; it does not occur in the data.
+        taps: state stream name -> future whose generating network it is a hidden state of (survey eq. 14). A tap has
+            one token per token of the future, as wide as the network's trunk.
         action: representation of the action stream, which is always called ``action``.
         trunks: name -> trunk.
         estimators: name -> estimator.
-        factors: the chain rule, in the order in which streams are generated.
+        factors: chain rule, in the order in which streams are generated.
         planner: search over actions, or None.
-        controller: forecasts -> one action per tick.
-        loss_weights: stream name -> weight of its loss; 1 where nothing is said (eq. 19's lambda).
+        controller: controller that turns forecasts into one action per tick.
+        loss_weights: stream name -> weight of its loss, 1 for streams without an entry (eq. 19's lambda).
     """
 
     name: str = "design"
@@ -94,5 +94,5 @@ class DesignConfig:
     loss_weights: dict[str, float] = field(default_factory=dict)
 
     def substrate_of(self, stream: str) -> str:
-        """Name of the substrate that a future or goal stream lives in."""
+        """Name of the substrate of a future or goal stream."""
         return self.futures[stream].substrate if stream in self.futures else self.goals[stream]

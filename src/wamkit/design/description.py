@@ -1,4 +1,4 @@
-"""What a design says of itself: the survey's tuple, the formula, the parameters. Derived, never typed in."""
+"""Description of a design: the survey's tuple, the formula, the parameters. Derived, never typed in."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from wamkit.design.graph import FactorGraph
 def survey_tuple(
     config: DesignConfig, graph: FactorGraph, substrates: Mapping[str, Substrate]
 ) -> dict[str, str]:
-    """The survey's tuple (eq. 37): substrate, coupling, backbone, deployment.
+    """Tuple of the survey (eq. 37): substrate, coupling, backbone, deployment.
 
     Args:
-        config: the design.
-        graph: its factorisation.
+        config: config of the design.
+        graph: factorisation of the design.
         substrates: future or goal stream -> its substrate.
     """
     cells = {substrates[name].label() for name in graph.facing()}
@@ -35,13 +35,17 @@ def survey_tuple(
 
 
 def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Trainable parameters per part; a shared trunk is counted once."""
-    seen: set[int] = set()
+    """Trainable parameters per part; a shared trunk is counted once, at its first label.
+
+    The action representation has no entry: it has nothing to train.
+    """
+    counted: set[int] = set()
     counts = {}
-    for label, module in parts.items():
-        fresh = [p for p in module.parameters() if p.requires_grad and id(p) not in seen]
-        seen.update(id(p) for p in fresh)
-        counts[label] = sum(p.numel() for p in fresh)
+    for label, part in parts.items():
+        if label != "action":
+            fresh = [p for p in part.parameters() if p.requires_grad and id(p) not in counted]
+            counted.update(id(p) for p in fresh)
+            counts[label] = sum(p.numel() for p in fresh)
     return counts
 
 
@@ -52,14 +56,14 @@ def describe(
     streams: Mapping[str, StreamSpec],
     parts: Mapping[str, nn.Module],
 ) -> dict[str, Any]:
-    """Everything `wamkit inspect` prints, as plain values.
+    """Everything that `wamkit inspect` prints, as plain values.
 
     Args:
-        config: the design.
-        graph: its factorisation.
+        config: config of the design.
+        graph: factorisation of the design.
         substrates: future or goal stream -> its substrate.
-        streams: stream name -> its shape.
-        parts: label -> part, for the parameter counts.
+        streams: stream name -> its spec.
+        parts: label -> part, as :meth:`Design.parts` returns them.
     """
     status = graph.wam()
     counts = parameter_counts(parts)

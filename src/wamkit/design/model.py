@@ -1,4 +1,4 @@
-"""A design: streams, factors, estimators, trunks and a controller, composed from a config.
+"""Design: streams, factors, estimators, trunks and a controller, composed from a config.
 
 ``Design`` is the only place where parts meet. It runs the path
 
@@ -18,18 +18,16 @@ from torch import Tensor, nn
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, Guide
-from wamkit.contract.protocols import DataSpec, Estimator, Substrate, Windows
+from wamkit.contract.protocols import DataSpec, Substrate, Windows
 from wamkit.contract.specs import ACTION, ActionSpec, ObservationSpec
 from wamkit.contract.streams import Past, RowNoise, Target
-from wamkit.contract.types import Batch, Budget, Forecast, Losses, Observation, Perceived, to_device
+from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.controllers import Controller
-from wamkit.design.build import Parts, build_parts, extras_of, read_windows
+from wamkit.design.build import build_parts, extras_of, read_windows
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
-from wamkit.design.fitting import fit_parts
-from wamkit.design.graph import Factor
 from wamkit.design.observed import check_given, perceived, read_targets
-from wamkit.design.sampling import NO_CONTEXT, PLANNER, Sampled, SamplingCall, check_budget, check_guide
+from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 from wamkit.nn.named import Named
@@ -41,7 +39,7 @@ class Design(nn.Module):
 
     def __init__(self, config: DesignConfig, data: DataSpec) -> None:
         super().__init__()
-        parts: Parts = build_parts(config, data)
+        parts = build_parts(config, data)
         self.config = config
         self.data = data
         self.graph = parts.graph
@@ -55,65 +53,81 @@ class Design(nn.Module):
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
         self.planner = parts.planner
-        self.weights = dict(config.loss_weights)
 
     @property
     def name(self) -> str:
-        """The design's name, for people; nothing branches on it."""
+        """Name of the design, for people; nothing branches on it."""
         return self.config.name
 
     @property
     def controller(self) -> Controller:
-        """The controller it was composed with."""
+        """Controller that the design was composed with."""
         return self.config.controller
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Extras that a dataset has to deliver to train it."""
+        """Names of the extras that a dataset must provide for training."""
         return extras_of([*self.encoders.values(), *self.substrates.values()])
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Extras that have to be there when acting: a design that keeps its past reads futures off what it sees."""
+        """Names of the extras read when acting. A design that keeps its past reads futures off the observation."""
         return extras_of([*self.encoders.values(), *(self.substrates.values() if self.past_blocks else ())])
 
     @property
     def droppable(self) -> Mapping[str, tuple[int, ...]]:
-        """Sensors that may be flagged as missing when acting, and their shape per step: those of encoders alone."""
+        """Sensors that may be flagged as missing when acting, those that only encoders read: name -> shape per step."""
         fixed = extras_of(self.substrates.values()) if self.past_blocks else ()
         return {name: self.data.extras[name] for name in self.sensors if name not in fixed}
 
     @property
     def reads_goal(self) -> bool:
-        """Whether an encoder reads the goal observation."""
+        """True when an encoder reads the goal observation."""
         return any(encoder.goal for encoder in self.encoders.values())
 
     @property
     def observation_spec(self) -> ObservationSpec:
-        """What this design must be shown."""
+        """Spec of the observations that the design reads."""
         return self.data.observation
 
     @property
     def action_spec(self) -> ActionSpec:
-        """What this design returns."""
+        """Spec of the actions that the design returns."""
         return self.data.action
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Label -> part. A label, such as ``encoders.images`` or ``action``, is the part's prefix in state dicts.
+
+        ``optim.only`` and ``fresh`` use these labels. Estimators hold their trunk too, under names of their own.
+        """
+        return {
+            "action": self.action,
+            **{f"encoders.{name}": part for name, part in self.encoders.items()},
+            **{f"substrates.{name}": part for name, part in self.substrates.items()},
+            **{f"trunks.{name}": part for name, part in self.trunks.items()},
+            **{f"context.{name}": part for name, part in self.context.items()},
+            **{f"estimators.{name}": part for name, part in self.estimators.items()},
+        }
+
     def cells(self) -> dict[str, str]:
-        """The survey's tuple (eq. 37), derived from the parts."""
+        """Cells of the survey's tuple (eq. 37), derived from the parts."""
         return survey_tuple(self.config, self.graph, self._substrates())
 
     def factorisation(self) -> str:
-        """The chain rule this design uses, e.g. ``p(s|c) p(a|s,c)``."""
+        """Chain rule of the design, e.g. ``p(s|c) p(a|s,c)``."""
         return self.graph.formula()
 
     def describe(self) -> dict[str, Any]:
-        """Everything `wamkit inspect` prints, as plain values."""
-        kinds = ("encoders", "substrates", "trunks", "context", "estimators")
-        parts = {f"{kind}.{name}": part for kind in kinds for name, part in getattr(self, kind).items()}
-        return describe(self.config, self.graph, self._substrates(), self.streams, parts)
+        """Everything that `wamkit inspect` prints, as plain values."""
+        return describe(self.config, self.graph, self._substrates(), self.streams, self.parts())
 
     def substrate(self, stream: str) -> Substrate:
-        """The substrate that a future or goal stream lives in."""
+        """Substrate of a future or goal stream."""
         return self.substrates[self.config.substrate_of(stream)]
 
     def _substrates(self) -> dict[str, Substrate]:
@@ -121,7 +135,7 @@ class Design(nn.Module):
         return {name: self.substrate(name) for name in (*self.config.futures, *self.config.goals)}
 
     def encode_context(self, observation: Observation) -> dict[str, Cache]:
-        """Context tokens c, run once through every trunk: trunk name -> cache."""
+        """Encode the context c once and run it through every trunk: trunk name -> cache."""
         if not self.trunks:
             return {}
         encoded = [encoder(observation) for encoder in self.encoders.values()]
@@ -130,52 +144,65 @@ class Design(nn.Module):
         pad = pads if bool(pads.any()) else None
         return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in self.trunks.items()}
 
-    def _call(
-        self, factor: Factor, context: Mapping[str, Cache], given: Mapping[str, Tensor], rows: int
-    ) -> Call:
-        trunk = self.graph.estimators[factor.estimator].trunk
-        return Call(context[trunk] if trunk is not None else NO_CONTEXT, given, (), rows)
-
     def _past(self, observation: Observation, action: Tensor, action_pad: Tensor) -> Past:
         """Real blocks: observed values at the K observed steps and the stride of actions before each."""
         k = observation.pad.shape[1]
-        stride = self.config.stride
-        rows = action.shape[0]
+        stride, rows = self.config.stride, action.shape[0]
         blocks = self.action.encode(action.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
-        return Past(
-            values={n: self.substrate(n).encode(observation) for n in sorted(self.graph.of_role("future"))},
-            action=blocks,
-            pad=observation.pad,
-            action_pad=action_pad.unflatten(1, (k, stride)).any(dim=2),
-        )
+        values = {n: self.substrate(n).encode(observation) for n in sorted(self.graph.of_role("future"))}
+        return Past(values, blocks, observation.pad, action_pad.unflatten(1, (k, stride)).any(dim=2))
 
-    def fit(self, windows: Windows, seed: int, parts: Container[str] | None = None) -> None:
-        """Fit encoders, tokenizers, codecs and teachers on the dataset, before training. They are frozen afterwards.
+    def fit(self, windows: Windows, seed: int, labels: Container[str] | None = None) -> None:
+        """Fit encoders, tokenizers, codecs and teachers on the dataset. They stay frozen during training.
 
-        ``parts`` are those that are fitted, such as ``encoders.images`` or ``action``; None for all.
+        Encoders come first, and each substrate is bound to them again: a substrate that tracks an encoder tracks the
+        fitted one.
+
+        Args:
+            windows: dataset.
+            seed: seed of all random draws.
+            labels: labels of :meth:`parts` to fit; None for all parts.
         """
-        fit_parts(self.encoders, self.action, self.substrates, self.data, windows, seed, parts)
+        labels = self.parts() if labels is None else labels
+        encoders = dict(self.encoders.items())
+        for name in sorted(encoders):
+            if f"encoders.{name}" in labels:
+                encoders[name].fit(windows, seed)
+        if "action" in labels:
+            self.action.fit(windows, seed)
+        for name in sorted(self.substrates):
+            if f"substrates.{name}" in labels:
+                self.substrates[name].bind(encoders, self.data)
+                self.substrates[name].fit(windows, seed)
 
-    def after_step(self) -> None:
-        """To be called after every step of the optimiser: moving averages follow their encoders."""
-        for substrate in self.substrates.values():
-            substrate.after_step(dict(self.encoders.items()))
+    def after_step(self, labels: Container[str] | None = None) -> None:
+        """Update what tracks the encoders (moving averages); call it after every step of the optimiser.
+
+        ``labels`` of :meth:`parts` limit it to these substrates; None updates all.
+        """
+        for name, substrate in self.substrates.items():
+            if labels is None or f"substrates.{name}" in labels:
+                substrate.after_step(dict(self.encoders.items()))
 
     def targets(self, batch: Batch) -> dict[str, Target]:
-        """What every observed stream should be: stream name -> :class:`Target`."""
+        """Ground truth of every observed stream: stream name -> :class:`Target`."""
         window = self.training_window
         return read_targets(batch, self.config, self.streams, self._substrates(), self.action, window)
 
-    def loss(self, batch: Batch) -> Losses:
-        """Losses of all factors on one batch."""
+    def loss(self, batch: Batch, weights: Mapping[str, float] | None = None) -> Losses:
+        """Losses of all factors on one batch.
+
+        Args:
+            batch: windows cut by :attr:`training_window`.
+            weights: stream name -> weight of its loss, 1 for streams without an entry; None for those of the config.
+        """
         targets = self.targets(batch)
         past = None
         if self.past_blocks:
-            past = self._past(
-                batch.observation, batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
-            )
-        seen = batch.observation.steps(slice(-len(self.window.observation), None))
-        context = self.encode_context(replace(seen, goal=batch.goal))
+            executed, padded = batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
+            past = self._past(batch.observation, executed, padded)
+        observation = batch.observation.steps(slice(-len(self.window.observation), None))
+        context = self.encode_context(replace(observation, goal=batch.goal))
         rows = batch.action.shape[0]
         terms: dict[str, Tensor] = {}
         inferred: dict[str, Tensor] = {}
@@ -186,44 +213,29 @@ class Design(nn.Module):
                     given[name] = inferred[name].detach()
                 else:
                     given[name] = targets[name].values if name in targets else inferred[name]
-            call = self._call(factor, context, given, rows)
+            call = Call(context_of(factor.estimator, self.graph, context), given, (), rows)
             result = self.estimators[factor.estimator].loss(factor.generates, call, targets, past)
             terms.update(result.terms)
             inferred.update(result.inferred)
-        zero = torch.zeros((), device=batch.action.device)
-        total = sum((self.weights.get(name, 1.0) * term for name, term in terms.items()), zero)
-        return Losses(total, terms)
+        return Losses.weighted(terms, self.config.loss_weights if weights is None else weights)
 
-    def initial_state(self, batch_size: int) -> dict[str, Any]:
-        """Everything that is carried between calls, at the start of an episode: a pytree with leading B."""
-        state = {name: self.estimators[name].initial_carry(batch_size) for name in self.estimators}
+    def initial_state(self, batch_size: int) -> Carries:
+        """State carried between calls, at the start of an episode: a pytree with leading dimension B."""
+        state = {name: estimator.initial_carry(batch_size) for name, estimator in self.estimators.items()}
         if self.planner is not None:
-            spec = self.streams[ACTION]
-            state[PLANNER] = self.planner.initial_carry(spec, batch_size, self._device())
+            state[PLANNER_CARRY] = self.planner.initial_carry(self.streams[ACTION], batch_size, self.device)
         return state
 
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
-        check_budget(
-            budget,
-            self.graph,
-            self._all_estimators(),
-            self.planner,
-            self.config.horizon,
-            self._wanted(budget),
-        )
+        estimators, horizon = dict(self.estimators.items()), self.config.horizon
+        check_budget(budget, self.graph, estimators, self.planner, horizon, self._wanted(budget))
 
     def _wanted(self, budget: Budget) -> list[str]:
         wanted = sorted(self.graph.of_role("action"))
         if budget.future is not False:
             wanted += sorted(self.graph.of_role("future"))
         return wanted
-
-    def _all_estimators(self) -> dict[str, Estimator]:
-        return {name: self.estimators[name] for name in self.estimators}
-
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
 
     @torch.no_grad()
     def sample(
@@ -234,7 +246,7 @@ class Design(nn.Module):
         seeds: Sequence[int],
         given: Mapping[str, Tensor] | None = None,
         budget: Budget | None = None,
-        carry: Mapping[str, Any] | None = None,
+        carry: Carries | None = None,
         context: Mapping[str, Cache] | None = None,
         guide: Guide | None = None,
     ) -> Sampled:
@@ -243,107 +255,105 @@ class Design(nn.Module):
         Args:
             observation: B observations.
             want: streams to sample.
-            seeds: one per row; a row's sample depends on its seed, not on its neighbours.
-            given: stream name -> values that are known.
-            budget: what may be spent.
-            carry: estimator name -> carried state; None means the start of an episode.
-            context: caches of :meth:`encode_context`, if the caller has them.
-            guide: what to steer by; :class:`BudgetError` where the estimator of its stream cannot be steered.
+            seeds: one seed per row; a row's sample depends on its own seed only.
+            given: stream name -> known values.
+            budget: limits on what the call may spend.
+            carry: carried state; None for the start of an episode.
+            context: caches from :meth:`encode_context`, if the caller has them.
+            guide: objective that steers one stream.
+
+        Raises:
+            BudgetError: unknown stream, a budget that cannot be honoured, or a stream that cannot be steered.
         """
         budget = budget or Budget()
-        known = dict(given or {})
-        for name in (*want, *known):
+        values = dict(given or {})
+        for name in (*want, *values):
             if name not in self.streams:
                 raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
-        estimators = self._all_estimators()
-        horizon = self.config.horizon
-        needed = check_budget(budget, self.graph, estimators, self.planner, horizon, want, tuple(known))
+        estimators, horizon = dict(self.estimators.items()), self.config.horizon
+        needed = check_budget(budget, self.graph, estimators, self.planner, horizon, want, tuple(values))
         check_guide(guide, self.graph, estimators, needed)
-        stages = Stages(self._device())
+        stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
                 context = self.encode_context(observation)
         rows = observation.batch_size
-        session = SamplingCall(
+        call = SamplingCall(
             graph=self.graph,
             estimators=estimators,
             planner=self.planner,
             context=context,
             carry=self.initial_state(rows) if carry is None else carry,
             budget=budget,
-            noise=RowNoise(seeds, self._device()),
+            noise=RowNoise(seeds, self.device),
             rows=rows,
             stages=stages,
-            values=known,
+            values=values,
             guide=guide,
         )
-        session.run(needed)
-        values = {name: session.values[name] for name in session.values if name not in (given or {})}
-        return Sampled(values, session.nfe, session.cost, stages.milliseconds, session.planned)
+        call.run(needed)
+        sampled = {name: value for name, value in call.values.items() if name not in (given or {})}
+        return Sampled(sampled, call.nfe, call.cost, stages.milliseconds, call.planned)
 
     @torch.inference_mode()
     def forecast(
         self,
         observation: Observation,
-        state: Any,
+        state: Carries,
         budget: Budget,
         seeds: Sequence[int],
         given: Mapping[str, Tensor] | None = None,
-    ) -> tuple[Forecast, Any]:
+    ) -> tuple[Forecast, Carries]:
         """One call of the policy.
 
         Args:
-            observation: B observations as :attr:`window` asks for, raw units.
-            state: carried state, from :meth:`initial_state` or the last call.
-            budget: what may be spent.
-            seeds: one per row.
-            given: stream -> values that somebody else generated, e.g. a subgoal; nothing is spent on them.
+            observation: B observations cut by :attr:`window`, in raw units.
+            state: carried state, from :meth:`initial_state` or from the previous call.
+            budget: limits on what the call may spend.
+            seeds: one seed per row.
+            given: stream -> values from another generator, e.g. a subgoal; nothing is spent on them.
 
         Returns:
-            the forecast (actions in physical units) and the state to pass in next time.
+            Forecast (actions in physical units) and the state to pass to the next call.
         """
-        stages = Stages(self._device())
+        stages = Stages(self.device)
         with stages.measure("preprocess"):
-            observation = to_device(observation, self._device())
+            observation = to_device(observation, self.device)
         with stages.measure("encode"):
             context = self.encode_context(observation)
             state = self.observe(observation, state, context)
-            known = to_device(dict(given or {}), self._device())
-        want, told = self._wanted(budget), {"given": known, "carry": state, "context": context}
-        sampled = self.sample(observation, want, seeds=seeds, budget=budget, **told)
+            values = to_device(dict(given or {}), self.device)
+        sampled = self.sample(
+            observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=state, context=context
+        )  # fmt: skip
         with stages.measure("decode"):
             action = self.action.decode(sampled.values[ACTION]).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
-        forecast = Forecast(
-            action=action,
-            future=futures,
-            cost=sampled.cost,
-            nfe=sampled.nfe,
-            stage_ms={**stages.milliseconds, **sampled.stage_ms},
-        )
+        stage_ms = {**stages.milliseconds, **sampled.stage_ms}
+        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms)
         return forecast, {**state, **sampled.planned}
 
     @torch.inference_mode()
     def generate(
-        self, observation: Observation, state: Any, stream: str, budget: Budget, seeds: Sequence[int]
+        self, observation: Observation, state: Carries, stream: str, budget: Budget, seeds: Sequence[int]
     ) -> Tensor:
-        """Values of one stream, (B, T, N, D) or ids (B, T, N), and of nothing that it does not need.
+        """Sample one stream, (B, T, N, D) or ids (B, T, N), and only the streams that it needs.
 
-        The carried ``state`` is left as it is: this is the generator beside the policy, not a call of the policy.
+        The carried ``state`` stays as it is: this is a generator beside the policy, not a call of the policy.
         """
-        observation = to_device(observation, self._device())
+        observation = to_device(observation, self.device)
         context = self.encode_context(observation)
         carry = self.observe(observation, state, context)
         sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=carry, context=context)
         return sampled.values[stream]
 
     def check_given(self, stream: str) -> None:
-        """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are made from."""
+        """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are generated from or chosen by."""
         check_given(self.graph, stream)
 
     @torch.no_grad()
-    def observe(self, observation: Observation, state: Any, context: Mapping[str, Cache]) -> Any:
-        """Take what really happened since the last call into the carried state, in place of what was imagined."""
+    def observe(self, observation: Observation, state: Carries, context: Mapping[str, Cache]) -> Carries:
+        """Put the real events since the last call into the carried state, in place of the imagined ones."""
         if not self.past_blocks:
             return state
         if observation.past_action is None or observation.past_action_pad is None:
@@ -354,32 +364,30 @@ class Design(nn.Module):
         past = self._past(observation, observation.past_action, observation.past_action_pad)
         return self._absorb(state, past, context)
 
-    def _absorb(self, state: Any, past: Past, context: Mapping[str, Cache]) -> Any:
+    def _absorb(self, state: Carries, past: Past, context: Mapping[str, Cache]) -> Carries:
         carried = dict(state)
-        for name, estimator in self._all_estimators().items():
-            trunk = self.graph.estimators[name].trunk
-            cache = context[trunk] if trunk is not None else NO_CONTEXT
-            carried[name] = estimator.observe(state[name], cache, past)
+        for name, estimator in self.estimators.items():
+            carried[name] = estimator.observe(state[name], context_of(name, self.graph, context), past)
         return carried
 
     @torch.no_grad()
-    def imagine(self, state: Any, forecast: Forecast, context: Mapping[str, Cache]) -> Any:
+    def imagine(self, state: Carries, forecast: Forecast, context: Mapping[str, Cache]) -> Carries:
         """Carry a forecast's own first block as if it had been observed, for futures beyond one call.
 
-        The given ``state`` is left as it is. Going back to it and calling :meth:`observe` is how an imagined block
-        is overwritten with what really happened.
+        The given ``state`` stays as it is. To overwrite an imagined block with the real one, go back to the state
+        before it and call :meth:`observe`.
         """
-        blocks = self.action.encode(forecast.action[:, : self.config.stride].to(self._device()))[:, None]
+        blocks = self.action.encode(forecast.action[:, : self.config.stride].to(self.device))[:, None]
         unpadded = torch.zeros(blocks.shape[0], 1, dtype=torch.bool, device=blocks.device)
         first = {name: values[:, :1] for name, values in forecast.future.items()}
         return self._absorb(state, Past(first, blocks, unpadded, unpadded), context)
 
     def perceived(self, stream: str) -> Perceived:
-        """How what is seen becomes values of a future stream; ConfigError where that cannot be."""
-        return perceived(self.config, self._substrates(), stream, self._device())
+        """Encoder of observations into a future stream; raises :class:`ConfigError` for a stream without one."""
+        return perceived(self.config, self._substrates(), stream, self.device)
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
-        """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8, or None when none can be decoded."""
+        """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8; None when none can be decoded."""
         for name, future in self.config.futures.items():
             if name in forecast.future and future.offsets and self.substrate(name).decodable:
                 return self.substrate(name).decode(forecast.future[name])

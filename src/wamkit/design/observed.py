@@ -1,4 +1,4 @@
-"""What is seen -> values of a design's streams: targets in training, comparisons for controllers when acting."""
+"""Observations -> values of a design's streams: targets in training, comparisons for controllers when acting."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ def read_targets(
     action: ActionRepresentation,
     window: WindowSpec,
 ) -> dict[str, Target]:
-    """Targets of the action, future and goal streams; no data shows a state.
+    """Targets of the action, future and goal streams; state streams do not occur in the data.
 
     Args:
         batch: windows cut by ``window``.
-        config: the design.
-        streams: stream name -> its shape.
+        config: config of the design.
+        streams: stream name -> its spec.
         substrates: future or goal stream -> its substrate.
         action: representation of the action stream.
-        window: the design's training window.
+        window: training window of the design.
 
     Returns:
-        stream name -> what it should be, and where it lies outside the episode.
+        Stream name -> true values and padding mask.
     """
-    found = {}
+    targets = {}
     for name, spec in streams.items():
         if spec.role == "action":
             values = action.encode(batch.action[:, batch.past :])
             pad = batch.action_pad[:, batch.past :].unflatten(1, (spec.steps, -1)).any(dim=2)
-            found[name] = Target(values, pad)
+            targets[name] = Target(values, pad)
         elif spec.role in ("future", "goal"):
             source = read_source(batch, config, window, name)
             now = batch.observation.steps([-1])
-            found[name] = Target(substrates[name].encode(source, now), source.pad)
-    return found
+            targets[name] = Target(substrates[name].encode(source, now), source.pad)
+    return targets
 
 
 def read_source(batch: Batch, config: DesignConfig, window: WindowSpec, stream: str) -> Observation:
-    """The observations that a future or goal stream is read from."""
+    """Observations that the target of a future or goal stream is made of."""
     if stream in config.goals:
         assert batch.goal is not None
         return batch.goal
@@ -65,48 +65,49 @@ def read_source(batch: Batch, config: DesignConfig, window: WindowSpec, stream: 
 def perceived(
     config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device
 ) -> Perceived:
-    """How what is seen becomes values of ``stream``, with the design's own substrate.
+    """Encoder of observations into ``stream``, by the design's own substrate.
 
     Args:
-        config: the design.
+        config: config of the design.
         substrates: future stream -> its substrate.
         stream: name of the future stream.
-        device: where the substrate lives.
+        device: device of the substrate.
 
     Raises:
-        ConfigError: no such future stream, or its values are made of ground truth that is not there when acting.
+        ConfigError: no such future stream, a stream of milestones, or values made of ground truth that is missing
+            when acting.
     """
     if stream not in config.futures:
         raise ConfigError(
-            f"design {config.name!r} has no future stream {stream!r} that a controller could compare with what is "
-            f"seen. {did_you_mean(stream, config.futures)}"
+            f"design {config.name!r} has no future stream {stream!r} for a controller to compare with "
+            f"observations. {did_you_mean(stream, config.futures)}"
         )
     substrate = substrates[stream]
     if config.futures[stream].milestones:
         raise ConfigError(
-            f"future {stream!r}: milestones come at no fixed time, so a controller cannot compare them with what is "
-            f"seen at one. Compare a stream with offsets."
+            f"future {stream!r}: milestones have no fixed time, so a controller cannot compare them with the "
+            f"observation at one. Compare a stream with offsets."
         )
     if substrate.extras:
         raise ConfigError(
             f"future {stream!r}: its values are made of {', '.join(substrate.extras)}, which exist in training only, "
-            f"so a controller cannot compare them with what is seen. Compare another stream."
+            f"so a controller cannot compare them with observations. Compare another stream."
         )
 
     @torch.inference_mode()
-    def encode(seen: Observation, now: Observation) -> Tensor:
-        return substrate.encode(to_device(seen, device), to_device(now, device))[:, 0]
+    def encode(observation: Observation, now: Observation) -> Tensor:
+        return substrate.encode(to_device(observation, device), to_device(now, device))[:, 0]
 
     return Perceived(stream, config.futures[stream].offsets, encode)
 
 
 def check_given(graph: FactorGraph, stream: str) -> None:
-    """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are made from or chosen by."""
+    """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are generated from or chosen by."""
     goals = graph.of_role("goal")
     if stream not in goals:
         raise ConfigError(
-            f"{graph.formula()} has no goal stream {stream!r} that a controller could supply. "
+            f"{graph.formula()} has no goal stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
     if stream not in graph.ancestors(graph.of_role("action")) | {graph.goal}:
-        raise ConfigError(f"no action of {graph.formula()} is made from the goal stream {stream!r}.")
+        raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")

@@ -1,10 +1,10 @@
-"""One call: run the factors that are needed, in order, under a budget."""
+"""One call of a design: run the needed factors in order, under a budget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,25 +13,36 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, Generated, Guide, Revises
 from wamkit.contract.protocols import Estimator, Planner
 from wamkit.contract.streams import RowNoise
-from wamkit.contract.types import Budget, map_tensors
+from wamkit.contract.types import Budget, Carries, map_tensors
 from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, did_you_mean
 
-PLANNER = "planner.carry"  # in the carried state; no estimator has a dot in its name
+T = TypeVar("T")
+
+# Key of the planner's carry in a carried state, beside the names of estimators, none of which has a dot.
+PLANNER_CARRY = "planner.carry"
+
+# Context of an estimator that brings its own network and so runs on no trunk.
 NO_CONTEXT = Cache((), (), torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 0, dtype=torch.long))
 
 
-def repeat_rows(tree: Any, copies: int) -> Any:
-    """Every row of every tensor ``copies`` times in a row."""
+def context_of(estimator: str, graph: FactorGraph, context: Mapping[str, Cache]) -> Cache:
+    """Context tokens in the trunk of an estimator, out of ``context`` (trunk name -> cache)."""
+    trunk = graph.estimators[estimator].trunk
+    return NO_CONTEXT if trunk is None else context[trunk]
+
+
+def repeat_rows(tree: T, copies: int) -> T:
+    """Repeat every row of every tensor ``copies`` times, copies side by side."""
     return tree if copies == 1 else map_tensors(tree, lambda t: t.repeat_interleave(copies, dim=0))
 
 
 def same_start(noise: RowNoise) -> RowNoise:
-    """Noise that draws what ``noise`` would draw next, and leaves it as it is."""
-    other = noise.expand(1)
-    other.generators = [torch.Generator().set_state(g.get_state()) for g in noise.generators]
-    return other
+    """Copy of ``noise`` that draws the same numbers without advancing the original."""
+    twin = noise.expand(1)
+    twin.generators = [torch.Generator().set_state(g.get_state()) for g in noise.generators]
+    return twin
 
 
 def check_budget(
@@ -43,7 +54,7 @@ def check_budget(
     wanted: Sequence[str],
     given: Sequence[str] = (),
 ) -> set[str]:
-    """The streams to generate; :class:`BudgetError` when a design of these parts cannot honour ``budget``."""
+    """Streams to generate; raises :class:`BudgetError` when a design of these parts cannot honour ``budget``."""
     for label, mapping in (("nfe", budget.nfe), ("exit", budget.exit)):
         for name in mapping:
             if name not in graph.roles:
@@ -56,7 +67,7 @@ def check_budget(
                 f"stopped early. Leave it out, or use a denoiser."
             )
     if planner is None and (budget.candidates is not None or budget.iterations is not None):
-        raise BudgetError("`candidates` and `iterations` need a planner, and this design has none")
+        raise BudgetError("`candidates` and `iterations` need a planner, which this design does not have")
     if budget.horizon is not None and not 1 <= budget.horizon <= horizon:
         raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
     for factor in graph.factors:
@@ -67,7 +78,7 @@ def check_budget(
 
 
 def revised(outputs: Sequence[str], estimator: Estimator) -> bool:
-    """Whether ``outputs`` of one factor can be refined in turns."""
+    """True when ``outputs`` of one factor can be refined in turns."""
     return len(outputs) > 1 and isinstance(estimator, Revises) and estimator.revisable(outputs)
 
 
@@ -79,18 +90,18 @@ def check_rounds(
         return
     if budget.rounds < 0:
         raise BudgetError(f"rounds {budget.rounds} must be at least 0")
-    found: list[str] = []
+    refined: list[str] = []
     for factor in graph.factors:
         outputs = [name for name in factor.generates if name in needed]
         if revised(outputs, estimators[factor.estimator]):
-            found += outputs
-    if not found:
+            refined += outputs
+    if not refined:
         raise BudgetError(
-            f"rounds={budget.rounds}: no factor of {graph.formula()} generates two streams in this call of which "
-            f"each can be given to the other. Generate future and action in one factor of a denoiser or unmasker "
+            f"rounds={budget.rounds}: no factor of {graph.formula()} generates two streams in this call that can "
+            f"each be given to the other. Generate future and action in one factor of a denoiser or unmasker "
             f"that names both in `clean`, and want both."
         )
-    for name in sorted(set(found) & set(budget.exit)):
+    for name in sorted(set(refined) & set(budget.exit)):
         raise BudgetError(
             f"exit for stream {name!r} with rounds={budget.rounds}: a round reads the other streams as clean. Leave "
             f"one of them out."
@@ -100,7 +111,7 @@ def check_rounds(
 def check_guide(
     guide: Guide | None, graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str]
 ) -> None:
-    """Raise :class:`BudgetError` when the guided stream is not generated, or not by what can be steered."""
+    """Raise :class:`BudgetError` when the guided stream is not generated, or its estimator cannot be steered."""
     if guide is None:
         return
     if guide.stream not in graph.roles:
@@ -127,9 +138,9 @@ def required(
     given: Sequence[str],
     budget: Budget,
 ) -> set[str]:
-    """``wanted`` and everything that has to be generated for it.
+    """Streams in ``wanted`` and all streams that must be generated for them.
 
-    Raises :class:`BudgetError` when ``budget.future`` is False and a future is needed all the same.
+    Raises :class:`BudgetError` when ``budget.future`` is False and a future is still needed.
     """
     needed = set(wanted) - set(given)
     if graph.scored is not None and graph.goal is not None and graph.of_role("action") & needed:
@@ -163,42 +174,42 @@ class Sampled:
         nfe: stream name -> function evaluations.
         cost: (B,) cost of the planned action, or None without a planner.
         stage_ms: stage name -> milliseconds.
-        planned: the part of the carried state that planning has changed.
+        planned: entries of the carried state that planning has changed.
     """
 
     values: dict[str, Tensor]
     nfe: dict[str, int]
     cost: Tensor | None
     stage_ms: dict[str, float]
-    planned: Mapping[str, Any] = field(default_factory=dict)
+    planned: Carries = field(default_factory=dict)
 
 
 @dataclass
 class SamplingCall:
-    """The state of one call; lives as long as the call.
+    """State of one call; it lives as long as the call.
 
     Attributes:
-        graph: the chain rule.
+        graph: chain rule.
         estimators: name -> estimator.
         planner: search over actions, or None.
         context: trunk name -> cache of the context tokens.
-        carry: estimator name -> carried state; the planner's under :data:`PLANNER`.
-        budget: what may be spent.
+        carry: carried state of the design.
+        budget: limits on what the call may spend.
         noise: per-row noise.
         rows: B.
         stages: time per stage.
         values: stream name -> values known so far.
         nfe: stream name -> function evaluations so far.
-        guide: what to steer the generation of its stream by, or None.
-        cost: (B,) cost of the planned action.
-        planned: what the planner carries on, where it planned.
+        guide: objective that steers one stream, or None.
+        cost: (B,) cost of the planned action, or None before planning.
+        planned: entries of the carried state that planning has changed.
     """
 
     graph: FactorGraph
     estimators: Mapping[str, Estimator]
     planner: Planner | None
     context: Mapping[str, Cache]
-    carry: Mapping[str, Any]
+    carry: Carries
     budget: Budget
     noise: RowNoise
     rows: int
@@ -207,7 +218,7 @@ class SamplingCall:
     nfe: dict[str, int] = field(default_factory=dict)
     guide: Guide | None = None
     cost: Tensor | None = None
-    planned: Mapping[str, Any] = field(default_factory=dict)
+    planned: Carries = field(default_factory=dict)
 
     def run(self, needed: set[str]) -> None:
         """Generate every stream of ``needed`` that is not known yet."""
@@ -225,9 +236,9 @@ class SamplingCall:
                     self._refine(factor, outputs)
 
     def _refine(self, factor: Factor, outputs: Sequence[str]) -> None:
-        """`Budget.rounds` times every stream again with the others given; actions last (`cp.iterative-refine`).
+        """Regenerate each stream `Budget.rounds` times given the others, actions last (`cp.iterative-refine`).
 
-        A stream starts every round from the same noise, so that rounds refine one hypothesis and can settle.
+        A stream starts every round from the same noise, so rounds refine one hypothesis and can converge.
         """
         if not self.budget.rounds or not revised(outputs, self.estimators[factor.estimator]):
             return
@@ -235,8 +246,8 @@ class SamplingCall:
         sources = {name: self.noise.fork() for name in turns}
         for _ in range(self.budget.rounds):
             for name in turns:
-                made = self._generate(factor, [name], 1, {}, same_start(sources[name]))
-                self.values.update(made.values)
+                result = self._generate(factor, [name], 1, {}, same_start(sources[name]))
+                self.values.update(result.values)
 
     def _generate(
         self,
@@ -246,22 +257,21 @@ class SamplingCall:
         known: Mapping[str, Tensor],
         noise: RowNoise | None = None,
     ) -> Generated:
-        """Sample one factor for ``copies`` candidates per row; ``known`` has rows * copies rows already."""
-        facts = self.graph.estimators[factor.estimator]
-        context = self.context[facts.trunk] if facts.trunk is not None else NO_CONTEXT
+        """Sample one factor for ``copies`` candidates per row; ``known`` values have rows * copies rows already."""
+        context = context_of(factor.estimator, self.graph, self.context)
         others = {name: value for name, value in self.values.items() if name not in outputs}
         given = {**repeat_rows(others, copies), **known}
         carry = repeat_rows(self.carry[factor.estimator], copies)
         guide = self.guide if self.guide is not None and self.guide.stream in outputs else None
         call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide)
         noise = (self.noise if noise is None else noise).expand(copies)
-        made = self.estimators[factor.estimator].generate(outputs, call, self.budget, noise)
-        for name, count in made.nfe.items():
+        result = self.estimators[factor.estimator].generate(outputs, call, self.budget, noise)
+        for name, count in result.nfe.items():
             self.nfe[name] = self.nfe.get(name, 0) + count
-        return made
+        return result
 
     def _plan(self, planner: Planner, factor: Factor) -> None:
-        """Choose the action by the future that the world model predicts for it."""
+        """Plan the action: search for the one whose predicted future is closest to the goal."""
         (action,) = factor.generates
         if planner.goal not in self.values:
             goal = self._generate(self.graph.factor_of(planner.goal), [planner.goal], 1, {})
@@ -269,15 +279,15 @@ class SamplingCall:
         predictor = self.graph.factor_of(planner.future)
 
         def propose(count: int) -> Tensor:
-            made = self._generate(factor, [action], count, {})
-            return made.values[action].unflatten(0, (self.rows, count))
+            result = self._generate(factor, [action], count, {})
+            return result.values[action].unflatten(0, (self.rows, count))
 
         def predict(candidates: Tensor) -> Tensor:
             count = candidates.shape[1]
-            made = self._generate(predictor, [planner.future], count, {action: candidates.flatten(0, 1)})
-            return made.values[planner.future].unflatten(0, (self.rows, count))
+            result = self._generate(predictor, [planner.future], count, {action: candidates.flatten(0, 1)})
+            return result.values[planner.future].unflatten(0, (self.rows, count))
 
-        carry = self.carry.get(PLANNER, ())
+        carry = self.carry.get(PLANNER_CARRY, ())
         result = planner.plan(propose, predict, self.values[planner.goal], self.budget, self.noise, carry)
         self.values[action] = result.action
-        self.cost, self.planned = result.cost, {PLANNER: result.carry}
+        self.cost, self.planned = result.cost, {PLANNER_CARRY: result.carry}

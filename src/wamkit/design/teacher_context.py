@@ -1,7 +1,6 @@
-"""Another design's context -> tokens (`ss.distill`, teacher-context transfer as in CKT-WAM).
+"""Teacher context: another design's context -> tokens (`ss.distill`, teacher-context transfer as in CKT-WAM).
 
-It stands above the room of encoders, which read the contract alone: what it holds is the context path of a whole
-design.
+This encoder is not in the room of encoders, which read the contract alone: it holds the context path of a whole design.
 """
 
 from __future__ import annotations
@@ -9,14 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
+from wamkit.design.build import extras_of
 from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts
 from wamkit.design.model import Design
 from wamkit.errors import ConfigError, DataError, did_you_mean
@@ -27,15 +28,15 @@ PART = "encoder 'teacher_context'"
 @EncoderConfig.register_subclass("teacher_context")
 @dataclass(frozen=True)
 class TeacherContextConfig(EncoderConfig):
-    """A frozen teacher's context through learned queries behind a gate (as CKT-WAM; Alayrac et al. 2022).
+    """Context of a frozen teacher, read by learned queries behind a gate (as CKT-WAM; Alayrac et al. 2022).
 
     Attributes:
-        checkpoint: the teacher, any design: its folder or hub id. Its weights are written into every checkpoint of
-            the student, which does not need the teacher's again.
-        architecture: what the teacher is; filled in when it is empty.
-        trunk: which trunk's last hidden states are read; empty for the only one. A design without a trunk hands over
-            the tokens of its encoders.
-        tokens: R, context tokens that the student gets.
+        checkpoint: folder or hub id of the teacher, which may be any design. Its weights are written into every
+            checkpoint of the student, which does not need the teacher's again.
+        architecture: description of the teacher as JSON; filled in when it is empty.
+        trunk: name of the trunk whose last hidden states are read; empty for the only one. A design without a trunk
+            provides the tokens of its encoders.
+        tokens: R, number of context tokens for the student.
         heads: attention heads of the queries.
     """
 
@@ -46,13 +47,14 @@ class TeacherContextConfig(EncoderConfig):
     heads: int = 4
 
     def __post_init__(self) -> None:
-        """Read what the teacher is, unless it stands there already."""
-        known = json.loads(self.architecture) if self.architecture else {}
-        if self.checkpoint and known.get("checkpoint") != self.checkpoint:
+        """Read the description of the teacher, unless it is there already."""
+        described = json.loads(self.architecture) if self.architecture else {}
+        if self.checkpoint and described.get("checkpoint") != self.checkpoint:
             object.__setattr__(self, "architecture", describe_teacher(self.checkpoint))
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TeacherContext:
-        """Build; raises :class:`ConfigError` when the student's data do not show what the teacher wants to see."""
+        """Build the encoder; raises :class:`ConfigError` when the student's data lack what the teacher reads."""
         if not self.checkpoint:
             raise ConfigError(f"{PART}: name a `checkpoint`: a folder that training wrote, or a hub id.")
         if self.tokens < 1 or width % self.heads:
@@ -61,31 +63,28 @@ class TeacherContextConfig(EncoderConfig):
                 f"a width that the heads divide"
             )
         design, absent = load_teacher(self)
-        check_sight(design, data, window)
+        check_inputs(design, data, window)
         return TeacherContext(self, ContextPath(design, self.trunk, window, absent), width)
 
 
 def describe_teacher(checkpoint: str) -> str:
-    """What the teacher is, as JSON; raises :class:`ConfigError` when it is not there.
+    """Description of the teacher as JSON; raises :class:`ConfigError` when there is no such checkpoint.
 
-    The order of keys is kept: it is the order of the teacher's encoders, hence of its context tokens.
+    The order of keys is kept: it is the order of the teacher's encoders, and so of its context tokens.
     """
     return json.dumps({"checkpoint": checkpoint, **read_facts(find_checkpoint(checkpoint))})
 
 
 def load_teacher(config: TeacherContextConfig) -> tuple[Design, str]:
-    """The teacher with its weights, or with random ones and the reason why its own could not be had."""
+    """Load the teacher with its weights, or with random ones and the reason why its own are missing."""
     teacher, absent = read_design(json.loads(config.architecture), f"{PART}: {config.checkpoint}"), ""
     try:
-        found = describe_teacher(config.checkpoint)
-    except (
-        ConfigError,
-        DataError,
-        OSError,
-    ) as error:  # gone or out of reach; the student's checkpoint may bring the weights
+        described = describe_teacher(config.checkpoint)
+    except (ConfigError, DataError, OSError) as error:
+        # The teacher is gone or out of reach. A checkpoint of the student may still bring the weights.
         absent = str(error)
     else:
-        if found == config.architecture:
+        if described == config.architecture:
             load_weights(teacher, find_checkpoint(config.checkpoint))
         else:
             absent = f"{config.checkpoint} holds another design now, or other statistics."
@@ -97,8 +96,8 @@ def load_teacher(config: TeacherContextConfig) -> tuple[Design, str]:
     return teacher, absent
 
 
-def check_sight(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
-    """Raise :class:`ConfigError` unless windows of ``data`` show all that the teacher was trained to see."""
+def check_inputs(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
+    """Raise :class:`ConfigError` unless windows of ``data`` hold everything that the teacher was trained to read."""
     ours, theirs = data.observation, teacher.observation_spec
     for name, camera in theirs.cameras.items():
         if ours.cameras.get(name) != camera:
@@ -111,7 +110,7 @@ def check_sight(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
             f"{PART}: the teacher reads the state {theirs.state} at {theirs.rate_hz} Hz, the student's data have "
             f"{ours.state} at {ours.rate_hz} Hz. Use data with the same state, or another teacher."
         )
-    for name in extras_read(teacher):
+    for name in extras_of(teacher.encoders.values()):
         if tuple(data.extra(name, f"{PART}: its teacher")) != tuple(teacher.data.extras[name]):
             raise ConfigError(
                 f"{PART}: the teacher reads the extra {name!r} of shape {tuple(teacher.data.extras[name])}, the "
@@ -122,29 +121,29 @@ def check_sight(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
             f"{PART}: the teacher's goal is the {teacher.config.aim!r}, the student's the {window.aim!r}. Give the "
             f"student the same `aim`."
         )
-    unseen = sorted(set(teacher.config.observation) - set(window.observation))
-    if unseen:
+    missing = sorted(set(teacher.config.observation) - set(window.observation))
+    if missing:
         raise ConfigError(
             f"{PART}: the teacher looks at the ticks {teacher.config.observation}, the student at "
-            f"{window.observation}. Add {unseen} to the student's `observation`."
+            f"{window.observation}. Add {missing} to the student's `observation`."
         )
-
-
-def extras_read(teacher: Design) -> tuple[str, ...]:
-    """Names of the extras that the teacher's context is made of."""
-    found = {name for e in teacher.encoders.values() if isinstance(e, Encoder) for name in e.extras}
-    return tuple(sorted(found))
 
 
 @final
 class ContextPath(nn.Module):
-    """Observation -> the last hidden states of a design's context. Frozen, and never in training mode.
+    """Observation -> last hidden states of a design's context. Frozen, and always in evaluation mode.
+
+    Args:
+        teacher: design whose context is read.
+        trunk: name of its trunk, or empty for the only one.
+        window: window of the student.
+        absent: reason why the teacher's weights are missing, or empty.
 
     Attributes:
         width: features of a hidden state.
         extras: names of the extras that it reads.
-        goal: whether it reads the goal.
-        absent: why its weights could not be had, or empty. Weights of the student's checkpoint make up for it.
+        goal: true when it reads the goal.
+        absent: reason why the weights are missing, or empty. Loading a checkpoint of the student clears it.
     """
 
     def __init__(self, teacher: Design, trunk: str, window: WindowSpec, absent: str) -> None:
@@ -157,45 +156,46 @@ class ContextPath(nn.Module):
         self.encoders = teacher.encoders
         self.context = teacher.context[name] if name else nn.Identity()
         self.trunk = trunks[name] if name else None
-        self.width = int(trunks[name].context_width) if name else teacher.config.width
-        self.extras, self.goal, self.absent = extras_read(teacher), teacher.reads_goal, absent
+        self.width = trunks[name].context_width if name else teacher.config.width
+        self.extras = extras_of(teacher.encoders.values())
+        self.goal, self.absent = teacher.reads_goal, absent
         first = len(window.observation)
         self.steps = [window.observation.index(offset) - first for offset in teacher.config.observation]
         self.requires_grad_(False).eval()
-        self.register_load_state_dict_pre_hook(_arriving)
+        self.register_load_state_dict_pre_hook(_before_loading)
 
     @torch.no_grad()
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, N, width) and their padding (B, N) bool."""
+        """Hidden states (B, N, width) and their padding mask (B, N) bool."""
         if self.absent:
             raise ConfigError(self.absent)
-        seen = observation.steps(self.steps)
-        encoded = [encoder(seen) for encoder in self.encoders.values()]
+        view = observation.steps(self.steps)
+        encoded = [encoder(view) for encoder in self.encoders.values()]
         tokens = self.context(torch.cat([tokens for tokens, _ in encoded], dim=1))
         pad = torch.cat([pad for _, pad in encoded], dim=1)
         if self.trunk is None:
             return tokens, pad
         return self.trunk(tokens, pad=pad if bool(pad.any()) else None)[0], pad
 
+    @override
     def train(self, mode: bool = True) -> Self:
-        """It stays as it acts."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
 
-def _arriving(path: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
-    """Before weights are read from the student's checkpoint: from now on they are there."""
-    assert isinstance(path, ContextPath)
-    if any(key.startswith(prefix) for key in state):  # a student that starts without an adapter brings none
+def _before_loading(path: ContextPath, state: Mapping[str, Tensor], prefix: str, *rest: object) -> None:
+    """Mark the weights as present when the state dict brings them; that of a student without this encoder does not."""
+    if any(key.startswith(prefix) for key in state):
         path.absent = ""
 
 
 @final
 class TeacherContext(Encoder):
-    """N = R tokens, each ``null + tanh(gate) * what a query found among the teacher's hidden states``.
+    """N = R tokens, each ``null + tanh(gate) * (attention of its query over the teacher's hidden states)``.
 
-    The gate starts at zero. While it is exactly there, nothing that the teacher sees reaches the student: when acting,
-    the tokens are padded, and the student acts as it would without this encoder; in training they are read, as
-    constants, so that the gate can learn to open.
+    The gate starts at zero. As long as it is exactly zero, nothing that the teacher sees reaches the student. When
+    acting, the tokens are then padded, and the student acts as it would without this encoder. In training they are
+    read as constants, so that the gate can learn to open.
     """
 
     def __init__(self, config: TeacherContextConfig, teacher: ContextPath, width: int) -> None:
@@ -210,7 +210,10 @@ class TeacherContext(Encoder):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def read(self, hidden: Tensor, pad: Tensor) -> Tensor:
-        """Hidden states (B, N, D) -> (B, R, width). A key of zeros is always there: nothing to read adds nothing."""
+        """Attend from the queries to hidden states (B, N, D): (B, R, width).
+
+        A zero key with a zero value is always present, so attention over nothing but padding adds nothing.
+        """
         heads = self.config.heads
         key, value = self.key_value(self.norm(hidden)).chunk(2, dim=-1)
         key, value = (F.pad(x.unflatten(2, (heads, -1)).transpose(1, 2), (0, 0, 1, 0)) for x in (key, value))
@@ -220,9 +223,8 @@ class TeacherContext(Encoder):
             F.scaled_dot_product_attention(query, key, value, attn_mask=allowed).transpose(1, 2).flatten(2)
         )
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
-        found = self.read(*self.teacher(observation))
-        tokens = self.null + self.gate.tanh() * found
+        tokens = self.null + self.gate.tanh() * self.read(*self.teacher(observation))
         closed = not self.training and bool(self.gate == 0)
         return tokens, torch.full(tokens.shape[:2], closed, dtype=torch.bool, device=tokens.device)

@@ -10,7 +10,7 @@ import torch
 
 
 class Stages:
-    """Adds up milliseconds per stage name."""
+    """Stopwatch that adds up milliseconds per stage name."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
-from wamkit.nn.pretrained import Host, pin
+from wamkit.nn.pretrained import Host, Source, pin
 
 PART = "encoder 'language_model'"
 
@@ -45,7 +45,7 @@ class LanguageModelConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` when the model, its tokenizer or its layer is not there."""
         if self.length < 1:
             raise ConfigError(f"{PART}: length = {self.length} leaves nothing of an instruction")
-        host = Host(self.model, self.architecture, "text", PART, self.layer, self.trainable)
+        host = Host(Source(self.model, self.architecture, PART, self.layer, self.trainable), "text")
         return LanguageModelEncoder(self, host, width)
 
 
@@ -85,11 +85,10 @@ class LanguageModelEncoder(Encoder):
         """Texts -> hidden states (U, length, D) and their padding (U, length)."""
         if self.config.trainable:
             return self.run(texts)
-        for text in texts:
-            if text not in self.host.memo:  # one by one: equal to the last bit whatever else was asked for
-                self.host.memo[text] = self.run([text])[0][0]
         ids = [self.pieces(text) for text in texts]
-        hidden = torch.stack([self.host.memo[text].to(self.kind.device) for text in texts])
+        # One by one: the result is the same to the last bit, whatever else is in the batch.
+        rows = [self.host.memo.read(text, lambda missed: self.run([missed])[0][0]) for text in texts]
+        hidden = torch.stack([row.to(self.kind.device) for row in rows])
         places = torch.arange(self.config.length, device=self.kind.device)
         return hidden, places >= torch.tensor([len(i) for i in ids], device=places.device)[:, None]
 

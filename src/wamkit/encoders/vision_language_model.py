@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.nn.pretrained import Host, pin
+from wamkit.nn.pretrained import Host, Source, pin
 
 PART = "encoder 'vision_language_model'"
 
@@ -55,7 +55,7 @@ class VisionLanguageModelConfig(EncoderConfig):
                 raise ConfigError(f"{PART}: no camera {name!r}. {did_you_mean(name, known)}")
         if "{images}" not in self.prompt or "{task}" not in self.prompt:
             raise ConfigError(f"{PART}: prompt {self.prompt!r} must hold both {{images}} and {{task}}")
-        host = Host(self.model, self.architecture, "joint", PART, self.layer, self.trainable)
+        host = Host(Source(self.model, self.architecture, PART, self.layer, self.trainable), "joint")
         return VisionLanguageModelEncoder(self, host, tuple(sorted(self.cameras or known)), width)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.nn.pretrained import PictureModel, pin
+from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
 
 PART = "encoder 'vision_model'"
 
@@ -57,15 +57,9 @@ class VisionModelConfig(EncoderConfig):
             if name not in known:
                 raise ConfigError(f"{PART}: no camera {name!r}. {did_you_mean(name, known)}")
         model = PictureModel(
-            self.model,
-            self.architecture,
-            PART,
-            layer=self.layer,
-            trainable=self.trainable,
-            grid=self.grid if self.pool == "tokens" else 0,
-            size=self.size,
-            mean=self.mean,
-            deviation=self.deviation,
+            Source(self.model, self.architecture, PART, self.layer, self.trainable),
+            Preprocessing(self.size, self.mean, self.deviation),
+            self.grid if self.pool == "tokens" else 0,
         )
         cameras = tuple(sorted(self.cameras or known))
         return VisionModelEncoder(self, model, cameras, len(window.observation), width)

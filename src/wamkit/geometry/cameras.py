@@ -12,24 +12,25 @@ from torch import Tensor
 
 from wamkit.geometry.rotations import from_quaternion
 
-NEAR_M = 1e-4  # points nearer to a camera's plane than this have no picture
+# Points closer than this to the camera's plane are not projected.
+NEAR_M = 1e-4
 
 
 def moved(points: Tensor, now: Tensor, later: Tensor) -> Tensor:
-    """World points (..., K, 3) fixed to a body that goes from pose ``now`` to pose ``later`` (..., 7)."""
+    """Move world points (..., K, 3) with a rigid body from its pose ``now`` to its pose ``later`` (..., 7)."""
     body = (points - now[..., None, :3]) @ from_quaternion(now[..., 3:])
     return body @ from_quaternion(later[..., 3:]).transpose(-1, -2) + later[..., None, :3]
 
 
 def focal(camera: Tensor, height: int) -> Tensor:
-    """Focal length in pixels of a picture of ``height`` rows, (...)."""
+    """Focal length in pixels for a picture of ``height`` rows, (...)."""
     return height / 2 / (torch.deg2rad(camera[..., 7]) / 2).tan()
 
 
 def project(points: Tensor, camera: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """World points (..., K, 3) -> pixels (..., K, 2) as x, y and depth along the viewing direction (..., K).
+    """World points (..., K, 3) -> pixels (..., K, 2) as x, y, and depth along the viewing direction (..., K).
 
-    Points behind the camera have a depth below zero; their pixels mean nothing.
+    Points behind the camera have a negative depth; their pixels are meaningless.
     """
     local = (points - camera[..., None, :3]) @ from_quaternion(camera[..., 3:7])
     depth = -local[..., 2]
@@ -39,19 +40,19 @@ def project(points: Tensor, camera: Tensor, height: int, width: int) -> tuple[Te
 
 
 def rays(camera: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
-    """Pixels (..., K, 2) -> points at depth 1 in the camera's own frame, (..., K, 3)."""
+    """Pixels (..., K, 2) -> points at depth 1 in the camera frame, (..., K, 3)."""
     f = focal(camera, height)[..., None]
     x, y = (pixels[..., 0] - width / 2) / f, (height / 2 - pixels[..., 1]) / f
     return torch.stack((x, y, -torch.ones_like(x)), dim=-1)
 
 
 def to_world(local: Tensor, camera: Tensor) -> Tensor:
-    """Points of the camera's frame (..., K, 3) -> world."""
+    """Points in the camera frame (..., K, 3) -> world frame."""
     return local @ from_quaternion(camera[..., 3:7]).transpose(-1, -2) + camera[..., None, :3]
 
 
 def unproject(depth: Tensor, pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
-    """Depths (..., K) at pixels (..., K, 2) -> world points (..., K, 3). Inverse of :func:`project`."""
+    """Depths (..., K) at pixels (..., K, 2) -> world points (..., K, 3); the inverse of :func:`project`."""
     return to_world(rays(camera, pixels, height, width) * depth[..., None], camera)
 
 
@@ -64,9 +65,9 @@ def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def seen(points: Tensor, camera: Tensor, depth: Tensor, tolerance_m: float) -> Tensor:
-    """Which world points (..., K, 3) the camera with this depth map (..., H, W) sees: (..., K) bool.
+    """Visibility of world points (..., K, 3) for a camera with the depth map ``depth`` (..., H, W): (..., K) bool.
 
-    A point is seen when it lies in the picture and nothing stands more than ``tolerance_m`` in front of it.
+    A point is visible when it lies in the picture and no surface is more than ``tolerance_m`` in front of it.
     """
     height, width = depth.shape[-2:]
     pixels, distance = project(points, camera, height, width)

@@ -1,9 +1,9 @@
 """Forms of a rotation and their conversions (`ar.continuous-chunk`); 6D form: Zhou et al. 2019, section 4.
 
-For recorded values :func:`convert` and its halves work on arrays in double precision; what parts need inside a model,
-matrices from quaternions and the 6D form, works on tensors and passes gradients.
+:func:`convert` and its two halves work on arrays in double precision, for recorded values. The functions that parts
+use inside a model, matrices from quaternions and the 6D form, work on tensors and pass gradients.
 
-Arrays are (..., n) with n the size of the form. Angles are in radians; ``euler_xyz`` turns about the fixed axes x,
+Arrays are (..., n) with n the size of the form. Angles are in radians; ``euler_xyz`` rotates about the fixed axes x,
 then y, then z; quaternions have the real part first and are returned with it non-negative; ``rot6d`` is the first
 two columns of the rotation matrix, one after the other; ``matrix`` is the matrix row by row.
 """
@@ -26,15 +26,15 @@ SIZES: dict[Form, int] = {"euler_xyz": 3, "axis_angle": 3, "quaternion_wxyz": 4,
 
 
 def require_form(form: str) -> Form:
-    """The form of this name; raises :class:`SpecError` with the nearest one."""
-    for known in FORMS:
-        if form == known:
-            return known
+    """Check the name of a form; raises :class:`SpecError` with the nearest one."""
+    for name in FORMS:
+        if form == name:
+            return name
     raise SpecError(f"rotation: unknown form {form!r}. {did_you_mean(form, FORMS)}")
 
 
 def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
-    """(n, size of the form) -> n rotations. 6D values need not be orthonormal: Gram-Schmidt makes them so."""
+    """Parse (n, size of the form) into n rotations. 6D values are made orthonormal by Gram-Schmidt."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != SIZES[form]:
         raise SpecError(f"rotation: {form} needs (n, {SIZES[form]}) values, got shape {values.shape}")
@@ -50,7 +50,7 @@ def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
 
 
 def write(rotation: Rotation, form: Form) -> np.ndarray:
-    """n rotations -> (n, size of the form)."""
+    """Write n rotations as (n, size of the form)."""
     if form == "euler_xyz":
         return rotation.as_euler("xyz")
     if form == "axis_angle":
@@ -64,14 +64,17 @@ def write(rotation: Rotation, form: Form) -> np.ndarray:
 
 
 def convert(values: np.ndarray, source: Form, target: Form) -> np.ndarray:
-    """(..., size of source) -> (..., size of target), the same rotations in another form."""
+    """Convert rotations to another form, (..., size of source) -> (..., size of target)."""
     values = np.asarray(values)
     flat = write(parse_rotation(values.reshape(-1, values.shape[-1]), source), target)
     return flat.reshape(*values.shape[:-1], SIZES[target])
 
 
 def from_quaternion(quaternion: Tensor) -> Tensor:
-    """(..., 4) w, x, y, z -> (..., 3, 3). Need not be normalised; a zero quaternion (no object) is the identity."""
+    """Quaternions (..., 4) as w, x, y, z -> rotation matrices (..., 3, 3).
+
+    They need not be normalised. A zero quaternion (no object) gives the identity.
+    """
     nothing = quaternion.norm(dim=-1, keepdim=True) < 1e-6
     identity = F.one_hot(torch.tensor(0, device=quaternion.device), 4).to(quaternion.dtype)
     w, x, y, z = F.normalize(torch.where(nothing, identity, quaternion), dim=-1).unbind(-1)
@@ -84,12 +87,12 @@ def from_quaternion(quaternion: Tensor) -> Tensor:
 
 
 def six_d(matrix: Tensor) -> Tensor:
-    """(..., 3, 3) -> its first two columns, (..., 6): continuous, unlike angles (Zhou et al. 2019)."""
+    """Rotation matrices (..., 3, 3) -> their first two columns (..., 6), which are continuous, unlike angles."""
     return matrix[..., :2].transpose(-1, -2).flatten(-2)
 
 
 def from_six_d(values: Tensor) -> Tensor:
-    """Inverse of :func:`six_d` by Gram-Schmidt (Zhou et al., eq. 15), for any two independent columns: (..., 3, 3)."""
+    """Inverse of :func:`six_d` by Gram-Schmidt (Zhou et al. 2019, eq. 15), for any two independent columns."""
     first = F.normalize(values[..., :3], dim=-1)
     second = values[..., 3:]
     second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)

@@ -1,1 +1,1 @@
-"""Imagination: world models rolled forward on what they predicted, and policies acting in them."""
+"""Imagination: world models rolled forward on their own predictions, and policies acting in them."""

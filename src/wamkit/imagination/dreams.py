@@ -1,8 +1,8 @@
-"""A policy acting in a world model in place of the world (`ev.wm-evaluator`; survey eq. 10).
+"""Dreams: a policy acts in a world model in place of the world (`ev.wm-evaluator`; survey eq. 10).
 
-The world is any design whose future follows the action that it is given. Where it keeps a past it is rolled on in its
-own state (:func:`wamkit.imagination.unrolling.unroll`); otherwise its decoded future is shown to it as the next
-observation. The policy may be another design, which sees what the world imagined, or any function.
+The world is any design whose future follows the given action. A world that keeps a past is rolled on in its own state
+(:func:`wamkit.imagination.unrolling.unroll`); any other one is shown its own decoded future as the next observation.
+The policy is another design, which sees the imagined observations, or any function.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wamkit.contract.streams import Camera, Reading, Sensor, State, row_seed
 from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError, did_you_mean
-from wamkit.imagination.unrolling import check_unrollable, unroll
+from wamkit.imagination.unrolling import check_unrollable, unroll, world_step
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Dream:
     """An imagined rollout so far.
 
     Attributes:
-        world: the world model.
-        start: B observations of what was really seen, once.
-        made: what was imagined, a forecast per step. Its first block is where the step ends.
-        fixed: sensors that stay as they were at the start, whatever the world imagines of them: what cannot change
-            during an episode, such as where a drawer's case stands.
+        world: world model.
+        start: B real observations at the start.
+        made: imagined steps, one forecast each. A step ends with the first block of its forecast.
+        fixed: sensors that keep their values from the start, whatever the world imagines: those that cannot change
+            during an episode, such as the position of a drawer's case.
     """
 
     world: Design
@@ -41,7 +41,7 @@ class Dream:
 
     @property
     def steps(self) -> int:
-        """Imagined steps so far."""
+        """Number of imagined steps so far."""
         return len(self.made)
 
     @property
@@ -50,13 +50,13 @@ class Dream:
         return self.steps * step_ticks(self.world)
 
     def observation(self) -> Observation:
-        """What is seen at the end of the last step, in the world's imagination; the start before any step."""
+        """Imagined observation at the end of the last step; the real one before the first step."""
         if not self.made:
             return self.start
         return imagined_observation(self.world, self.start, self.made[-1], self.fixed)
 
     def until(self, step: int) -> Dream:
-        """Its first ``step`` steps."""
+        """Cut the dream to its first ``step`` steps."""
         return replace(self, made=self.made[:step])
 
     def values(self, stream: str) -> Tensor:
@@ -64,7 +64,7 @@ class Dream:
         return self.made[-1].future[stream][:, :1]
 
 
-# A dream -> the actions to take next, (B, H, A) in physical units, H the horizon of the world.
+# A dream -> the next actions, (B, H, A) in physical units, H the horizon of the world.
 DreamPolicy = Callable[[Dream], Tensor]
 
 
@@ -90,27 +90,31 @@ def step_ticks(world: Design) -> int:
 
 
 def check_world(world: Design) -> None:
-    """Raise :class:`ConfigError` unless the futures follow the action that is given."""
+    """Raise :class:`ConfigError` unless every future follows the given action."""
     step_ticks(world)
     for name in world.config.futures:
         together = world.graph.factor_of(name).generates
         if ACTION not in together and ACTION not in world.graph.ancestors([name]):
             raise ConfigError(
-                f"design {world.name!r} cannot be a world: {world.factorisation()} predicts {name!r} whatever is "
-                f"done. Use a design with p(s|a,c) or p(s,a|c)."
+                f"design {world.name!r} cannot be a world: {world.factorisation()} predicts {name!r} whatever the "
+                f"action. Use a design with p(s|a,c) or p(s,a|c)."
             )
 
 
 def imagined_observation(
     world: Design, before: Observation, forecast: Forecast, fixed: Sequence[str] = ()
 ) -> Observation:
-    """The observation that the first block of a forecast shows, T = 1, for whoever acts on what is seen.
+    """Observation (T = 1) at the end of a forecast's first block, for policies that act on observations.
 
-    The sensors in ``fixed`` are those of ``before``.
+    Args:
+        world: design that made the forecast.
+        before: observation at the start of the forecast.
+        forecast: imagined step.
+        fixed: sensors that keep their values from ``before``.
 
     Raises:
-        ConfigError: a camera, the state or a sensor that the world reads is in no future of it; or more than one step
-            is observed.
+        ConfigError: no future of the world shows a camera, the state or a sensor that the observation needs; or more
+            than one step is observed.
     """
     if before.pad.shape[1] != 1:
         raise ConfigError(
@@ -138,14 +142,14 @@ def imagined_observation(
             f"decodes to it ('pixel_latent', 'proprioception', 'sensor_values'), or act on `Dream.values`."
         )
     stride = before.past_action.shape[1] if before.past_action is not None else 0
-    acted = forecast.action[:, :stride].to(before.state.device) if stride else None
+    executed = forecast.action[:, :stride].to(before.state.device) if stride else None
     return replace(
         before,
         images=images,
         state=before.state if state is None else state,
         extras=extras,
-        past_action=acted,
-        past_action_pad=None if acted is None else torch.zeros_like(acted[..., 0], dtype=torch.bool),
+        past_action=executed,
+        past_action_pad=None if executed is None else torch.zeros_like(executed[..., 0], dtype=torch.bool),
     )
 
 
@@ -187,17 +191,17 @@ def dream(
     """Let ``policy`` act for ``steps`` steps in ``world``.
 
     Args:
-        world: a design whose futures follow the given action.
-        policy: what acts; it sees the dream so far.
-        start: B observations as :attr:`Design.window` of the world asks for.
-        steps: how many steps of :func:`step_ticks` ticks.
-        seeds: one per row, of the world's noise.
-        budget: what each step of the world may spend.
-        fixed: sensors that stay as they are; see :class:`Dream`.
+        world: design whose futures follow the given action.
+        policy: source of actions; it sees the dream so far.
+        start: B real observations at the start, cut by :attr:`Design.window` of the world.
+        steps: number of steps of :func:`step_ticks` ticks.
+        seeds: one seed per row for the world's noise.
+        budget: limits on what each step of the world may spend.
+        fixed: sensors that keep their values from the start; see :class:`Dream`.
 
     Raises:
-        ConfigError: the design is no world; the start has no such sensor; or the world keeps no past and does not
-            imagine all that it observes.
+        ConfigError: the design is not a world model; the start does not have a sensor of ``fixed``; or the world keeps
+            no past and does not imagine everything that it observes.
         BudgetError: ``steps`` is less than one.
     """
     budget = budget or Budget()
@@ -205,45 +209,35 @@ def dream(
         raise BudgetError(f"steps {steps} must be at least 1")
     check_world(world)
     _check_fixed(start, fixed)
-    start = to_device(start, next(world.parameters()).device)
+    start = to_device(start, world.device)
     if world.past_blocks:
         check_unrollable(world, budget)
-        state = world.initial_state(start.batch_size)
-        made = unroll(
+        forecasts = unroll(
             world,
             start,
-            state,
+            world.initial_state(start.batch_size),
             steps,
             seeds=seeds,
             budget=budget,
             choose=lambda _, before: policy(Dream(world, start, tuple(before), tuple(fixed))),
         )
-        return Dream(world, start, tuple(made), tuple(fixed))
-    found = Dream(world, start, fixed=tuple(fixed))
-    futures = sorted(world.config.futures)
+        return Dream(world, start, tuple(forecasts), tuple(fixed))
+    so_far = Dream(world, start, fixed=tuple(fixed))
     for k in range(steps):
-        action = policy(found).to(start.state.device)
-        sampled = world.sample(
-            found.observation(),
-            futures,
-            seeds=[row_seed(seed, "step", k) for seed in seeds],
-            given={ACTION: world.action.encode(action)},
-            budget=budget,
-        )
-        predicted = {name: sampled.values[name] for name in futures}
-        forecast = Forecast(action.cpu(), predicted, sampled.cost, sampled.nfe, sampled.stage_ms)
-        found = replace(found, made=(*found.made, forecast))
-    return found
+        step_seeds = [row_seed(seed, "step", k) for seed in seeds]
+        forecast = world_step(world, so_far.observation(), policy(so_far), seeds=step_seeds, budget=budget)
+        so_far = replace(so_far, made=(*so_far.made, forecast))
+    return so_far
 
 
 @final
 class DesignPolicy:
-    """A design acting in a dream, on what the world imagined.
+    """A design that acts in a dream, on the imagined observations.
 
     Args:
-        policy: a design that keeps no past and acts as far ahead as the world's step.
-        seeds: one per row.
-        budget: what each call may spend.
+        policy: design that keeps no past and plans at least one step of the world ahead.
+        seeds: one seed per row.
+        budget: limits on what each call may spend.
 
     Raises:
         ConfigError: the policy keeps a past.
@@ -253,36 +247,36 @@ class DesignPolicy:
         if policy.past_blocks:
             raise ConfigError(
                 f"design {policy.name!r} keeps a past of its own, which a dream does not carry for it. Give a policy "
-                f"that acts on what it sees."
+                f"that acts on single observations."
             )
         self._policy, self._seeds, self._budget = policy, tuple(seeds), budget or Budget()
 
     def __call__(self, so_far: Dream) -> Tensor:
-        """Actions (B, H, A), H that of the world: what the policy plans, its last action held where that ends."""
-        seen = replace(so_far.observation(), past_action=None, past_action_pad=None)
+        """Plan actions (B, H, A), H the horizon of the world. A shorter plan is continued with its last action."""
+        observation = replace(so_far.observation(), past_action=None, past_action_pad=None)
         seeds = [row_seed(seed, "policy", so_far.steps) for seed in self._seeds]
-        state = self._policy.initial_state(seen.batch_size)
-        forecast, _ = self._policy.forecast(seen, state, self._budget, seeds)
-        have, need = forecast.action.shape[1], so_far.world.config.horizon
-        if have < step_ticks(so_far.world):
+        state = self._policy.initial_state(observation.batch_size)
+        forecast, _ = self._policy.forecast(observation, state, self._budget, seeds)
+        planned, needed = forecast.action.shape[1], so_far.world.config.horizon
+        if planned < step_ticks(so_far.world):
             raise ConfigError(
-                f"design {self._policy.name!r} plans {have} ticks, fewer than a step of the world "
+                f"design {self._policy.name!r} plans {planned} ticks, fewer than a step of the world "
                 f"({step_ticks(so_far.world)})"
             )
-        last = forecast.action[:, -1:].expand(-1, max(need - have, 0), -1)
-        return torch.cat((forecast.action[:, :need], last), dim=1)
+        last = forecast.action[:, -1:].expand(-1, max(needed - planned, 0), -1)
+        return torch.cat((forecast.action[:, :needed], last), dim=1)
 
 
 @final
 class OthersActions:
-    """A control: every row takes the actions that the policy chose for another row of its dream.
+    """Control: every row takes the actions that the policy chose for another row of its dream.
 
-    What is left of a score under it does not come from acting on what is seen.
+    The part of a score that remains does not come from acting on the row's own observations.
 
     Args:
-        policy: who chooses.
+        policy: policy whose actions are exchanged.
         rows: B, at least two.
-        seed: of the order, which every step draws anew; no row ever keeps its own.
+        seed: seed of the exchange, which is drawn anew in every step; no row ever keeps its own actions.
 
     Raises:
         ConfigError: there is no other row.
@@ -294,12 +288,11 @@ class OthersActions:
         self._policy, self._rows, self._seed = policy, rows, seed
 
     def __call__(self, so_far: Dream) -> Tensor:
-        """(B, H, A)."""
+        """Actions (B, H, A), each row's chosen for another row."""
         generator = torch.Generator().manual_seed(row_seed(self._seed, "order", so_far.steps))
-        around = torch.randperm(
-            self._rows, generator=generator
-        )  # a cycle through all rows has no fixed point
-        giver = torch.empty_like(around)
-        giver[around] = around.roll(1)
+        # A cycle through all rows has no fixed point.
+        cycle = torch.randperm(self._rows, generator=generator)
+        giver = torch.empty_like(cycle)
+        giver[cycle] = cycle.roll(1)
         action = self._policy(so_far)
         return action[giver.to(action.device)]

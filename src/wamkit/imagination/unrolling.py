@@ -1,35 +1,79 @@
-"""Rolling a world model forward step by step, on what it imagined itself (`cp.rollout`, step mode; eq. 10).
+"""Unrolling: a world model steps forward on its own predictions (`cp.rollout`, step mode; eq. 10).
 
-In chunk mode one call predicts what a whole chunk of actions leads to (`Design.sample` with the action given, or a
-planner). In step mode calls alternate with the carried state: the action of step k is chosen in the state that was
-predicted for step k, and the next state is predicted from both.
+In chunk mode one call predicts the outcome of a whole chunk of actions (`Design.sample` with the action given, or a
+planner). In step mode calls alternate with the carried state: the action of step k is chosen in the state predicted
+for step k, and the next state is predicted from both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from wamkit.contract.cache import Cache
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import row_seed
-from wamkit.contract.types import Budget, Forecast, Observation, to_device
+from wamkit.contract.types import Budget, Carries, Forecast, Observation, to_device
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
 
-# Step k and the forecasts before it -> (B, H, A) in physical units, or None where the design shall choose.
+# Step k and the forecasts before it -> (B, H, A) in physical units, or None to let the design choose.
 Choose = Callable[[int, Sequence[Forecast]], Tensor | None]
 
 
+@torch.no_grad()
+def world_step(
+    world: Design,
+    observation: Observation,
+    action: Tensor | None,
+    *,
+    seeds: Sequence[int],
+    budget: Budget,
+    carry: Carries | None = None,
+    context: Mapping[str, Cache] | None = None,
+) -> Forecast:
+    """Predict all futures of a world model in one call.
+
+    Args:
+        world: design in evaluation mode.
+        observation: B observations on the device of ``world``.
+        action: (B, H, A) in physical units that the futures follow; None for an action of the world's own.
+        seeds: one seed per row.
+        budget: limits on what the call may spend.
+        carry: carried state; None for the start of an episode.
+        context: caches from :meth:`Design.encode_context`, if the caller has them.
+
+    Returns:
+        Forecast with every future. Its action is the one that the futures follow, as the world's representation of
+        actions reproduces it.
+    """
+    futures = sorted(world.config.futures)
+    given = {} if action is None else {ACTION: world.action.encode(action.to(world.device))}
+    sampled = world.sample(
+        observation,
+        futures if given else [ACTION, *futures],
+        seeds=seeds,
+        given=given,
+        budget=budget,
+        carry=carry,
+        context=context,
+    )
+    values = {**given, **sampled.values}
+    predicted = {name: values[name] for name in futures}
+    return Forecast(
+        world.action.decode(values[ACTION]).cpu(), predicted, sampled.cost, sampled.nfe, sampled.stage_ms
+    )
+
+
 def check_unrollable(design: Design, budget: Budget) -> None:
-    """Raise :class:`ConfigError` or :class:`BudgetError` when a step could not depend on the one before."""
+    """Raise :class:`ConfigError` or :class:`BudgetError` when a step cannot depend on the one before."""
     stride = design.config.stride
     if not design.past_blocks:
         raise ConfigError(
-            f"design {design.name!r} carries no state between calls, so that no step could depend on what the last one "
-            f"predicted. Use a denoiser with `history` or a state space, or sample chunks of actions."
+            f"design {design.name!r} carries no state between calls, so no step can depend on the prediction of the "
+            f"last one. Use a denoiser with `history` or a state space, or sample chunks of actions."
         )
     for name, future in design.config.futures.items():
         if future.offsets[0] != stride:
@@ -38,9 +82,7 @@ def check_unrollable(design: Design, budget: Budget) -> None:
                 f"{stride} ticks. Give it the offset {stride} first."
             )
     if budget.future is False:
-        raise BudgetError(
-            "future=False, but every step of an unrolled model reads the future that was predicted"
-        )
+        raise BudgetError("future=False, but every step of an unrolled model reads the predicted future")
     if budget.horizon is not None and budget.horizon < stride:
         raise BudgetError(f"horizon {budget.horizon} is less than a step, which covers {stride} ticks")
 
@@ -49,7 +91,7 @@ def check_unrollable(design: Design, budget: Budget) -> None:
 def unroll(
     design: Design,
     observation: Observation,
-    state: Any,
+    state: Carries,
     steps: int,
     *,
     seeds: Sequence[int],
@@ -59,45 +101,35 @@ def unroll(
     """Alternate action and predicted state for ``steps`` steps of ``stride`` ticks each.
 
     Args:
-        design: a design that carries its past.
-        observation: B observations as :attr:`Design.window` asks for: what is really seen, once.
-        state: carried state, as :meth:`Design.forecast` takes it; left as it is.
-        steps: how many steps.
-        seeds: one per row. Equal rows with equal seeds have equal futures.
-        budget: what each step may spend.
-        choose: an outer source of actions; the design's own policy acts where it returns None, or without one.
+        design: design that carries its past.
+        observation: B real observations at the start, cut by :attr:`Design.window`.
+        state: carried state, as :meth:`Design.forecast` takes it; it stays as it is.
+        steps: number of steps.
+        seeds: one seed per row. Equal rows with equal seeds have equal futures.
+        budget: limits on what each step may spend.
+        choose: external source of actions; the design's own policy acts where it returns None, or without one.
 
     Returns:
-        One forecast per step. Its action and its futures begin where the last step's first block ends.
+        One forecast per step. Its action and its futures begin where the first block of the last step ends.
 
     Raises:
         ConfigError: the design carries no state, or its futures do not start one stride ahead.
-        BudgetError: the budget leaves out what a step needs.
+        BudgetError: the budget leaves out something that a step needs.
     """
     budget = budget or Budget()
     if steps < 1:
         raise BudgetError(f"steps {steps} must be at least 1")
     check_unrollable(design, budget)
-    device = next(design.parameters()).device
-    observation = to_device(observation, device)
+    observation = to_device(observation, design.device)
     context = design.encode_context(observation)
     state = design.observe(observation, state, context)
-    futures = sorted(design.config.futures)
-    made: list[Forecast] = []
+    forecasts: list[Forecast] = []
     for k in range(steps):
-        chosen = choose(k, tuple(made)) if choose is not None else None
-        given = {} if chosen is None else {ACTION: design.action.encode(chosen.to(device))}
-        sampled = design.sample(
-            observation,
-            futures if given else [ACTION, *futures],
-            seeds=[row_seed(seed, "step", k) for seed in seeds],
-            given=given,
-            budget=budget,
-            carry=state,
-            context=context,
+        action = choose(k, tuple(forecasts)) if choose is not None else None
+        step_seeds = [row_seed(seed, "step", k) for seed in seeds]
+        forecast = world_step(
+            design, observation, action, seeds=step_seeds, budget=budget, carry=state, context=context
         )
-        action = design.action.decode(given[ACTION] if given else sampled.values[ACTION]).cpu()
-        predicted = {name: sampled.values[name] for name in futures}
-        made.append(Forecast(action, predicted, sampled.cost, sampled.nfe, sampled.stage_ms))
-        state = design.imagine(state, made[-1], context)
-    return made
+        forecasts.append(forecast)
+        state = design.imagine(state, forecast, context)
+    return forecasts

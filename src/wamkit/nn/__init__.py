@@ -1,1 +1,1 @@
-"""Building blocks of the parts: invertible transforms and models of other libraries."""
+"""Building blocks of the parts: invertible transforms, typed module dictionaries, models of other libraries."""

@@ -1,4 +1,4 @@
-"""A dictionary of modules that keeps the type of its values."""
+"""Dictionary of modules that keeps the type of its values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @final
 class Named(nn.ModuleDict, Generic[M]):
-    """``nn.ModuleDict`` whose values are of type ``M``; names in state dicts are those of ``nn.ModuleDict``."""
+    """``nn.ModuleDict`` with values of type ``M``. Keys in state dicts are those of ``nn.ModuleDict``."""
 
     def __init__(self, modules: Mapping[str, M]) -> None:
         super().__init__(dict(modules))

@@ -1,8 +1,8 @@
-"""Models of the `transformers` and `diffusers` libraries, named by a folder or a hub id.
+"""Models of the `transformers` and `diffusers` libraries, given by a folder or a hub id.
 
-What a model is (its own config) is read when the part's config is made and stays in it, so it is written beside
-every result. Its weights, and the files of its tokenizer or processor, lie in the design's state: a checkpoint needs
-neither the folder nor the hub again.
+A model's own config is read when the part's config is made and stays in it, so it is written beside every result. The
+model's weights and the files of its tokenizer or processor are part of the design's state: loading a checkpoint needs
+neither the folder nor the hub.
 """
 
 from __future__ import annotations
@@ -13,20 +13,95 @@ import json
 import math
 import tempfile
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
+from wamkit.errors import ConfigError, MissingExtraError, did_you_mean, reason
 
 Kind = Literal["text", "vision", "joint"]
 
+# Prefix of the weights of a pooling head. It belongs to the model's training task, which is not used here, so many
+# published checkpoints lack it.
+POOLER = "pooler."
+
+# Part of the main input's name in video models of `transformers` (V-JEPA 2: ``pixel_values_videos``). They can skip
+# their predictor of masked patches, which does not contribute to the features.
+VIDEO_INPUT = "videos"
+
+# Texts whose hidden states a frozen text model keeps.
+MEMO_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pretrained model and the part that reads it.
+
+    Attributes:
+        name: folder or hub id of the model.
+        architecture: config of the model as JSON, written by :func:`pin`.
+        part: part that reads the model, for error messages.
+        layer: name of the layer whose output is read; empty for the last hidden state.
+        trainable: true to train the model with the design; otherwise it is frozen.
+    """
+
+    name: str
+    architecture: str
+    part: str
+    layer: str = ""
+    trainable: bool = False
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resizing and normalisation of pictures before a model sees them.
+
+    Attributes:
+        size: side of the resized square picture, in pixels; 0 for the model's own.
+        mean: mean per channel of pictures in [0, 1]; empty for the model's own.
+        deviation: standard deviation per channel of pictures in [0, 1]; empty for the model's own.
+    """
+
+    size: int = 0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+
+@final
+class Memo:
+    """Cache of one tensor per text that drops the least recently used entry when it is full.
+
+    Args:
+        size: largest number of entries.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._entries: OrderedDict[str, Tensor] = OrderedDict()
+
+    def read(self, text: str, compute: Callable[[str], Tensor]) -> Tensor:
+        """Tensor of ``text``, computed on a cache miss."""
+        if text not in self._entries:
+            self._entries[text] = compute(text)
+        self._entries.move_to_end(text)
+        if len(self._entries) > self.size:
+            self._entries.popitem(last=False)
+        return self._entries[text]
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        self._entries.clear()
+
 
 def import_extra(module: Literal["transformers", "diffusers"]) -> Any:
-    """The library; raises :class:`MissingExtraError` when it is not installed."""
+    """Import the library; raises :class:`MissingExtraError` when it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -34,19 +109,18 @@ def import_extra(module: Literal["transformers", "diffusers"]) -> Any:
 
 
 def unreadable(part: str, model: str, error: Exception) -> ConfigError:
-    """The error for a name that cannot be loaded."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Error for a model that cannot be loaded."""
     return ConfigError(
-        f"{part}: cannot load the model {model!r}: {reason} Give a folder that its library's `save_pretrained` wrote, "
-        f"or a hub id such as owner/name (which needs the network or a filled cache)."
+        f"{part}: cannot load the model {model!r}: {reason(error)} Give a folder that its library's "
+        f"`save_pretrained` wrote, or a hub id such as owner/name (which needs the network or a filled cache)."
     )
 
 
 def pin(config: Any, part: str, library: Literal["transformers", "diffusers"] = "transformers") -> None:
-    """Write what the model is into ``config.architecture`` (JSON), unless it stands there already.
+    """Write the model's own config into ``config.architecture`` (JSON), unless it is there already.
 
-    To be called by ``__post_init__`` of a frozen config with the fields ``model`` and ``architecture``
-    (and ``subfolder``, for `diffusers`).
+    Called by ``__post_init__`` of a frozen config with the fields ``model`` and ``architecture`` (and ``subfolder``,
+    for `diffusers`).
 
     Raises:
         ConfigError: the model cannot be found.
@@ -56,25 +130,25 @@ def pin(config: Any, part: str, library: Literal["transformers", "diffusers"] = 
     place = {"model": config.model}
     if library == "diffusers":
         place["subfolder"] = config.subfolder
-    known = json.loads(config.architecture) if config.architecture else {}
-    if all(known.get(key) == value for key, value in place.items()):
+    pinned = json.loads(config.architecture) if config.architecture else {}
+    if all(pinned.get(key) == value for key, value in place.items()):
         return
     if library == "transformers":
-        found = read_transformers(config.model, part)
+        facts = read_transformers(config.model, part)
     else:
-        found = read_diffusers(config.model, config.subfolder, part)
-    object.__setattr__(config, "architecture", json.dumps({**place, **found}, sort_keys=True))
+        facts = read_diffusers(config.model, config.subfolder, part)
+    object.__setattr__(config, "architecture", json.dumps({**place, **facts}, sort_keys=True))
 
 
 def facts_of(model: str, architecture: str, part: str) -> dict[str, Any]:
-    """What :func:`pin` wrote; raises :class:`ConfigError` when no model was named."""
+    """Values that :func:`pin` wrote; raises :class:`ConfigError` when no model was given."""
     if not model:
         raise ConfigError(f"{part}: name a `model`: a folder that `save_pretrained` wrote, or a hub id.")
     return dict(json.loads(architecture))
 
 
 def read_transformers(model: str, part: str) -> dict[str, Any]:
-    """The model's config and how it wants pictures to be normalised, as plain values."""
+    """Config of a `transformers` model and its normalisation of pictures, as plain values."""
     transformers = import_extra("transformers")
     try:
         config = transformers.AutoConfig.from_pretrained(model).to_dict()
@@ -88,14 +162,14 @@ def read_transformers(model: str, part: str) -> dict[str, Any]:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        found = json.loads(Path(path).read_text()) if path else {}
-        found = found.get("image_processor", found)
-        pictures = pictures or {key: found[key] for key in ("image_mean", "image_std") if key in found}
+        values = json.loads(Path(path).read_text()) if path else {}
+        values = values.get("image_processor", values)
+        pictures = pictures or {key: values[key] for key in ("image_mean", "image_std") if key in values}
     return {"config": json.loads(json.dumps(config, default=str)), "pictures": pictures}
 
 
 def read_diffusers(model: str, subfolder: str, part: str) -> dict[str, Any]:
-    """The config of a model, as plain values."""
+    """Config of a `diffusers` model, as plain values."""
     diffusers = import_extra("diffusers")
     try:
         config = diffusers.AutoModel.load_config(model, subfolder=subfolder or None)
@@ -105,7 +179,7 @@ def read_diffusers(model: str, subfolder: str, part: str) -> dict[str, Any]:
 
 
 def packed(tool: Any) -> Tensor:
-    """The files of a tokenizer or processor as one row of bytes."""
+    """Files of a tokenizer or processor as one row of bytes, equal every time."""
     buffer = io.BytesIO()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -113,15 +187,14 @@ def packed(tool: Any) -> Tensor:
     ):
         tool.save_pretrained(folder)
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
-            entry = zipfile.ZipInfo(
-                path.relative_to(folder).as_posix()
-            )  # without a date: equal bytes every time
+            # A ZipInfo has a fixed date, unlike an entry made from the file itself.
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).clone()
 
 
 def unpacked(archive: Tensor, auto: Any) -> Any:
-    """Inverse of :func:`packed`."""
+    """Tokenizer or processor from the bytes that :func:`packed` made, loaded by the `transformers` class ``auto``."""
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(io.BytesIO(archive.cpu().numpy().tobytes())) as files:
             files.extractall(folder)
@@ -129,30 +202,33 @@ def unpacked(archive: Tensor, auto: Any) -> Any:
 
 
 def load_transformers(name: str, config: Any, kind: Kind, part: str) -> tuple[nn.Module, str]:
-    """The model with its weights, or with random ones and the reason why its own could not be had."""
+    """Load a model with its weights, or with random ones and the reason why its own are out of reach."""
     transformers = import_extra("transformers")
-    wanted = (transformers.AutoModelForTextEncoding,) if kind == "text" else ()
-    known = [auto for auto in (*wanted, transformers.AutoModel) if type(config) in auto._model_mapping]
-    if not known:
-        raise ConfigError(f"{part}: {type(config).__name__} of {name!r} is no {kind} model of `transformers`")
+    preferred = (transformers.AutoModelForTextEncoding,) if kind == "text" else ()
+    loaders = [auto for auto in (*preferred, transformers.AutoModel) if type(config) in auto._model_mapping]
+    if not loaders:
+        raise ConfigError(
+            f"{part}: {type(config).__name__} of {name!r} is not a {kind} model of `transformers`"
+        )
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()  # the other half of a two-tower model is not missed
+    # Silences warnings about the missing keys of the unused tower of a two-tower model.
+    log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        model, info = known[0].from_pretrained(
+        model, info = loaders[0].from_pretrained(
             name, config=config, dtype=torch.float32, output_loading_info=True
         )
-    except OSError as error:  # gone or out of reach; a checkpoint may bring the weights
-        return known[0].from_config(config), str(unreadable(part, name, error))
+    except OSError as error:
+        # The files are gone or out of reach. A checkpoint may still bring the weights.
+        return loaders[0].from_config(config), str(unreadable(part, name, error))
     except (ValueError, RuntimeError) as error:
         raise unreadable(part, name, error) from error
     finally:
         log.set_verbosity(level)
         if bars:
             log.enable_progress_bar()
-    # Poolers are trained with a task that we do not use, so that many published weights lack them.
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(POOLER))
     if missing:
         raise ConfigError(f"{part}: {name!r} has no weights for {len(missing)} tensors, first {missing[0]!r}")
     return model, ""
@@ -160,33 +236,38 @@ def load_transformers(name: str, config: Any, kind: Kind, part: str) -> tuple[nn
 
 @final
 class Host(nn.Module):
-    """A model of `transformers`, frozen or not, read at its last hidden state or at a named layer.
+    """A model of `transformers`, frozen or trainable, read at its last hidden state or at a given layer.
 
     Attributes:
-        width: features of what is read.
+        source: model and part that reads it.
+        kind: modality of the model.
+        settings: config of the model.
+        absent: reason why the model's weights are missing; empty when they are there.
+        memo: hidden states of the texts that a frozen text model read last.
     """
 
     archive: Tensor
 
-    def __init__(
-        self, name: str, architecture: str, kind: Kind, part: str, layer: str = "", trainable: bool = False
-    ) -> None:
+    def __init__(self, source: Source, kind: Kind) -> None:
         super().__init__()
-        facts = facts_of(name, architecture, part)
+        name, part = source.name, source.part
+        facts = facts_of(name, source.architecture, part)
         transformers = import_extra("transformers")
         config = transformers.AutoConfig.for_model(**facts["config"])
         if kind != "joint":
             config = getattr(config, f"{kind}_config", None) or config
-        self.name, self.kind, self.part, self.layer, self.trainable = name, kind, part, layer, trainable
+        self.source, self.kind = source, kind
         self.model, self.absent = load_transformers(name, config, kind, part)
         self.settings = config
         layers = dict(self.model.named_modules())
-        if layer and layer not in layers:
-            raise ConfigError(f"{part}: {name!r} has no layer {layer!r}. {did_you_mean(layer, layers)}")
-        self.model.requires_grad_(trainable)
+        if source.layer and source.layer not in layers:
+            raise ConfigError(
+                f"{part}: {name!r} has no layer {source.layer!r}. {did_you_mean(source.layer, layers)}"
+            )
+        self.model.requires_grad_(source.trainable)
         self._auto = {"text": "AutoTokenizer", "joint": "AutoProcessor"}.get(kind, "")
         self._tool: Any = None
-        self.memo: dict[str, Tensor] = {}
+        self.memo = Memo(MEMO_SIZE)
         archive = torch.zeros(0, dtype=torch.uint8)
         if self._auto and not self.absent:
             try:
@@ -199,109 +280,104 @@ class Host(nn.Module):
                 )
             archive = packed(tool)
         self.register_buffer("archive", archive)
-        self.register_load_state_dict_post_hook(_arrived)
+        self.register_load_state_dict_post_hook(_after_loading)
         self.train(False)
 
     @property
     def tool(self) -> Any:
-        """The tokenizer or processor, made of the files that travel with the weights."""
+        """Tokenizer or processor, made from the files that travel with the weights."""
         self.check()
         if self._tool is None:
             self._tool = unpacked(self.archive, getattr(import_extra("transformers"), self._auto))
         return self._tool
 
     def check(self) -> None:
-        """Raise :class:`ConfigError` while there are no weights: neither the model's own nor a checkpoint's."""
+        """Raise :class:`ConfigError` while the weights come neither from the model itself nor from a checkpoint."""
         if self.absent:
             raise ConfigError(self.absent)
 
     def forward(self, **inputs: Any) -> Tensor:
-        """Inputs of the model -> what is read: (B, N, D), or a feature map (B, D, h, w)."""
+        """Run the model on its own inputs and read it: (B, N, D), or a feature map (B, D, h, w)."""
         self.check()
-        found: list[Any] = []
+        outputs: list[Any] = []
         handle = None
-        if self.layer:
-            place = self.model.get_submodule(self.layer)
-            handle = place.register_forward_hook(lambda module, args, output: found.append(output))
+        if self.source.layer:
+            layer = self.model.get_submodule(self.source.layer)
+            handle = layer.register_forward_hook(lambda module, args, output: outputs.append(output))
         try:
-            with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(self.source.trainable and torch.is_grad_enabled()):
                 output = self.model(**inputs)
         finally:
             if handle is not None:
                 handle.remove()
-        hidden = found[-1] if found else output.last_hidden_state
+        hidden = outputs[-1] if outputs else output.last_hidden_state
         return hidden[0] if isinstance(hidden, tuple) else hidden
 
+    @override
     def train(self, mode: bool = True) -> Self:
-        """A frozen model is never in training mode."""
-        return super().train(mode and self.trainable)
+        """Set training mode; a frozen model stays in evaluation mode."""
+        return super().train(mode and self.source.trainable)
 
 
-def _arrived(host: nn.Module, keys: Any) -> None:
-    """After weights were read from a checkpoint: they are there, and nothing of before holds."""
-    assert isinstance(host, Host)
-    host.absent, host._tool, host.memo = "", None, {}
+def _after_loading(host: Host, keys: object) -> None:
+    """Drop what belongs to the weights before a checkpoint was loaded: the reason of absence, tokenizer and memo."""
+    host.absent, host._tool = "", None
+    host.memo.clear()
 
 
 @final
 class PictureModel(nn.Module):
     """Pictures (M, 3, h, w) uint8 -> tokens (M, N, D) of any vision model of `transformers`.
 
-    Pictures are resized to the model's own size. ``grid`` averages the patches to grid x grid tokens; 0 keeps every
-    token of the model, class and register tokens too. A model of clips sees one picture as a still clip.
+    Pictures are resized to the model's own size. A video model sees each picture as a still clip.
+
+    Args:
+        source: model and part that reads it.
+        preprocessing: size and normalisation of pictures.
+        grid: side of the grid that the patches are averaged to; 0 keeps every token of the model, class and register
+            tokens included.
 
     Attributes:
-        tokens, width: N and D.
+        tokens: N, tokens per picture.
+        width: D, features per token.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self,
-        name: str,
-        architecture: str,
-        part: str,
-        *,
-        layer: str = "",
-        trainable: bool = False,
-        grid: int = 0,
-        size: int = 0,
-        mean: tuple[float, ...] = (),
-        deviation: tuple[float, ...] = (),
-    ) -> None:
+    def __init__(self, source: Source, preprocessing: Preprocessing, grid: int = 0) -> None:
         super().__init__()
-        pictures = facts_of(name, architecture, part).get("pictures", {})
-        mean = mean or tuple(pictures.get("image_mean", ()))
-        deviation = deviation or tuple(pictures.get("image_std", ()))
+        pictures = facts_of(source.name, source.architecture, source.part).get("pictures", {})
+        mean = preprocessing.mean or tuple(pictures.get("image_mean", ()))
+        deviation = preprocessing.deviation or tuple(pictures.get("image_std", ()))
         if len(mean) != 3 or len(deviation) != 3:
             raise ConfigError(
-                f"{part}: {name!r} does not say how pictures are normalised (no preprocessor_config.json beside it). "
-                f"Set `mean` and `deviation`, three values each, for pictures in [0, 1]."
+                f"{source.part}: {source.name!r} does not say how pictures are normalised (no preprocessor_config.json "
+                f"beside it). Set `mean` and `deviation`, three values each, for pictures in [0, 1]."
             )
-        self.host = Host(name, architecture, "vision", part, layer, trainable)
+        self.host = Host(source, "vision")
         settings = self.host.settings
         own = getattr(settings, "image_size", None) or getattr(settings, "crop_size", None) or 224
-        self.size = size or (own if isinstance(own, int) else int(own[0]))
-        self.grid, self.part = grid, part
+        self.size = preprocessing.size or (own if isinstance(own, int) else int(own[0]))
+        self.grid = grid
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
         with torch.no_grad():
-            absent, self.host.absent = self.host.absent, ""  # shapes do not depend on weights
+            # Shapes do not depend on weights, so absent ones are no obstacle to this probe.
+            absent, self.host.absent = self.host.absent, ""
             shape = self(torch.zeros(1, 3, self.size, self.size, dtype=torch.uint8)).shape
             self.host.absent = absent
         self.tokens, self.width = int(shape[1]), int(shape[2])
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Pictures (M, 3, h, w) uint8 -> tokens (M, N, D)."""
         x = images.float() / 255
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True).clamp(0, 1)
         x = (x - self.mean) / self.deviation
         key = str(self.host.model.main_input_name)
-        # A predictor of masked patches (V-JEPA 2) is no part of the features.
-        clip = {"skip_predictor": True} if "videos" in key else {}
-        hidden = self.host(**{key: x[:, None] if "videos" in key else x}, **clip)
+        inputs = {key: x[:, None], "skip_predictor": True} if VIDEO_INPUT in key else {key: x}
+        hidden = self.host(**inputs)
         if hidden.dim() == 3 and not self.grid:
             return hidden
         cells = hidden if hidden.dim() == 4 else self._patches(hidden)
@@ -310,13 +386,13 @@ class PictureModel(nn.Module):
         return cells.flatten(2).transpose(1, 2)
 
     def _patches(self, hidden: Tensor) -> Tensor:
-        """Tokens (M, N, D) -> the map of the patches (M, D, side, side); other tokens stand before them."""
+        """Tokens (M, N, D) -> map of the patches (M, D, side, side); other tokens come before the patches."""
         patch = getattr(self.host.settings, "patch_size", 0)
         patch = patch if isinstance(patch, int) else int(patch[0])
         side = self.size // patch if patch else math.isqrt(hidden.shape[1])
         if side**2 > hidden.shape[1]:
             raise ConfigError(
-                f"{self.part}: {hidden.shape[1]} tokens of {self.host.name!r} are no map of {side} x {side} patches, "
-                f"so they have no grid. Set grid = 0."
+                f"{self.host.source.part}: {hidden.shape[1]} tokens of {self.host.source.name!r} are not a map of "
+                f"{side} x {side} patches, so they have no grid. Set grid = 0."
             )
         return hidden[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))

@@ -1,4 +1,4 @@
-"""Invertible transforms, declared in pairs, built from the statistics that travel with the weights."""
+"""Invertible transforms, each with its inverse, built from statistics that travel with the weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ class Normalizer(nn.Module):
     """Affine map of the last dimension and its exact inverse.
 
     ``mean_std`` gives zero mean and unit variance; ``min_max`` and ``quantile`` map the range to [-1, 1].
-    A dimension without spread is only shifted, so that the inverse stays exact.
+    A constant dimension is only shifted, so that the inverse stays exact.
+
+    Args:
+        stats: feature key -> statistic name -> values, from the dataset.
+        feature: key of the feature.
+        mode: statistics to use.
     """
 
     shift: Tensor
@@ -54,19 +59,22 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Physical units -> normalised, (..., D)."""
+        """Normalise values in physical units, (..., D)."""
         return (x - self.shift) / self.scale
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Normalised -> physical units, (..., D)."""
+        """Map normalised values back to physical units, (..., D)."""
         return y * self.scale + self.shift
 
 
 @final
 class Standardizer(nn.Module):
-    """Affine map to zero mean and unit variance, fitted to values and saved with the weights; the identity before.
+    """Affine map to zero mean and unit variance, saved with the weights; the identity until it is fitted.
 
-    A dimension without spread is only shifted, so that the inverse stays exact.
+    A constant dimension is only shifted, so that the inverse stays exact.
+
+    Args:
+        size: D, number of dimensions.
     """
 
     mean: Tensor
@@ -78,22 +86,22 @@ class Standardizer(nn.Module):
         self.register_buffer("deviation", torch.ones(size))
 
     def fit(self, values: Tensor) -> None:
-        """To (M, D) of which M is at least 2."""
+        """Fit to values (M, D), M at least 2."""
         spread = values.std(dim=0)
         self.mean.copy_(values.mean(dim=0))
         self.deviation.copy_(torch.where(spread < 1e-6, torch.ones_like(spread), spread))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D), physical units -> standardised."""
+        """Standardise values in physical units, (..., D)."""
         return (x - self.mean) / self.deviation
 
     def inverse(self, y: Tensor) -> Tensor:
-        """(..., D), standardised -> physical units."""
+        """Map standardised values back to physical units, (..., D)."""
         return y * self.deviation + self.mean
 
 
 def mel_filters(frequencies: int, mels: int, rate_hz: float) -> Tensor:
-    """Triangles of equal width on the Mel scale (Stevens et al. 1937; HTK's formula), (frequencies, mels)."""
+    """Triangular filters of equal width on the Mel scale (Stevens et al. 1937; HTK's formula), (frequencies, mels)."""
     top = 2595 * np.log10(1 + rate_hz / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, mels + 2) / 2595) - 1)
     slopes = edges[None] - np.linspace(0, rate_hz / 2, frequencies)[:, None]
@@ -105,8 +113,14 @@ def mel_filters(frequencies: int, mels: int, rate_hz: float) -> Tensor:
 class LogMel(nn.Module):
     """Waveform (..., samples) in [-1, 1] <-> Mel spectrogram (..., frames, mels): 1 is full scale, 0 is -80 dB or less.
 
-    The inverse finds a waveform with this spectrogram (Griffin and Lim 1984): what a Mel band mixes and the phase are
-    lost.
+    The inverse estimates a waveform with this spectrogram (Griffin and Lim 1984): the phase and the distribution within
+    a Mel band are lost.
+
+    Args:
+        rate_hz: samples per second.
+        size: samples per frame.
+        hop: samples between the starts of two frames.
+        mels: number of Mel bands.
     """
 
     FLOOR_DB = 80.0
@@ -120,7 +134,7 @@ class LogMel(nn.Module):
         self.register_buffer("filters", mel_filters(size // 2 + 1, mels, rate_hz), persistent=False)
 
     def frames(self, samples: int) -> int:
-        """Frames of so many samples."""
+        """Number of frames in ``samples`` samples."""
         return max(0, 1 + (samples - self.size) // self.hop)
 
     def spectrum(self, waveform: Tensor) -> Tensor:
@@ -128,22 +142,22 @@ class LogMel(nn.Module):
         return torch.fft.rfft(waveform.unfold(-1, self.size, self.hop) * self.window) / self.window.sum()
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """See the class."""
+        """Mel spectrogram of a waveform, (..., samples) -> (..., frames, mels)."""
         power = self.spectrum(waveform).abs().square() @ self.filters
         return (10 * power.clamp(min=1e-12).log10() / self.FLOOR_DB + 1).clamp(0, 1)
 
     def inverse(self, level: Tensor, iterations: int = 64) -> Tensor:
-        """Spectrogram -> a waveform of (frames - 1) * hop + size samples."""
+        """Estimate a waveform of (frames - 1) * hop + size samples by ``iterations`` of Griffin-Lim."""
         power = 10 ** ((level - 1) * self.FLOOR_DB / 10) * (level > 0)
         magnitude = (power @ torch.linalg.pinv(self.filters)).clamp(min=0).sqrt()
         phase = torch.ones_like(magnitude, dtype=torch.complex64)
         for _ in range(iterations):
-            found = self.spectrum(self._joined(magnitude * phase))
-            phase = found / found.abs().clamp(min=1e-12)
+            spectrum = self.spectrum(self._joined(magnitude * phase))
+            phase = spectrum / spectrum.abs().clamp(min=1e-12)
         return self._joined(magnitude * phase)
 
     def _joined(self, spectrum: Tensor) -> Tensor:
-        """The waveform whose spectrum is nearest (least squares, overlap and add)."""
+        """Waveform with the nearest spectrum (least squares, overlap and add)."""
         pieces = torch.fft.irfft(spectrum * self.window.sum(), n=self.size) * self.window
         shape = (*pieces.shape[:-2], (pieces.shape[-2] - 1) * self.hop + self.size)
         total, weight = pieces.new_zeros(shape), pieces.new_zeros(shape[-1])

@@ -16,7 +16,7 @@ from typing_extensions import override
 from wamkit.contract.protocols import Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
-from wamkit.nn.pretrained import PictureModel, pin
+from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
 
 FIT_FRAMES = 256
 
@@ -155,14 +155,9 @@ class PretrainedTeacherConfig(TeacherConfig):
     def build(self, features: int, grid: int) -> PretrainedTeacher:
         """Build; raises :class:`ConfigError` when model or layer is missing, or has too few features."""
         model = PictureModel(
-            self.model,
-            self.architecture,
-            "teacher 'pretrained'",
-            layer=self.layer,
-            grid=grid,
-            size=self.size,
-            mean=self.mean,
-            deviation=self.deviation,
+            Source(self.model, self.architecture, "teacher 'pretrained'", self.layer),
+            Preprocessing(self.size, self.mean, self.deviation),
+            grid,
         )
         if model.width < features:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Training: where a run starts, its loop, optimiser and objectives."""
+"""Training: start of a run, loop, optimiser and objectives."""
 
 from wamkit.training.balance import Ramp
 from wamkit.training.config import TrainConfig

@@ -1,4 +1,4 @@
-"""Balance of several losses: a weight per stream that may change over training, and how hard each loss pulls."""
+"""Balance of several losses: a weight per stream that may change during training, and gradient norms per loss."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wamkit.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class Ramp:
-    """A factor on the weight of a stream's loss, linear between two steps and constant outside (eq. 19's lambda).
+    """Factor on the weight of a stream's loss, linear between two steps and constant outside (eq. 19's lambda).
 
     Attributes:
         first: factor up to step ``begin``.
         last: factor from step ``end`` on.
-        begin: step.
-        end: step, not before ``begin``.
+        begin: step at which the ramp begins.
+        end: step at which the ramp ends, not before ``begin``.
     """
 
     first: float = 0.0
@@ -36,7 +36,7 @@ class Ramp:
             )
 
     def at(self, step: int) -> float:
-        """The factor at ``step``."""
+        """Factor at ``step``."""
         if step >= self.end:
             return self.last
         share = max(0, step - self.begin) / max(1, self.end - self.begin)
@@ -44,16 +44,16 @@ class Ramp:
 
 
 def check_ramps(ramps: Mapping[str, Ramp], streams: Iterable[str]) -> None:
-    """Raise :class:`ConfigError` when a ramp names no stream of the design."""
-    known = list(streams)
+    """Raise :class:`ConfigError` when a ramp is given for a stream that the design does not have."""
+    names = list(streams)
     for name in ramps:
-        if name not in known:
-            raise ConfigError(f"ramps: unknown stream {name!r}. {did_you_mean(name, known)}")
+        if name not in names:
+            raise ConfigError(f"ramps: unknown stream {name!r}. {did_you_mean(name, names)}")
 
 
 def weights_at(step: int, ramps: Mapping[str, Ramp], weights: Mapping[str, float]) -> dict[str, float]:
-    """Stream -> weight of its loss at ``step``, of those that a ramp changes."""
-    return {name: weights.get(name, 1.0) * ramp.at(step) for name, ramp in ramps.items()}
+    """Stream -> weight of its loss at ``step``: ``weights``, multiplied by the ramps."""
+    return {**weights, **{name: weights.get(name, 1.0) * ramp.at(step) for name, ramp in ramps.items()}}
 
 
 def gradient_norms(losses: Losses, shared: Iterable[nn.Parameter]) -> dict[str, float]:
@@ -63,7 +63,7 @@ def gradient_norms(losses: Losses, shared: Iterable[nn.Parameter]) -> dict[str, 
     for name, term in losses.terms.items():
         if not term.requires_grad:
             continue
-        found = torch.autograd.grad(term, wanted, retain_graph=True, allow_unused=True)
-        squares = [gradient.detach().square().sum() for gradient in found if gradient is not None]
+        gradients = torch.autograd.grad(term, wanted, retain_graph=True, allow_unused=True)
+        squares = [gradient.detach().square().sum() for gradient in gradients if gradient is not None]
         norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
     return norms

@@ -18,22 +18,23 @@ class TrainConfig:
     Attributes:
         dataset: folder of a LeRobotDataset v3.0.
         out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``.
-        design: what to train.
+        design: design to train.
         optim: optimiser and schedule.
-        pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics come along.
-        fresh: names, or beginnings of names up to a dot (``encoders.teacher``), of all that ``design`` has and
-            ``pretrained`` lacks.
-        distill: compress ``pretrained`` into few steps, instead of training on the demonstrations.
-        steps: optimiser steps.
+        pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics replace those
+            of the dataset.
+        fresh: names of everything that ``design`` has and ``pretrained`` lacks, or beginnings of such names up to a
+            dot (``encoders.teacher``).
+        distill: compression of ``pretrained`` into few steps, instead of training on the demonstrations.
+        steps: number of optimiser steps.
         batch_size: windows per step.
-        seed: of the weights, the batches and the noise.
-        checkpoint_every: steps between checkpoints, besides the one at the end; 0 writes only that.
+        seed: seed of weights, batches and noise.
+        checkpoint_every: steps between checkpoints, besides the one at the end; 0 writes only that one.
         log_every: steps between log lines.
-        ramps: stream -> factor on the weight of its loss, over the steps.
-        gradient_norms: log how hard each loss pulls on the trunks (``grad.<stream>``), at the price of one more
+        ramps: stream -> schedule of a factor on the weight of its loss.
+        gradient_norms: true to log the gradient norm of each loss on the trunks (``grad.<stream>``). It costs one more
             backward pass per loss in every logged step.
-        device: torch device.
-        threads: torch threads; 1 is fastest where processes share the cores.
+        device: torch device, such as cpu or cuda:0.
+        threads: number of torch threads; 1 is fastest when processes share the cores.
     """
 
     dataset: Path = Path("runs/demo/data")

@@ -1,9 +1,9 @@
-"""Few-step distillation: where many steps of a teacher lead, in few (`ss.distill`; Luhman & Luhman 2021).
+"""Few-step distillation: a student matches the teacher's many-step samples (`ss.distill`; Luhman & Luhman 2021).
 
-Teacher and student start from the same noise under the same context. The sampler is deterministic from there on, so
-the teacher's sample is a function of the noise, and the student learns that function with the steps it is allowed: it
-is trained through its own sampler, in just the way it will be used. Both modes of a bimodal density stay apart, because
-every noise belongs to one of them.
+Teacher and student start from the same noise under the same context. The sampler is deterministic, so the teacher's
+sample is a function of the noise. The student learns this function within its own budget of steps: it is trained
+through its own sampler, exactly as it will be used. The modes of a multimodal density stay apart, because each noise
+sample belongs to one of them.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise, Target, masked_mean
 from wamkit.contract.types import Batch, Budget, Losses
 from wamkit.design import Design
-from wamkit.design.sampling import NO_CONTEXT
+from wamkit.design.sampling import context_of
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.training.objective import Objective
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Compress the checkpoint in ``pretrained`` into few steps. ``OptimConfig.only`` says what of it may change.
+    """Compression of the checkpoint in ``pretrained`` into few steps; ``OptimConfig.only`` selects what may change.
 
     Attributes:
-        steps: stream name -> function evaluations of the student. Set the design's own steps to the same.
-        teacher_steps: function evaluations of the teacher, for each of these streams.
+        steps: stream name -> function evaluations of the student; set the design's own steps to the same numbers.
+        teacher_steps: function evaluations of the teacher for each of these streams.
     """
 
     steps: dict[str, int] = field(default_factory=dict)
@@ -45,38 +47,40 @@ def few_step_loss(
     config: DistillConfig,
     outputs: Sequence[str],
 ) -> dict[str, Tensor]:
-    """Squared distance between the student's sample and the teacher's, per stream that ``config.steps`` names.
+    """Squared distance between the student's sample and the teacher's, per stream in ``config.steps``.
 
     Args:
-        teacher: an estimator and what it is conditioned on.
-        student: the same for the student; gradients flow through its sampler.
-        targets: what the streams should have been; only their padding is read.
+        teacher: the teacher's estimator and its conditions.
+        student: the student's estimator and its conditions; gradients flow through its sampler.
+        targets: ground truth of the streams, of which only the padding is read.
         config: steps of both.
-        outputs: what the factor generates.
+        outputs: streams that the factor generates.
     """
     call = teacher[1]
     seeds, device = torch.randint(2**62, (call.rows,)).tolist(), call.context.pad.device
     many = dict.fromkeys(config.steps, config.teacher_steps)
     with torch.no_grad():
-        reached = teacher[0].generate(outputs, call, Budget(nfe=many), RowNoise(seeds, device)).values
-    found = student[0].generate(outputs, student[1], Budget(nfe=config.steps), RowNoise(seeds, device)).values
+        wanted = teacher[0].generate(outputs, call, Budget(nfe=many), RowNoise(seeds, device)).values
+    reached = (
+        student[0].generate(outputs, student[1], Budget(nfe=config.steps), RowNoise(seeds, device)).values
+    )
     return {
-        name: masked_mean((found[name] - reached[name]).square(), targets[name].pad)
+        name: masked_mean((reached[name] - wanted[name]).square(), targets[name].pad)
         for name in outputs
         if name in config.steps
     }
 
 
 @final
-class Distillation:
-    """The objective of a run that distils: replaces :meth:`Design.loss`.
+class Distillation(Objective):
+    """Distance of the student's few-step samples from its teacher's. Moving averages stay those of the teacher.
 
     Args:
-        config: what to distil and what may change.
-        student: a design that holds the teacher's weights.
+        config: streams and steps.
+        student: design that holds the teacher's weights; a frozen copy of it becomes the teacher.
 
     Raises:
-        ConfigError: on streams that do not exist, and on designs whose samples have no gradient.
+        ConfigError: unknown streams, or a design whose samples have no gradient.
     """
 
     def __init__(self, config: DistillConfig, student: Design) -> None:
@@ -84,34 +88,35 @@ class Distillation:
         check_distillable(config, student)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
 
-    def loss(self, student: Design, batch: Batch) -> Losses:
-        """Losses of the factors with distilled streams; what they read besides the context is as demonstrated."""
-        targets = student.targets(batch)
+    @override
+    def loss(self, design: Design, batch: Batch, weights: Mapping[str, float]) -> Losses:
+        """Losses of the factors with distilled streams; streams that a factor reads are those of the demonstration."""
+        targets = design.targets(batch)
         terms: dict[str, Tensor] = {}
-        seen = batch.observation.steps(slice(-len(student.window.observation), None))
-        seen = replace(seen, goal=batch.goal)
-        student.encoders.eval()  # no augmentation: both have to see the same
+        observation = batch.observation.steps(slice(-len(design.window.observation), None))
+        observation = replace(observation, goal=batch.goal)
+        # Without augmentation, so that teacher and student see the same.
+        design.encoders.eval()
         with torch.no_grad():
-            teacher_context = self.teacher.encode_context(seen)
-        context = student.encode_context(seen)
-        for factor in student.graph.factors:
+            teacher_context = self.teacher.encode_context(observation)
+        contexts = ((self.teacher, teacher_context), (design, design.encode_context(observation)))
+        for factor in design.graph.factors:
             if not set(factor.generates) & set(self.config.steps):
                 continue
             given = {name: targets[name].values for name in factor.given}
-            trunk = student.graph.estimators[factor.estimator].trunk
-            pair = []
-            for design, cache in ((self.teacher, teacher_context), (student, context)):
-                estimator = design.estimators[factor.estimator]
-                assert isinstance(estimator, Estimator)
-                known = cache[trunk] if trunk is not None else NO_CONTEXT
-                pair.append((estimator, Call(known, given, (), batch.action.shape[0])))
-            terms.update(few_step_loss(pair[0], pair[1], targets, self.config, factor.generates))
-        total = sum((student.weights.get(name, 1.0) * term for name, term in terms.items()), torch.zeros(()))
-        return Losses(total, terms)
+            teacher, student = (
+                (
+                    side.estimators[factor.estimator],
+                    Call(context_of(factor.estimator, side.graph, context), given, (), batch.action.shape[0]),
+                )
+                for side, context in contexts
+            )
+            terms.update(few_step_loss(teacher, student, targets, self.config, factor.generates))
+        return Losses.weighted(terms, weights)
 
 
 def check_distillable(config: DistillConfig, student: Design) -> None:
-    """Raise :class:`ConfigError` when this design cannot be distilled this way."""
+    """Raise :class:`ConfigError` when the design cannot be distilled."""
     if not config.steps:
         raise ConfigError("distill: `steps` names no stream; say how many evaluations each stream may spend")
     for name in config.steps:
@@ -125,8 +130,8 @@ def check_distillable(config: DistillConfig, student: Design) -> None:
                 f"distill: stream {name!r} is generated by an estimator of family {family!r}, which has no steps to "
                 f"save. Distil streams of a denoiser."
             )
-        hidden = [n for n in factor.given if student.streams[n].role == "state"]
-        if hidden or student.past_blocks:
+        states = [n for n in factor.given if student.streams[n].role == "state"]
+        if states or student.past_blocks:
             raise ConfigError(
                 f"distill: stream {name!r} reads what is carried between calls, which no single window shows. Distil "
                 f"a design without a past."

@@ -14,15 +14,16 @@ class OptimConfig:
     """AdamW with linear warm-up and cosine decay.
 
     Attributes:
-        lr: peak learning rate.
-        final_lr: learning rate at the last step, as a share of ``lr``.
-        warmup: steps of linear warm-up.
-        weight_decay: on matrices; biases, norms and embeddings of position have none.
-        betas: moment decay rates.
-        clip: largest gradient norm.
-        ema: decay of the average of the weights, which is what is saved; 0 saves the weights themselves.
-        only: names of the parameters that learn, or beginnings of names up to a dot (``encoders.images``), ``*`` for
-            anything; empty for all. Everything else stays as it is, bit for bit.
+        lr: learning rate at the peak.
+        final_lr: learning rate at the last step, as a fraction of ``lr``.
+        warmup: number of steps of linear warm-up.
+        weight_decay: weight decay of matrices; biases, norms and position embeddings have none.
+        betas: decay rates of the two moments.
+        clip: largest gradient norm; larger gradients are scaled down to it.
+        ema: decay of the moving average of the weights, which is what the final checkpoint holds; 0 saves the weights
+            themselves.
+        only: names of the parameters that learn, or beginnings of names up to a dot (``encoders.images``); ``*``
+            matches anything, and empty means all. Everything else stays as it is, bit for bit.
     """
 
     lr: float = 1e-3
@@ -35,7 +36,7 @@ class OptimConfig:
     only: tuple[str, ...] = ()
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
-        """The optimiser over the model's trainable parameters."""
+        """Optimiser of the model's trainable parameters."""
         trainable = [p for p in model.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": self.weight_decay},

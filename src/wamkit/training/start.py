@@ -1,14 +1,14 @@
-"""Where a training starts: fresh weights, a checkpoint's, or its own newest checkpoint."""
+"""Start of a training: fresh weights, a checkpoint's weights, or the run's own newest checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -32,42 +32,43 @@ from wamkit.design.checkpoint import (
 )
 from wamkit.errors import ConfigError
 from wamkit.training.config import TrainConfig
-from wamkit.training.distill import Distillation, DistillConfig
-from wamkit.training.selection import Selection, select
+from wamkit.training.distill import Distillation
+from wamkit.training.objective import Demonstrations, Objective
+from wamkit.training.selection import Selection, parts_of, select
 
 
 def inherit(data: DataSpec, name: str) -> DataSpec:
-    """A dataset as a design sees it that starts from the checkpoint ``name``: with that checkpoint's statistics.
+    """Spec of a dataset for a design that starts from the checkpoint ``name``: with that checkpoint's statistics.
 
-    Its weights know values as they were normalised for them, whatever the new dataset's statistics are.
+    The checkpoint's weights expect values normalised by these statistics, whatever those of the new dataset are.
 
     Raises:
-        SpecError: the conventions of the two differ.
+        SpecError: the conventions of checkpoint and dataset differ.
     """
-    theirs = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
-    require_same(theirs.observation, data.observation, f"checkpoint {name}", "the dataset")
-    require_same(theirs.action, data.action, f"checkpoint {name}", "the dataset")
-    return dataclasses.replace(data, stats={**data.stats, **theirs.stats})
+    source = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
+    require_same(source.observation, data.observation, f"checkpoint {name}", "the dataset")
+    require_same(source.action, data.action, f"checkpoint {name}", "the dataset")
+    return dataclasses.replace(data, stats={**data.stats, **source.stats})
 
 
 def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
-    """Take over the weights (codecs included) of a checkpoint.
+    """Load the weights (codecs included) of a checkpoint into a design.
 
     Args:
-        design: built for :func:`inherit`'s data.
+        design: design built for the data that :func:`inherit` returned.
         name: checkpoint folder or hub id.
-        fresh: patterns of :func:`wamkit.training.selection.select`: exactly the tensors that the checkpoint lacks.
-            They stay as they were built.
+        fresh: patterns of :func:`wamkit.training.selection.select` that match exactly the tensors missing from the
+            checkpoint. These keep their initial values.
 
     Raises:
-        ConfigError: the checkpoint lacks something else, has something more, or a shape differs.
+        ConfigError: the checkpoint lacks another tensor, has an additional one, or a shape differs.
     """
-    source, ours = from_pretrained(name).state_dict(), design.state_dict()
-    declared = select(ours, fresh, "fresh")
+    source, target = from_pretrained(name).state_dict(), design.state_dict()
+    declared = select(target, fresh, "fresh")
     for wrong, problem in (
-        (source.keys() - ours.keys(), "is in the checkpoint and not in `design`"),
+        (source.keys() - target.keys(), "is in the checkpoint and not in `design`"),
         (declared & source.keys(), "is in the checkpoint, so it cannot be `fresh`"),
-        (ours.keys() - source.keys() - declared, "is in `design` and not in the checkpoint"),
+        (target.keys() - source.keys() - declared, "is in `design` and not in the checkpoint"),
     ):
         if wrong:
             raise ConfigError(
@@ -76,10 +77,10 @@ def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
             )
     parameters = dict(design.named_parameters(remove_duplicate=False))
     for key, value in source.items():
-        if key in parameters and value.shape != ours[key].shape:
+        if key in parameters and value.shape != target[key].shape:
             raise ConfigError(
-                f"pretrained {name}: {key!r} has the shape {tuple(value.shape)} there and {tuple(ours[key].shape)} in "
-                f"`design`. Give the part the sizes that it was trained with."
+                f"pretrained {name}: {key!r} has the shape {tuple(value.shape)} there and {tuple(target[key].shape)} "
+                f"in `design`. Give the part the sizes that it was trained with."
             )
     resize_buffers(design, source)
     design.load_state_dict(source, strict=False)
@@ -87,37 +88,43 @@ def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
 
 @dataclass
 class TrainingRun:
-    """A training under way: its data, weights, average, optimiser and step; and the teacher, if any."""
+    """State of a training run.
+
+    Attributes:
+        design: design in training.
+        dataset: demonstrations.
+        selection: parts that learn.
+        objective: loss that is minimised.
+        average: design plus the moving average of its weights.
+        optimizer: optimiser of the selected parameters.
+        step: number of steps taken.
+    """
 
     design: Design
     dataset: Dataset
     selection: Selection
+    objective: Objective
     average: AveragedModel
     optimizer: torch.optim.AdamW
     step: int = 0
-    distillation: Distillation | None = None
 
-    def loss(self, batch: Batch) -> Losses:
-        """What is minimised; raises :class:`ConfigError` when nothing that may learn has a part in it."""
+    @property
+    def averaged(self) -> Design:
+        """Design with the averaged weights."""
+        return cast(Design, self.average.module)
+
+    def loss(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
+        """Losses on one batch; raises :class:`ConfigError` when they depend on nothing that learns."""
         self.selection.train_mode(self.design)
-        losses = (
-            self.design.loss(batch)
-            if self.distillation is None
-            else self.distillation.loss(self.design, batch)
-        )
+        losses = self.objective.loss(self.design, batch, weights)
         if not losses.total.requires_grad:
             raise ConfigError(
                 "optim.only: no loss depends on what it names. Name a part that a loss reaches."
             )
         return losses
 
-    def after_step(self) -> None:
-        """Moving averages follow their encoders; a student keeps its teacher's."""
-        if self.distillation is None:
-            self.selection.after_step(self.design)
-
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides the weights."""
+        """Values that a resumed run needs besides the weights."""
         return {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
@@ -130,8 +137,7 @@ class TrainingRun:
         """Continue from a checkpoint as if the run had never stopped."""
         training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
         weights = load_file(folder / MODEL)
-        for design in (self.design, self.average.module):
-            assert isinstance(design, Design)
+        for design in (self.design, self.averaged):
             resize_buffers(design, weights)
         self.design.load_state_dict(weights)
         self.average.load_state_dict(training["average"])
@@ -143,13 +149,13 @@ class TrainingRun:
 
 
 def latest_checkpoint(out: Path) -> Path | None:
-    """The newest whole checkpoint of a run, or None."""
-    found = [p for p in (out / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
-    return max(found, default=None)
+    """Newest complete checkpoint of a run, or None."""
+    folders = [p for p in (out / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    return max(folders, default=None)
 
 
 def start(config: TrainConfig) -> TrainingRun:
-    """A fresh run, or the newest checkpoint of ``config.out`` when there is one for the same config."""
+    """Start a run, or resume it from the newest checkpoint of ``config.out`` if there is one for the same config."""
     dataset = Dataset(config.dataset)
     torch.manual_seed(config.seed)
     written = json.dumps(encode(config), indent=2, default=str)
@@ -166,24 +172,22 @@ def start(config: TrainConfig) -> TrainingRun:
         data = inherit(data, config.pretrained if folder is None else str(folder))
     design = Design(config.design, data)
     dataset = dataset.with_extras(design.extras)
+    # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if folder is None or config.distill is not None:
         prepare_weights(design, config, dataset)
     design.to(config.device)
-    distillation = None
-    if config.distill is not None:
-        distillation = start_distillation(config.distill, config.pretrained, design)
+    distillation = start_distillation(config, design)
     selection = Selection(design, config.optim.only)
+    objective = distillation or Demonstrations(selection)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
-    run = TrainingRun(
-        design, dataset, selection, average, config.optim.build(design), distillation=distillation
-    )
+    run = TrainingRun(design, dataset, selection, objective, average, config.optim.build(design))
     if folder is not None:
         run.restore(folder)
     return run
 
 
 def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset) -> None:
-    """Weights and codecs of a design that has not been trained yet: fitted, those of ``pretrained``, or both."""
+    """Give an untrained design its weights and codecs: fitted, loaded from ``pretrained``, or both."""
     if config.fresh and config.pretrained is None:
         raise ConfigError(
             f"fresh: {list(config.fresh)}, but nothing comes from a checkpoint; name one in `pretrained`"
@@ -194,13 +198,15 @@ def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset) -> No
     initialise(design, config.pretrained, config.fresh)
     if config.fresh:
         names = select(design.state_dict(), config.fresh, "fresh")
-        parts = {"action" if name.startswith("action.") else ".".join(name.split(".")[:2]) for name in names}
-        design.fit(dataset, config.seed, parts)
-        initialise(design, config.pretrained, config.fresh)  # a part that is fresh in part was fitted whole
+        design.fit(dataset, config.seed, parts_of(design, names))
+        # Fitting covers whole parts, so tensors of the checkpoint in a partly fresh part are loaded again.
+        initialise(design, config.pretrained, config.fresh)
 
 
-def start_distillation(config: DistillConfig, pretrained: str | None, design: Design) -> Distillation:
-    """The objective of a run whose design holds the teacher's weights already."""
-    if pretrained is None:
+def start_distillation(config: TrainConfig, design: Design) -> Distillation | None:
+    """Distillation of a design that holds the teacher's weights; None when ``config`` does not ask for one."""
+    if config.distill is None:
+        return None
+    if config.pretrained is None:
         raise ConfigError("distill: there is no teacher; name its checkpoint in `pretrained`")
-    return Distillation(config, design)
+    return Distillation(config.distill, design)

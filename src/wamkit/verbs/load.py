@@ -13,10 +13,11 @@ from wamkit.contract.specs import CLOCK
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, from_pretrained
+from wamkit.design.checkpoint import find_checkpoint
 from wamkit.design.config import DesignConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, nearest
 from wamkit.zoo import RECIPES, recipe
 
 
@@ -33,10 +34,8 @@ def load(name: str, dataset: Path | None = None) -> Design:
         config = recipe(name)
     elif path.suffix in (".yaml", ".yml", ".json") and path.is_file():
         config = decode(DesignConfig, yaml.safe_load(path.read_text()), str(path))
-    elif path.is_dir() or name.count("/") == 1:
-        return from_pretrained(name)
     else:
-        raise ConfigError(f"no recipe, file or checkpoint {name!r}. {did_you_mean(name, RECIPES)}")
+        return load_checkpoint(name)
     if dataset is not None:
         return Design(config, data_spec(Dataset(dataset)))
     env = MetaWorldConfig(
@@ -46,6 +45,16 @@ def load(name: str, dataset: Path | None = None) -> Design:
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
     return Design(config, DataSpec(observation, action, stats, {**extras, CLOCK: (3,)}))
+
+
+def load_checkpoint(name: str) -> Design:
+    """Design of a checkpoint folder or hub id; the error for an unknown name also covers recipes and files."""
+    try:
+        folder = find_checkpoint(name)
+    except ConfigError as error:
+        hint = nearest(name, RECIPES) or "`wamkit list` shows the recipes."
+        raise ConfigError(f"no recipe or design file {name!r}. {hint} As a checkpoint: {error}") from error
+    return from_pretrained(folder)
 
 
 def unit_stats(width: int) -> dict[str, np.ndarray]:

@@ -218,7 +218,7 @@ def test_refusals(world: Design, data: DataSpec, toy: ToyWindows) -> None:
     with pytest.raises(BudgetError, match="steps 0"):
         dream(world, idle, start, 0, seeds=(0, 1))
     post_head = Design(recipe("post_head"), data)
-    with pytest.raises(ConfigError, match="whatever is done"):
+    with pytest.raises(ConfigError, match="whatever the action"):
         dream(post_head, idle, acting_observation(toy, [1, 2], post_head.window), 1, seeds=(0, 1))
     rollout = Design(recipe("rollout"), data).eval()
     rollout.fit(toy, 0)

@@ -33,7 +33,7 @@ from wamkit.evaluation.prediction.prediction import (
 from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
-from wamkit.imagination.unrolling import check_unrollable, unroll
+from wamkit.imagination.unrolling import check_unrollable, unroll, world_step
 
 Actions = Literal["own", "demonstrated"]
 
@@ -259,22 +259,14 @@ def predict_futures(
     design: Design, batch: Batch, config: PredictionConfig, seeds: Sequence[int]
 ) -> dict[str, Tensor]:
     """One call: future stream -> values (B, T, ...), given the demonstrated actions where the config says so."""
-    observation, futures = acting(design, batch), sorted(design.config.futures)
+    observation = acting(design, batch)
     context = design.encode_context(observation)
     state = design.observe(observation, design.initial_state(observation.batch_size), context)
-    given = {}
-    if config.actions == "demonstrated":
-        given = {ACTION: design.action.encode(batch.action[:, batch.past :])}
-    sampled = design.sample(
-        observation,
-        futures if given else [ACTION, *futures],
-        seeds=seeds,
-        given=given,
-        budget=config.budget,
-        carry=state,
-        context=context,
+    action = batch.action[:, batch.past :] if config.actions == "demonstrated" else None
+    forecast = world_step(
+        design, observation, action, seeds=seeds, budget=config.budget, carry=state, context=context
     )
-    return {name: sampled.values[name] for name in futures}
+    return dict(forecast.future)
 
 
 def closed_loop_rows(strips: Sequence[Filmstrip], seed: int = 0) -> tuple[PredictionRow, ...]:
