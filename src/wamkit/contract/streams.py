@@ -120,8 +120,8 @@ class Reading:
         unit: unit of the values; empty for none.
         known: (B, T, K) bool, True for points with known ground truth (visible ones); None for all.
         classes: number of classes, for ``classes`` only.
-        shows: part of an observation that the values are an estimate of, in its own units; None where an observation
-            does not hold them.
+        shows: part of an observation that the values estimate, in its own units; None for values that are not part
+            of an observation.
     """
 
     kind: ReadingKind

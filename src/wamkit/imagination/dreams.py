@@ -124,8 +124,7 @@ def imagined_observation(
     images, state = {}, None
     extras = {name: before.extras[name] for name in fixed}
     for name, values in forecast.future.items():
-        substrate = world.substrate(name)
-        for reading in substrate.readings(values[:, :1]).values():
+        for reading in world.substrate(name).readings(values[:, :1]).values():
             match reading.shows:
                 case Camera(camera) if camera in before.images:
                     images[camera] = (reading.values * 255).round().to(torch.uint8)
