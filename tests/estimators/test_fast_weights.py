@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="width 0"):
         FastWeightsConfig(width=0).build([STATE], [], None)
     batch = ToyWindows().windows(torch.arange(20, 22).numpy(), design().training_window)
-    with pytest.raises(ConfigError, match=r"shows \(1, 4\) .* `shape` says \(2, 4\)"):
+    with pytest.raises(ConfigError, match=r"has \(1, 4\) .* `shape` says \(2, 4\)"):
         design(shape=(2, 4)).loss(batch)
-    with pytest.raises(ConfigError, match="no future stream of the design"):
+    with pytest.raises(ConfigError, match="not a future stream of the design"):
         design(stream="video").loss(batch)

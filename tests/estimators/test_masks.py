@@ -136,7 +136,7 @@ def test_hidden_rows_are_hidden_across_blocks_too() -> None:
 def test_reads_that_make_no_sense() -> None:
     with pytest.raises(ConfigError, match="`reads` names stream 'mop'"):
         denoiser({"action": ("mop",)})
-    with pytest.raises(ConfigError, match="have to read the same streams besides"):
+    with pytest.raises(ConfigError, match="must read the same other streams"):
         denoiser({"future": (), "map": ("action",), "action": ("map", "future")})
 
 

@@ -1,4 +1,4 @@
-"""Real past blocks as tokens: what a chunk-causal model keeps in its cache (`mm.kv-reground`)."""
+"""Real past blocks as tokens, kept in the cache of a chunk-causal model (`mm.kv-reground`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wamkit.errors import ConfigError
 
 
 class BlockMemory:
-    """Layout of one block: the executed action chunk, then what was observed after it, all at level 0."""
+    """Layout of one block: the executed action chunk, then the observation after it, all at noise level 0."""
 
     def __init__(self, outputs: Sequence[StreamSpec], blocks: int) -> None:
         self.blocks = blocks
-        self.action = next((s for s in outputs if s.role == "action"), None)
+        action = next((s for s in outputs if s.role == "action"), None)
         self.futures = [s for s in outputs if s.role == "future"]
-        if self.action is None or not self.futures:
+        if action is None or not self.futures:
             raise ConfigError(
                 "a denoiser with `history` keeps blocks of executed actions and observed futures, so it must "
                 f"generate both; it generates {[s.name for s in outputs]}"
@@ -30,18 +30,17 @@ class BlockMemory:
                     f"a denoiser with `history` predicts one step per block, but stream {spec.name!r} has "
                     f"{spec.steps}. Give it a single offset, equal to the design's stride."
                 )
+        self.action = action
 
     @property
     def tokens_per_block(self) -> int:
         """Number of tokens of one block."""
-        assert self.action is not None
         return self.action.length + sum(s.tokens for s in self.futures)
 
     def tokens(
         self, past: Past, embed: Callable[[str, Tensor, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """K blocks in order: tokens (B, K * n, D), their padding (B, K * n) and block indices (B, K * n)."""
-        assert self.action is not None
+        """Embed K blocks in order: tokens (B, K * n, D), their padding and their block indices, both (B, K * n)."""
         b, k = past.pad.shape
         clean = torch.zeros(b * k, device=past.pad.device)
         parts = [embed(self.action.name, past.action.flatten(0, 1), clean)]
@@ -56,12 +55,11 @@ class BlockMemory:
         return tokens, pad, clock[None].expand(b, -1)
 
     def layout(self, blocks: int) -> Layout:
-        """Which stream each run of tokens of ``blocks`` blocks belongs to."""
-        assert self.action is not None
-        one = [(self.action.name, self.action.length), *((s.name, s.tokens) for s in self.futures)]
-        return one * blocks
+        """List the runs of tokens of ``blocks`` blocks, (stream, length) each."""
+        block = [(self.action.name, self.action.length), *((s.name, s.tokens) for s in self.futures)]
+        return block * blocks
 
     @staticmethod
     def block_causal(clock: Tensor) -> Tensor:
-        """(N, N) mask: a block reads itself and the blocks before it."""
+        """Mask (N, N) bool: a block reads itself and the blocks before it."""
         return clock[:, None] >= clock[None, :]

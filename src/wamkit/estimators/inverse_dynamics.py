@@ -1,4 +1,4 @@
-"""Inverse dynamics p(a | s, c): the action that joins the present to a predicted future (`ar.inverse-dynamics`)."""
+"""Inverse dynamics p(a | s, c): action between the present and a predicted future (`ar.inverse-dynamics`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -17,6 +18,7 @@ from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.tokens import StreamTokens
+from wamkit.nn.named import Named
 
 
 @EstimatorConfig.register_subclass("inverse_dynamics")
@@ -25,14 +27,14 @@ class InverseDynamicsConfig(EstimatorConfig):
     """Action between the present and a given future, plain, masked or residual (UniPi; Vidar; survey eq. 20).
 
     Attributes:
-        mask: learn which tokens of the given streams matter; the others are cut off, so that whatever they show
-            changes nothing (the masked model of Vidar). What the context shows is not masked.
+        mask: true to learn which tokens of the given streams matter and cut off the others, whose content then has no
+            effect (the masked model of Vidar). Context tokens are not masked.
         sparsity: cost of keeping all tokens, in units of the action's mean squared error.
-        readout: ``tokens`` reads the given tokens as they are; ``spatial_softmax`` reads ``keypoints`` expected
-            positions per view and step (Finn et al. 2016).
+        readout: readout of the given streams: ``tokens`` reads them unchanged; ``spatial_softmax`` reads
+            ``keypoints`` expected positions per view and step (Finn et al. 2016).
         keypoints: number of positions of the spatial softmax.
         grid: rows and columns of the tokens of one view, for the spatial softmax.
-        residual: a base action, linear in the given values, plus the network's correction, which starts at zero.
+        residual: true to add the network's output, which starts at zero, to a base action linear in the given values.
     """
 
     mask: bool = False
@@ -42,10 +44,16 @@ class InverseDynamicsConfig(EstimatorConfig):
     grid: tuple[int, int] | None = None
     residual: bool = False
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> InverseDynamics:
-        """Build; raises :class:`ConfigError` unless it joins futures or goals by one continuous action."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: the output is not one continuous action, no future or goal is given, or the given streams do
+                not fit ``residual`` or ``grid``.
+        """
         reader = "estimator 'inverse_dynamics'"
         if len(outputs) != 1 or outputs[0].role != "action":
             raise ConfigError(f"{reader} generates the action alone, not {[s.name for s in outputs]}")
@@ -69,19 +77,20 @@ class InverseDynamicsConfig(EstimatorConfig):
 
 
 class TokenMask(nn.Module):
-    """Keep or cut every token by what it shows and where it is: hard, with a straight-through gradient.
+    """Hard mask that keeps or cuts a token by its content and position, with a straight-through gradient.
 
-    In training the choice is random with the learned probability (binary concrete, Maddison et al. 2017), so that
-    a token that is kept by habit is tried without; acting takes the likelier choice.
+    Training samples the mask with the learned probability (binary concrete, Maddison et al. 2017), so that it also
+    tries to do without tokens that it usually keeps; acting takes the more likely choice.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
-        nn.init.constant_(self.network[-1].bias, 1.0)  # type: ignore[arg-type]  # begin with all of them
+        hidden, logit = nn.Linear(width, width), nn.Linear(width, 1)
+        nn.init.constant_(logit.bias, 1.0)  # keep most tokens at first
+        self.network = nn.Sequential(hidden, nn.GELU(), logit)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., D) -> the mask (..., 1) of zeros and ones, and its probability, which the sparsity acts on."""
+        """Return the mask (..., 1) of tokens (..., D) and its probability, which sparsity penalises."""
         logit = self.network(tokens)
         kept = torch.sigmoid(logit)
         if not self.training:
@@ -92,7 +101,7 @@ class TokenMask(nn.Module):
 
 
 class SpatialSoftmax(nn.Module):
-    """Tokens on a grid -> expected positions, as one token per view."""
+    """Expected positions of keypoints on a grid of tokens, as one token per view."""
 
     places: Tensor
 
@@ -106,11 +115,11 @@ class SpatialSoftmax(nn.Module):
         self.outward = nn.Linear(keypoints * 6, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T, N, D) -> (B, T, views, D): per keypoint its position and a little of what is there."""
+        """Read (B, T, N, D) as (B, T, views, D), from the position and the content of every keypoint."""
         views = tokens.unflatten(2, (-1, len(self.places)))
         weight = self.heat(views).softmax(dim=3).transpose(3, 4)  # (B, T, views, keypoints, tokens)
-        found = torch.cat((weight @ self.places, weight @ self.content(views)), dim=-1)
-        return self.outward(found.flatten(3))
+        keypoints = torch.cat((weight @ self.places, weight @ self.content(views)), dim=-1)
+        return self.outward(keypoints.flatten(3))
 
 
 @final
@@ -127,10 +136,10 @@ class InverseDynamics(Estimator):
         self.trunk = trunk
         self.output = StreamTokens(output, trunk.width)
         self.names = [s.name for s in given]
-        self.given = nn.ModuleDict({s.name: StreamTokens(s, trunk.width) for s in given})
-        self.masks = nn.ModuleDict({s.name: TokenMask(trunk.width) for s in given if config.mask})
+        self.given = Named({s.name: StreamTokens(s, trunk.width) for s in given})
+        self.masks = Named({s.name: TokenMask(trunk.width) for s in given if config.mask})
         grid = config.grid if config.readout == "spatial_softmax" else None
-        self.readouts = nn.ModuleDict(
+        self.readouts = Named(
             {s.name: SpatialSoftmax(trunk.width, grid, config.keypoints) for s in given if grid is not None}
         )
         size = sum(s.length * s.features for s in given)
@@ -140,26 +149,21 @@ class InverseDynamics(Estimator):
             nn.init.zeros_(self.output.outward.bias)
 
     def masks_of(self, given: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Stream -> mask and probability (B, T, N, 1) of each of its tokens. Empty without ``mask``."""
-        found = {}
+        """Compute the mask and its probability, (B, T, N, 1) each, per stream. Empty without ``mask``."""
+        masks = {}
         for name, mask in self.masks.items():
-            stream = self._stream(name)
-            found[name] = mask(stream.inward(given[name]) + stream.position)
-        return found
-
-    def _stream(self, name: str) -> StreamTokens:
-        stream = self.given[name]
-        assert isinstance(stream, StreamTokens)
-        return stream
+            stream = self.given[name]
+            masks[name] = mask(stream.inward(given[name]) + stream.position)
+        return masks
 
     def _predict(self, call: Call) -> tuple[Tensor, Tensor]:
-        """The action (B, T, N, D) and the share of tokens that was kept, a scalar."""
+        """Predict the action (B, T, N, D), and the mean probability that a token is kept, a scalar."""
         masks = self.masks_of(call.given)
         tokens, layout, flat = [], [], []
         for name in self.names:
-            values, stream = call.given[name], self._stream(name)
+            values, stream = call.given[name], self.given[name]
             kept = masks[name][0] if name in masks else torch.ones((), device=self.output.position.device)
-            # The position is added behind the mask: a token that is cut off still says where nothing is.
+            # The position is added after the mask: a token that is cut off keeps its place.
             content = stream.inward(values) * kept + stream.position
             if name in self.readouts:
                 content = self.readouts[name](content)
@@ -177,17 +181,19 @@ class InverseDynamics(Estimator):
         shares = [share.mean() for _, share in masks.values()]
         return action, torch.stack(shares).mean() if shares else action.new_zeros(())
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """See :class:`wamkit.contract.Estimator`."""
+        """Mean squared error of the action, plus the sparsity of the masks."""
         name = self.output.spec.name
         action, share = self._predict(call)
         error = F.mse_loss(action, targets[name].values, reduction="none")
         term = masked_mean(error, targets[name].pad) + self.config.sparsity * share
         return FactorLoss({name: term}, {name: action})
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
+        """Predict the action in one function evaluation."""
         action, _ = self._predict(call)
         return Generated({self.output.spec.name: action}, {self.output.spec.name: 1})

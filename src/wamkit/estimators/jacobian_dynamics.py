@@ -1,8 +1,8 @@
 """Inverse dynamics by a learned Jacobian (`ar.inverse-dynamics`, survey eqs. 5, 12; VERA 2026).
 
-What the robot sees move is, nearby, linear in what it does: m = J(c) a + b(c). J and b are learned per robot from the
-context alone, and the action is the damped pseudo-inverse of J applied to the motion that somebody else predicted.
-The planner of the motion therefore needs no actions, and serves every robot that has such a translator.
+Observed motion is locally linear in the action: m = J(c) a + b(c). J and b are learned per robot from the context
+alone, and the action is the damped pseudo-inverse of J applied to a predicted motion, with the drift b subtracted.
+The predictor of the motion therefore needs no actions, and serves every robot that has such a translator.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -21,6 +22,7 @@ from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_m
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
+from wamkit.nn.named import Named
 
 
 @EstimatorConfig.register_subclass("jacobian_dynamics")
@@ -29,19 +31,25 @@ class JacobianDynamicsConfig(EstimatorConfig):
     """Action from a predicted motion by the damped inverse of a learned Jacobian (VERA, 2026; survey eq. 12).
 
     Attributes:
-        damping: cost of a unit of the action, against the mean squared motion that it leaves unexplained. It keeps
-            directions still that move nothing.
-        inverse: weight of the action's own error in the loss, beside the error of the motion that an action causes.
-            Zero learns from the forward direction alone.
+        damping: weight of the mean squared action against the mean squared motion left unexplained. It keeps the
+            action at zero in directions that cause no motion.
+        inverse: weight of the action's error in the loss, relative to the error of the motion that the action causes.
+            Zero trains the forward direction alone.
     """
 
     damping: float = 1e-3
     inverse: float = 1.0
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> JacobianDynamics:
-        """Build; raises :class:`ConfigError` unless it joins continuous futures or goals by a continuous action."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: the output is not one continuous action, the given streams are not all continuous futures or
+                goals, or a number is out of range.
+        """
         reader = "estimator 'jacobian_dynamics'"
         if len(outputs) != 1 or outputs[0].role != "action":
             raise ConfigError(f"{reader} generates the action alone, not {[s.name for s in outputs]}")
@@ -61,7 +69,7 @@ class JacobianDynamicsConfig(EstimatorConfig):
 
 @final
 class JacobianDynamics(Estimator):
-    """A query per motion token reads the context and says how its values answer to every entry of the action."""
+    """A query per motion token reads the context and predicts how its values respond to every entry of the action."""
 
     family: ClassVar[Family] = "joint-embedding"
 
@@ -75,36 +83,35 @@ class JacobianDynamics(Estimator):
         self.queries = nn.ParameterDict(
             {s.name: nn.Parameter(torch.randn(s.length, trunk.width) * 0.02) for s in given}
         )
-        self.rows = nn.ModuleDict(
-            {s.name: nn.Linear(trunk.width, s.features * (self.size + 1)) for s in given}
-        )
+        self.rows = Named({s.name: nn.Linear(trunk.width, s.features * (self.size + 1)) for s in given})
 
     def linear(self, call: Call) -> tuple[Tensor, Tensor]:
-        """The Jacobian (B, M, A) and the drift (B, M): M values of all given streams, A entries of the action."""
+        """Predict the Jacobian (B, M, A) and the drift (B, M) of M values of all given streams and A action entries."""
         layout = [(s.name, s.length) for s in self.given]
         queries = torch.cat([self.queries[s.name] for s in self.given])[None].expand(call.rows, -1, -1)
         hidden, _ = self.trunk(queries, cache=call.context, layout=layout)
-        found = []
+        rows = []
         for spec, part in zip(self.given, hidden.split([n for _, n in layout], dim=1), strict=True):
-            found.append(self.rows[spec.name](part).view(call.rows, -1, self.size + 1))
-        answer = torch.cat(found, dim=1)
-        return answer[..., :-1], answer[..., -1]
+            rows.append(self.rows[spec.name](part).view(call.rows, -1, self.size + 1))
+        affine = torch.cat(rows, dim=1)
+        return affine[..., :-1], affine[..., -1]
 
     def motion(self, given: Mapping[str, Tensor]) -> Tensor:
-        """Values of the given streams, one after the other: (B, M)."""
+        """Join the values of the given streams: (B, M)."""
         return torch.cat([given[s.name].flatten(1) for s in self.given], dim=1)
 
     def invert(self, jacobian: Tensor, motion: Tensor) -> Tensor:
-        """The action (B, A) that minimises |J a - m|^2 / M + damping |a|^2 / A."""
+        """Solve for the action (B, A) that minimises |J a - m|^2 / M + damping |a|^2 / A."""
         damping = self.config.damping * jacobian.shape[1] / self.size
         normal = jacobian.mT @ jacobian + damping * torch.eye(self.size, device=jacobian.device)
         action: Tensor = torch.linalg.solve(normal, (jacobian.mT @ motion[..., None]))[..., 0]
         return action
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Error of the motion that the real action would cause, and of the action; rows with padding are left out."""
+        """Error of the motion that the true action causes, plus that of the action; rows with padding are left out."""
         name = self.output.name
         target = targets[name]
         jacobian, drift = self.linear(call)
@@ -117,8 +124,9 @@ class JacobianDynamics(Estimator):
         term = forward + self.config.inverse * masked_mean(error[:, None], pad)
         return FactorLoss({name: term}, {name: action.view_as(target.values)})
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """See :class:`wamkit.contract.Estimator`. One function evaluation."""
+        """Invert the Jacobian in one function evaluation."""
         jacobian, drift = self.linear(call)
         action = self.invert(jacobian, self.motion(call.given) - drift)
         spec = self.output

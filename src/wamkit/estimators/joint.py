@@ -1,8 +1,8 @@
-"""Streams that are generated together: who may read whom, and one pass of the trunk over all of them.
+"""Streams that are generated together: attention between them, and one pass of the trunk over all of them.
 
-Streams that read each other go through the trunk side by side. A stream that others read without reading them
-back goes first, and the others read its keys and values (`cp.leakage-mask`, `cp.action-centric-mask`). What it
-computes is then bit-identical whether the others are there or not, and its tokens cannot see theirs at all.
+Streams that read each other pass through the trunk side by side. A stream that others read without reading them
+back goes first, and the others read its keys and values (`cp.leakage-mask`, `cp.action-centric-mask`). Its result is
+then bit-identical with and without the others, because its tokens cannot read theirs at all.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from wamkit.errors import ConfigError, did_you_mean
 
 
 class StreamReads:
-    """Who reads whom among the streams that one estimator generates.
+    """Attention rules among the streams that one estimator generates.
 
     Args:
         names: the streams, in order.
-        table: reader -> streams it may read besides itself; a stream without an entry reads all.
-        reader: who asks, for errors.
+        table: stream -> streams it may read besides itself; a stream without an entry reads all.
+        reader: the estimator, for errors.
 
     Raises:
-        ConfigError: on unknown names, and when two streams that read each other differ in what else they read.
+        ConfigError: a name is unknown, or two streams that read each other do not read the same other streams.
     """
 
     def __init__(self, names: Sequence[str], table: Mapping[str, Sequence[str]], reader: str) -> None:
@@ -41,35 +41,35 @@ class StreamReads:
         for block in self.blocks(self.names):
             outside = {n: self._table[n] - set(block) for n in block}
             if len(set(outside.values())) > 1:
-                told = "; ".join(f"{n!r} reads {sorted(others)}" for n, others in outside.items())
+                differences = "; ".join(f"{n!r} reads {sorted(others)}" for n, others in outside.items())
                 raise ConfigError(
-                    f"{reader}: streams {block} read each other, so they have to read the same streams besides: "
-                    f"{told}. Change `reads`."
+                    f"{reader}: streams {block} read each other, so they must read the same other streams, but "
+                    f"{differences}. Change `reads`."
                 )
 
     def allows(self, reader: str, source: str) -> bool:
-        """Whether tokens of ``reader`` may attend to tokens of ``source``."""
+        """True when tokens of ``reader`` may attend to tokens of ``source``."""
         return reader == source or source in self._table[reader]
 
     def unread(self, present: Sequence[str], source: str) -> bool:
-        """Whether no other stream that is present may read ``source``."""
+        """True when no other present stream may read ``source``."""
         return not any(self.allows(name, source) for name in present if name != source)
 
     def mutual(self, present: Sequence[str]) -> bool:
-        """Whether every present stream may read every other one."""
+        """True when every present stream may read every other one."""
         return all(self.allows(i, j) for i in present for j in present)
 
     def _reach(self, name: str, present: Sequence[str]) -> frozenset[str]:
-        """Everything that ``name`` is influenced by, itself included."""
-        found, todo = {name}, [name]
+        """Streams that ``name`` depends on, directly or through others, itself included."""
+        reached, todo = {name}, [name]
         while todo:
-            fresh = (self._table[todo.pop()] & set(present)) - found
-            found |= fresh
+            fresh = (self._table[todo.pop()] & set(present)) - reached
+            reached |= fresh
             todo += sorted(fresh)
-        return frozenset(found)
+        return frozenset(reached)
 
     def blocks(self, present: Sequence[str]) -> list[list[str]]:
-        """The present streams, grouped into those that read each other; every block comes after what it reads."""
+        """Group the present streams into blocks that read each other; every block comes after the blocks it reads."""
         reach = {name: self._reach(name, present) for name in present}
         groups: dict[frozenset[str], list[str]] = {}
         for name in present:
@@ -78,7 +78,10 @@ class StreamReads:
 
 
 def visible(block: Sequence[str], reads: StreamReads, hidden: Mapping[str, Tensor]) -> Tensor:
-    """(B, S, S) bool, True where the row's stream may read the column's; a hidden stream reads itself alone."""
+    """Mask (B, S, S) bool of one block of streams: True where the row's stream may read the column's.
+
+    A hidden stream is read by itself alone.
+    """
     device = hidden[block[0]].device
     allowed = torch.tensor([[reads.allows(i, j) for j in block] for i in block], device=device)
     same = torch.eye(len(block), dtype=torch.bool, device=device)
@@ -87,7 +90,7 @@ def visible(block: Sequence[str], reads: StreamReads, hidden: Mapping[str, Tenso
 
 
 def cut(cache: Cache, start: int, stop: int, hidden: Tensor) -> Cache:
-    """Tokens ``start`` to ``stop`` of a cache; padded in the rows (B,) in which they are hidden."""
+    """Cut tokens ``start`` to ``stop`` out of a cache, padded in the rows (B,) in which they are hidden."""
     return Cache(
         keys=tuple(k[:, :, start:stop] for k in cache.keys),
         values=tuple(v[:, :, start:stop] for v in cache.values),
@@ -105,25 +108,25 @@ def run_joint(
     cache: Cache,
     times: Tensor | None,
 ) -> dict[str, Tensor]:
-    """One evaluation: tokens per stream (B, L, width) -> hidden tokens per stream, the same shape.
+    """Evaluate the trunk once: tokens (B, L, width) per stream -> hidden tokens of the same shape per stream.
 
     Args:
         trunk: the network.
-        reads: who reads whom.
-        tokens: the streams that are there.
+        reads: attention rules among the streams.
+        tokens: tokens of the present streams.
         hidden: stream -> (B,) bool, True in rows where no other stream may read it.
-        cache: what all of them read.
+        cache: cache that all streams read.
         times: (B,) block index of the new tokens, or None.
     """
-    found: dict[str, Tensor] = {}
-    made: dict[str, Cache] = {}
+    outputs: dict[str, Tensor] = {}
+    caches: dict[str, Cache] = {}
     blocks = reads.blocks(list(tokens))
     for i, block in enumerate(blocks):
         lengths = [tokens[name].shape[1] for name in block]
-        seen = cache
-        for name in made:
-            if reads.allows(block[0], name):  # the streams of a block agree on what they read besides
-                seen = seen.append(made[name])
+        context = cache
+        for name in caches:
+            if reads.allows(block[0], name):  # the streams of a block read the same other streams
+                context = context.append(caches[name])
         attend = None
         if len(block) > 1:
             owner = torch.arange(len(block)).repeat_interleave(torch.tensor(lengths)).to(cache.pad.device)
@@ -131,11 +134,11 @@ def run_joint(
         clock = None if times is None else times[:, None].expand(-1, sum(lengths))
         joined = torch.cat([tokens[name] for name in block], dim=1)
         layout = list(zip(block, lengths, strict=True))
-        out, fresh = trunk(joined, cache=seen, attend=attend, times=clock, layout=layout)
-        found.update(zip(block, out.split(lengths, dim=1), strict=True))
+        out, fresh = trunk(joined, cache=context, attend=attend, times=clock, layout=layout)
+        outputs.update(zip(block, out.split(lengths, dim=1), strict=True))
         start = 0
         for name, length in zip(block, lengths, strict=True):
             if i + 1 < len(blocks):
-                made[name] = cut(fresh, start, start + length, hidden[name])
+                caches[name] = cut(fresh, start, start + length, hidden[name])
             start += length
-    return {name: found[name] for name in tokens}
+    return {name: outputs[name] for name in tokens}

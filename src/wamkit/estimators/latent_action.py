@@ -1,11 +1,11 @@
 """Latent actions: z inferred from (s, s'), read by a world model and by one decoder per robot (`ar.latent-action`).
 
-    posterior    q(z | s, s')     what happened, in a few numbers; training, or when the future is given
-    prior        p(z | c)         what to do next
-    world model  p(s' | z, c)     rebuilds the future from the present and z (survey eq. 10 with a replaced by z)
+    posterior    q(z | s, s')     summary of the transition; used in training, and when the future is given
+    prior        p(z | c)         proposal of the next transition
+    world model  p(s' | z, c)     reconstruction of the future from the present and z (survey eq. 10, with z for a)
 
-z is a stream of role ``state``: no data shows it. A robot's decoder is any estimator of p(a | z, c), so that another
-robot needs another decoder and nothing else.
+z is a stream of role ``state``: it does not appear in the data. A robot's decoder is any estimator of p(a | z, c), so
+a new robot needs only a new decoder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
@@ -34,17 +35,18 @@ class LatentActionConfig(EstimatorConfig):
     """Latent action inferred from consecutive observations, with its world model (LAPA; AdaWorld, Gao et al. 2025).
 
     Attributes:
-        bottleneck: weight of the posterior's divergence from a standard normal, which keeps z small.
-        temperature: spread of a sampled z, in units of the prior's; 0 takes its mean.
+        bottleneck: weight of the posterior's divergence from a standard normal, which limits the information in z.
+        temperature: standard deviation of a sampled z, in units of the prior's; 0 takes the prior's mean.
     """
 
     bottleneck: float = 1e-3
     temperature: float = 0.0
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> LatentAction:
-        """Build; raises :class:`ConfigError` unless its factors are p(state | c) and p(future | state, c)."""
+        """Build the estimator; raises :class:`ConfigError` on factors other than p(state | c), p(future | state, c)."""
         reader = "estimator 'latent_action'"
         roles = {s.role: s for s in outputs}
         if set(roles) != {"state", "future"} or len(outputs) != 2 or [s.role for s in given] != ["state"]:
@@ -83,7 +85,7 @@ class LatentAction(Estimator):
         return mean, F.softplus(raw) + 1e-3
 
     def infer(self, call: Call, future: Tensor) -> tuple[Tensor, Tensor]:
-        """q(z | s, s'): mean and standard deviation (B, 1, 1, Z) for a future (B, F, N, D)."""
+        """Infer q(z | s, s') from a future (B, F, N, D): mean and standard deviation, each (B, 1, 1, Z)."""
         tokens = self.seen.embed(future)
         _, cache = self.trunk(tokens, cache=call.context, layout=[(self.future.name, tokens.shape[1])])
         return self._density(self.posterior, self.ask[0], call.context.append(cache), call.rows)
@@ -92,7 +94,7 @@ class LatentAction(Estimator):
         return self._density(self.prior, self.ask[1], call.context, call.rows)
 
     def _rebuild(self, call: Call) -> Tensor:
-        """p(s' | z, c): (B, F, N, D)."""
+        """Mean of p(s' | z, c), (B, F, N, D)."""
         z = self.latent(call.given[self.state.name].flatten(1, 2))
         _, cache = self.trunk(z, cache=call.context, layout=[(self.state.name, 1)])
         queries = self.rebuilt.position.flatten(0, 1)[None].expand(call.rows, -1, -1)
@@ -100,10 +102,11 @@ class LatentAction(Estimator):
         hidden, _ = self.trunk(queries, cache=call.context.append(cache), layout=layout)
         return self.rebuilt.read(hidden)
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """For z the bottleneck and the prior's divergence; for the future the error of rebuilding it from z."""
+        """Bottleneck and the prior's divergence for z; reconstruction error for the future."""
         target = targets[self.future.name]
         if self.future.name in outputs:
             error = F.mse_loss(self._rebuild(call), target.values, reduction="none")
@@ -117,8 +120,9 @@ class LatentAction(Estimator):
         term = masked_mean(self.config.bottleneck * standard + gap, outside)
         return FactorLoss({self.state.name: term}, {self.state.name: mean + std * torch.randn_like(std)})
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """z from the prior, or from the posterior where the future is given; the future from z."""
+        """Generate z from the prior, or from the posterior when the future is given; generate the future from z."""
         name = self.state.name
         if name not in outputs:
             return Generated({self.future.name: self._rebuild(call)}, {self.future.name: 1})

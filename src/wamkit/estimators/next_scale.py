@@ -100,10 +100,10 @@ class NextScale(Estimator):
         """Streams that have a scale ``k``."""
         return [name for name in names if k < self.pyramids[name].count]
 
-    def _pass(self, names: Sequence[str], k: int, known: Mapping[str, Tensor]) -> tuple[Tensor, Layout]:
+    def _pass(self, names: Sequence[str], k: int, coarser: Mapping[str, Tensor]) -> tuple[Tensor, Layout]:
         """Tokens (B, n, width) of scale ``k`` of all streams, and their layout."""
         parts = {
-            name: self.pyramids[name].tokens(known[name], k) + self.scale[k]
+            name: self.pyramids[name].tokens(coarser[name], k) + self.scale[k]
             for name in self._present(names, k)
         }
         return torch.cat(list(parts.values()), dim=1), [(n, part.shape[1]) for n, part in parts.items()]
@@ -180,11 +180,11 @@ class NextScale(Estimator):
         cache = with_given(self.trunk, self.given, call)
         names = [name for name in self.outputs if name in outputs or name in call.given]
         forced = {n: self.pyramids[n].cut(call.given[n]) for n in names if n in call.given}
-        known = {name: self.pyramids[name].blank(call.rows) for name in names}
+        coarser = {name: self.pyramids[name].blank(call.rows) for name in names}
         drawn: dict[str, list[Tensor]] = {name: [] for name in outputs}
         leave = {name: self._spending(name, budget) for name in outputs}
         for k in range(max(leave.values())):
-            tokens, layout = self._pass(names, k, known)
+            tokens, layout = self._pass(names, k, coarser)
             hidden, fresh = self.trunk(tokens, cache=cache, layout=layout)
             cache = cache.append(fresh)
             for name, tokens in self._split(hidden, layout).items():
@@ -195,7 +195,7 @@ class NextScale(Estimator):
                     drawn[name].append(part)
                 else:
                     continue
-                known[name] = self.pyramids[name].add(known[name], part, k)
+                coarser[name] = self.pyramids[name].add(coarser[name], part, k)
         values = {name: self.pyramids[name].whole(drawn[name]) for name in outputs}
         return Generated(values, {name: len(parts) for name, parts in drawn.items()})
 

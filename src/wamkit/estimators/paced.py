@@ -1,13 +1,13 @@
-"""A learned, state-adaptive number of steps around any estimator that works in steps (`ss.learned-schedule`).
+"""Learned, state-dependent number of steps around any estimator that works in steps (`ss.learned-schedule`).
 
-A gate reads the context and chooses one of a few step counts for each row. It is trained against the estimator as it
-stands: all counts start from the same noise, and the longest is the reference. The gate minimises the expected cost
+A gate reads the context and chooses one of a few step counts per row. It is trained against the estimator's current
+weights: all counts start from the same noise, and the longest is the reference. The gate minimises the expected cost
 
     sum_n p(n | c) ( (d_n / tolerance)^2 + n / n_max )
 
 with d_n the root mean square difference (for token ids: the share that differs) between the sample of n steps and the
-reference. An error as large as the tolerance thus costs as much as the whole schedule. No gradient of the gate reaches
-the estimator, its trunk or the encoders.
+reference. An error as large as the tolerance thus costs as much as the longest schedule. No gradient of the gate
+reaches the estimator, its trunk or the encoders.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -34,12 +35,12 @@ class PacedConfig(EstimatorConfig):
     """Step counts chosen per state by a small gate around a denoiser (NoiseGate, SANTS; `ss.learned-schedule`).
 
     Attributes:
-        inner: the estimator whose steps are chosen; it works in steps (family ``diffusion``).
-        counts: step counts to choose from, ascending. One alone is the uniform schedule.
+        inner: estimator whose step count is chosen; its family must be ``diffusion``.
+        counts: step counts to choose from, ascending. A single count is the uniform schedule.
         tolerance: difference from the longest schedule that costs as much as all of its steps.
-        hidden: width of the gate.
-        train: ``all``, ``inner`` or ``gate`` alone. Train ``inner`` first and start from it as ``pretrained`` with
-            ``gate``, and the denoiser stays as it was.
+        hidden: hidden width of the gate.
+        train: parts to train: ``all``, ``inner`` or ``gate``. To leave a denoiser unchanged, train ``inner`` first,
+            then start from it as ``pretrained`` with ``gate``.
     """
 
     inner: EstimatorConfig = field(default_factory=DenoiserConfig)
@@ -48,8 +49,14 @@ class PacedConfig(EstimatorConfig):
     hidden: int = 64
     train: Literal["all", "inner", "gate"] = "all"
 
+    @override
     def build(self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None) -> Paced:
-        """Build; raises :class:`ConfigError` when ``inner`` has no steps to choose, or keeps a past."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: ``inner`` runs on another trunk, does not work in steps or keeps a past, or ``counts`` or
+                ``tolerance`` is out of range.
+        """
         place = "estimator 'paced'"
         if self.inner.trunk != self.trunk:
             raise ConfigError(
@@ -62,14 +69,14 @@ class PacedConfig(EstimatorConfig):
         inner = self.inner.build(outputs, given, trunk)
         if inner.family != "diffusion" or inner.past:
             raise ConfigError(
-                f"{place}: `inner` is of family {inner.family!r} and keeps {inner.past} blocks of past; it has to "
+                f"{place}: `inner` is of family {inner.family!r} and keeps {inner.past} blocks of past; it must "
                 f"work in steps and keep no past. Use a denoiser without `history`, or an unmasker."
             )
         return Paced(self, inner, require_trunk(trunk, place))
 
 
 def difference(sample: Tensor, reference: Tensor) -> Tensor:
-    """(B, ...) twice -> (B,): root mean square of values, share of differing token ids."""
+    """Compare two samples (B, ...): root mean square difference of values, or share of differing ids, (B,)."""
     if not sample.is_floating_point():
         return (sample != reference).flatten(1).float().mean(dim=1)
     return (sample - reference).flatten(1).square().mean(dim=1).sqrt()
@@ -87,16 +94,16 @@ class Paced(Estimator, Revises):
         self.inner = inner
         self.processes = inner.processes
         self.reads = inner.reads
-        seen = trunk.empty(1, 1).values[-1].numel()  # features of one token's values, all heads
+        features = trunk.empty(1, 1).values[-1].numel()  # values of one token, all heads
         self.gate = nn.Sequential(
-            nn.LayerNorm(seen),
-            nn.Linear(seen, config.hidden),
+            nn.LayerNorm(features),
+            nn.Linear(features, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, len(config.counts)),
         )
 
     def scores(self, call: Call) -> Tensor:
-        """(B, counts): how much the gate is for each count, from the mean of the context's last values."""
+        """Compute the gate's logits (B, counts), from the mean of the context's values in the last layer."""
         values, keep = call.context.values[-1].detach(), ~call.context.pad
         kept = (values * keep[:, None, :, None]).sum(dim=2) / keep.sum(dim=1).clamp(min=1)[:, None, None]
         return self.gate(kept.flatten(1))
@@ -106,70 +113,72 @@ class Paced(Estimator, Revises):
 
     @torch.no_grad()
     def costs(self, outputs: Sequence[str], call: Call) -> Tensor:
-        """(B, counts): what each count would cost these rows, all of them from the same fresh noise."""
+        """Compute the cost (B, counts) of every count for these rows, all from the same fresh noise."""
         seeds = torch.randint(2**62, (call.rows,)).tolist()
         device = call.context.pad.device
-        made = [
+        samples = [
             self.inner.generate(
                 outputs, call, self._whole(outputs, n, Budget()), RowNoise(seeds, device)
             ).values
             for n in self.config.counts
         ]
-        found = []
-        for n, values in zip(self.config.counts, made, strict=True):
-            gaps = torch.stack([difference(values[name], made[-1][name]) for name in outputs])
+        costs = []
+        for n, values in zip(self.config.counts, samples, strict=True):
+            gaps = torch.stack([difference(values[name], samples[-1][name]) for name in outputs])
             share = n / self.config.counts[-1]
-            found.append((gaps / self.config.tolerance).square().mean(dim=0) + share)
-        return torch.stack(found, dim=1)
+            costs.append((gaps / self.config.tolerance).square().mean(dim=0) + share)
+        return torch.stack(costs, dim=1)
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """The inner estimator's losses, and the expected cost of the gate's choice as a term of its own."""
-        made = FactorLoss({})
+        """Loss terms of the inner estimator, plus a term for the expected cost of the gate's choice."""
+        loss = FactorLoss({})
         if self.config.train != "gate":
-            made = self.inner.loss(outputs, call, targets, past)
+            loss = self.inner.loss(outputs, call, targets, past)
         if self.config.train == "inner":
-            return made
+            return loss
         expected = (self.scores(call).softmax(dim=1) * self.costs(outputs, call)).sum(dim=1).mean()
-        return FactorLoss({**made.terms, f"{'+'.join(outputs)}.steps": expected}, made.inferred)
+        return FactorLoss({**loss.terms, f"{'+'.join(outputs)}.steps": expected}, loss.inferred)
 
     def choose(self, call: Call) -> Tensor:
-        """(B,) step counts."""
+        """Choose the step count of every row, (B,)."""
         counts = torch.tensor(self.config.counts, device=call.context.pad.device)
         return counts[self.scores(call).argmax(dim=1)]
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """Each row with the steps chosen for it; ``nfe`` is the mean over rows, rounded.
+        """Generate each row with its chosen step count; ``nfe`` is the mean over rows, rounded.
 
-        A budget that says how many evaluations a stream may spend replaces the gate.
+        A budget with ``nfe`` for one of the outputs replaces the gate.
         """
         if any(name in budget.nfe for name in outputs):
             return self.inner.generate(outputs, call, budget, noise)
         if noise.copies > 1:
-            noise = noise.fork()  # a generator per row, so that rows can be told apart
+            noise = noise.fork()  # a generator per row, so that rows can be separated
         chosen = self.choose(call)
         order: list[Tensor] = []
         parts: list[Generated] = []
         for count in chosen.unique().tolist():
             index = (chosen == count).nonzero()[:, 0]
-            some = RowNoise((), noise.device)
-            some.generators = [noise.generators[i] for i in index.tolist()]
+            row_noise = RowNoise((), noise.device)
+            row_noise.generators = [noise.generators[i] for i in index.tolist()]
             rows = replace(map_tensors(call, lambda t, index=index: t[index]), rows=len(index))
-            parts.append(self.inner.generate(outputs, rows, self._whole(outputs, count, budget), some))
+            parts.append(self.inner.generate(outputs, rows, self._whole(outputs, count, budget), row_noise))
             order.append(index)
         back = torch.cat(order).argsort()
         values = {name: torch.cat([part.values[name] for part in parts])[back] for name in outputs}
         return Generated(values, dict.fromkeys(outputs, round(chosen.float().mean().item())))
 
+    @override
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
-        """See :class:`wamkit.contract.Estimator`: as the inner estimator."""
         self.inner.check_budget(outputs, budget)
 
+    @override
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
-        """As the inner estimator."""
         return self.inner.skippable(outputs, stream, budget)
 
+    @override
     def revisable(self, outputs: Sequence[str]) -> bool:
-        """As the inner estimator."""
         return isinstance(self.inner, Revises) and self.inner.revisable(outputs)

@@ -1,7 +1,7 @@
-"""How the values of one stream are made scale by scale, coarsest first (`bb.autoregressive`, next scale).
+"""Scales of one stream's values, coarsest first (`bb.autoregressive`, next scale).
 
-Vectors are a pyramid of residual means over steps and tokens that a flow head draws; ids are those that a
-residual quantiser made of token grids (:attr:`StreamSpec.scales`), and each is drawn from its categorical.
+Vectors form a pyramid of residual means over steps and tokens, drawn by a flow head; ids come from a residual
+quantiser of token grids (:attr:`StreamSpec.scales`), each drawn from its categorical.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.scales import Ladder
 from wamkit.contract.streams import RowNoise
@@ -24,7 +25,7 @@ Size = tuple[int, int]
 
 
 def pyramid_sizes(steps: int, tokens: int, scales: int) -> list[Size]:
-    """(steps, tokens) of every scale, coarsest first; halved, rounding up, until ``scales`` or a single token."""
+    """List (steps, tokens) of every scale, coarsest first; halved, rounding up, until ``scales`` or a single token."""
     sizes = [(steps, tokens)]
     while len(sizes) < scales and sizes[0] != (1, 1):
         sizes.insert(0, (-(-sizes[0][0] // 2), -(-sizes[0][1] // 2)))
@@ -32,19 +33,19 @@ def pyramid_sizes(steps: int, tokens: int, scales: int) -> list[Size]:
 
 
 def resize(values: Tensor, size: Size) -> Tensor:
-    """(B, T, N, D) -> (B, *size, D): means over cells on the way down, copies on the way up."""
+    """Resize (B, T, N, D) to (B, *size, D): means over cells when shrinking, copies when growing."""
     grid = values.permute(0, 3, 1, 2)
     down = size[0] <= values.shape[1] and size[1] <= values.shape[2]
-    made = F.adaptive_avg_pool2d(grid, size) if down else F.interpolate(grid, size, mode="nearest-exact")
-    return made.permute(0, 2, 3, 1)
+    resized = F.adaptive_avg_pool2d(grid, size) if down else F.interpolate(grid, size, mode="nearest-exact")
+    return resized.permute(0, 2, 3, 1)
 
 
 class Pyramid(ABC):
-    """The parts of one stream and what its trunk tokens are told of the coarser ones.
+    """Parts of one stream per scale, and the trunk tokens that are made from the coarser parts.
 
     Args:
-        stream: the stream's tokens, owned by the estimator.
-        lengths: tokens of every scale, coarsest first.
+        stream: token embedding of the stream, owned by the estimator.
+        lengths: number of tokens of every scale, coarsest first.
     """
 
     def __init__(self, stream: StreamTokens, lengths: Sequence[int]) -> None:
@@ -58,31 +59,31 @@ class Pyramid(ABC):
 
     @abstractmethod
     def cut(self, values: Tensor) -> list[Tensor]:
-        """Values of the stream -> the part of every scale, (B, n_k, D) or ids (B, n_k)."""
+        """Cut values of the stream into the part of every scale, (B, n_k, D) or ids (B, n_k)."""
 
     @abstractmethod
     def whole(self, parts: Sequence[Tensor]) -> Tensor:
-        """Inverse of :meth:`cut`; of the first parts alone, the values as coarse as these leave them."""
+        """Invert :meth:`cut`; from the first parts alone, return the values at their coarser resolution."""
 
     @abstractmethod
     def blank(self, rows: int) -> Tensor:
-        """What is known of the stream before its coarsest scale: (rows, T, N of the finest scale, features)."""
+        """Return the running sum before the coarsest scale: zeros (rows, T, N of the finest scale, features)."""
 
     @abstractmethod
-    def add(self, known: Tensor, part: Tensor, k: int) -> Tensor:
-        """What is known after the part of scale ``k``."""
+    def add(self, coarser: Tensor, part: Tensor, k: int) -> Tensor:
+        """Add the part of scale ``k`` to the running sum."""
 
     @abstractmethod
-    def tokens(self, known: Tensor, k: int) -> Tensor:
-        """(B, n_k, width): what is known before scale ``k`` at each of its tokens, and where the token is."""
+    def tokens(self, coarser: Tensor, k: int) -> Tensor:
+        """Embed the running sum before scale ``k`` and the positions as trunk tokens (B, n_k, width)."""
 
     @abstractmethod
     def weight(self, pad: Tensor, k: int) -> Tensor:
-        """(B, T) padded steps -> (B, n_k): how much each token of scale ``k`` counts."""
+        """Weight (B, n_k) of every token of scale ``k`` in the loss, given padded steps (B, T)."""
 
     @abstractmethod
     def error(self, hidden: Tensor, part: Tensor) -> Tensor:
-        """Loss of every token of a scale: (B, n_k, width) and its part -> (B, n_k)."""
+        """Loss (B, n_k) of every token of a scale, given hidden tokens (B, n_k, width) and the true part."""
 
     @abstractmethod
     def draw(self, hidden: Tensor, noise: RowNoise) -> Tensor:
@@ -91,7 +92,7 @@ class Pyramid(ABC):
 
 @final
 class Residuals(Pyramid):
-    """Vectors: the coarsest scale is their mean over large cells, the finest makes the sum of all scales exact."""
+    """Pyramid of vectors: the coarsest scale is a mean over large cells, the finest makes the sum exact."""
 
     def __init__(
         self,
@@ -107,55 +108,57 @@ class Residuals(Pyramid):
         super().__init__(stream, [steps * tokens for steps, tokens in self.sizes])
         self.head, self.steps, self.temperature, self.draws = head, steps, temperature, draws
 
+    @override
     def cut(self, values: Tensor) -> list[Tensor]:
-        """See :meth:`Pyramid.cut`."""
-        parts, known = [], torch.zeros_like(values)
+        parts, coarser = [], torch.zeros_like(values)
         for k, size in enumerate(self.sizes):
-            parts.append(resize(values - known, size).flatten(1, 2))
-            known = self.add(known, parts[-1], k)
+            parts.append(resize(values - coarser, size).flatten(1, 2))
+            coarser = self.add(coarser, parts[-1], k)
         return parts
 
+    @override
     def whole(self, parts: Sequence[Tensor]) -> Tensor:
-        """See :meth:`Pyramid.whole`."""
-        known = self.blank(len(parts[0]))
+        coarser = self.blank(len(parts[0]))
         for k, part in enumerate(parts):
-            known = self.add(known, part, k)
-        return known
+            coarser = self.add(coarser, part, k)
+        return coarser
 
+    @override
     def blank(self, rows: int) -> Tensor:
-        """See :meth:`Pyramid.blank`."""
         spec = self.stream.spec
         return self.stream.position.new_zeros(rows, spec.steps, spec.tokens, spec.features)
 
-    def add(self, known: Tensor, part: Tensor, k: int) -> Tensor:
-        """See :meth:`Pyramid.add`."""
-        return known + resize(part.unflatten(1, self.sizes[k]), self.sizes[-1])
+    @override
+    def add(self, coarser: Tensor, part: Tensor, k: int) -> Tensor:
+        return coarser + resize(part.unflatten(1, self.sizes[k]), self.sizes[-1])
 
-    def tokens(self, known: Tensor, k: int) -> Tensor:
-        """See :meth:`Pyramid.tokens`."""
+    @override
+    def tokens(self, coarser: Tensor, k: int) -> Tensor:
         size = self.sizes[k]
         position = resize(self.stream.position[None], size)
-        return (self.stream.inward(resize(known, size)) + position).flatten(1, 2)
+        return (self.stream.inward(resize(coarser, size)) + position).flatten(1, 2)
 
+    @override
     def weight(self, pad: Tensor, k: int) -> Tensor:
-        """See :meth:`Pyramid.weight`. A cell counts by its share of real steps."""
+        """Weight every cell by its share of real steps."""
         real = (~pad).float()[:, :, None, None].expand(-1, -1, self.stream.spec.tokens, -1)
         return resize(real, self.sizes[k]).flatten(1)
 
+    @override
     def error(self, hidden: Tensor, part: Tensor) -> Tensor:
-        """See :meth:`Pyramid.error`: flow matching."""
+        """Flow matching error of every token."""
         return self.head.error(hidden, part, self.draws)
 
+    @override
     def draw(self, hidden: Tensor, noise: RowNoise) -> Tensor:
-        """See :meth:`Pyramid.draw`."""
         return self.head.draw(hidden, self.steps, self.temperature, noise)
 
 
 @final
 class Ids(Pyramid):
-    """Ids: what is known is the sum of the embeddings of all coarser ids that cover a token.
+    """Pyramid of ids: the running sum adds the embeddings of all coarser ids that cover a token.
 
-    It is VAR's sum of codebook entries, with entries that are learned. A stream that tells no scales is one scale.
+    It is VAR's sum of codebook entries, with learned entries. A stream without scales has a single one.
     """
 
     def __init__(self, stream: StreamTokens, *, temperature: float) -> None:
@@ -164,40 +167,43 @@ class Ids(Pyramid):
         super().__init__(stream, [stream.spec.steps * tokens for tokens in self.ladder.lengths])
         self.temperature = temperature
 
+    @override
     def cut(self, values: Tensor) -> list[Tensor]:
-        """See :meth:`Pyramid.cut`."""
         return [part.flatten(1, 2) for part in self.ladder.split(values)]
 
+    @override
     def whole(self, parts: Sequence[Tensor]) -> Tensor:
-        """See :meth:`Pyramid.whole`. Finer scales than were made hold id 0, which adds nothing."""
+        """Invert :meth:`cut`; missing finer scales hold id 0, which adds nothing."""
         rows, steps = len(parts[0]), self.stream.spec.steps
         missing = [parts[0].new_zeros(rows, length) for length in self.lengths[len(parts) :]]
         return torch.cat([part.unflatten(1, (steps, -1)) for part in (*parts, *missing)], dim=2)
 
+    @override
     def blank(self, rows: int) -> Tensor:
-        """See :meth:`Pyramid.blank`; the features are the trunk's width."""
+        """Return a running sum of zeros, with as many features as the trunk's width."""
         position = self.stream.position
         return position.new_zeros(rows, len(position), self.ladder.finest, position.shape[-1])
 
-    def add(self, known: Tensor, part: Tensor, k: int) -> Tensor:
-        """See :meth:`Pyramid.add`."""
-        return known + self.ladder.copy(
+    @override
+    def add(self, coarser: Tensor, part: Tensor, k: int) -> Tensor:
+        return coarser + self.ladder.copy(
             self.stream.inward(part.unflatten(1, (self.stream.spec.steps, -1))), k
         )
 
-    def tokens(self, known: Tensor, k: int) -> Tensor:
-        """See :meth:`Pyramid.tokens`."""
+    @override
+    def tokens(self, coarser: Tensor, k: int) -> Tensor:
         position = self.ladder.split(self.stream.position[None])[k]
-        return (self.ladder.mean(known, k) + position).flatten(1, 2)
+        return (self.ladder.mean(coarser, k) + position).flatten(1, 2)
 
+    @override
     def weight(self, pad: Tensor, k: int) -> Tensor:
-        """See :meth:`Pyramid.weight`."""
         return (~pad).float().repeat_interleave(self.ladder.lengths[k], dim=1)
 
+    @override
     def error(self, hidden: Tensor, part: Tensor) -> Tensor:
-        """See :meth:`Pyramid.error`: cross-entropy."""
+        """Cross-entropy of every token."""
         return F.cross_entropy(self.stream.outward(hidden).transpose(1, 2), part, reduction="none")
 
+    @override
     def draw(self, hidden: Tensor, noise: RowNoise) -> Tensor:
-        """See :meth:`Pyramid.draw`."""
         return choose(self.stream.outward(hidden), self.temperature, noise)

@@ -1,7 +1,7 @@
-"""From noise to data, one network evaluation at a time, for several streams side by side.
+"""Samplers: several streams walk from noise to data side by side, one network evaluation at a time.
 
-Every stream walks by itself and all of them share the network's evaluations, so that the number of evaluations
-is the largest of their budgets (`ss.step-sampler`, `ss.decoupled-times`, `ss.early-exit`).
+Every stream has its own walk, and all walks share the network's evaluations, so the number of evaluations is the
+largest of their budgets (`ss.step-sampler`, `ss.decoupled-times`, `ss.early-exit`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.calls import Guide
 from wamkit.contract.streams import RowNoise
@@ -20,19 +21,19 @@ from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError
 
 Solver = Literal["euler", "heun"]
-# Values and levels per stream -> what the network says of each stream.
+# Evaluation of the network: values and levels per stream -> field per stream.
 Field = Callable[[Mapping[str, Tensor], Mapping[str, float]], Mapping[str, Tensor]]
 
 
 class Walk(ABC):
-    """One stream on its way from noise to data.
+    """State of one stream between noise and data.
 
     Attributes:
-        value: (B, T, N, D), where it is.
-        level: the noise level at which the next evaluation happens.
-        left: evaluations that it may still spend.
+        value: current value, (B, T, N, D).
+        level: noise level of the next evaluation.
+        left: evaluations left.
         spent: evaluations spent.
-        settled: whether another evaluation would not move it.
+        settled: True when another evaluation would not change the value.
     """
 
     def __init__(self, value: Tensor, level: float, evaluations: int) -> None:
@@ -44,14 +45,14 @@ class Walk(ABC):
 
     @abstractmethod
     def clean(self, field: Tensor) -> Tensor:
-        """Estimate of the data that this walk leads to, given the network's answer."""
+        """Estimate the data at the end of the walk from the network's field."""
 
     @abstractmethod
     def move(self, field: Tensor, pull: Tensor | None) -> None:
-        """Use one evaluation; ``pull`` is added to the clean estimate (guidance)."""
+        """Take the step of one evaluation; guidance adds ``pull`` to the clean estimate."""
 
     def advance(self, field: Tensor, pull: Tensor | None) -> None:
-        """Use one evaluation, if there are any left."""
+        """Take the step of one evaluation, unless none is left."""
         if self.left > 0:
             self.left -= 1
             self.spent += 1
@@ -62,9 +63,9 @@ class Walk(ABC):
 class FlowWalk(Walk):
     """Integrates a velocity from the highest level down to 0.
 
-    Euler takes ``evaluations`` equal steps. Heun takes a step of half the slope at its start and half that at the
-    end of an Euler step (order 2), two evaluations each; when the number is odd, the last step is an Euler step,
-    as in Karras et al. (2022, algorithm 1). A walk that exits early keeps the level that it has reached.
+    Euler takes ``evaluations`` equal steps. Heun averages the slopes at the start and the end of an Euler step (order
+    2), with two evaluations per step; when the number is odd, the last step is an Euler step, as in Karras et al.
+    (2022, algorithm 1). A walk that exits early keeps the level it has reached.
     """
 
     def __init__(self, value: Tensor, level: float, evaluations: int, leave: int, solver: Solver) -> None:
@@ -74,17 +75,20 @@ class FlowWalk(Walk):
         self.heun = [solver == "heun" and 2 * k + 1 < evaluations for k in range(self.steps)]
         self.top = level
         self.step = 0
-        self.start: tuple[Tensor, Tensor, Tensor | None] | None = None  # of a Heun step: value, slope, pull
+        # Value, slope and pull at the start of an unfinished Heun step.
+        self.start: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def _level(self, step: int) -> float:
         return self.top * (1 - step / self.steps)
 
+    @override
     def clean(self, field: Tensor) -> Tensor:
-        """x - level * velocity: where a straight line from here would end."""
+        """Estimate x - level * velocity, the end of a straight line from here."""
         return self.value - self.level * field
 
+    @override
     def move(self, field: Tensor, pull: Tensor | None) -> None:
-        """See :meth:`Walk.move`. On the way down, every step takes over its share of the pull."""
+        """Take one step; every step adds its share of the pull."""
         size = self.top / self.steps
         if self.start is not None:
             value, slope, shift = self.start
@@ -105,10 +109,10 @@ class FlowWalk(Walk):
 
 @final
 class DescentWalk(Walk):
-    """Descends a gradient field to its fixed point, as far as the budget or the tolerance says.
+    """Descends a gradient field to its fixed point, until the budget is spent or the tolerance is reached.
 
-    A row whose residual (root mean square of the field) is at most the tolerance stays where it is, so that what
-    a row becomes does not depend on its neighbours.
+    A row whose residual (root mean square of the field) is at most the tolerance is not moved, so that the result of
+    a row does not depend on the other rows of the batch.
     """
 
     def __init__(self, value: Tensor, level: float, evaluations: int, rate: float, tolerance: float) -> None:
@@ -117,12 +121,14 @@ class DescentWalk(Walk):
         self.tolerance = tolerance
         self.residuals: list[Tensor] = []
 
+    @override
     def clean(self, field: Tensor) -> Tensor:
-        """Where it is: the fixed point is the data."""
+        """Return the current value, because the fixed point is the data."""
         return self.value
 
+    @override
     def move(self, field: Tensor, pull: Tensor | None) -> None:
-        """See :meth:`Walk.move`. Guidance adds its energy to the field's."""
+        """Take one step; guidance adds its energy to that of the field."""
         field = field if pull is None else field - pull
         residual = field.square().mean(dim=(1, 2, 3)).sqrt()
         self.residuals.append(residual)
@@ -133,14 +139,19 @@ class DescentWalk(Walk):
 
 @dataclass(frozen=True)
 class Spending:
-    """Evaluations of one stream: of the whole schedule, and after how many of them it stops."""
+    """Evaluations of one stream.
+
+    Attributes:
+        whole: evaluations of the whole schedule.
+        leave: evaluation after which the stream stops.
+    """
 
     whole: int
     leave: int
 
 
 def evaluations_spent(name: str, budget: Budget, default: int) -> Spending:
-    """What a call spends on one stream; raises :class:`BudgetError` when it makes no sense."""
+    """Evaluations of one stream in a call; raises :class:`BudgetError` when the budget is out of range."""
     whole = budget.nfe.get(name, default)
     if whole < 1:
         raise BudgetError(
@@ -153,51 +164,51 @@ def evaluations_spent(name: str, budget: Budget, default: int) -> Spending:
 
 
 def gumbel(uniform: Tensor) -> Tensor:
-    """Gumbel noise from uniform noise."""
+    """Turn uniform noise into Gumbel noise."""
     return -(-uniform.clamp(min=1e-10, max=1 - 1e-7).log()).log()
 
 
 def choose(logits: Tensor, temperature: float, noise: RowNoise) -> Tensor:
-    """Sample ids from logits, (B, ..., vocabulary) -> (B, ...); at temperature 0 the most likely one."""
+    """Sample ids (B, ...) from logits (B, ..., vocabulary); temperature 0 takes the most likely id."""
     if temperature > 0:  # Gumbel trick
         logits = logits / temperature + gumbel(noise.uniform(*logits.shape[1:]))
     return logits.argmax(dim=-1)
 
 
 def guidance(guide: Guide, estimates: Mapping[str, Tensor]) -> Tensor:
-    """weight * gradient of the objective with respect to the clean estimate of the guided stream."""
+    """Weighted gradient of the objective with respect to the clean estimate of the guided stream."""
     with torch.inference_mode(False), torch.enable_grad():
-        known = {name: value.detach().clone() for name, value in estimates.items()}
-        known[guide.stream].requires_grad_()
-        score = guide.objective(known)
-        (gradient,) = torch.autograd.grad(score.sum(), known[guide.stream])
+        leaves = {name: value.detach().clone() for name, value in estimates.items()}
+        leaves[guide.stream].requires_grad_()
+        score = guide.objective(leaves)
+        (gradient,) = torch.autograd.grad(score.sum(), leaves[guide.stream])
     return guide.weight * gradient
 
 
 def walk_together(
     field: Field,
     walks: Mapping[str, Walk],
-    known: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
     guide: Guide | None,
 ) -> dict[str, Tensor]:
-    """Walk all streams until every one of them has spent its evaluations or settled.
+    """Walk all streams until each has spent its evaluations or settled.
 
     Args:
-        field: one evaluation of the network on values and levels per stream.
-        walks: stream -> its walk.
-        known: stream -> clean values that the others read.
-        guide: what to steer by, or None. A weight of zero costs and changes nothing.
+        field: evaluation of the network on values and levels per stream.
+        walks: stream -> walk.
+        given: stream -> clean values that the other streams read.
+        guide: guidance, or None. A weight of zero is skipped: it adds no cost and changes nothing.
     """
     steered = guide is not None and guide.weight != 0 and guide.stream in walks
     while any(w.left > 0 and not w.settled for w in walks.values()):
-        values = {**known, **{name: w.value for name, w in walks.items()}}
-        levels = {**dict.fromkeys(known, 0.0), **{name: w.level for name, w in walks.items()}}
-        found = field(values, levels)
+        values = {**given, **{name: w.value for name, w in walks.items()}}
+        levels = {**dict.fromkeys(given, 0.0), **{name: w.level for name, w in walks.items()}}
+        fields = field(values, levels)
         pull = None
         if steered and guide is not None:
-            estimates = {**known, **{name: w.clean(found[name]) for name, w in walks.items()}}
+            estimates = {**given, **{name: w.clean(fields[name]) for name, w in walks.items()}}
             pull = guidance(guide, estimates)
         for name, walk in walks.items():
-            mine = pull if guide is not None and name == guide.stream else None
-            walk.advance(found[name], mine)
+            guided = guide is not None and name == guide.stream
+            walk.advance(fields[name], pull if guided else None)
     return {name: walk.value for name, walk in walks.items()}

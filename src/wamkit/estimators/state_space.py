@@ -1,8 +1,8 @@
 """Recurrent state-space model with prior and posterior (`ps.latent-state`; Hafner et al. 2019, eq. 4).
 
     h' = GRU(h, z, a)            deterministic path
-    prior      p(z' | h')        what the model expects
-    posterior  q(z' | h', o')    what it believes after looking
+    prior      p(z' | h')        belief before the observation
+    posterior  q(z' | h', o')    belief after the observation
     decoder    p(o' | h', z')
 
 One step covers one model step (the design's stride in control ticks).
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
@@ -32,11 +33,11 @@ class StateSpaceConfig(EstimatorConfig):
     """Recurrent latent state with prior and posterior (RSSM, Hafner et al. 2019, eq. 4).
 
     Attributes:
-        stochastic: width of z; the state stream has ``features - stochastic`` deterministic entries.
+        stochastic: width of z; the other features of the state stream are deterministic.
         hidden: width of the hidden layers.
         past: blocks of real past in training.
         balance: share of the KL gradient that trains the prior (Hafner et al. 2021, KL balancing).
-        free_nats: the KL below which nothing is gained.
+        free_nats: KL divergence below which the loss does not decrease.
         kl_weight: weight of the KL term.
     """
 
@@ -48,10 +49,16 @@ class StateSpaceConfig(EstimatorConfig):
     free_nats: float = 1.0
     kl_weight: float = 0.1
 
+    @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> StateSpace:
-        """Build; raises :class:`ConfigError` unless it outputs one state and one future and reads actions."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: the factors are not p(state | c) and p(future | state, action) with continuous values, or
+                widths and steps do not fit.
+        """
         roles = {s.role: s for s in outputs}
         actions = [s for s in given if s.role == "action"]
         filtered = "state" in {s.role for s in given}  # two factors, not one that generates both
@@ -83,16 +90,16 @@ class Gaussian:
     std: Tensor
 
     def sample(self) -> Tensor:
-        """Reparameterised sample (B, Z) from the global generator."""
+        """Draw a reparameterised sample (B, Z) from the global generator."""
         return self.mean + self.std * torch.randn_like(self.std)
 
     def detach(self) -> Gaussian:
-        """Without gradient."""
+        """Return a copy without gradient."""
         return Gaussian(self.mean.detach(), self.std.detach())
 
 
 def kl(p: Gaussian, q: Gaussian) -> Tensor:
-    """KL(p || q) summed over dimensions, (B,)."""
+    """Compute KL(p || q) summed over dimensions, (B,)."""
     ratio = (p.std / q.std).square()
     shift = ((p.mean - q.mean) / q.std).square()
     return 0.5 * (ratio + shift - 1 - ratio.log()).sum(dim=-1)
@@ -107,7 +114,7 @@ def network(inward: int, hidden: int, outward: int) -> nn.Sequential:
 
 @final
 class StateSpace(Estimator):
-    """Filters the real past into a state and rolls it forward under actions."""
+    """Filters the real past into a state and rolls the state forward under actions."""
 
     family: ClassVar[Family] = "state-space"
 
@@ -136,7 +143,7 @@ class StateSpace(Estimator):
         return Gaussian(mean, F.softplus(raw) + 0.1)
 
     def _advance(self, state: Tensor, action: Tensor) -> Tensor:
-        """(B, h + z) and a block of actions (B, block, N, D) -> the next h, (B, h)."""
+        """Advance a state (B, h + z) under a block of actions (B, block, N, D) to the next h, (B, h)."""
         h, z = state.split((self.deterministic, self.config.stochastic), dim=-1)
         return self.step(self.act(torch.cat((z, action.flatten(1)), dim=-1)), h)
 
@@ -144,13 +151,13 @@ class StateSpace(Estimator):
         return self._gaussian(self.posterior(torch.cat((h, self.look(observed.flatten(1))), dim=-1)))
 
     def _decode(self, state: Tensor) -> Tensor:
-        """(..., h + z) -> (..., N, D)."""
+        """Decode states (..., h + z) to (..., N, D)."""
         return self.decoder(state).unflatten(-1, (self.future.tokens, self.future.features))
 
     def _filter_step(
         self, state: Tensor, past: Past, k: int, sample: bool
     ) -> tuple[Tensor, Gaussian, Gaussian]:
-        """Take in block ``k`` of the past. Where no action led to it, the state starts from zero."""
+        """Filter block ``k`` of the past. In rows where no action led to it, the state starts from zero."""
         h = self._advance(state, past.action[:, k])
         h = torch.where(past.action_pad[:, k, None], torch.zeros_like(h), h)
         prior = self._gaussian(self.prior(h))
@@ -158,6 +165,7 @@ class StateSpace(Estimator):
         z = posterior.sample() if sample else posterior.mean
         return torch.cat((h, z), dim=-1), prior, posterior
 
+    @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
@@ -186,7 +194,7 @@ class StateSpace(Estimator):
         )
 
     def _roll(self, state: Tensor, action: Tensor) -> Tensor:
-        """Open-loop prior rollout: state (B, 1, 1, h + z), action (B, T, N, D) -> future (B, F, N, D)."""
+        """Roll out the prior open loop: state (B, 1, 1, h + z), action (B, T, N, D) -> future (B, F, N, D)."""
         now = state[:, 0, 0]
         futures = []
         for block in action.split(self.block, dim=1):
@@ -195,19 +203,22 @@ class StateSpace(Estimator):
             futures.append(self._decode(now))
         return torch.stack(futures, dim=1)
 
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """The carried state, or the future that actions lead to from it (prior means)."""
+        """Return the carried state, or the future that actions lead to from it (prior means)."""
         if self.state.name in outputs:
             return Generated({self.state.name: call.carry["state"][:, None, None]}, {self.state.name: 1})
         rolled = self._roll(call.given[self.state.name], call.given[self.action.name])
         return Generated({self.future.name: rolled}, {self.future.name: self.future.steps})
 
+    @override
     def initial_carry(self, batch_size: int) -> Any:
-        """A zero state."""
+        """Return a zero state."""
         return {"state": self.step.weight_hh.new_zeros(batch_size, self.state.features)}
 
+    @override
     def observe(self, carry: Any, context: Cache, past: Past) -> Any:
-        """One filtering step with the posterior mean, so that acting is deterministic."""
+        """Filter with the posterior mean, so that acting is deterministic."""
         state = carry["state"]
         for k in range(past.pad.shape[1]):
             state, _, _ = self._filter_step(state, past, k, sample=False)

@@ -1,6 +1,6 @@
-"""A flow for one token, told what the trunk knows of it (`bb.autoregressive`, per-token head).
+"""Flow head of one token, conditioned on the trunk's hidden token (`bb.autoregressive`, per-token head).
 
-The trunk runs once per token; the head is small and runs as often as its flow has steps (MAR, Li et al. 2024).
+The trunk runs once per token; the small head runs once per step of its flow (MAR, Li et al. 2024).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class HeadedConfig(EstimatorConfig):
     """Base of the configs of estimators that draw vectors by a flow head per token.
 
     Attributes:
-        steps: flow steps of the head per token; the trunk runs once for all of them.
+        steps: flow steps of the head per token; the trunk runs once per token.
         temperature: scale of the head's initial noise; 1 samples the learned density.
         draws: noise draws per token in training (MAR takes 4).
-        hidden: width of the head.
+        hidden: hidden width of the head.
         depth: residual layers of the head.
     """
 
@@ -36,13 +36,13 @@ class HeadedConfig(EstimatorConfig):
     depth: int = 2
 
     def check_head(self, reader: str) -> None:
-        """Raise :class:`ConfigError` on a number below 1."""
+        """Raise :class:`ConfigError` when one of the head's numbers is below 1."""
         for key in ("steps", "draws", "hidden", "depth"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{reader}: {key} {getattr(self, key)} must be at least 1")
 
     def head(self, features: int, width: int) -> TokenHead:
-        """The head of a stream of ``features`` per token, on a trunk of ``width``."""
+        """Build the head of a stream with ``features`` per token, on a trunk of ``width``."""
         return TokenHead(features, width, self.hidden, self.depth)
 
 
@@ -50,9 +50,9 @@ class TokenHead(nn.Module):
     """Flow matching of single tokens: from noise (B, D) to a value (B, D) under a condition (B, width).
 
     Args:
-        features: D.
-        width: of the condition.
-        hidden: width of the head.
+        features: features per token, D.
+        width: width of the condition.
+        hidden: hidden width of the head.
         depth: residual layers of the head.
     """
 
@@ -71,25 +71,28 @@ class TokenHead(nn.Module):
         self.outward = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, features))
 
     def velocity(self, values: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """Noise minus data: values (R, D) at level (R,) under (R, width) -> (R, D)."""
-        told = self.condition(condition) + self.level(level)[:, 0]
+        """Predict noise minus data, (R, D), for values (R, D) at levels (R,) under conditions (R, width)."""
+        shift = self.condition(condition) + self.level(level)[:, 0]
         x = self.inward(values)
         for layer in self.layers:
-            x = x + layer(x + told)
+            x = x + layer(x + shift)
         return self.outward(x)
 
     def error(self, condition: Tensor, target: Tensor, draws: int) -> Tensor:
-        """Squared error of the velocity, (B, L, width) and (B, L, D) -> (B, L), the mean over D and ``draws``."""
+        """Squared error (B, L) of the velocity for conditions (B, L, width) and targets (B, L, D).
+
+        It is the mean over D and ``draws``.
+        """
         shape = target.shape[:2]
-        known = condition.flatten(0, 1).repeat_interleave(draws, dim=0)
+        conditions = condition.flatten(0, 1).repeat_interleave(draws, dim=0)
         clean = target.flatten(0, 1).repeat_interleave(draws, dim=0)
         level = torch.rand(len(clean), device=clean.device)
         noise = torch.randn_like(clean)
-        found = self.velocity(torch.lerp(clean, noise, level[:, None]), level, known)
-        return (found - (noise - clean)).square().mean(dim=1).unflatten(0, (*shape, draws)).mean(dim=2)
+        velocity = self.velocity(torch.lerp(clean, noise, level[:, None]), level, conditions)
+        return (velocity - (noise - clean)).square().mean(dim=1).unflatten(0, (*shape, draws)).mean(dim=2)
 
     def draw(self, condition: Tensor, steps: int, temperature: float, noise: RowNoise) -> Tensor:
-        """Sample every token by Euler steps: (B, L, width) -> (B, L, D)."""
+        """Sample every token (B, L, D) under conditions (B, L, width) by Euler steps."""
         b, length, _ = condition.shape
         start = temperature * noise.normal(length, 1, self.features)
         walk = FlowWalk(start.flatten(0, 1), 1.0, steps, steps, "euler")
