@@ -42,7 +42,7 @@ PARTS = ROOMS[5:15]
 BELOW_PARTS = {"contract", "errors", "geometry", "nn"}
 HEAVY = ("metaworld", "mujoco", "matplotlib")
 BOUNDARIES = {
-    "evaluation/closed_loop/pilot.py",
+    "evaluation/closed_loop/attempt.py",
     "envs/worker.py",
 }  # where foreign code runs and its errors are reported
 

@@ -21,7 +21,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import SpecError
 from wamkit.estimators import DenoiserConfig
-from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,
@@ -142,9 +142,9 @@ def test_a_design_that_feels_is_trained_saved_and_evaluated(recording: Path, tmp
         ("button-press-topdown-v3",), episodes=1, env=env, workers=1, slots=1, films=0, latency_calls=0
     )
     with pytest.raises(SpecError, match=r"reads the extra .* Add .* to the environment's `record`"):
-        evaluate_policy(design, config, progress=False)
+        rollout(design, config, progress=False)
     env = replace(env, record=("contact_force", "depth", "camera"))
     feeling = replace(config, env=env, drop=("goal",))
-    report = evaluate_policy(design, feeling, progress=False)
+    report = rollout(design, feeling, progress=False).report
     assert report.overall.statuses["error"] == 0
     assert report.overall.n == 1

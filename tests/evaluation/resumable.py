@@ -15,7 +15,7 @@ from wamkit.contract.types import Budget, Forecast, Observation
 from wamkit.controllers import Chunked
 from wamkit.evaluation.closed_loop.budgets import BudgetGrid
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
-from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.closed_loop.sweep import run_sweep
 
 CONFIG = EvaluationConfig(
@@ -48,4 +48,4 @@ if __name__ == "__main__":
     if what == "sweep":
         run_sweep(Slow(), GRID, SWEPT, where, checkpoint="abc", progress=False)
     else:
-        evaluate_policy(Slow(), CONFIG, checkpoint="abc", journal=where, progress=False)
+        rollout(Slow(), CONFIG, checkpoint="abc", journal=where, progress=False)

@@ -2,7 +2,7 @@
 :mod:`wamkit.evaluation.output.report_page`."""
 
 from wamkit.evaluation.closed_loop.policy import Policy
-from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, evaluate_policy, pure_simulation
+from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, Rollout, pure_simulation, rollout
 from wamkit.evaluation.report.report import Report
 
-__all__ = ["EvaluationConfig", "Policy", "Report", "evaluate_policy", "pure_simulation"]
+__all__ = ["EvaluationConfig", "Policy", "Report", "Rollout", "pure_simulation", "rollout"]

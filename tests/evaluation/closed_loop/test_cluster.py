@@ -15,7 +15,7 @@ from plain_world import CONFIG, EPISODES, PlainConfig, policy
 from wamkit.envs import EnvConfig
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.cluster import evaluate_on_cluster
-from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.report.report import Report
 
 pytestmark = pytest.mark.skipif("WAMKIT_TEST_RAY" not in os.environ, reason="WAMKIT_TEST_RAY is not set")
@@ -48,7 +48,7 @@ def load(marks: Path, fail: bool = False) -> Any:
 def test_two_nodes_give_what_one_process_gives(cluster: Any, tmp_path: Path) -> None:
     marks, out = tmp_path / "marks", tmp_path / "out"
     marks.mkdir()
-    whole = evaluate_policy(policy(), CONFIG, checkpoint="abc", progress=False)
+    whole = rollout(policy(), CONFIG, checkpoint="abc", progress=False).report
     run = partial(evaluate_on_cluster, address=cluster.address, shards=4, out=out, checkpoint="abc")
     merged = run(partial(load, marks), CONFIG)
     assert merged.episodes == whole.episodes

@@ -22,7 +22,7 @@ from wamkit.evaluation.closed_loop.assemble import Finished
 from wamkit.evaluation.closed_loop.episodes import Trace
 from wamkit.evaluation.closed_loop.journal import Head, discard_journal, open_journal
 from wamkit.evaluation.closed_loop.plan import plan_episodes
-from wamkit.evaluation.closed_loop.rollout import Rollout, evaluate_policy, rollout
+from wamkit.evaluation.closed_loop.rollout import Rollout, rollout
 from wamkit.evaluation.report.episode import EpisodeRecord
 
 HEAD = Head({"seed": 0, "env": {"type": "toy", "max_ticks": 10}}, "abc", "toy", {"torch": "1"})
@@ -74,15 +74,15 @@ def test_a_killed_evaluation_goes_on_with_nothing_lost_or_counted_twice(
 
     # Nothing is left to run: killed before the report was saved. No simulator is started.
     monkeypatch.setattr(module, "VectorEnv", None)
-    again = evaluate_policy(Slow(), CONFIG, checkpoint="abc", journal=path, progress=False)
+    again = rollout(Slow(), CONFIG, checkpoint="abc", journal=path, progress=False).report
     assert again.episodes == report.episodes
     assert (again.latency_ms, again.nfe, again.rollout_s) == (report.latency_ms, report.nfe, report.rollout_s)
     assert "2 earlier sessions" in again.notes[0]
     with pytest.raises(ConfigError, match=r"checkpoint 'abc' there, 'abd' here.* delete .*journal.jsonl"):
-        evaluate_policy(Slow(), CONFIG, checkpoint="abd", journal=path, progress=False)
+        rollout(Slow(), CONFIG, checkpoint="abd", journal=path, progress=False)
     other = dataclasses.replace(CONFIG, seed=1, slots=4)
     with pytest.raises(ConfigError, match=r"seed: 0 there, 1 here; slots: 2 there, 4 here"):
-        evaluate_policy(Slow(), other, checkpoint="abc", journal=path, progress=False)
+        rollout(Slow(), other, checkpoint="abc", journal=path, progress=False)
     discard_journal(path)
     assert not list(tmp_path.iterdir())
 

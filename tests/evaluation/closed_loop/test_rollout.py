@@ -15,7 +15,6 @@ from wamkit.envs import EVALUATION_SEEDS_FROM, MetaWorldConfig
 from wamkit.errors import BudgetError, ConfigError, SpecError
 from wamkit.evaluation.closed_loop.rollout import (
     EvaluationConfig,
-    evaluate_policy,
     plan_episodes,
     prepare,
     pure_simulation,
@@ -85,7 +84,7 @@ def test_what_does_not_fit_is_refused_before_a_simulator_starts(
     change: dict, error: type, message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        evaluate_policy(Wanderer(), dataclasses.replace(CONFIG, **change), progress=False)
+        rollout(Wanderer(), dataclasses.replace(CONFIG, **change), progress=False)
 
 
 def test_a_sensor_that_the_environment_does_not_deliver_is_refused() -> None:
@@ -102,7 +101,7 @@ def test_a_policy_feels_what_it_asks_for() -> None:
     )
     pilot = prepare(Wanderer(sensors=("contact_force",)), feeling)
     assert pilot.policy.sensors == ("contact_force",)
-    report = evaluate_policy(Wanderer(sensors=("contact_force",)), feeling, progress=False)
+    report = rollout(Wanderer(sensors=("contact_force",)), feeling, progress=False).report
     assert report.tasks
 
 

@@ -15,7 +15,7 @@ from wamkit.config import config_hash
 from wamkit.envs import EnvConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shard, plan_episodes, variants
-from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.closed_loop.shards import merge
 from wamkit.evaluation.report.report import Report
 
@@ -62,11 +62,11 @@ def reports() -> Iterator[tuple[Report, list[Report]]]:
 
 
 def evaluated() -> tuple[Report, list[Report]]:
-    whole = evaluate_policy(policy(), CONFIG, checkpoint="abc", progress=False)
+    whole = rollout(policy(), CONFIG, checkpoint="abc", progress=False).report
     parts = [
-        evaluate_policy(
+        rollout(
             policy(), dataclasses.replace(CONFIG, shard=f"{i}/{PARTS}"), checkpoint="abc", progress=False
-        )
+        ).report
         for i in range(PARTS)
     ]
     return whole, parts

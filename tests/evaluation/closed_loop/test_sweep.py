@@ -32,7 +32,7 @@ from wamkit.evaluation.closed_loop.budgets import BudgetGrid, Setting, plan_grid
 from wamkit.evaluation.closed_loop.journal import Journal
 from wamkit.evaluation.closed_loop.latency import sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
-from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.closed_loop.sweep import Sweep, matched_difference, run_sweep
 from wamkit.evaluation.output.sweep_page import render_sweep
 from wamkit.evaluation.report.episode import EpisodeRecord
@@ -287,7 +287,7 @@ def test_finished_points_are_kept_and_others_are_refused(swept: tuple[Sweep, Pat
 def test_a_killed_sweep_goes_on_inside_its_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"checkpoint": "abc", "progress": False}
     second = dataclasses.replace(resumable.SWEPT, controller=Chunked(4))
-    whole = evaluate_policy(Wanderer(), second, **told)
+    whole = rollout(Wanderer(), second, **told).report
     out = tmp_path
     journal = out / "points" / "execute=4.journal.jsonl"
     process = subprocess.Popen([sys.executable, resumable.__file__, "sweep", str(out)])

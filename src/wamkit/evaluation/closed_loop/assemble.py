@@ -60,6 +60,21 @@ class SessionCosts:
     memory_mb: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Provenance of an evaluation.
+
+    Attributes:
+        config: resolved evaluation config, plain values.
+        dataset: fingerprint of the training data, or None.
+        checkpoint: digest of the policy's files, or None.
+    """
+
+    config: Mapping[str, Any]
+    dataset: str | None = None
+    checkpoint: str | None = None
+
+
 def finish(run: EpisodeRun, offsets: Sequence[int], strips: int) -> Finished:
     """What stays of a run that has ended; ``strips`` forecasts of a filmed one."""
     made = film(run, offsets, strips) if run.plan.filmed else ()
@@ -71,25 +86,19 @@ def build_report(
     pilot: PolicyPilot,
     finished: Sequence[Finished],
     measured: SessionCosts,
-    config: Mapping[str, Any],
-    prompt_mode: str,
+    origin: Origin,
     wall_s: float,
-    dataset: str | None,
-    checkpoint: str | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Put everything an evaluation found into one report.
+    """Build the report of an evaluation.
 
     Args:
-        pilot: the policy, its controller, its budget and its remarks.
-        finished: the episodes, in the order of the plan.
+        pilot: policy, controller, budget and remarks.
+        finished: episodes, in the order of the plan.
         measured: times and memory.
-        config: the resolved evaluation config, plain values.
-        prompt_mode: which instructions were given.
+        origin: config, training data and checkpoint.
         wall_s: seconds of the whole evaluation so far.
-        dataset: fingerprint of the training data, or None.
-        checkpoint: digest of the policy's files, or None.
-        notes: further remarks, before those of the pilot.
+        notes: further remarks, placed before those of the pilot.
     """
     policy, controller, probe = pilot.policy, pilot.controller, measured.probe
     records = tuple(episode.record for episode in finished)
@@ -108,18 +117,18 @@ def build_report(
         deadline=judge(probe.samples_ms, controller, policy.action_spec.rate_hz),
         control_hz=policy.action_spec.rate_hz,
         budget=draccus.encode(pilot.budget),
-        prompt_mode=prompt_mode,
+        prompt_mode=origin.config["prompt_mode"],
         versions=versions(),
         device=device_names(pilot.device),
         threads=torch.get_num_threads(),
         seeds=seeds_of(records),
         wall_s=wall_s,
-        config=dict(config),
-        config_hash=config_hash(config),
-        dataset=dataset,
+        config=dict(origin.config),
+        config_hash=config_hash(origin.config),
+        dataset=origin.dataset,
         notes=tuple(dict.fromkeys([*notes, *pilot.notes, *controller_notes(pilot, finished, probe)])),
         episodes=records,
-        checkpoint=checkpoint,
+        checkpoint=origin.checkpoint,
         failures=failure_table(records),
         filmstrips=tuple(strip for episode in finished for strip in episode.strips),
     )

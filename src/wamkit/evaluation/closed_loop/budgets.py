@@ -115,8 +115,8 @@ def with_execute(controller: Controller, execute: int) -> Controller:
         raise BudgetError(
             f"execute={execute}: controller {name!r} has no `execute`; evaluate with `chunked`."
         )
-    changed: Controller = dataclasses.replace(controller, execute=execute)  # type: ignore[call-arg]
-    return changed
+    changes: dict[str, Any] = {"execute": execute}
+    return dataclasses.replace(controller, **changes)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from wamkit.errors import ConfigError, MissingExtraError, WamkitError
 from wamkit.evaluation.closed_loop.journal import discard_journal
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shard, variants
 from wamkit.evaluation.closed_loop.policy import Policy
-from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.closed_loop.shards import merge
 from wamkit.evaluation.report.report import Report
 
@@ -181,6 +181,6 @@ def _run_shard(
 ) -> Report:
     """The task."""
     journal = folder / "journal.jsonl"
-    return evaluate_policy(
+    return rollout(
         load(), config, dataset=dataset, checkpoint=checkpoint, journal=journal, progress=False
-    )
+    ).report

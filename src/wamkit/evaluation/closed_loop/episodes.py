@@ -16,7 +16,8 @@ from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import WamkitError
 from wamkit.evaluation.closed_loop.goals import Course
-from wamkit.evaluation.closed_loop.policy import SimulatorStep
+from wamkit.evaluation.closed_loop.policy import CarriedState, Frame, SimulatorStep
+from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import events_of
 
@@ -86,10 +87,10 @@ class EpisodeRun:
     early_calls: int = 0
     facts: list[Facts] = field(default_factory=list)
     controller: ControllerState = field(default_factory=ControllerState)
-    state: Any = None
+    state: CarriedState = None
     goal: Observation | None = None
     course: Course | None = None
-    frames: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    frames: dict[int, Frame] = field(default_factory=dict)
     imagined: list[ImaginedFrames] = field(default_factory=list)
     blocks: list[ActionBlock] = field(default_factory=list)
     clipped: int = 0
@@ -213,6 +214,7 @@ def observe(
     for name, shape in senses.dropped.items():
         extras[name] = torch.full((len(runs), len(offsets), *shape), torch.nan)
         missing[name] = torch.ones(len(runs), len(offsets), dtype=torch.bool)
+    goals = [run.goal for run in runs if run.goal is not None]
     return Observation(
         images=images,
         state=torch.from_numpy(state),
@@ -222,17 +224,7 @@ def observe(
         past_action=executed[0],
         past_action_pad=executed[1],
         missing=missing,
-        goal=joined([run.goal for run in runs if run.goal is not None]) if runs[0].goal is not None else None,
-    )
-
-
-def joined(observations: Sequence[Observation]) -> Observation:
-    """Goals of B runs as one observation of B rows; only images, state, words and padding."""
-    return Observation(
-        images={c: torch.cat([o.images[c] for o in observations]) for c in observations[0].images},
-        state=torch.cat([o.state for o in observations]),
-        task=tuple(word for o in observations for word in o.task),
-        pad=torch.cat([o.pad for o in observations]),
+        goal=join_observations(goals) if goals else None,
     )
 
 
@@ -250,8 +242,3 @@ def executed_actions(
             last = np.concatenate(done)[-count:]
             action[row, count - len(last) :], pad[row, count - len(last) :] = last, False
     return torch.from_numpy(action), torch.from_numpy(pad)
-
-
-def to_frames(video: Tensor) -> np.ndarray:
-    """(F, 3, H, W) uint8 tensor -> (F, H, W, 3) array on the CPU."""
-    return np.ascontiguousarray(video.detach().cpu().permute(0, 2, 3, 1).numpy())

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wamkit.controllers import Controller, feasible
+from wamkit.evaluation.closed_loop.attempt import Failed, attempt
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun
-from wamkit.evaluation.closed_loop.pilot import Failed, PolicyPilot, TimedCall, attempt
+from wamkit.evaluation.closed_loop.pilot import PolicyPilot, TimedCall
 from wamkit.evaluation.report.report import Deadline, Latency
 from wamkit.evaluation.report.statistics import Summary, summarise
 
@@ -58,9 +59,9 @@ def probe(pilot: PolicyPilot, runs: Sequence[EpisodeRun], calls: int, per_episod
         for i in range(calls + 1):
             if run.calls >= max(per_episode, 1):
                 run = dataclasses.replace(first)
-            result = attempt(lambda row=run: pilot.forecast([row], pilot.budget))  # type: ignore[misc]
+            result = attempt(pilot.forecast, [run], pilot.budget)
             if isinstance(result, Failed):
-                pilot.notes.append(f"latency probe ended at call {i}: {result.traceback.splitlines()[-1]}")
+                pilot.notes.append(f"latency probe ended at call {i}: {result.reason}")
                 break
             _, states, call = result
             run.state, run.calls = states[0], run.calls + 1

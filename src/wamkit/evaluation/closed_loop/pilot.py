@@ -1,39 +1,38 @@
-"""Who decides what a group of running episodes does next: a policy, or a recording."""
+"""Pilots: a policy, or a recording, decides what a group of running episodes does next."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Literal, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from typing_extensions import override
 
 from wamkit.contract.streams import row_seed
-from wamkit.contract.types import Budget, Forecast, WindowSpec
+from wamkit.contract.types import Budget, Forecast
 from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
+from wamkit.evaluation.closed_loop.attempt import Failed, attempt
+from wamkit.evaluation.closed_loop.comparison import Comparison
 from wamkit.evaluation.closed_loop.episodes import (
     ActionBlock,
     EpisodeRun,
-    ImaginedFrames,
     PlannedEpisode,
     Senses,
     Trace,
     observe,
-    to_frames,
 )
+from wamkit.evaluation.closed_loop.filming import Filming
 from wamkit.evaluation.closed_loop.goals import Course
-from wamkit.evaluation.closed_loop.policy import Policy
+from wamkit.evaluation.closed_loop.policy import CarriedState, Policy
+from wamkit.evaluation.closed_loop.subgoals import Subgoals
 from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
 from wamkit.evaluation.report.machine import device_of, synchronise
-
-Result = TypeVar("Result")
 
 
 class Pilot(abc.ABC):
@@ -41,52 +40,57 @@ class Pilot(abc.ABC):
 
     @abc.abstractmethod
     def begin(self, run: EpisodeRun) -> None:
-        """Called when an episode was reset, before its first decision."""
+        """Prepare an episode that has just been reset, before its first decision."""
 
     @abc.abstractmethod
     def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
-        """The next blocks, ``run.order`` -> block. An episode that breaks is failed and left out."""
+        """Return the next blocks, ``run.order`` -> block. Episodes that break are marked as failed and left out."""
 
 
+@final
 class ReplayPilot(Pilot):
-    """Sends what was sent before: simulators and rendering alone."""
+    """Sends recorded actions again, without a policy.
 
-    def __init__(self, traces: Sequence[Trace]) -> None:
-        self._blocks = {t.plan.key: list(t.blocks) for t in traces}
+    Args:
+        traces: recorded episodes.
+        look: ``recorded`` renders where the recording did, ``always`` renders after every action.
+    """
 
+    def __init__(self, traces: Sequence[Trace], look: Literal["recorded", "always"] = "recorded") -> None:
+        self._blocks = {trace.plan.key: list(trace.blocks) for trace in traces}
+        self._look = look
+
+    @override
     def begin(self, run: EpisodeRun) -> None:
-        """See :meth:`Pilot.begin`. A recording needs no preparation."""
+        """Do nothing: a recording needs no preparation."""
 
+    @override
     def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
-        """See :meth:`Pilot.decide`. An episode that broke in the recording ends there as an error."""
+        """Return the recorded blocks; an episode that broke in the recording ends there with an error."""
         blocks = {}
         for run in runs:
-            left = self._blocks[run.plan.key]
-            if left:
-                blocks[run.order] = left.pop(0)
-            else:
+            remaining = self._blocks[run.plan.key]
+            if not remaining:
                 run.fail("the recording ends here")
+                continue
+            block = remaining.pop(0)
+            if self._look == "always":
+                block = ActionBlock(block.actions, tuple(range(1, len(block.actions) + 1)))
+            run.blocks.append(block)
+            blocks[run.order] = block
         return blocks
 
 
 @dataclass(frozen=True)
-class Failed:
-    """The traceback of something that raised inside the policy."""
-
-    traceback: str
-
-
-def attempt(action: Callable[[], Result]) -> Result | Failed:
-    """Run policy code; what it raises becomes a value, so that the other episodes go on."""
-    try:
-        return action()
-    except Exception:  # noqa: BLE001 - the boundary to code under test: kept, reported as an error, never a failure
-        return Failed(traceback.format_exc())
-
-
-@dataclass(frozen=True)
 class TimedCall:
-    """One model call: rows, milliseconds with the device synchronised, stages, function evaluations."""
+    """Cost of one model call.
+
+    Attributes:
+        rows: number of episodes in the batch.
+        ms: wall-clock milliseconds, the device synchronised at both clock readings.
+        stage_ms: stage name -> milliseconds, as measured by the policy.
+        nfe: stream name -> function evaluations.
+    """
 
     rows: int
     ms: float
@@ -94,8 +98,22 @@ class TimedCall:
     nfe: dict[str, int]
 
 
+@final
 class PolicyPilot(Pilot):
-    """Calls the policy for all episodes of a group at once and feeds its chunks to the controller."""
+    """Calls the policy for all episodes of a group at once and feeds its chunks to the controller.
+
+    Args:
+        policy: policy under test.
+        controller: controller that says when the policy is called and which actions are executed.
+        budget: budget of every call.
+        max_ticks: control ticks after which an episode times out.
+        senses: extras shown to the policy; by default all of :attr:`Policy.sensors`.
+        goals: planned episode -> its goals, for policies that read one.
+
+    Raises:
+        BudgetError: the policy cannot honour the budget.
+        ConfigError: the controller cannot drive the policy.
+    """
 
     def __init__(
         self,
@@ -114,136 +132,78 @@ class PolicyPilot(Pilot):
         self.calls: list[TimedCall] = []
         self.notes: list[str] = []
         self.device = device_of(policy)
+        # An autoregressive policy may stop after the actions that are executed.
         used = controller.horizon(policy.window.horizon).used
-        # Designs that generate action by action may stop after the ones that are executed.
         self.budget = budget if budget.horizon else dataclasses.replace(budget, horizon=used)
         for spend in (Spend(), *controller.spends()):
             policy.check_budget(self._budget(spend))
-        self.perceived = None if controller.compares is None else policy.perceived(controller.compares)
-        controller.check(policy.action_spec.mode, self.perceived.offsets if self.perceived else ())
+        self._comparison = self._compare()
         if policy.window.past_actions:
             controller.check_past(policy.window.past_actions, policy.window.horizon)
+        self._subgoals: Subgoals | None = None
         if controller.supplies is not None:
-            policy.check_given(controller.supplies)
-        if self.perceived and budget.future is False:
+            self._subgoals = Subgoals(policy, controller, controller.supplies, self.budget, self.senses)
+        if self._comparison and budget.future is False:
             raise ConfigError(
-                f"the controller compares predictions of stream {controller.compares!r} with what is seen, and the "
+                f"the controller compares predictions of stream {controller.compares!r} with observations, but the "
                 f"budget says future=False: leave `future` open or choose another controller."
             )
+        imagine = self._imagine if self.budget.future is False else None
+        self._filming = Filming(policy, imagine, self.notes.append)
         self._low = np.asarray(policy.action_spec.low, np.float32)
         self._high = np.asarray(policy.action_spec.high, np.float32)
 
+    @override
     def begin(self, run: EpisodeRun) -> None:
-        """See :meth:`Pilot.begin`."""
         run.controller = self.controller.start()
-        goals = self.goals
-        state = attempt(lambda: self.policy.initial_state(1))
-        course = attempt(lambda: goals(run.plan)) if goals is not None else None
+        state = attempt(self.policy.initial_state, 1)
+        course = attempt(self.goals, run.plan) if self.goals is not None else None
         if isinstance(state, Failed) or isinstance(course, Failed):
             run.fail("\n".join(f.traceback for f in (state, course) if isinstance(f, Failed)))
         else:
             run.state, run.course = state, course
             run.goal = None if course is None else course.goal
 
+    @override
     def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
-        """See :meth:`Pilot.decide`."""
         if self.controller.watches:
             self._watch(runs)
         self._aim(runs)
         self.supply(runs)
-        alike: dict[tuple[Hashable, Spend], list[EpisodeRun]] = {}
+        batches: dict[tuple[Hashable, Spend], list[EpisodeRun]] = {}
         for run in runs:
             if run.status is None and self.controller.wants_call(run.controller):
                 spend = self.controller.spend(run.controller)
-                alike.setdefault((signature(run.state), spend), []).append(run)
-        for (_, spend), rows in alike.items():
+                batches.setdefault((signature(run.state), spend), []).append(run)
+        for (_, spend), rows in batches.items():
             self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
 
-    def _aim(self, runs: Sequence[EpisodeRun]) -> None:
-        """Let every run's goal follow what the run has reached."""
-        for run in runs:
-            if run.status is None and run.course is not None:
-                course, state = run.course, np.asarray(run.frames[run.tick]["state"], np.float64)
-                goal = attempt(lambda c=course, s=state, t=run.tick: c.follow(s, t))  # type: ignore[misc]
-                if isinstance(goal, Failed):
-                    run.fail(goal.traceback)
-                else:
-                    run.goal = goal
-
     def supply(self, runs: Sequence[EpisodeRun]) -> None:
-        """Let the generator of the supplied stream answer every run that starts it at this tick."""
-        for run in runs:
-            if run.status is None and self.controller.wants_subgoal(run.controller):
-                values = attempt(lambda run=run: self._generate(run))  # type: ignore[misc]
-                if isinstance(values, Failed):
-                    run.fail(values.traceback)
-                else:
-                    run.controller = self.controller.supply(run.controller, values)
+        """Generate a subgoal for every episode that needs one at this tick, if the controller supplies any."""
+        if self._subgoals is not None:
+            self._subgoals.supply(runs)
 
-    def _generate(self, run: EpisodeRun) -> ValueArray:
-        """One run's values of the supplied stream; its noise differs from that of every call of the policy."""
-        assert self.controller.supplies is not None
-        observation = observe([run], self.policy.window, self.policy.action_spec.width, self.senses)
-        seeds = [row_seed(run.plan.seed, -1 - run.tick)]
-        values = self.policy.generate(observation, run.state, self.controller.supplies, self.budget, seeds)
-        made: ValueArray = values[0].cpu().numpy()
-        return made
-
-    def _given(self, runs: Sequence[EpisodeRun]) -> dict[str, dict[str, Tensor]]:
-        """The argument ``given`` of a call, where the controller supplies a stream."""
-        values = [self.controller.given(run.controller) for run in runs]
-        there = [value for value in values if value is not None]
-        if self.controller.supplies is None or not there:
-            return {}
-        return {"given": {self.controller.supplies: torch.from_numpy(np.stack(there))}}
-
-    def _budget(self, spend: Spend) -> Budget:
-        return dataclasses.replace(self.budget, **spend.changes())
-
-    def _watch(self, runs: Sequence[EpisodeRun]) -> None:
-        """Show every run's newest observation to its controller."""
-        for run in runs:
-            values = None
-            if self.controller.wants_values(run.controller):
-                seen = attempt(lambda run=run: self._perceive(run))  # type: ignore[misc]
-                if isinstance(seen, Failed):
-                    run.fail(seen.traceback)
-                    continue
-                values = seen
-            seen_state = np.asarray(run.frames[run.tick]["state"], np.float32)
-            run.controller = self.controller.watch(run.controller, Seen(seen_state, values))
-            run.instruction = self.controller.words(run.controller) or run.instruction
-
-    def _perceive(self, run: EpisodeRun) -> ValueArray:
-        """What ``run`` sees at its tick, as values of the compared stream, relative to its newest plan's call."""
-        assert self.perceived is not None
-        called = dataclasses.replace(run, tick=run.controller.plans[-1].start)
-        width = self.policy.action_spec.width
-        now, before = (observe([r], WindowSpec(), width, self.senses) for r in (run, called))
-        values: ValueArray = self.perceived.encode(now, before)[0].cpu().numpy()
-        return values
-
-    def _predicted(self, forecast: Forecast, rows: int) -> list[dict[int, ValueArray]]:
-        """Per row: ticks after the call -> predicted values of the compared stream."""
-        if self.perceived is None:
-            return [{} for _ in range(rows)]
-        values = forecast.future[self.perceived.stream].detach().cpu().numpy()
-        return [dict(zip(self.perceived.offsets, row, strict=True)) for row in values]
-
-    def forecast(self, runs: Sequence[EpisodeRun], budget: Budget) -> tuple[Forecast, list[Any], TimedCall]:
-        """One timed, checked model call for these episodes, without any change to them.
+    def forecast(
+        self, runs: Sequence[EpisodeRun], budget: Budget
+    ) -> tuple[Forecast, list[CarriedState], TimedCall]:
+        """Make one timed, checked model call for these episodes without changing them.
 
         Returns:
-            the forecast of all rows, the new state of each row, and what the call took.
+            the forecast of all rows, the new state of each row, and the cost of the call.
+
+        Raises:
+            WamkitError: the predicted actions have the wrong shape.
         """
         observation = observe(runs, self.policy.window, self.policy.action_spec.width, self.senses)
         state = join_rows([run.state for run in runs])
         seeds = [row_seed(run.plan.seed, run.calls) for run in runs]
+        subgoals = {} if self._subgoals is None else self._subgoals.given(runs)
+        given = {"given": subgoals} if subgoals else {}
         synchronise(self.device)
         start = time.perf_counter()
         with torch.no_grad():
-            forecast, state = self.policy.forecast(observation, state, budget, seeds, **self._given(runs))
+            forecast, state = self.policy.forecast(observation, state, budget, seeds, **given)
         synchronise(self.device)
         ms = (time.perf_counter() - start) * 1000
         shape, need = tuple(forecast.action.shape), (len(runs), self.policy.action_spec.width)
@@ -253,23 +213,62 @@ class PolicyPilot(Pilot):
         states = [take_row(state, row, len(runs)) for row in range(len(runs))]
         return forecast, states, TimedCall(len(runs), ms, dict(forecast.stage_ms), dict(forecast.nfe))
 
+    def _budget(self, spend: Spend) -> Budget:
+        return dataclasses.replace(self.budget, **spend.changes())
+
+    def _compare(self) -> Comparison | None:
+        """Return the comparison that the controller asks for; raises :class:`ConfigError` if it cannot be made."""
+        if self.controller.compares is None:
+            self.controller.check(self.policy.action_spec.mode, ())
+            return None
+        perceived = self.policy.perceived(self.controller.compares)
+        self.controller.check(self.policy.action_spec.mode, perceived.offsets)
+        return Comparison(perceived, self.policy.action_spec.width, self.senses)
+
+    def _imagine(self, run: EpisodeRun) -> Forecast:
+        """Make a forecast with a predicted future for one episode, whatever its own calls skip."""
+        return self.forecast([run], dataclasses.replace(self.budget, future=True))[0]
+
+    def _watch(self, runs: Sequence[EpisodeRun]) -> None:
+        """Show every episode's newest observation to its controller."""
+        for run in runs:
+            values: ValueArray | Failed | None = None
+            if self._comparison is not None and self.controller.wants_values(run.controller):
+                values = attempt(self._comparison.observed, run)
+            if isinstance(values, Failed):
+                run.fail(values.traceback)
+                continue
+            state = np.asarray(run.frames[run.tick]["state"], np.float32)
+            run.controller = self.controller.watch(run.controller, Seen(state, values))
+            run.instruction = self.controller.words(run.controller) or run.instruction
+
+    def _aim(self, runs: Sequence[EpisodeRun]) -> None:
+        """Advance every episode's goal to the next one when it has been reached."""
+        for run in runs:
+            if run.status is None and run.course is not None:
+                state = np.asarray(run.frames[run.tick]["state"], np.float64)
+                goal = attempt(run.course.follow, state, run.tick)
+                if isinstance(goal, Failed):
+                    run.fail(goal.traceback)
+                else:
+                    run.goal = goal
+
     def _call(self, runs: Sequence[EpisodeRun], budget: Budget) -> None:
-        result = attempt(lambda: self.forecast(runs, budget))
+        result = attempt(self.forecast, runs, budget)
         if isinstance(result, Failed):
             if len(runs) == 1:
                 runs[0].fail(result.traceback)
                 return
-            # The states are untouched, so each row can be tried alone: only the guilty episode is lost.
+            # The states are unchanged, so each row can be tried alone: only the faulty episode is lost.
             for run in runs:
                 self._call([run], budget)
             return
         forecast, states, timed = result
         self.calls.append(timed)
         actions = forecast.action.detach().cpu().numpy().astype(np.float32)
-        predicted = self._predicted(forecast, len(runs))
+        predicted = self._comparison.predicted(forecast) if self._comparison else [{} for _ in runs]
         for row, run in enumerate(runs):
-            if run.plan.filmed:
-                self._film(run, forecast, row, len(runs))
+            self._filming.film(run, forecast, row, len(runs))
             run.calls += 1
             run.early_calls += self.controller.called_early(run.controller)
             run.state = states[row]
@@ -292,33 +291,11 @@ class PolicyPilot(Pilot):
         clipped = np.clip(raw, self._low, self._high)
         run.clipped += int((clipped != raw).sum())
         run.entries += raw.size
-        window = self.policy.window
-        look = set(self.controller.look(run.tick, len(actions), window.observation, self.max_ticks))
-        filmed = {film.tick + offset - run.tick for film in run.imagined for offset in window.future}
-        look |= {p for p in filmed if 1 <= p <= len(actions)}
-        called = [plan.start for plan in run.controller.plans] if self.perceived else []
-        run.forget(min(run.tick + min(window.observation), *called, run.tick))
+        offsets = self.policy.window.observation
+        look = set(self.controller.look(run.tick, len(actions), offsets, self.max_ticks))
+        look |= self._filming.look(run, len(actions))
+        called = [plan.start for plan in run.controller.plans] if self._comparison else []
+        run.forget(min(run.tick + min(offsets), *called, run.tick))
         block = ActionBlock(actions=clipped, look=tuple(sorted(look)))
         run.blocks.append(block)
         return block
-
-    def _film(self, run: EpisodeRun, forecast: Forecast, row: int, rows: int) -> None:
-        """Decode the future of one row; when the run skips it, imagine it for the picture only."""
-
-        def decode() -> ImaginedFrames | None:
-            decoded, acted = self.policy.decode_future(take_row(forecast, row, rows)), True
-            if decoded is None and self.budget.future is False:
-                budget = dataclasses.replace(self.budget, future=True)
-                decoded, acted = self.policy.decode_future(self.forecast([run], budget)[0]), False
-            if decoded is None:
-                return None
-            return ImaginedFrames(
-                run.tick, {name: to_frames(video[0]) for name, video in decoded.items()}, acted
-            )
-
-        result = attempt(decode)
-        if isinstance(result, Failed):
-            last = result.traceback.strip().splitlines()[-1]
-            self.notes.append(f"no picture of {run.plan.task} seed {run.plan.seed} tick {run.tick}: {last}")
-        elif result is not None:
-            run.imagined.append(result)

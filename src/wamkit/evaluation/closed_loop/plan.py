@@ -17,6 +17,8 @@ from wamkit.envs.perturbations.suite import Variant, clean, suite
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.episodes import PlannedEpisode
 
+GOAL = "goal"  # name of the goal observation in `EvaluationConfig.drop`, beside the names of sensors
+
 PromptMode = Literal["canonical", "paraphrase"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +11,14 @@ from torch import Tensor
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Budget, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
+from wamkit.envs import EnvConfig
 from wamkit.envs.facts import Facts
+from wamkit.envs.perturbations import Perturbation
+
+# State that a policy carries from call to call: nested dataclasses, mappings and tuples of tensors (B, ...).
+CarriedState: TypeAlias = Any
+# One rendered observation of a simulator; see :attr:`SimulatorStep.observations`.
+Frame: TypeAlias = Mapping[str, Any]
 
 
 class Policy(Protocol):
@@ -49,12 +56,12 @@ class Policy(Protocol):
     def controller(self) -> Controller:
         """The controller it was composed with; an evaluation may choose another one."""
 
-    def initial_state(self, batch_size: int) -> Any:
+    def initial_state(self, batch_size: int) -> CarriedState:
         """State at the start of an episode: nested dataclasses, mappings and tuples of tensors (B, ...)."""
 
     def forecast(
-        self, observation: Observation, state: Any, budget: Budget, seeds: Sequence[int]
-    ) -> tuple[Forecast, Any]:
+        self, observation: Observation, state: CarriedState, budget: Budget, seeds: Sequence[int]
+    ) -> tuple[Forecast, CarriedState]:
         """One call for B rows. ``state`` is left as it is; row i draws its noise from ``seeds[i]`` alone.
 
         A policy whose controller :attr:`~wamkit.controllers.Controller.supplies` a stream is also called with
@@ -62,7 +69,7 @@ class Policy(Protocol):
         """
 
     def generate(
-        self, observation: Observation, state: Any, stream: str, budget: Budget, seeds: Sequence[int]
+        self, observation: Observation, state: CarriedState, stream: str, budget: Budget, seeds: Sequence[int]
     ) -> Tensor:
         """Values (B, ...) of one stream and of nothing that it does not need. ``state`` is left as it is."""
 
@@ -92,7 +99,7 @@ class SimulatorStep(Protocol):
     """
 
     @property
-    def observations(self) -> tuple[Mapping[str, Any], ...]:
+    def observations(self) -> tuple[Frame, ...]:
         """Each with ``images`` camera -> (H, W, 3) uint8, ``state`` (S,) float32 and ``task`` str.
 
         Where the simulator records ground truth, also with ``extras`` name -> array.
@@ -131,8 +138,8 @@ class Simulators(Protocol):
         slot: int,
         seed: int,
         instruction: str | None = None,
-        config: Any = None,
-        perturbation: Any = None,
+        config: EnvConfig | None = None,
+        perturbation: Perturbation | None = None,
     ) -> None:
         """Start an episode in ``slot``."""
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
 
 import numpy as np
 
 from wamkit.controllers import ActionArray
-from wamkit.envs.vector import VectorEnv
 from wamkit.errors import DataError
-from wamkit.evaluation.closed_loop.episodes import ActionBlock, EpisodeRun, PlannedEpisode, Trace
-from wamkit.evaluation.closed_loop.loop import ClosedLoop
-from wamkit.evaluation.closed_loop.pilot import Pilot
+from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Trace
+from wamkit.evaluation.closed_loop.pilot import ReplayPilot
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
+from wamkit.evaluation.closed_loop.policy import Frame
+from wamkit.evaluation.closed_loop.rollout import simulate
 
 
 @dataclass(frozen=True)
@@ -34,31 +33,7 @@ class Recording:
     instruction: str
     status: str
     actions: ActionArray
-    frames: tuple[Mapping[str, Any], ...]
-
-
-@final
-class RecordingPilot(Pilot):
-    """Sends what was sent before and looks after every action."""
-
-    def __init__(self, traces: Sequence[Trace]) -> None:
-        self._blocks = {trace.plan.key: list(trace.blocks) for trace in traces}
-
-    def begin(self, run: EpisodeRun) -> None:
-        """See :meth:`Pilot.begin`. A recording needs no preparation."""
-
-    def decide(self, runs: Sequence[EpisodeRun]) -> dict[int, ActionBlock]:
-        """See :meth:`Pilot.decide`."""
-        blocks = {}
-        for run in runs:
-            left = self._blocks[run.plan.key]
-            if left:
-                actions = left.pop(0).actions
-                blocks[run.order] = ActionBlock(actions, tuple(range(1, len(actions) + 1)))
-                run.blocks.append(blocks[run.order])
-            else:
-                run.fail("the recording ends here")
-        return blocks
+    frames: tuple[Frame, ...]
 
 
 def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Recording], None]) -> None:
@@ -78,11 +53,6 @@ def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Re
     if not traces:
         return
     plan = [dataclasses.replace(trace.plan, filmed=True) for trace in traces]
-    slots = min(config.slots, len(plan))
-    workers = min(config.workers, slots)
-    simulators = VectorEnv(
-        [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
-    )
 
     def finished(run: EpisodeRun) -> None:
         frames, run.frames = run.frames, {}
@@ -95,8 +65,4 @@ def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Re
         seen = tuple(frames[tick] for tick in range(run.tick + 1))
         take(Recording(run.plan, run.instruction, run.status or "", actions, seen))
 
-    try:
-        loop = ClosedLoop(simulators, slots, workers, RecordingPilot(traces), config.env.max_ticks)
-        loop.run(plan, finished=finished)
-    finally:
-        simulators.close()
+    simulate(config, plan, ReplayPilot(traces, look="always"), finished=finished)

@@ -1,11 +1,11 @@
-"""Closed-loop evaluation of a policy in simulators: ``evaluate(policy, config) -> Report``."""
+"""Closed-loop evaluation of a policy in simulators: ``rollout(policy, config).report``."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,60 +18,30 @@ from wamkit.contract.specs import require_same
 from wamkit.envs import EnvConfig
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
-from wamkit.evaluation.closed_loop.assemble import Finished, SessionCosts, build_report, finish
+from wamkit.evaluation.closed_loop.assemble import Finished, Origin, SessionCosts, build_report, finish
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Senses, Trace
 from wamkit.evaluation.closed_loop.goals import Goals
 from wamkit.evaluation.closed_loop.journal import Head, Journal, open_journal, resumption
 from wamkit.evaluation.closed_loop.latency import Probe, probe
-from wamkit.evaluation.closed_loop.loop import ClosedLoop, LoopResult
+from wamkit.evaluation.closed_loop.loop import ClosedLoop, EpisodeHook, LoopResult
 from wamkit.evaluation.closed_loop.pilot import Pilot, PolicyPilot, ReplayPilot
-from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes, shard_note
-from wamkit.evaluation.closed_loop.policy import Policy, Simulators
+from wamkit.evaluation.closed_loop.plan import GOAL, EvaluationConfig, plan_episodes, shard_note
+from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.report.machine import peak_memory_mb, versions
 from wamkit.evaluation.report.report import Report
-
-GOAL = "goal"  # what `drop` calls the goal observation
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """The report, and what is needed to repeat the simulation: one trace per episode."""
+    """Result of an evaluation.
+
+    Attributes:
+        report: the report.
+        traces: actions of every episode, in the order of the plan; :func:`pure_simulation` replays them.
+    """
 
     report: Report
     traces: tuple[Trace, ...]
-
-
-def evaluate_policy(
-    policy: Policy,
-    config: EvaluationConfig,
-    *,
-    dataset: str | None = None,
-    checkpoint: str | None = None,
-    journal: Path | None = None,
-    progress: bool = True,
-) -> Report:
-    """Run ``config.episodes`` closed-loop episodes of every task and report.
-
-    Args:
-        policy: the design under test.
-        config: what to run.
-        dataset: fingerprint of the training data, for the report.
-        checkpoint: digest of the policy's files, for the report and the journal.
-        journal: file that keeps every finished episode. Where it has some of this evaluation already, they are not
-            run again. Remove it with :func:`wamkit.evaluation.closed_loop.journal.discard_journal` once the report
-            is saved.
-        progress: show a progress bar.
-
-    Raises:
-        SpecError: policy and simulator disagree on a convention.
-        BudgetError: the design cannot honour the budget.
-        ConfigError: the controller executes more than the design predicts, a task is unknown, the shard has no
-            variants, or the journal is of another evaluation.
-        DataError: the journal is broken.
-    """
-    return rollout(
-        policy, config, dataset=dataset, checkpoint=checkpoint, journal=journal, progress=progress
-    ).report
 
 
 def rollout(
@@ -83,7 +53,25 @@ def rollout(
     journal: Path | None = None,
     progress: bool = True,
 ) -> Rollout:
-    """:func:`evaluate_policy`, with the traces that :func:`pure_simulation` replays. Same arguments and errors."""
+    """Run ``config.episodes`` closed-loop episodes of every task and report them.
+
+    Args:
+        policy: policy under test.
+        config: settings of the evaluation.
+        dataset: fingerprint of the training data, for the report.
+        checkpoint: digest of the policy's files, for the report and the journal.
+        journal: file that keeps every finished episode; the episodes of this evaluation that it already holds are
+            not run again. Remove it with :func:`wamkit.evaluation.closed_loop.journal.discard_journal` once the
+            report is saved.
+        progress: true to show a progress bar.
+
+    Raises:
+        SpecError: policy and simulator disagree on a convention.
+        BudgetError: the design cannot honour the budget.
+        ConfigError: the controller executes more than the design predicts, a task is unknown, the shard has no
+            variants, or the journal belongs to another evaluation.
+        DataError: the journal is damaged.
+    """
     began = time.perf_counter()
     pilot = prepare(policy, config)
     plan = plan_episodes(config)
@@ -93,76 +81,122 @@ def rollout(
         if journal is not None:
             head = Head(resolved, checkpoint, policy.name, versions())
             kept = stack.enter_context(open_journal(journal, head))
-        session = _session(config, plan, pilot, kept, f"evaluate {policy.name}", progress)
+        notes = [] if kept is None else resumption(kept, len(plan))
+        session = _Session(config, pilot, kept)
+        measured = session.run(plan, progress)
         report = build_report(
             pilot=pilot,
             finished=[session.finished[episode.key] for episode in plan],
-            measured=session.measured,
-            config=resolved,
-            prompt_mode=config.prompt_mode,
+            measured=measured,
+            origin=Origin(resolved, dataset, checkpoint),
             wall_s=time.perf_counter() - began,
-            dataset=dataset,
-            checkpoint=checkpoint,
-            notes=[*shard_note(config, plan), *session.notes],
+            notes=[*shard_note(config, plan), *notes],
         )
     return Rollout(report, tuple(Trace(episode, session.finished[episode.key].blocks) for episode in plan))
 
 
-@dataclass(frozen=True)
 class _Session:
-    """One process's part of an evaluation, which is all of it unless an earlier one was killed."""
+    """One process's part of an evaluation: all of it unless an earlier process was interrupted.
 
-    finished: Mapping[str, Finished]
-    measured: SessionCosts
-    notes: Sequence[str] = ()
+    Attributes:
+        finished: episode key -> finished episode, of this and all earlier sessions.
+    """
 
+    def __init__(self, config: EvaluationConfig, pilot: PolicyPilot, journal: Journal | None) -> None:
+        self._config = config
+        self._pilot = pilot
+        self._journal = journal
+        self._probe: Probe | None = None
+        self.finished: dict[str, Finished] = {} if journal is None else dict(journal.finished)
 
-def _session(
-    config: EvaluationConfig,
-    plan: Sequence[PlannedEpisode],
-    pilot: PolicyPilot,
-    journal: Journal | None,
-    title: str,
-    progress: bool,
-) -> _Session:
-    """Run what no earlier session has finished."""
-    finished = {} if journal is None else dict(journal.finished)
-    notes = [] if journal is None else resumption(journal, len(plan))
-    left = [episode for episode in plan if episode.key not in finished]
-    if not left:
-        assert journal is not None
-        return _Session(finished, journal.measured or SessionCosts(), notes)
-    probes: list[Probe] = []
+    def run(self, plan: Sequence[PlannedEpisode], progress: bool) -> SessionCosts:
+        """Run the episodes that no earlier session has finished; return the costs of the last session that ran any."""
+        remaining = [episode for episode in plan if episode.key not in self.finished]
+        if not remaining:
+            earlier = None if self._journal is None else self._journal.measured
+            return earlier or SessionCosts()
+        title = f"evaluate {self._pilot.policy.name}"
+        with _progress(title, len(plan), len(self.finished), progress) as advance:
 
-    def ready(runs: Sequence[EpisodeRun]) -> None:
-        most = len(pilot.controller.calls(pilot.max_ticks))
-        probes.append(probe(pilot, runs, config.latency_calls, most))
-        if journal is not None:
-            journal.measure(SessionCosts(probes[0]))
+            def ended(run: EpisodeRun) -> None:
+                self._keep(run)
+                advance(run)
 
-    def ended(run: EpisodeRun) -> None:
-        episode = finish(run, pilot.policy.window.future, config.strips_per_film)
-        finished[episode.key] = episode
-        if journal is not None:
-            journal.append(episode)
+            result = simulate(self._config, remaining, self._pilot, self._measure_latency, ended)
+        # The operating system reports the workers' peak memory only after they have exited.
+        memory_mb = peak_memory_mb(self._pilot.device)
+        measured = SessionCosts(
+            self._probe or Probe(None, ()), tuple(self._pilot.calls), result.seconds, memory_mb
+        )
+        if self._journal is not None:
+            self._journal.measure(measured)
+        return measured
 
-    with _simulators(config, left) as simulators:
-        result = _run(config, left, simulators, pilot, title, progress, ready, ended, len(finished))
-    # After the workers have ended: only then does the system tell their peak memory.
-    measured = SessionCosts(probes[0], tuple(pilot.calls), result.seconds, peak_memory_mb(pilot.device))
-    if journal is not None:
-        journal.measure(measured)
-    return _Session(finished, measured, notes)
+    def _measure_latency(self, runs: Sequence[EpisodeRun]) -> None:
+        most = len(self._pilot.controller.calls(self._pilot.max_ticks))
+        self._probe = probe(self._pilot, runs, self._config.latency_calls, most)
+        if self._journal is not None:
+            self._journal.measure(SessionCosts(self._probe))
+
+    def _keep(self, run: EpisodeRun) -> None:
+        episode = finish(run, self._pilot.policy.window.future, self._config.strips_per_film)
+        self.finished[episode.key] = episode
+        if self._journal is not None:
+            self._journal.append(episode)
 
 
 def pure_simulation(config: EvaluationConfig, traces: Sequence[Trace], *, progress: bool = True) -> float:
-    """Seconds that the simulators need for recorded episodes: same actions and renderings, no policy.
+    """Measure the seconds that the simulators need for recorded episodes: same actions and rendering, no policy.
 
     Comparable with :attr:`Report.rollout_s` of the evaluation that was recorded.
     """
-    plan = [trace.plan for trace in traces]
-    with _simulators(config, plan) as simulators:
-        return _run(config, plan, simulators, ReplayPilot(traces), "simulate alone", progress).seconds
+    with _progress("simulate alone", len(traces), 0, progress) as advance:
+        plan = [trace.plan for trace in traces]
+        return simulate(config, plan, ReplayPilot(traces), finished=advance).seconds
+
+
+def simulate(
+    config: EvaluationConfig,
+    plan: Sequence[PlannedEpisode],
+    pilot: Pilot,
+    ready: Callable[[Sequence[EpisodeRun]], None] = lambda runs: None,
+    finished: EpisodeHook = lambda run: None,
+) -> LoopResult:
+    """Start the simulators, run all episodes of ``plan`` in closed loop, and stop the simulators.
+
+    Args:
+        config: settings of the simulators and slots.
+        plan: at least one episode.
+        pilot: chooses the actions.
+        ready: called once, after the first resets.
+        finished: called after each episode.
+    """
+    slots = min(config.slots, len(plan))
+    workers = min(config.workers, slots)
+    simulators = VectorEnv(
+        [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
+    )
+    try:
+        loop = ClosedLoop(simulators, slots, workers, pilot, config.env.max_ticks)
+        return loop.run(plan, ready, finished)
+    finally:
+        simulators.close()
+
+
+@contextmanager
+def _progress(title: str, total: int, done: int, shown: bool) -> Iterator[EpisodeHook]:
+    """Show a progress bar that starts at ``done`` of ``total`` episodes; call the hook after each further one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, disable=not shown) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        statuses: Counter[str] = Counter()
+
+        def advance(run: EpisodeRun) -> None:
+            statuses[run.status or ""] += 1
+            counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+            bar.update(task, advance=1, description=f"{title}: {counts}")
+
+        yield advance
 
 
 def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
@@ -223,47 +257,6 @@ def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[s
                 f"{did_you_mean(name, delivered)} Add {name.partition('.')[0]!r} to the environment's `record`, "
                 f"or put {name!r} into `drop` to flag it as missing."
             )
-
-
-def _run(
-    config: EvaluationConfig,
-    plan: Sequence[PlannedEpisode],
-    simulators: Simulators,
-    pilot: Pilot,
-    title: str,
-    progress: bool,
-    ready: Callable[[Sequence[EpisodeRun]], None] = lambda runs: None,
-    ended: Callable[[EpisodeRun], None] = lambda run: None,
-    done: int = 0,
-) -> LoopResult:
-    slots = min(config.slots, len(plan))
-    max_ticks = config.env.max_ticks
-    loop = ClosedLoop(simulators, slots, config.workers, pilot, max_ticks)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, disable=not progress) as bar:
-        task = bar.add_task(title, total=done + len(plan), completed=done)
-        seen: Counter[str] = Counter()
-
-        def finished(run: EpisodeRun) -> None:
-            ended(run)
-            seen[run.status or ""] += 1
-            counts = ", ".join(f"{count} {status}" for status, count in sorted(seen.items()))
-            bar.update(task, advance=1, description=f"{title}: {counts}")
-
-        return loop.run(plan, ready, finished)
-
-
-@contextmanager
-def _simulators(config: EvaluationConfig, plan: Sequence[PlannedEpisode]) -> Iterator[Simulators]:
-    slots = min(config.slots, len(plan))
-    workers = min(config.workers, slots)
-    vector = VectorEnv(
-        [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
-    )
-    try:
-        yield vector
-    finally:
-        vector.close()
 
 
 @contextmanager

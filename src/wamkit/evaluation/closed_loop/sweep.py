@@ -28,7 +28,7 @@ from wamkit.evaluation.closed_loop.journal import Head, discard_journal, require
 from wamkit.evaluation.closed_loop.latency import Sustained, sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.policy import Policy
-from wamkit.evaluation.closed_loop.rollout import evaluate_policy
+from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.report.documents import decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable
@@ -117,7 +117,7 @@ class Sweep:
         if self.refused:
             line += f", {len(self.refused)} that the design cannot honour"
         errors = sum(p.success.statuses["error"] for p in self.points)
-        line += "".join(f"; {said(p)}" for p in ends)
+        line += "".join(f"; {describe_point(p)}" for p in ends)
         return f"{line}; {errors} episodes ended in an ERROR" if errors else line
 
     def save(self, path: Path) -> None:
@@ -144,8 +144,8 @@ class Sweep:
         return sweep
 
 
-def said(point: Point) -> str:
-    """One point in words: success and latency, each with n and interval."""
+def describe_point(point: Point) -> str:
+    """Describe a point in one phrase: success and latency, each with n and interval."""
     rate, (low, high) = point.success.rate, point.success.wilson_95
     if rate is None:
         return f"{point.id} no episode could be scored"
@@ -220,9 +220,9 @@ def _run(
     progress: bool,
 ) -> Report:
     apart = restart_peak_memory(device_of(policy))
-    report = evaluate_policy(
+    report = rollout(
         policy, config, dataset=dataset, checkpoint=checkpoint, journal=journal, progress=progress
-    )
+    ).report
     if apart:
         return report
     note = (

@@ -1,4 +1,8 @@
-"""Joining and splitting the rows of carried states: nested values of tensors (B, ...)."""
+"""Joining and splitting the batch rows of carried states: nested values of tensors (B, ...).
+
+Home-made because a registry of tree libraries (``torch.utils._pytree``, optree) needs every dataclass registered,
+and :func:`signature` also has to compare the leaves that are not tensors.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wamkit.contract.types import map_tensors
+from wamkit.contract.types import Observation, map_tensors
 from wamkit.errors import ConfigError
 
 
 def take_row(tree: Any, row: int, rows: int) -> Any:
-    """Row ``row`` of a value whose tensors all have ``rows`` rows, with a leading dimension of 1.
+    """Return row ``row`` of a value whose tensors all have ``rows`` rows, with a leading dimension of 1.
 
     Raises:
         ConfigError: a tensor has another leading dimension.
@@ -34,7 +38,7 @@ def take_row(tree: Any, row: int, rows: int) -> Any:
 def join_rows(trees: Sequence[Any]) -> Any:
     """Concatenate values of one structure along the leading dimension of every tensor.
 
-    What is not a tensor has to be equal in all of them (:func:`signature` tells) and is taken from the first.
+    Leaves that are not tensors must be equal in all values (see :func:`signature`); the first value's are kept.
     """
     first = trees[0]
     if isinstance(first, Tensor):
@@ -49,10 +53,19 @@ def join_rows(trees: Sequence[Any]) -> Any:
     return first
 
 
-def signature(tree: Any) -> Hashable:
-    """Equal for values that :func:`join_rows` may join: structure, shapes without the batch, other leaves.
+def join_observations(parts: Sequence[Observation]) -> Observation:
+    """Concatenate the batch rows of observations with the same cameras and extras; all have a goal or none has."""
+    goals = [part.goal for part in parts if part.goal is not None]
+    rows: Observation = join_rows([dataclasses.replace(part, task=(), goal=None) for part in parts])
+    words = tuple(words for part in parts for words in part.task)
+    return dataclasses.replace(rows, task=words, goal=join_observations(goals) if goals else None)
 
-    A cache that has grown to another length in one episode has another signature than in its neighbours.
+
+def signature(tree: Any) -> Hashable:
+    """Return a key that is equal for values :func:`join_rows` may join.
+
+    It covers the structure, the shapes without the batch dimension and all leaves that are not tensors. A cache that
+    has grown to another length in one episode has a different signature from that of another episode.
     """
     if isinstance(tree, Tensor):
         return "tensor", tuple(tree.shape[1:]), str(tree.dtype)

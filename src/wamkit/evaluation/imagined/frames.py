@@ -15,6 +15,7 @@ from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.envs import EnvConfig
 from wamkit.errors import DataError
+from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.evaluation.imagined.scorers import SuccessProbe
 
 
@@ -88,17 +89,6 @@ class TaskFrames:
         return self.dataset.windows(index, WindowSpec(horizon=1)).observation
 
 
-def joined(parts: Sequence[Observation]) -> Observation:
-    """Observations one below the other."""
-    return Observation(
-        images={c: torch.cat([part.images[c] for part in parts]) for c in parts[0].images},
-        state=torch.cat([part.state for part in parts]),
-        task=tuple(task for part in parts for task in part.task),
-        pad=torch.cat([part.pad for part in parts]),
-        extras={name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras},
-    )
-
-
 def fit_probe(
     world: Design,
     stream: str,
@@ -129,9 +119,9 @@ def fit_probe(
         parts += [rolled.look(index)] if len(index) else []
     if not parts:
         raise DataError(f"{shown.dataset.root}: no episode of {task!r} to fit the success probe on")
-    seen = joined(parts)
-    label = torch.arange(seen.batch_size) < len(solved)
-    return SuccessProbe(world, stream, seen, label, ridge=1e-2, pool="tokens", when="ever")
+    observations = join_observations(parts)
+    label = torch.arange(observations.batch_size) < len(solved)
+    return SuccessProbe(world, stream, observations, label, ridge=1e-2, pool="tokens", when="ever")
 
 
 def probe_record(probe: SuccessProbe, held: TaskFrames, task: str, tail: int, gap: int) -> ProbeRecord:

@@ -1,0 +1,37 @@
+"""The boundary to the code under test: exceptions of a policy become values, so that other episodes continue."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An exception raised inside the policy.
+
+    Attributes:
+        traceback: formatted traceback of the exception.
+    """
+
+    traceback: str
+
+    @property
+    def reason(self) -> str:
+        """Last line of the traceback: type and message of the exception."""
+        return self.traceback.strip().splitlines()[-1]
+
+
+def attempt(
+    action: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result | Failed:
+    """Call ``action`` with the given arguments; an exception is returned as :class:`Failed` instead of raised."""
+    try:
+        return action(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - code under test may raise anything; the caller reports it as an error
+        return Failed(traceback.format_exc())
