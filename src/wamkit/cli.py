@@ -331,11 +331,11 @@ def run(name: str, args: list[str]) -> None:
         name, args = "sweep", [arg for arg in args if arg != "--sweep"]
     if {"-h", "--help"} & set(args):
         return print_help(name, [arg for arg in args if arg not in ("-h", "--help")])
-    known, options = parser_of(name).parse_known_args(args)
+    own, options = parser_of(name).parse_known_args(args)
     if options and VERBS[name].config is None:
         flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]
         raise ConfigError(f"unknown option {options[0]!r}. {did_you_mean(options[0], flags)}")
-    VERBS[name].run(known, options)
+    VERBS[name].run(own, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

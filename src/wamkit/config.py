@@ -1,4 +1,4 @@
-"""Configs: the constructor's type is the config, written beside every result, unknown keys name the nearest one."""
+"""Configs: typed values from YAML and the command line; an unknown key or choice is refused with the nearest name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def decode(cls: type[T], values: Any, place: str) -> T:
     Args:
         cls: the config's class.
         values: nested plain values.
-        place: where they come from, for the message.
+        place: source of the values, for the message.
 
     Raises:
         ConfigError: an unknown key or choice (with the nearest known one) or a value of the wrong type.
@@ -245,10 +245,10 @@ def config_hash(config: Any) -> str:
 def differing(there: Any, here: Any, place: str = "") -> dict[str, tuple[Any, Any]]:
     """Dotted key -> the two values, wherever two configs differ; both are given as plain values."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
-        found: dict[str, tuple[Any, Any]] = {}
+        pairs: dict[str, tuple[Any, Any]] = {}
         for name in dict.fromkeys([*there, *here]):
-            found.update(differing(there.get(name), here.get(name), f"{place}.{name}".lstrip(".")))
-        return found
+            pairs.update(differing(there.get(name), here.get(name), f"{place}.{name}".lstrip(".")))
+        return pairs
     return {} if there == here else {place: (there, here)}
 
 

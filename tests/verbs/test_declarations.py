@@ -31,7 +31,7 @@ VERB_CONFIGS = (
     "wamkit.verbs.predict.PredictConfig",
     "wamkit.verbs.imagine.ImagineConfig",
 )
-DECLARED = [found for found in choices(catalog.ROOMS) if found.choice is not None]
+DECLARED = [found for _, _, found in choices(catalog.ROOMS)]
 
 
 def live(found: Declaration) -> Any:

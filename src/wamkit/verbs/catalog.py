@@ -62,9 +62,7 @@ class Entry:
 
 def list_parts() -> list[Entry]:
     """Parts of the package, parts that imported modules registered, then recipes; parts are sorted within a kind."""
-    own = [
-        _entry(found) for found in choices(ROOMS) if found.choice is not None and found.choice[0] in CHOICES
-    ]
+    own = [_entry(CHOICES[base], name, config) for base, name, config in choices(ROOMS) if base in CHOICES]
     order = list(CHOICES.values())
     parts = sorted([*own, *_foreign()], key=lambda entry: (order.index(entry.kind), entry.name))
     return [*parts, *_recipes()]
@@ -77,19 +75,17 @@ def find_parts(name: str | None) -> list[Entry]:
         ConfigError: neither a kind nor a name; the message names the nearest.
     """
     entries = list_parts()
-    found = [entry for entry in entries if name in (None, entry.kind, entry.name)]
-    if not found:
+    matching = [entry for entry in entries if name in (None, entry.kind, entry.name)]
+    if not matching:
         known = {word for entry in entries for word in (entry.kind, entry.name)}
         raise ConfigError(f"list: no kind, part or recipe {name!r}. {did_you_mean(str(name), known)}")
-    return found
+    return matching
 
 
-def _entry(found: Declaration) -> Entry:
-    assert found.choice is not None
-    base, name = found.choice
-    fields = tuple(Option(f.name, f.type, f.shown_default, f.text) for f in found.fields)
-    source = found.module.description.partition("\n\n")[0]
-    return Entry(CHOICES[base], name, found.summary, found.module.name, found.description, source, fields)
+def _entry(kind: str, name: str, config: Declaration) -> Entry:
+    fields = tuple(Option(f.name, f.type, f.shown_default, f.text) for f in config.fields)
+    source = config.module.description.partition("\n\n")[0]
+    return Entry(kind, name, config.summary, config.module.name, config.description, source, fields)
 
 
 def _foreign() -> Iterator[Entry]:
@@ -108,7 +104,7 @@ def _imported(kind: str, name: str, part: type[Any]) -> Entry:
     """Entry of a class that is imported: from its source, or from the class where there is no file of it."""
     source = module_named(part.__module__)
     if source is not None and part.__name__ in source.classes:
-        return dataclasses.replace(_entry(source.classes[part.__name__]), kind=kind, name=name)
+        return _entry(kind, name, source.classes[part.__name__])
     text = inspect.getdoc(part) or ""
     fields = tuple(Option(f.name, str(f.type), "", "") for f in dataclasses.fields(part))
     return Entry(kind, name, text.partition("\n")[0], part.__module__, text, "", fields)
@@ -119,7 +115,7 @@ def recipes() -> dict[str, tuple[Module, ast.FunctionDef]]:
     zoo = module_named("wamkit.zoo")
     assert zoo is not None
     groups = [node for node in ast.walk(zoo.values["GROUPS"]) if isinstance(node, ast.Dict)]
-    found: dict[str, tuple[Module, ast.FunctionDef]] = {}
+    functions: dict[str, tuple[Module, ast.FunctionDef]] = {}
     for key, value in (
         (key, value) for group in groups for key, value in zip(group.keys, group.values, strict=True)
     ):
@@ -127,8 +123,8 @@ def recipes() -> dict[str, tuple[Module, ast.FunctionDef]]:
             case ast.Constant(value=str(name)), ast.Attribute(value=ast.Name(id=file), attr=function):
                 module = module_named(f"wamkit.zoo.{file}")
                 assert module is not None
-                found[name] = module, module.functions[function]
-    return found
+                functions[name] = module, module.functions[function]
+    return functions
 
 
 def _recipes() -> list[Entry]:

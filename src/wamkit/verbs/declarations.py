@@ -112,27 +112,27 @@ class Declaration:
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """Fields in the order of the constructor: those of base classes first."""
-        found = {f.name: f for base in reversed(self.bases) for f in base.fields}
+        fields = {f.name: f for base in reversed(self.bases) for f in base.fields}
         texts = {
             name.strip(): " ".join((entry.description or "").split())
             for entry in self._docstring.params
             for name in entry.arg_name.split(",")
         }
         for name, text in texts.items():
-            if name in found:
-                found[name] = replace(found[name], text=text)
+            if name in fields:
+                fields[name] = replace(fields[name], text=text)
         for node in self.node.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 if "ClassVar" in ast.unparse(node.annotation):
                     continue
                 name = node.target.id
-                inherited = found[name].text if name in found else ""
+                inherited = fields[name].text if name in fields else ""
                 default = REQUIRED if node.value is None else self.module.evaluate(node.value)
                 text = texts.get(name, inherited)
-                found[name] = Field(
+                fields[name] = Field(
                     name, self.module.type_text(node.annotation), default, text, node.annotation, self.module
                 )
-        return tuple(found.values())
+        return tuple(fields.values())
 
 
 class Module:
@@ -190,8 +190,8 @@ class Module:
             module, original = self._imports[name]
             if module.partition(".")[0] not in (PACKAGE, self.name.partition(".")[0]):
                 return None
-            found = module_named(module, self._package)
-            return found.resolve(original) if found is not None else None
+            origin = module_named(module, self._package)
+            return origin.resolve(original) if origin is not None else None
         return None
 
     def evaluate(self, node: ast.expr) -> Any:
@@ -223,21 +223,21 @@ class Module:
         return Source(ast.unparse(node))
 
     def _evaluate_name(self, node: ast.Name) -> Any:
-        found = self.resolve(node.id)
-        if isinstance(found, tuple):
-            return found[0].evaluate(found[1])
+        target = self.resolve(node.id)
+        if isinstance(target, tuple):
+            return target[0].evaluate(target[1])
         return Source(node.id)
 
     def _evaluate_call(self, name: str, node: ast.Call) -> Any:
         if name in ("dict", "list", "tuple") and not node.args and not node.keywords:
             return {} if name == "dict" else []
-        found = self.resolve(name)
-        if not isinstance(found, Declaration):
+        config = self.resolve(name)
+        if not isinstance(config, Declaration):
             return Source(ast.unparse(node))
-        names = [f.name for f in found.fields]
+        names = [f.name for f in config.fields]
         values = dict(zip(names, map(self.evaluate, node.args), strict=False))
         values |= {k.arg: self.evaluate(k.value) for k in node.keywords if k.arg is not None}
-        return Made(found, values)
+        return Made(config, values)
 
     def _evaluate_field(self, node: ast.Call) -> Any:
         arguments = {keyword.arg: keyword.value for keyword in node.keywords}
@@ -270,11 +270,11 @@ class Module:
             case ast.Constant(value=value) if value is Ellipsis:
                 return "..."
             case ast.Name():
-                found = self.resolve(node.id)
-                if isinstance(found, tuple):
-                    return found[0].type_text(found[1])
-                if isinstance(found, Declaration) and found.name in CHOICES:
-                    return CHOICES[found.name]
+                target = self.resolve(node.id)
+                if isinstance(target, tuple):
+                    return target[0].type_text(target[1])
+                if isinstance(target, Declaration) and target.name in CHOICES:
+                    return CHOICES[target.name]
                 return {"str": "text", "bool": "true|false", "Path": "path"}.get(node.id, node.id)
         return ast.unparse(node)
 
@@ -322,10 +322,10 @@ def _file(name: str) -> Path | None:
 def declaration(place: str) -> Declaration:
     """The declaration of a config class, by its dotted name."""
     module, _, name = place.rpartition(".")
-    found = module_named(module)
-    if found is None:
+    source = module_named(module)
+    if source is None:
         raise KeyError(place)
-    return found.classes[name]
+    return source.classes[name]
 
 
 def _choice(node: ast.ClassDef) -> tuple[str, str] | None:
@@ -340,8 +340,8 @@ def _choice(node: ast.ClassDef) -> tuple[str, str] | None:
     return None
 
 
-def choices(rooms: tuple[str, ...]) -> Iterator[Declaration]:
-    """Every registered choice in these folders of the package."""
+def choices(rooms: tuple[str, ...]) -> Iterator[tuple[str, str, Declaration]]:
+    """(base, name, declaration) of every registered choice in these folders of the package."""
     for room in rooms:
         for path in sorted((FOLDER / room).rglob("*.py")):
             if "register_subclass" not in path.read_text():
@@ -349,7 +349,7 @@ def choices(rooms: tuple[str, ...]) -> Iterator[Declaration]:
             parts = path.relative_to(FOLDER).with_suffix("").parts
             module = module_named(".".join((PACKAGE, *parts)))
             if module is not None:
-                yield from (found for found in module.classes.values() if found.choice is not None)
+                yield from ((*c.choice, c) for c in module.classes.values() if c.choice is not None)
 
 
 def plain(value: Any) -> Any:

@@ -52,7 +52,7 @@ def add_options(
         chosen: dotted key of a part -> its type, as the command line says; the fields of that part are shown.
     """
     registry = Registry()
-    for group in groups_of(config, "", registry.made(config, values).values, chosen, registry):
+    for group in groups_of(config, "", registry.recognise(config, values).values, chosen, registry):
         target = parser.add_argument_group(group.title) if group.title else parser
         for row in group.rows:
             text = f"{row.text} (default: {row.default})".replace("%", "%%")
@@ -65,16 +65,14 @@ class Registry:
 
     def __init__(self) -> None:
         self._choices: dict[str, dict[str, Declaration]] = {}
-        for found in choices(ROOMS):
-            if found.choice is not None:
-                base, name = found.choice
-                self._choices.setdefault(base, {})[name] = found
+        for base, name, config in choices(ROOMS):
+            self._choices.setdefault(base, {})[name] = config
 
     def of(self, base: str) -> Mapping[str, Declaration]:
         """Name -> declaration of the choices of a base class."""
         return self._choices[base]
 
-    def made(self, config: Declaration, values: Mapping[str, Any]) -> Made:
+    def recognise(self, config: Declaration, values: Mapping[str, Any]) -> Made:
         """Plain values of a config, as a config file holds them, with the configs inside recognised by type."""
         fields = {f.name: f for f in config.fields}
         return Made(config, {k: self._value(fields[k], v) for k, v in values.items() if k in fields})
@@ -87,12 +85,12 @@ class Registry:
             return self._part(kind.base, value)
         if kind.config is not None and isinstance(value, Mapping):
             if kind.named:
-                return {name: self.made(kind.config, part) for name, part in value.items()}
-            return self.made(kind.config, value)
+                return {name: self.recognise(kind.config, part) for name, part in value.items()}
+            return self.recognise(kind.config, value)
         return value
 
     def _part(self, base: str, values: Mapping[str, Any]) -> Made:
-        return self.made(self._choices[base][values["type"]], values)
+        return self.recognise(self._choices[base][values["type"]], values)
 
 
 @dataclass(frozen=True)
@@ -123,9 +121,9 @@ def _target(node: ast.expr, option: Field) -> Target:
             inner = _target(value, option)
             return Target(inner.config, inner.base, named=inner != Target())
         case ast.Name():
-            found = option.owner.resolve(node.id)
-            if isinstance(found, Declaration):
-                return Target(base=found.name) if found.name in CHOICES else Target(found)
+            target = option.owner.resolve(node.id)
+            if isinstance(target, Declaration):
+                return Target(base=target.name) if target.name in CHOICES else Target(target)
     return Target()
 
 
@@ -220,10 +218,10 @@ def plain_text(text: str) -> str:
 
 def chosen_types(args: Sequence[str]) -> dict[str, str]:
     """Dotted key -> type, from ``--key.type NAME`` and ``--key.type=NAME``."""
-    found = {}
+    types = {}
     for i, arg in enumerate(args):
         key, equals, value = arg.removeprefix("--").partition("=")
         if arg.startswith("--") and key.endswith(".type"):
             following = args[i + 1] if i + 1 < len(args) else ""
-            found[key.removesuffix(".type")] = value if equals else following
-    return found
+            types[key.removesuffix(".type")] = value if equals else following
+    return types
