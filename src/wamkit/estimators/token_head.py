@@ -22,7 +22,7 @@ class HeadedConfig(EstimatorConfig):
     """Base of the configs of estimators that draw vectors by a flow head per token.
 
     Attributes:
-        steps: flow steps of the head per token; the trunk runs once per token.
+        steps: flow steps of the head per token; the trunk does not run again for them.
         temperature: scale of the head's initial noise; 1 samples the learned density.
         draws: noise draws per token in training (MAR takes 4).
         hidden: hidden width of the head.
