@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.config import encode
+from wamkit.config import differences, encode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import require_same
 from wamkit.contract.types import Batch, Losses
@@ -161,9 +161,11 @@ def start(config: TrainConfig) -> TrainingRun:
     written = json.dumps(encode(config), indent=2, default=str)
     path = config.out / "config.json"
     folder = latest_checkpoint(config.out)
-    if folder is not None and path.read_text() != written:
+    changed = [] if folder is None else differences(json.loads(path.read_text()), json.loads(written))
+    if changed:
         raise ConfigError(
-            f"{config.out} holds a run with another config ({path}). Choose another `out`, or remove the folder."
+            f"{config.out} holds a run with another config ({path}): {'; '.join(changed)}. Choose another `out`, or "
+            f"remove the folder."
         )
     config.out.mkdir(parents=True, exist_ok=True)
     path.write_text(written)
