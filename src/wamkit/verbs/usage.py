@@ -95,7 +95,7 @@ class Registry:
 
 @dataclass(frozen=True)
 class Target:
-    """What a field holds: a config, a part of a registry, or a plain value.
+    """Kind of value that a field holds: a config, a part of a registry, or a plain value.
 
     Attributes:
         config: class of a nested config.
@@ -109,7 +109,7 @@ class Target:
 
 
 def target_of(option: Field) -> Target:
-    """What a field holds, from its annotation."""
+    """Kind of value that a field holds, from its annotation."""
     return _target(option.hint, option)
 
 
