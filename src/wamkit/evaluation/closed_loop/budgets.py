@@ -49,7 +49,7 @@ class BudgetGrid:
                 raise ConfigError(f"grid: `{name}` must name each value once, got {list(values)}.")
 
     def knobs(self) -> dict[str, tuple[Any, ...]]:
-        """Return knob -> its values, in the order of the fields; each stream is a knob of its own, as in ``nfe.action``."""
+        """Return knob -> its values, in the order of the fields; each stream is its own, ``nfe.action``."""
         knobs: dict[str, tuple[Any, ...]] = {}
         for entry in dataclasses.fields(self):
             values = getattr(self, entry.name)

@@ -24,7 +24,7 @@ class Recording:
     Attributes:
         plan: planned episode.
         instruction: instruction that the policy was given.
-        status: status at the end of the repeated simulation, see :class:`wamkit.evaluation.report.episode.EpisodeRecord`.
+        status: status at the end of the simulation, see :class:`wamkit.evaluation.report.episode.EpisodeRecord`.
         actions: executed actions (N, A), from tick 0 to N - 1.
         frames: N + 1 observations, tick 0 to N: ``images`` (camera -> (H, W, 3) uint8) and ``state`` (S,).
     """
