@@ -1,5 +1,4 @@
-"""Closed-loop evaluation: roll out, count honestly, report. The page is in
-:mod:`wamkit.evaluation.output.report_page`."""
+"""Evaluation: closed-loop rollouts, prediction quality, reports and pages."""
 
 from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, Rollout, pure_simulation, rollout

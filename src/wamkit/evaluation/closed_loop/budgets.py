@@ -1,4 +1,4 @@
-"""A grid of budgets: what is varied, and which points a design can honour, known before anything runs."""
+"""Grids of budgets: the varied settings, and the points that a design can honour, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from wamkit.evaluation.closed_loop.rollout import prepare
 
 AS_CONFIGURED = "as-configured"
 PER_STREAM = ("nfe", "exit")
-FIELDS = {"predict": "horizon"}  # knobs that have another name in the budget
+FIELDS = {"predict": "horizon"}  # knob -> budget field, where the names differ
 
 
 @dataclass(frozen=True)
 class BudgetGrid:
-    """Values of every knob; the points are their product. A knob without values stays as it is configured.
+    """Grid of budgets: the product of the values of every knob; a knob without values keeps its configured value.
 
     Attributes:
-        nfe: stream -> function evaluations.
-        exit: stream -> evaluation after which its denoising stops.
-        future: whether futures are generated.
-        predict: how many of the H predicted actions are needed.
-        execute: K, ticks between two calls.
-        candidates: action candidates of the planner.
-        iterations: refinement rounds of the planner.
-        rounds: how often the streams of one factor are generated again in turns.
+        nfe: stream name -> numbers of function evaluations to try.
+        exit: stream name -> evaluations after which its denoising stops, to try.
+        future: values to try of the switch that generates futures.
+        predict: numbers of predicted actions to try, of the H that the design predicts.
+        execute: numbers of ticks between two calls to try, K.
+        candidates: numbers of the planner's action candidates to try.
+        iterations: numbers of the planner's refinement rounds to try.
+        rounds: numbers of further rounds in which the streams of one factor are generated again in turn, to try.
     """
 
     nfe: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -49,18 +49,18 @@ class BudgetGrid:
                 raise ConfigError(f"grid: `{name}` must name each value once, got {list(values)}.")
 
     def knobs(self) -> dict[str, tuple[Any, ...]]:
-        """Knob -> its values, in the order of the fields; ``nfe.action`` is a knob of its own."""
-        found: dict[str, tuple[Any, ...]] = {}
+        """Return knob -> its values, in the order of the fields; each stream is its own, ``nfe.action``."""
+        knobs: dict[str, tuple[Any, ...]] = {}
         for entry in dataclasses.fields(self):
             values = getattr(self, entry.name)
             if entry.name in PER_STREAM:
-                found.update({f"{entry.name}.{stream}": tuple(v) for stream, v in values.items()})
+                knobs.update({f"{entry.name}.{stream}": tuple(v) for stream, v in values.items()})
             else:
-                found[entry.name] = tuple(values)
-        return {name: values for name, values in found.items() if values}
+                knobs[entry.name] = tuple(values)
+        return {name: values for name, values in knobs.items() if values}
 
     def settings(self) -> tuple[Setting, ...]:
-        """The points, the last knob varying fastest."""
+        """Return the points of the grid, the last knob varying fastest."""
         knobs = self.knobs()
         return tuple(
             Setting(dict(zip(knobs, values, strict=True))) for values in itertools.product(*knobs.values())
@@ -69,22 +69,26 @@ class BudgetGrid:
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of a grid: knob -> value."""
+    """One point of a grid.
+
+    Attributes:
+        values: knob -> value.
+    """
 
     values: Mapping[str, int | bool]
 
     @property
     def id(self) -> str:
-        """A name that is also a file's, such as ``nfe.action=4,future=off``."""
-        said = {True: "on", False: "off"}
+        """Name of the point, usable as a file name, such as ``nfe.action=4,future=off``."""
+        words = {True: "on", False: "off"}
         parts = [
-            f"{name}={said[value] if isinstance(value, bool) else value}"
+            f"{name}={words[value] if isinstance(value, bool) else value}"
             for name, value in self.values.items()
         ]
         return ",".join(parts) or AS_CONFIGURED
 
     def apply(self, base: EvaluationConfig, controller: Controller) -> EvaluationConfig:
-        """The evaluation at this point: ``base`` with another budget and controller, the same episodes.
+        """Return the evaluation at this point: ``base`` with another budget and controller, on the same episodes.
 
         Raises:
             BudgetError: fewer actions predicted than executed, or the controller has no ``execute``.
@@ -104,11 +108,11 @@ class Setting:
 
 
 def with_execute(controller: Controller, execute: int) -> Controller:
-    """The same controller with another number of executed actions.
+    """Return the same controller with another number of executed actions.
 
     Raises:
-        BudgetError: it has no such number.
-        ConfigError: it refuses the number.
+        BudgetError: the controller does not have an ``execute`` setting.
+        ConfigError: the controller refuses the value.
     """
     if "execute" not in {entry.name for entry in dataclasses.fields(controller)}:
         name = controller.get_choice_name(type(controller))
@@ -124,8 +128,8 @@ class Refused:
     """A point that is not run.
 
     Attributes:
-        id: the point.
-        reason: what the design or the controller says.
+        id: name of the point.
+        reason: error message of the design or the controller.
     """
 
     id: str
@@ -135,14 +139,14 @@ class Refused:
 def plan_grid(
     policy: Policy, grid: BudgetGrid, base: EvaluationConfig
 ) -> tuple[dict[str, EvaluationConfig], dict[str, Setting], tuple[Refused, ...]]:
-    """Check every point of a grid against the policy; nothing is run.
+    """Check every point of a grid against the policy without running anything.
 
     Returns:
-        id -> what to run there, id -> its setting, and the points that cannot be honoured with the reason.
+        name -> evaluation, name -> setting, and the points that cannot be honoured, with the reasons.
 
     Raises:
-        BudgetError: no point is left.
-        ConfigError, SpecError: what is wrong at every point, because it is wrong in ``base``.
+        BudgetError: the policy can honour none of the points.
+        ConfigError, SpecError: ``base`` itself is wrong, and so is every point.
     """
     prepare(policy, base)
     controller = base.controller or policy.controller
@@ -164,7 +168,7 @@ def plan_grid(
 
 
 def check_point(policy: Policy, config: EvaluationConfig) -> None:
-    """Raise :class:`BudgetError` or :class:`ConfigError` where the policy cannot be run so."""
+    """Raise :class:`BudgetError` or :class:`ConfigError` if the policy cannot run this evaluation."""
     prepare(policy, config)
     used = (config.controller or policy.controller).horizon(policy.window.horizon).used
     wanted = config.budget.horizon

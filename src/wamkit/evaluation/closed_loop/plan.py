@@ -1,4 +1,4 @@
-"""What an evaluation is: its config, and the episodes that follow from it."""
+"""Config of an evaluation, and the plan of episodes that follows from it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ PromptMode = Literal["canonical", "paraphrase"]
 
 @dataclass(frozen=True)
 class Shard:
-    """The variants whose id hashes to ``index`` among ``count`` parts.
+    """One part of an evaluation: the variants whose ids hash to its index.
 
     The hash is BLAKE2b of the id, so that every machine and version agrees.
+
+    Attributes:
+        index: number of the part, from 0.
+        count: number of parts.
     """
 
     index: int
@@ -34,7 +38,7 @@ class Shard:
 
     @staticmethod
     def parse(text: str) -> Shard:
-        """``"0/4"`` is the first of four; raises :class:`ConfigError` for anything that names no shard."""
+        """Parse ``"0/4"``, the first of four; raises :class:`ConfigError` for text that does not name a shard."""
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal()) or int(index) >= int(count):
             raise ConfigError(f"shard {text!r}: expected index/count with index below count, such as 0/4.")
@@ -44,19 +48,19 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def holds(self, variant: str) -> bool:
-        """Whether the variant with this id belongs to it."""
+        """Return true if the variant with this id belongs to the shard."""
         digest = hashlib.blake2b(variant.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.index
 
 
 @dataclass(frozen=True)
 class Shifts:
-    """Which perturbed episodes are run beside the clean ones; see :mod:`wamkit.envs.perturbations`.
+    """Perturbed episodes that are run beside the clean ones; see :mod:`wamkit.envs.perturbations`.
 
     Attributes:
-        per_dimension: variants per dimension; 0 perturbs nothing.
-        dimensions: names of the dimensions.
-        strengths: 1 to 5.
+        per_dimension: number of variants per dimension, 0 for none.
+        dimensions: names of the perturbed dimensions.
+        strengths: strengths of the perturbations, from 1 to 5.
     """
 
     per_dimension: int = 0
@@ -66,33 +70,37 @@ class Shifts:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """One evaluation.
+    """Closed-loop evaluation: tasks, episodes, simulators and budget.
 
     Attributes:
-        tasks: task names.
-        episodes: episodes per task.
-        seed: run seed, 0 to 99; episode seeds follow from it by :func:`wamkit.envs.episode_seed` and are
-            never those of a collection.
-        env: the simulator; its task is replaced by each of ``tasks`` in turn.
-        controller: when the policy is called and what is executed; None takes the policy's own.
-        budget: what a call may spend.
-        prompt_mode: ``canonical`` instructions, or ``paraphrase`` (the other wordings in turn).
-        workers: simulator processes.
-        slots: simulators, spread over the workers; half of them move while the policy decides for the others.
-        threads: torch threads of the policy.
-        films: filmed episodes per task: the decoded future beside what happened.
-        strips_per_film: forecasts shown per filmed episode.
-        latency_calls: single-robot calls timed before the loop starts.
-        timeout_s: seconds after which a silent simulator counts as dead.
-        goals: dataset whose demonstrations show the goals, for designs that read one; the episode's seed chooses
-            among those of its task. A design that aims at the next subgoal sees the milestones in turn, each until
-            the episode has come as far (:func:`wamkit.evaluation.closed_loop.goals.advance`); else the last frame.
-        shifts: what is perturbed. With ``per_dimension`` above 0 the clean arm is as long as a dimension's, on the
-            same tasks and seeds, and ``episodes`` is not used.
-        shard: ``index/count``, such as ``0/4``: only the variants whose id hashes there; None runs all. See
-            :func:`wamkit.evaluation.closed_loop.shards.merge`.
-        drop: sensors (names of extras) that are flagged as missing in every step, or ``goal``, so that the design
-            sees its "no goal". The environment need not deliver them.
+        tasks: names of the tasks.
+        episodes: number of episodes per task.
+        seed: seed of the evaluation, 0 to 99. Episode seeds follow from it by :func:`wamkit.envs.episode_seed` and
+            are never those of a collection.
+        env: simulator. Its task is replaced by each of ``tasks`` in turn.
+        controller: controller that says when the policy is called and which actions are executed. None uses the
+            policy's own.
+        budget: budget of every model call.
+        prompt_mode: wording of the instructions, ``canonical`` or ``paraphrase``. Paraphrases are the other wordings
+            of a task in turn.
+        workers: number of simulator processes.
+        slots: number of simulators, spread over the workers. Half of them step while the policy decides for the
+            others.
+        threads: number of torch threads of the policy.
+        films: number of filmed episodes per task, decoded future beside what happened.
+        strips_per_film: number of forecasts shown per filmed episode.
+        latency_calls: number of single-robot calls timed before the loop starts.
+        timeout_s: seconds without an answer after which a simulator counts as dead.
+        goals: dataset whose demonstrations show the goals, for designs that read one. The episode's seed chooses
+            among the demonstrations of its task. A design that aims at the next subgoal sees the milestones in turn,
+            each until the episode has progressed that far (:func:`wamkit.evaluation.closed_loop.goals.advance`);
+            other designs see the last frame.
+        drop: names of sensors flagged as missing at every step, or ``goal`` for the goal observation. The environment
+            need not deliver them; a design without its goal uses its learned "no goal".
+        shifts: perturbed episodes run beside the clean ones. With ``per_dimension`` above 0 the clean arm is as long
+            as that of one dimension, on the same tasks and seeds, and ``episodes`` is not used.
+        shard: part of the evaluation to run, ``index/count`` such as ``0/4``. None runs all of it. A shard holds the
+            variants whose ids hash to its index; see :func:`wamkit.evaluation.closed_loop.shards.merge`.
     """
 
     tasks: tuple[str, ...] = ("drawer-open-v3",)
@@ -127,11 +135,12 @@ class EvaluationConfig:
 
 
 def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
-    """The episodes of an evaluation or of its shard, tasks interleaved, the first ``films`` clean ones of each task
-    filmed.
+    """Plan the episodes of an evaluation or of its shard.
+
+    Tasks are interleaved; the first ``films`` clean episodes of each task are filmed.
 
     Raises:
-        ConfigError: the shard has none, or what cannot be perturbed is to be perturbed.
+        ConfigError: the shard has no episodes, or the environment does not support a perturbation.
     """
     chosen = variants(config)
     if config.shard is not None:
@@ -156,10 +165,10 @@ def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:
 
 
 def variants(config: EvaluationConfig) -> tuple[Variant, ...]:
-    """The variants of an evaluation, of all its shards, the clean arm first.
+    """Return the variants of an evaluation, of all its shards, the clean arm first.
 
     Raises:
-        ConfigError: what cannot be perturbed is to be perturbed.
+        ConfigError: the environment does not support a perturbation.
     """
     shifts = config.shifts
     if shifts.per_dimension:
@@ -178,7 +187,7 @@ def _instruction(env: EnvConfig, task: str, mode: PromptMode, index: int) -> str
 
 
 def shard_note(config: EvaluationConfig, plan: Sequence[PlannedEpisode]) -> list[str]:
-    """What a reader of a shard's report must know."""
+    """Return the remark for a shard's report, or none for a whole evaluation."""
     if config.shard is None:
         return []
     whole = len(variants(config))

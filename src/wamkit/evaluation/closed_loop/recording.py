@@ -1,4 +1,4 @@
-"""Episodes simulated again with the actions that were recorded, now looking at every tick."""
+"""Recordings: episodes simulated again with their recorded actions and rendered at every tick."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Recording:
     """One episode, tick by tick.
 
     Attributes:
-        plan: the episode.
-        instruction: the words the policy was given.
-        status: how it ended this time, see :class:`wamkit.evaluation.report.episode.EpisodeRecord`.
-        actions: (N, A), what was executed from tick 0 to N - 1.
+        plan: planned episode.
+        instruction: instruction that the policy was given.
+        status: status at the end of the simulation, see :class:`wamkit.evaluation.report.episode.EpisodeRecord`.
+        actions: executed actions (N, A), from tick 0 to N - 1.
         frames: N + 1 observations, tick 0 to N: ``images`` (camera -> (H, W, 3) uint8) and ``state`` (S,).
     """
 
@@ -37,14 +37,14 @@ class Recording:
 
 
 def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Recording], None]) -> None:
-    """Simulate these episodes again; ``take`` gets each when it has ended, in no promised order.
+    """Simulate episodes again and pass each to ``take`` when it has ended, in no guaranteed order.
 
-    A simulator shows the same physics again, and the same pictures, except where a picture depends on how many were
-    taken before it (dropped frames): then the film has more of them than the policy saw.
+    A simulator repeats its physics and its images, except where an image depends on the number of images rendered
+    before it (dropped frames): a recording then has more such frames than the policy saw.
 
     Args:
-        config: the evaluation they are of.
-        traces: its episodes.
+        config: evaluation that the episodes belong to.
+        traces: episodes to record.
         take: receives one recording at a time; nothing else keeps it.
 
     Raises:
@@ -62,7 +62,7 @@ def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Re
                 f"record: episode {run.plan.key}: {last}. Evaluate again without films or exports."
             )
         actions = np.concatenate([block.actions for block in run.blocks])[: run.tick]
-        seen = tuple(frames[tick] for tick in range(run.tick + 1))
-        take(Recording(run.plan, run.instruction, run.status or "", actions, seen))
+        observations = tuple(frames[tick] for tick in range(run.tick + 1))
+        take(Recording(run.plan, run.instruction, run.status or "", actions, observations))
 
     simulate(config, plan, ReplayPilot(traces, look="always"), finished=finished)
