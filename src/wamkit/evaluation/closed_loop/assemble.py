@@ -1,4 +1,4 @@
-"""From finished episodes to a report."""
+"""Assembly of a report from finished episodes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from wamkit.evaluation.report.statistics import Summary, summarise
 
 @dataclass(frozen=True)
 class Finished:
-    """What stays of an episode once it has ended.
+    """Record of an episode that has ended.
 
     Attributes:
-        key: what names it in its evaluation; see :attr:`wamkit.evaluation.closed_loop.episodes.PlannedEpisode.key`.
-        record: the episode in the report.
-        counts: what its controller counted.
-        blocks: what was sent to the simulator.
-        strips: imagined beside real, where it was filmed.
+        key: identifier within its evaluation (:attr:`wamkit.evaluation.closed_loop.episodes.PlannedEpisode.key`).
+        record: entry of the episode in the report.
+        counts: counter name of the controller -> count.
+        blocks: action blocks sent to the simulator.
+        strips: imagined frames beside real ones, for filmed episodes.
     """
 
     key: str
@@ -45,13 +45,13 @@ class Finished:
 
 @dataclass(frozen=True)
 class SessionCosts:
-    """What one session, from a start to its end or its death, found out about time and memory.
+    """Time and memory used by one session, from its start to its end or its death.
 
     Attributes:
         probe: single-robot calls.
-        calls: calls of the closed loop.
-        seconds: of the closed loop.
-        memory_mb: peaks.
+        calls: batched calls of the closed loop.
+        seconds: wall time of the closed loop.
+        memory_mb: device name -> peak memory.
     """
 
     probe: Probe = field(default_factory=lambda: Probe(None, ()))
@@ -76,9 +76,9 @@ class Origin:
 
 
 def finish(run: EpisodeRun, offsets: Sequence[int], strips: int) -> Finished:
-    """What stays of a run that has ended; ``strips`` forecasts of a filmed one."""
-    made = film(run, offsets, strips) if run.plan.filmed else ()
-    return Finished(run.plan.key, run.record(), dict(run.controller.counts), tuple(run.blocks), made)
+    """Record a run that has ended, with up to ``strips`` forecasts of a filmed one."""
+    films = film(run, offsets, strips) if run.plan.filmed else ()
+    return Finished(run.plan.key, run.record(), dict(run.controller.counts), tuple(run.blocks), films)
 
 
 def build_report(
@@ -160,7 +160,7 @@ def seeds_of(records: Sequence[EpisodeRecord]) -> dict[str, tuple[int, ...]]:
 
 
 def controller_notes(pilot: PolicyPilot, finished: Sequence[Finished], probe: Probe) -> list[str]:
-    """What the controller counted, per episode, and whether a simulated latency is shorter than the measured."""
+    """Remarks on the controller: its counts per episode, and a simulated latency shorter than the measured one."""
     rows = [episode.counts for episode in finished if episode.record.status != "error"]
     names = sorted({name for counts in rows for name in counts})
     notes = []
@@ -192,7 +192,7 @@ def film(run: EpisodeRun, offsets: Sequence[int], count: int) -> tuple[Filmstrip
 
 
 def spread(items: Sequence[ImaginedFrames], count: int) -> list[ImaginedFrames]:
-    """At most ``count`` items, first and last included, evenly spaced."""
+    """Select at most ``count`` evenly spaced items, first and last included."""
     if len(items) <= count:
         return list(items)
     if count <= 1:

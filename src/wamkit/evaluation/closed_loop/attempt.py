@@ -23,7 +23,7 @@ class Failed:
 
     @property
     def reason(self) -> str:
-        """Last line of the traceback: type and message of the exception."""
+        """Type and message of the exception: the last line of its traceback."""
         return self.traceback.strip().splitlines()[-1]
 
 

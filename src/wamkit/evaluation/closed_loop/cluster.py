@@ -39,9 +39,9 @@ def evaluate_on_cluster(
     keeps every shard's report in ``out``; started again, it runs only the shards that have none.
 
     Args:
-        load: makes the policy, in the task; must be picklable, and what it reads must be on every node.
+        load: factory of the policy, run in the task; it must be picklable, and its files must be on every node.
         config: the whole evaluation, without a shard.
-        address: of the cluster, as ``ray.init`` takes it: ``auto``, ``host:port`` or ``ray://host:port``.
+        address: address of the cluster, as ``ray.init`` takes it: ``auto``, ``host:port`` or ``ray://host:port``.
         shards: number of tasks.
         out: folder for the shards' reports and journals.
         dataset: fingerprint of the training data, for the report.

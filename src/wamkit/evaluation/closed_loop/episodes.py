@@ -21,20 +21,20 @@ from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import events_of
 
-PLACED = ("dimension", "kind", "strength")  # what a record keeps of a variant besides its id
+PLACED = ("dimension", "kind", "strength")  # fields of a variant that its record keeps besides the id
 
 
 @dataclass(frozen=True)
 class PlannedEpisode:
-    """An episode that is to be run.
+    """Episode to be run.
 
     Attributes:
         task: task name.
         seed: episode seed; simulator and policy noise both follow from it.
         instruction: words for the policy, or None for the simulator's own.
-        config: the simulator's config for this task.
-        filmed: whether futures are decoded and the ticks they speak of are rendered.
-        variant: what is changed in the simulator; its name is for the report and never reaches the policy.
+        config: config of the simulator for this task.
+        filmed: true to decode futures and to render the ticks that they predict.
+        variant: perturbation of the simulator; its name is for the report and never reaches the policy.
     """
 
     task: str
@@ -46,13 +46,13 @@ class PlannedEpisode:
 
     @property
     def key(self) -> str:
-        """What names this episode among all of one evaluation, and again in the next session."""
+        """Identifier of this episode within its evaluation, the same in every session."""
         return f"{self.task}/{self.seed}" if self.variant is None else self.variant.id
 
 
 @dataclass(frozen=True)
 class ActionBlock:
-    """Actions (K, A) sent in one go, and the 1-based positions after which is rendered."""
+    """Actions (K, A) sent together, and the 1-based positions after which an observation is rendered."""
 
     actions: ActionArray
     look: tuple[int, ...]
@@ -60,7 +60,7 @@ class ActionBlock:
 
 @dataclass(frozen=True)
 class Trace:
-    """What an episode sent to its simulator, enough to repeat it without a policy."""
+    """Everything an episode sent to its simulator, enough to repeat it without a policy."""
 
     plan: PlannedEpisode
     blocks: tuple[ActionBlock, ...]
@@ -99,7 +99,7 @@ class EpisodeRun:
     error: str | None = None
 
     def fail(self, message: str) -> None:
-        """End the episode as an error: it says nothing about the policy's skill."""
+        """End the episode as an error, which counts in no success rate."""
         self.status, self.error = "error", message
 
     def absorb(self, step: SimulatorStep, max_ticks: int) -> None:
@@ -125,13 +125,13 @@ class EpisodeRun:
             self.frames = {tick: frame for tick, frame in self.frames.items() if tick >= oldest or tick == 0}
 
     def release(self) -> None:
-        """Let go of what only a running episode needs."""
+        """Release everything that only a running episode needs."""
         self.state = self.goal = self.course = None
         if not self.plan.filmed:
             self.frames = {}
 
     def record(self) -> EpisodeRecord:
-        """The finished episode as it stands in the report."""
+        """Return the entry of the finished episode in the report."""
         if self.status is None:
             raise WamkitError(
                 f"episode {self.plan.task} seed {self.plan.seed} is not finished at tick {self.tick}"
@@ -156,11 +156,11 @@ class EpisodeRun:
 
 @dataclass(frozen=True)
 class Senses:
-    """What an observation carries besides images and state.
+    """Contents of an observation besides images and state.
 
     Attributes:
         extras: names of the extras that the frames must carry.
-        dropped: name of an extra that no frame carries -> its shape per step. It is flagged as missing.
+        dropped: name of an extra that no frame carries -> its shape per step; it is flagged as missing.
     """
 
     extras: tuple[str, ...] = ()
@@ -168,7 +168,7 @@ class Senses:
 
 
 class Queue:
-    """Hands out episodes. A slot keeps its task while it can, because another task means another simulator.
+    """Queue of planned episodes. A slot keeps its task as long as possible: another task needs another simulator.
 
     The order depends on the plan and on how the episodes went, never on timing.
     """
@@ -191,11 +191,11 @@ class Queue:
 def observe(
     runs: Sequence[EpisodeRun], window: WindowSpec, width: int, senses: Senses | None = None
 ) -> Observation:
-    """The observation windows of B running episodes, T = len(window.observation) steps each.
+    """Cut the observation windows of B running episodes, T = len(window.observation) steps each.
 
     Steps before the start of an episode repeat its first observation and are marked as padding. Where the
     window asks for P past actions of ``width`` A, they are the ones that were really executed.
-    The goal is there when every run has one. The buffer of a dropped extra holds nothing but NaN.
+    The goal is present if every run has one. The buffer of a dropped extra holds only NaN.
     """
     senses = senses or Senses()
     offsets = window.observation
@@ -231,7 +231,7 @@ def observe(
 def executed_actions(
     runs: Sequence[EpisodeRun], count: int, width: int
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """The last ``count`` executed actions of each run, (B, P, A), and which of them never happened, (B, P)."""
+    """Last ``count`` executed actions of each run, (B, P, A), and the padding mask of those before its start, (B, P)."""
     if not count:
         return None, None
     action = np.zeros((len(runs), count, width), np.float32)

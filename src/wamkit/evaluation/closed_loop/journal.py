@@ -1,12 +1,12 @@
-"""A journal of finished episodes, so that an evaluation that is killed goes on where it was.
+"""Journal of finished episodes, from which a killed evaluation resumes.
 
-One JSON object per line. The first line is the head: what is evaluated. Then come, in the order in which they
-happened, ``session`` (a start), ``measured`` (times and memory) and ``episode`` lines. Each is flushed to the disk
-before the evaluation goes on. A process that is killed while it writes leaves a torn last line, which is dropped.
+One JSON object per line. The first line is the head, which identifies the evaluation. ``session`` (a start),
+``measured`` (times and memory) and ``episode`` lines follow in chronological order, each flushed to disk before the
+evaluation continues. A process killed while writing leaves a torn last line, which is dropped.
 
-What an episode gives does not depend on where the evaluation was interrupted: seeds of the simulator and of the
-policy's noise follow from the episode. Only what is batched with what differs, which changes the last bits of a
-network's output as any other number of slots does.
+The result of an episode does not depend on where the evaluation was interrupted: the seeds of the simulator and of the
+policy's noise follow from the episode. Only the batching differs, which changes the last bits of a network's output, as
+any other number of slots does.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ FORMAT = "wamkit-journal-1"
 
 @dataclass(frozen=True)
 class Head:
-    """What is evaluated.
+    """First line of a journal: the evaluation it belongs to.
 
     Attributes:
-        config: the resolved evaluation config, plain values.
-        checkpoint: digest of the policy's files, or None when it came from none.
-        policy: the policy's name.
-        versions: of the packages, when the journal was begun.
+        config: resolved evaluation config, plain values.
+        checkpoint: digest of the policy's files, or None for a policy without files.
+        policy: name of the policy.
+        versions: package versions at the start of the journal.
     """
 
     config: Mapping[str, Any]
@@ -63,10 +63,10 @@ class Journal:
 
     Attributes:
         finished: key -> episode that an earlier session finished.
-        sessions: how many earlier sessions there were.
-        measured: what the last one that measured anything measured, or None.
-        begun_with: versions of the packages in the first session.
-        now_with: and in this one.
+        sessions: number of earlier sessions.
+        measured: time and memory of the last session that measured them, or None.
+        begun_with: package versions in the first session.
+        now_with: package versions in this session.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Journal:
                 self.measured = _decode(SessionCosts, line["measured"], place)
 
     def append(self, episode: Finished) -> None:
-        """Keep an episode; it is on the disk when this returns, its pictures first."""
+        """Store an episode durably, its pictures first; it is on disk when this returns."""
         if episode.strips:
             save_pictures(self._pictures(episode.key), episode.strips)
         self.write(
@@ -102,7 +102,7 @@ class Journal:
         )
 
     def measure(self, measured: SessionCosts) -> None:
-        """Keep what this session measured, in place of what was kept before."""
+        """Store the time and memory of this session in place of those stored before."""
         self.write({"measured": draccus.encode(measured)})
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ def open_journal(path: Path, head: Head) -> Iterator[Journal]:
 
 
 def resumption(journal: Journal, planned: int) -> list[str]:
-    """What a reader of the report must know about earlier sessions."""
+    """Remarks on earlier sessions for the report."""
     if not journal.sessions:
         return []
     notes = [

@@ -1,4 +1,4 @@
-"""How long one call takes for one robot, measured apart from the crowd of a batched evaluation."""
+"""Single-robot call latency, measured outside the batched run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Probe:
         return tuple(call.ms for call in self.warm)
 
     def latency(self) -> Latency:
-        """The figure for the report."""
+        """Latency as the report states it."""
         s = summarise(self.samples_ms)
         first = None if self.first is None else self.first.ms
         return Latency(n=s.n, batch=1, p50=s.p50, p95=s.p95, max=s.max, first=first)
@@ -46,10 +46,10 @@ def probe(pilot: PolicyPilot, runs: Sequence[EpisodeRun], calls: int, per_episod
     show the same error.
 
     Args:
-        pilot: holds policy and budget.
+        pilot: pilot with policy and budget.
         runs: episodes that were just reset; the first one is used.
-        calls: warm calls; 0 skips the probe.
-        per_episode: the most calls an episode makes.
+        calls: number of warm calls; 0 skips the probe.
+        per_episode: largest number of calls in an episode.
     """
     timed: list[TimedCall] = []
     if calls and runs:
@@ -83,18 +83,18 @@ def judge(samples_ms: Sequence[float], controller: Controller, rate_hz: float) -
 
 @dataclass(frozen=True)
 class Sustained:
-    """How long an episode goes on at the control rate before the first answer that comes too late.
+    """Time for which an episode runs at the control rate before the first late answer.
 
     The answer to a call has to be there after K / f (survey equations 34 and 35). The first call replaces no running
     action, so it is never late; the others are measured with the state that the calls before them left, so a cache
     that grows (equation 36) shows. One late answer ends it.
 
     Attributes:
-        n: warm calls looked at.
+        n: number of warm calls.
         ticks: control ticks executed before the first late answer.
-        of: control ticks that the measured calls speak of; ``ticks == of`` says that none was late.
-        seconds: ``ticks`` at the control rate.
-        least_execute: the smallest K for which such calls keep up, ``N_fwd(K) / K < 1 / f`` at the 95th percentile.
+        of: control ticks that the measured calls cover; equal to ``ticks`` if no answer was late.
+        seconds: duration of ``ticks`` at the control rate.
+        least_execute: smallest K at which such calls keep up, ``N_fwd(K) / K < 1 / f`` at the 95th percentile.
     """
 
     n: int
@@ -107,7 +107,7 @@ class Sustained:
 def sustained_horizon(
     samples_ms: Sequence[float], controller: Controller, rate_hz: float, max_ticks: int
 ) -> Sustained | None:
-    """The sustained horizon of probed calls; None where nothing was measured.
+    """Compute the sustained horizon of probed calls; None if nothing was measured.
 
     Args:
         samples_ms: the warm calls of a :func:`probe`, in order: the first one is the second call of an episode.

@@ -21,27 +21,27 @@ EpisodeHook = Callable[[EpisodeRun], None]
 
 @dataclass(frozen=True)
 class LoopResult:
-    """Finished episodes in plan order, and the seconds between the first resets' end and the last answer."""
+    """Finished episodes in plan order, and the seconds from the end of the first resets to the last answer."""
 
     runs: tuple[EpisodeRun, ...]
     seconds: float
 
 
 def two_groups(slots: Sequence[int], workers: int) -> list[tuple[int, ...]]:
-    """Slots dealt to two groups, each spread over all workers (slot i lives in worker i % workers); none is empty."""
-    mine = [[slot for slot in slots if slot % workers == worker] for worker in range(workers)]
-    halves = [tuple(sorted(slot for own in mine for slot in own[half::2])) for half in (0, 1)]
+    """Deal slots to two groups, each spread over all workers (slot i lives in worker i % workers); none is empty."""
+    by_worker = [[slot for slot in slots if slot % workers == worker] for worker in range(workers)]
+    halves = [tuple(sorted(slot for own in by_worker for slot in own[half::2])) for half in (0, 1)]
     return [half for half in halves if half]
 
 
 class ClosedLoop:
-    """Runs a plan of episodes through simulators in slots.
+    """Runner of a plan of episodes through simulators in slots.
 
     Args:
-        simulators: one per slot.
-        slots: how many are used.
-        workers: processes that they live in, in turn.
-        pilot: decides.
+        simulators: simulators, one per slot.
+        slots: number of slots used.
+        workers: number of worker processes; slot i lives in worker i % workers.
+        pilot: source of all decisions.
         max_ticks: control ticks after which an episode is out of time.
     """
 

@@ -1,4 +1,4 @@
-"""What the runner asks of a policy and of the simulators. Nothing else is assumed about either."""
+"""Protocols of a policy and of simulators: everything that the runner asks of either."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in a report."""
+        """Name in reports."""
 
     @property
     def observation_spec(self) -> ObservationSpec:
-        """What it was trained to see."""
+        """Conventions of the observations that it was trained on."""
 
     @property
     def action_spec(self) -> ActionSpec:
-        """What its actions mean."""
+        """Conventions of its actions."""
 
     @property
     def window(self) -> WindowSpec:
-        """Which steps around "now" it reads and predicts."""
+        """Steps around "now" that it reads and predicts."""
 
     @property
     def sensors(self) -> Sequence[str]:
@@ -50,11 +50,11 @@ class Policy(Protocol):
 
     @property
     def reads_goal(self) -> bool:
-        """Whether it reads a goal observation when acting."""
+        """True if it reads a goal observation when acting."""
 
     @property
     def controller(self) -> Controller:
-        """The controller it was composed with; an evaluation may choose another one."""
+        """Controller it was composed with; an evaluation may choose another one."""
 
     def initial_state(self, batch_size: int) -> CarriedState:
         """State at the start of an episode: nested dataclasses, mappings and tuples of tensors (B, ...)."""
@@ -83,7 +83,7 @@ class Policy(Protocol):
         """Tuple, formula, whether it is a WAM, parameter counts: plain JSON values."""
 
     def perceived(self, stream: str) -> Perceived:
-        """How what is seen becomes values of a future stream, for controllers that compare the two.
+        """Conversion of observations to values of a future stream, for controllers that compare the two.
 
         Raises :class:`wamkit.errors.ConfigError` when there is no such stream or it cannot be read when acting.
         """
@@ -93,9 +93,9 @@ class Policy(Protocol):
 
 
 class SimulatorStep(Protocol):
-    """What one simulator answers to a reset or to a block of actions.
+    """Answer of one simulator to a reset or to a block of actions.
 
-    ``observations[i]`` is what was seen at ``ticks[i]``, counted from the episode's start (0 after a reset).
+    ``observations[i]`` was rendered at ``ticks[i]``, counted from the episode's start (0 after a reset).
     """
 
     @property
@@ -107,7 +107,7 @@ class SimulatorStep(Protocol):
 
     @property
     def ticks(self) -> tuple[int, ...]:
-        """The tick of each observation."""
+        """Tick of each observation."""
 
     @property
     def executed(self) -> int:
@@ -115,15 +115,15 @@ class SimulatorStep(Protocol):
 
     @property
     def success(self) -> bool:
-        """Whether the task is solved."""
+        """True if the task is solved."""
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True if the episode is over."""
 
     @property
     def error(self) -> str | None:
-        """What broke, or None."""
+        """Message of a failure of the simulator, or None."""
 
     @property
     def facts(self) -> tuple[Facts, ...]:

@@ -214,7 +214,7 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
 
 
 def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
-    """Which extras the policy is shown; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
+    """Choose the extras that the policy is shown; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
     dropped = {}
     for name in drop:
         if name == GOAL:
@@ -230,7 +230,7 @@ def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
 
 
 def find_goals(policy: Policy, config: EvaluationConfig) -> Goals | None:
-    """Where goals come from; raises :class:`ConfigError` unless exactly the designs that read one are given one."""
+    """Open the source of goals; raises :class:`ConfigError` unless a design is given one exactly if it reads one."""
     supplied, dropped = config.goals is not None, GOAL in config.drop
     if not policy.reads_goal and (supplied or dropped):
         raise ConfigError(

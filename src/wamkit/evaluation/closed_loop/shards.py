@@ -1,4 +1,4 @@
-"""An evaluation in parts that run anywhere: which variants a part runs, and how parts become one report."""
+"""Merging: one report from the shards of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wamkit.evaluation.report.shifts import shift_table
 
 
 def merge(reports: Sequence[Report], expected: Sequence[str]) -> Report:
-    """One report from those of all shards. Its scores are those of the evaluation in one piece.
+    """Merge the reports of all shards into one. Its scores equal those of the evaluation in one piece.
 
     Latency, stages and batched calls are the first shard's alone, because the shards' machines may differ; seconds
     are summed, and memory is the largest.
@@ -122,7 +122,7 @@ def _largest(peaks: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _notes(reports: Sequence[Report]) -> tuple[str, ...]:
-    """What holds for the whole, then every shard's own remarks."""
+    """Remarks on the merged whole, then those of every shard."""
     lead, *others = reports
     notes = [
         f"merged from {len(reports)} shards: latency, stages, batched calls, nfe, device and versions are those of "
@@ -130,9 +130,9 @@ def _notes(reports: Sequence[Report]) -> tuple[str, ...]:
     ]
     for report in others:
         for what in ("versions", "device"):
-            found = differences(getattr(lead, what), getattr(report, what))
+            lines = differences(getattr(lead, what), getattr(report, what))
             title = f"shard {_shard_of(report)} (here) has other {what} than {_shard_of(lead)} (there)"
-            notes += [f"{title}: {line}" for line in found]
+            notes += [f"{title}: {line}" for line in lines]
     for report in reports:
         title = f"shard {_shard_of(report)}: "
         notes += [title + note.removeprefix(title) for note in report.notes]

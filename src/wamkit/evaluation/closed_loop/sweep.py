@@ -1,10 +1,9 @@
 """Accuracy at a budget: the same episodes at every point of a grid, success against latency.
 
-A sweep is a folder: ``sweep.json`` and ``sweep.html`` say what was found, and ``points/<id>.json`` is the whole
-report of one point. A point whose report is there is not run again, and a point that was killed goes on from the
-journal of its episodes (:mod:`wamkit.evaluation.closed_loop.journal`), so a killed sweep goes on where it was and a
-grid can grow; a report or journal of another evaluation or checkpoint, or a report of another data set, in its place
-is refused.
+A sweep is a folder: ``sweep.json`` and ``sweep.html`` hold the results, ``points/<id>.json`` the whole report of one
+point. A point that has a report is not run again, and a point that was killed resumes from the journal of its episodes
+(:mod:`wamkit.evaluation.closed_loop.journal`), so a killed sweep resumes and a grid can grow. A report or journal of
+another evaluation, checkpoint or dataset in its place is refused.
 """
 
 from __future__ import annotations
@@ -50,18 +49,18 @@ POINTS = "points"
 
 @dataclass(frozen=True)
 class Point:
-    """One budget, and what it gave. Fields without a word here are those of :class:`Report`.
+    """One budget and its results. Fields that are not listed are those of :class:`Report`.
 
     Attributes:
-        id: the setting, such as ``nfe.action=4,future=off``.
+        id: setting, such as ``nfe.action=4,future=off``.
         report: file of the whole report, relative to ``sweep.json``.
         success: the unperturbed episodes pooled, with the Wilson interval.
         difference: rate minus that of the sweep's first point, on the same episodes, with Newcombe's interval.
-        failures: success by phase and what went wrong.
+        failures: success by phase, and failure tags.
         median_95: distribution-free 95 % interval of the median latency, milliseconds; None below 6 calls.
-        sustained: how long the loop goes on before an answer comes too late; None where nothing was measured.
-        controller: when the policy is called.
-        front: whether no other point has as much success in less time.
+        sustained: time before the first late answer; None if nothing was measured.
+        controller: config of the controller.
+        front: true if no other point reaches the same success in less time.
     """
 
     id: str
@@ -98,10 +97,10 @@ class Sweep:
     """All points of a sweep in the order of the grid, and those that the design cannot honour.
 
     Attributes:
-        name: the policy's name.
-        design: what the policy says of itself.
-        points: what was run.
-        refused: what was not, and why.
+        name: name of the policy.
+        design: description of the policy.
+        points: points that were run.
+        refused: points that were not run, with the reason.
     """
 
     name: str

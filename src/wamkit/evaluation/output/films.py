@@ -23,7 +23,7 @@ CRF = 20  # constant rate factor of the h264 encoding
 
 
 def choose_failures(episodes: Sequence[EpisodeRecord], most: int) -> list[EpisodeRecord]:
-    """At most ``most`` failed episodes, taken from the dimensions in turn; errors are not failures."""
+    """Select at most ``most`` failed episodes, from the dimensions in turn; errors are not failures."""
     by_dimension: dict[str, list[EpisodeRecord]] = {}
     for episode in episodes:
         if episode.status in FAILED:
