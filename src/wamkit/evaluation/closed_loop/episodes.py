@@ -231,7 +231,7 @@ def observe(
 def executed_actions(
     runs: Sequence[EpisodeRun], count: int, width: int
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Last ``count`` executed actions of each run, (B, P, A), and the padding mask of those before its start, (B, P)."""
+    """Last ``count`` executed actions of each run, (B, P, A), and their padding mask (B, P)."""
     if not count:
         return None, None
     action = np.zeros((len(runs), count, width), np.float32)

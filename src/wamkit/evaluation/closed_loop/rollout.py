@@ -214,7 +214,7 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
 
 
 def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
-    """Choose the extras that the policy is shown; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
+    """Choose the extras shown to the policy; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
     dropped = {}
     for name in drop:
         if name == GOAL:
