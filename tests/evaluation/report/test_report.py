@@ -73,6 +73,21 @@ def test_an_edited_report_is_refused(tmp_path: Path, edit, message: str) -> None
     assert str(path) in str(caught.value)
 
 
+def test_a_report_whose_scores_were_rounded_otherwise_is_read(tmp_path: Path) -> None:
+    """Another version of the numeric library moves the last bits of an interval; an edit moves more."""
+    path = tmp_path / "report.json"
+    small_report().save(path)
+    raw = json.loads(path.read_text())
+    low, high = raw["overall"]["wilson_95"]
+    raw["overall"]["wilson_95"] = [float(np.nextafter(low, 1)), float(np.nextafter(high, 0))]
+    path.write_text(json.dumps(raw))
+    assert Report.load(path).overall.wilson_95 == tuple(raw["overall"]["wilson_95"])
+    raw["overall"]["wilson_95"] = [low + 1e-6, high]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="overall"):
+        Report.load(path)
+
+
 def test_missing_or_broken_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     with pytest.raises(DataError, match="not a readable report"):

@@ -1,5 +1,7 @@
 """Statistics against scipy and numpy."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from wamkit.errors import DataError
-from wamkit.evaluation.report.statistics import mean_rate, percentile, rate_of, summarise, wilson
+from wamkit.evaluation.report.statistics import (
+    mean_rate,
+    median_interval,
+    percentile,
+    rate_of,
+    summarise,
+    wilson,
+)
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -73,3 +82,24 @@ def test_empty_samples() -> None:
     assert summarise([]).p50 is None
     with pytest.raises(DataError, match="at least one"):
         percentile([], 50)
+
+
+def test_intervals_are_those_of_the_closed_forms_on_a_grid() -> None:
+    """Written out here, so that reports written before keep their numbers whatever computes them."""
+    z = 1.959963984540054
+    for n in range(1, 61):
+        for k in range(n + 1):
+            p, z2 = k / n, z * z
+            centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+            half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+            assert wilson(k, n) == pytest.approx((centre - half, centre + half), abs=1e-15)
+        assert wilson(0, n)[0] == 0.0  # exactly: rounding must not leave 1e-17
+        assert wilson(n, n)[1] == 1.0
+        rank, below = 0, 1
+        while 40 * below <= 2**n:
+            rank += 1
+            below += math.comb(n, rank)
+        values = [float((7 * i) % n) for i in range(n)] if n % 7 else [float(i) for i in range(n)]
+        ordered = sorted(values)
+        assert median_interval(values) == ((ordered[rank - 1], ordered[n - rank]) if rank else None)
+    assert median_interval([]) is None

@@ -28,7 +28,7 @@ from wamkit.evaluation.closed_loop.latency import Sustained, sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.closed_loop.rollout import rollout
-from wamkit.evaluation.report.documents import decode_document, read_document, write_document
+from wamkit.evaluation.report.documents import agree, decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable
 from wamkit.evaluation.report.machine import device_of, restart_peak_memory, versions
@@ -136,9 +136,9 @@ class Sweep:
         reports = {point.id: Report.load(path.parent / point.report) for point in sweep.points}
         again = build_sweep(reports, sweep.refused)
         for ours, theirs in zip(sweep.points, again.points, strict=True):
-            if ours != theirs:
+            if not agree(ours, theirs):
                 raise DataError(f"{path}: point {ours.id!r} does not follow from {ours.report}.")
-        if sweep != again or headline != again.headline():
+        if not agree(sweep, again) or headline != again.headline():
             raise DataError(f"{path}: it does not follow from the reports in {POINTS!r}.")
         return sweep
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +53,23 @@ def decode_document(cls: type[T], raw: Mapping[str, Any], path: Path) -> T:
         return draccus.decode(cls, raw)
     except (draccus.utils.DecodingError, TypeError) as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Return true if two results are equal up to rounding: floats to 9 digits, everything else exactly.
+
+    A result that another version of a numeric library computed differs in the last bits.
+    """
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    if dataclasses.is_dataclass(one) and not isinstance(one, type):
+        names = [field.name for field in dataclasses.fields(one) if field.compare]
+        return type(one) is type(other) and all(agree(getattr(one, n), getattr(other, n)) for n in names)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(agree(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(agree, one, other))
+    return bool(one == other)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

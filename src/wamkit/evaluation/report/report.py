@@ -17,7 +17,7 @@ import draccus.utils
 
 from wamkit.config import config_hash
 from wamkit.errors import DataError
-from wamkit.evaluation.report.documents import decode_document, read_document, write_document
+from wamkit.evaluation.report.documents import agree, decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import STATUSES, EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable, failure_table
 from wamkit.evaluation.report.filmstrip import Filmstrip, load_strips, save_pictures
@@ -209,7 +209,7 @@ class Report:
             ("failures", self.failures, failure_table(self.episodes)),
             ("config_hash", self.config_hash, config_hash(self.config)),
         ):
-            if ours != theirs:
+            if not agree(ours, theirs):
                 raise DataError(
                     f"{place}: {name!r} does not follow from the file: {ours!r} against {theirs!r}."
                 )
