@@ -24,9 +24,9 @@ from wamkit.encoders import InstructionConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
-from wamkit.evaluation.imagined.drift import decibel
 from wamkit.evaluation.imagined.frames import TaskFrames
 from wamkit.evaluation.imagined.scorers import PerInstruction, SuccessProbe
+from wamkit.evaluation.report.fidelity import mean_psnr
 from wamkit.imagination.dreams import Dream, OthersActions, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
@@ -235,6 +235,6 @@ def test_a_probe_may_look_at_where_and_at_every_step() -> None:
 
 def test_decibels() -> None:
     black = torch.zeros(2, 1, 3, 4, 4, dtype=torch.uint8)
-    assert decibel(black, black) == pytest.approx(100.0)
-    assert decibel(black, black + 255) == pytest.approx(0.0)
-    assert decibel(black, black + 51) == pytest.approx(20 * np.log10(5))
+    assert mean_psnr(black, black) == pytest.approx(100.0)
+    assert mean_psnr(black, black + 255) == pytest.approx(0.0)
+    assert mean_psnr(black, black + 51) == pytest.approx(20 * np.log10(5))

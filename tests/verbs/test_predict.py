@@ -19,8 +19,6 @@ from wamkit.design.checkpoint import checkpoint_digest
 from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.zoo import recipe
 
-pytest.importorskip("torchmetrics")
-
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:

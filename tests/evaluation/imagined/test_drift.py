@@ -20,7 +20,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.imagined.drift import drift_rows, one_step, tellings
-from wamkit.evaluation.imagined.frames import TaskFrames, above
+from wamkit.evaluation.imagined.frames import TaskFrames, roc_auc
 from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, Executed, set_up_dreams
 from wamkit.imagination.dreams import Dream, dream
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, SensorValuesConfig
@@ -174,4 +174,4 @@ def test_dreams_of_solved_and_failed_episodes_are_told_apart(world: Design, show
 
 
 def test_above() -> None:
-    assert above(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])) == pytest.approx(3.5 / 4)
+    assert roc_auc(np.array([1.0, 2.0]), np.array([0.0, 1.0])) == pytest.approx(3.5 / 4)

@@ -37,7 +37,6 @@ def design(dataset: Dataset) -> Design:
 
 
 def measured(design: Design, dataset: Dataset, actions: Actions, seed: int = 0) -> None:
-    pytest.importorskip("torchmetrics")
     config = PredictionConfig(windows=WINDOWS, batch_size=5, steps=STEPS, actions=actions, seed=seed)
     measure_prediction(design, dataset, data_spec(), config)
 

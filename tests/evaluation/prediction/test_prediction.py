@@ -45,8 +45,6 @@ from wamkit.substrates import (
 )
 from wamkit.zoo import recipe
 
-pytest.importorskip("torchmetrics")
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:

@@ -10,7 +10,7 @@ from reports import small_report
 from scipy.stats import binomtest
 
 from wamkit.errors import DataError
-from wamkit.evaluation.report.filmstrip import psnr
+from wamkit.evaluation.report.fidelity import frame_psnr
 from wamkit.evaluation.report.report import Report, pictures_path, score
 
 
@@ -103,7 +103,7 @@ def test_missing_or_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_psnr_closed_form() -> None:
     black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 51, np.uint8)
-    assert psnr(grey, black) == pytest.approx(20 * np.log10(255 / 51))
-    assert psnr(grey, grey) is None
+    assert frame_psnr(grey, black) == pytest.approx(20 * np.log10(255 / 51))
+    assert frame_psnr(grey, grey) is None
     with pytest.raises(DataError, match="shape"):
-        psnr(grey, grey[:2])
+        frame_psnr(grey, grey[:2])

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Forecast, Observation
-from wamkit.evaluation.imagined.frames import TaskFrames, above
+from wamkit.evaluation.imagined.frames import TaskFrames, roc_auc
 from wamkit.evaluation.imagined.stage import DreamSetup, Executed
 from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
+from wamkit.evaluation.report.fidelity import mean_psnr
 from wamkit.imagination.dreams import Dream, dream, imagined_observation, step_ticks
 
 PER_EPISODE = 8  # windows per episode for the one-step error, spread evenly
@@ -101,8 +102,8 @@ def drift_rows(setup: DreamSetup, executed: Executed, whole: Dream) -> tuple[Dri
                 n=int(keep.sum()),
                 score=float(setup.scorer(part).mean()),
                 state=distance(imagined.state[keep], real.state[keep]),
-                psnr={c: decibel(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
-                still={c: decibel(setup.start.images[c][keep], real.images[c][keep]) for c in real.images},
+                psnr={c: mean_psnr(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
+                still={c: mean_psnr(setup.start.images[c][keep], real.images[c][keep]) for c in real.images},
             )
         )
     return tuple(rows)
@@ -148,7 +149,7 @@ def _telling(
         len(no),
         float(yes.mean()) if len(yes) else None,
         float(no.mean()) if len(no) else None,
-        above(torch.from_numpy(yes), torch.from_numpy(no)) if len(yes) and len(no) else None,
+        roc_auc(yes, no) if len(yes) and len(no) else None,
     )
 
 
@@ -170,8 +171,8 @@ def one_step(setup: DreamSetup, shown: TaskFrames) -> OneStep:
         still=distance(now.state[keep], real.state[keep]),
         linear=_linear(now, real, action, keep, torch.from_numpy(episode) % 2 == 0),
         sensors={n: distance(imagined.extras[n][keep], real.extras[n][keep]) for n in world.sensors},
-        psnr={c: decibel(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
-        codec={c: decibel(through.images[c][keep], real.images[c][keep]) for c in real.images},
+        psnr={c: mean_psnr(imagined.images[c][keep], real.images[c][keep]) for c in real.images},
+        codec={c: mean_psnr(through.images[c][keep], real.images[c][keep]) for c in real.images},
     )
 
 
@@ -198,9 +199,3 @@ def _linear(
 def distance(imagined: Tensor, real: Tensor) -> tuple[float, ...]:
     """Mean absolute difference of (M, 1, ...) per entry."""
     return tuple((imagined.cpu().double() - real.cpu().double()).abs().mean(dim=(0, 1)).flatten().tolist())
-
-
-def decibel(found: Tensor, real: Tensor) -> float:
-    """Mean PSNR of (M, 1, 3, h, w) uint8 pictures, dB, at most 100 each."""
-    error = ((found.cpu().double() - real.cpu().double()) / 255).square().mean(dim=(1, 2, 3, 4))
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())

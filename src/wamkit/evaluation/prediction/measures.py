@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wamkit.contract.streams import Reading, ReadingKind
-from wamkit.errors import DataError, MissingExtraError
+from wamkit.errors import DataError
+from wamkit.evaluation.report.fidelity import MOST_DB, psnr
 
 Better = Literal["higher", "lower"]
-MOST_DB = 100.0  # equal pictures have an infinite ratio, which no mean survives
 LEAST_SIDE = 6  # pixels; SSIM mirrors half of its window at the image edge
 
 
@@ -46,32 +46,22 @@ class Measure:
         return 1.0 if self.better == "higher" else -1.0
 
 
-def import_metrics() -> tuple[Any, Any]:
-    """torchmetrics' picture and classification measures; raises :class:`MissingExtraError` without it."""
-    try:
-        from torchmetrics.functional import classification, image
-    except ImportError as error:
-        raise MissingExtraError("torchmetrics is not installed: pip install 'wamkit[metrics]'.") from error
-    return image, classification
-
-
-def psnr(predicted: Reading, true: Reading) -> Tensor:
+def picture_psnr(predicted: Reading, true: Reading) -> Tensor:
     """Peak signal-to-noise ratio of pictures in [0, 1], dB, at most :data:`MOST_DB`."""
-    image, _ = import_metrics()
-    a, b = predicted.values.flatten(0, 1), true.values.flatten(0, 1)
-    ratio = image.peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))
-    return torch.as_tensor(ratio).clamp(max=MOST_DB).unflatten(0, true.values.shape[:2])
+    ratio = psnr(predicted.values.flatten(0, 1), true.values.flatten(0, 1))
+    return ratio.clamp(max=MOST_DB).unflatten(0, true.values.shape[:2])
 
 
 def ssim(predicted: Reading, true: Reading) -> Tensor:
     """Structural similarity (Wang et al. 2004) with a Gaussian window of 11 pixels."""
-    image, _ = import_metrics()
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     if min(true.values.shape[-2:]) < LEAST_SIDE:
         raise DataError(
             f"ssim: pictures of {tuple(true.values.shape[-2:])} pixels have a side shorter than {LEAST_SIDE} pixels"
         )
     a, b = predicted.values.flatten(0, 1), true.values.flatten(0, 1)
-    similarity = image.structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    similarity = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     return torch.as_tensor(similarity).reshape(true.values.shape[:2])
 
 
@@ -97,12 +87,10 @@ def angle(predicted: Reading, true: Reading) -> Tensor:
 
 def iou(predicted: Reading, true: Reading) -> Tensor:
     """Intersection over union, averaged over the classes present in either map."""
-    _, classification = import_metrics()
+    from torchmetrics.functional.classification import multiclass_jaccard_index
+
     pairs = zip(predicted.values.flatten(0, 1), true.values.flatten(0, 1), strict=True)
-    values = [
-        classification.multiclass_jaccard_index(a, b, num_classes=true.classes, average="macro")
-        for a, b in pairs
-    ]
+    values = [multiclass_jaccard_index(a, b, num_classes=true.classes, average="macro") for a, b in pairs]
     return torch.stack(values).unflatten(0, true.values.shape[:2])
 
 
@@ -122,7 +110,10 @@ def accuracy(predicted: Reading, true: Reading) -> Tensor:
 
 
 MEASURES: Mapping[ReadingKind, tuple[Measure, ...]] = {
-    "picture": (Measure("psnr", "higher", MOST_DB, "dB", psnr), Measure("ssim", "higher", 1.0, "", ssim)),
+    "picture": (
+        Measure("psnr", "higher", MOST_DB, "dB", picture_psnr),
+        Measure("ssim", "higher", 1.0, "", ssim),
+    ),
     "displacement": (Measure("epe", "lower", 0.0, None, end_point_error),),
     "rotation": (Measure("angle", "lower", 0.0, "deg", angle),),
     "classes": (Measure("iou", "higher", 1.0, "", iou),),

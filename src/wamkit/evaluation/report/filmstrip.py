@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from wamkit.errors import DataError
 from wamkit.evaluation.report.documents import write_atomically
+from wamkit.evaluation.report.fidelity import frame_psnr
 
 Frames = NDArray[np.uint8]
 
@@ -57,18 +57,6 @@ class Filmstrip:
 PICTURES = ("now", "imagined", "real")
 
 
-def psnr(image: Frames, truth: Frames) -> float | None:
-    """Peak signal-to-noise ratio in dB of two uint8 images of one shape; None when they are equal (infinite).
-
-    Raises:
-        DataError: the shapes differ.
-    """
-    if image.shape != truth.shape:
-        raise DataError(f"psnr: the images differ in shape, {image.shape} against {truth.shape}.")
-    error = float(np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2))
-    return None if error == 0 else 10 * math.log10(255.0**2 / error)
-
-
 def make_strip(
     task: str,
     seed: int,
@@ -89,8 +77,8 @@ def make_strip(
         camera=camera,
         tick=tick,
         offsets=tuple(offset for offset, _, _ in pairs),
-        psnr_db=tuple(psnr(imagined, real) for _, imagined, real in pairs),
-        still_db=tuple(psnr(now, real) for _, _, real in pairs),
+        psnr_db=tuple(frame_psnr(imagined, real) for _, imagined, real in pairs),
+        still_db=tuple(frame_psnr(now, real) for _, _, real in pairs),
         acted=acted,
         now=now,
         imagined=np.stack([imagined for _, imagined, _ in pairs]),

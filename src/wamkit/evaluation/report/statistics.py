@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, norm, quantile_test
 
 from wamkit.errors import DataError
 
-# Two-sided 95 % quantile of the standard normal distribution.
-Z95 = 1.959963984540054
+LEVEL = 0.95  # confidence level of all intervals
+Z95 = float(norm.ppf((1 + LEVEL) / 2))  # half width of the central 95 % of the standard normal distribution
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,11 @@ class Summary:
     max: float | None
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson score interval of a binomial proportion (Wilson 1927), without continuity correction.
+@functools.cache
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson score interval (95 %) of a binomial proportion (Wilson 1927), without continuity correction.
+
+    Without a trial it is the whole range, 0 to 1. The results are cached: tables ask for the same counts many times.
 
     Raises:
         DataError: not ``0 <= successes <= n``.
@@ -98,13 +106,8 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
         raise DataError(f"wilson: needs 0 <= successes <= n, got successes={successes}, n={n}.")
     if n == 0:
         return 0.0, 1.0
-    p, z2 = successes / n, z * z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    # At the ends the closed form is exactly 0 or 1; rounding must not leave 1e-17.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return low, high
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def rate_of(successes: int, n: int) -> Rate:
@@ -167,25 +170,19 @@ def percentile(values: Sequence[float], q: float) -> float:
     """
     if not values or not 0 <= q <= 100:
         raise DataError(f"percentile: needs at least one value and 0 <= q <= 100, got {len(values)}, q={q}.")
-    ordered = sorted(values)
-    position = (len(ordered) - 1) * q / 100
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+    return float(np.percentile(values, q))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Distribution-free 95 % interval of the median, between two order statistics; None below 6 values.
 
-    The k-th smallest and the k-th largest enclose it with probability ``1 - 2 P(Bin(n, 1/2) < k)``; the largest k
-    for which that is at least 95 % is taken (Conover, Practical Nonparametric Statistics, section 3.2).
+    The k-th smallest and the k-th largest value enclose the median with probability ``1 - 2 P(Bin(n, 1/2) < k)``; k is
+    the largest one for which that is at least 95 % (Conover, Practical Nonparametric Statistics, section 3.2).
     """
-    n, k, below = len(values), 0, 1
-    while 40 * below <= 2**n:
-        k += 1
-        below += math.comb(n, k)
-    ordered = sorted(values)
-    return (ordered[k - 1], ordered[n - k]) if k else None
+    if not values:
+        return None
+    interval: Any = quantile_test(values, p=0.5).confidence_interval(LEVEL)  # the stubs call it a number
+    return None if math.isnan(interval.low) else (float(interval.low), float(interval.high))
 
 
 def summarise(values: Sequence[float]) -> Summary:
