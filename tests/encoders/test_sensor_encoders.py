@@ -13,7 +13,7 @@ from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec, shifted
 from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
-from wamkit.encoders.depth import DepthFrame, turned
+from wamkit.encoders.depth import DepthFrame
 from wamkit.errors import ConfigError, SpecError
 from wamkit.evaluation.imagined.frames import joined
 from wamkit.geometry.cameras import moved
@@ -204,11 +204,14 @@ def test_the_fallback_stands_in_exactly_where_depth_is_missing() -> None:
     torch.testing.assert_close(found[0][0, 16:], expected)
 
 
-def test_quaternions_turn_points_as_matrices_do() -> None:
+def test_points_of_the_gripper_frame_are_world_points_moved_back_and_turned_back() -> None:
     g = torch.Generator().manual_seed(0)
-    points, q = torch.randn(2, 3, 4, 5, 3, generator=g), torch.randn(2, 3, 4, generator=g)
-    expected = torch.einsum("btij,btnmj->btnmi", from_quaternion(q), points)
-    torch.testing.assert_close(turned(points, q), expected, atol=1e-5, rtol=0)
+    pose = torch.randn(1, 1, 7, generator=g)
+    frame = look([PLATE])
+    frame = replace(frame, extras={**frame.extras, "gripper_pose": pose})
+    world, matrix = depth_encoder("world").points(frame), from_quaternion(pose[..., 3:])
+    expected = torch.einsum("btji,btnmj->btnmi", matrix, world - pose[..., None, None, :3])
+    torch.testing.assert_close(depth_encoder("gripper").points(frame), expected, atol=1e-5, rtol=0)
 
 
 def test_depth_refuses_what_it_cannot_read() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.nn.named import Named
 from wamkit.nn.transforms import Standardizer
 
 FIT_FRAMES = 600
@@ -26,8 +27,8 @@ class BodySensorsConfig(EncoderConfig):
 
     Attributes:
         sensors: names of the dataset's extras.
-        dropout: probability that a training row misses one sensor, so that it may fail when acting.
-        normalization: ``mean_std`` standardises every entry over the dataset, for poses, whose small differences
+        dropout: probability that a sensor is hidden from a training row, so that it may fail when acting.
+        normalization: scaling of the readings. ``mean_std`` standardises every entry over the dataset, for poses, whose small differences
             matter; ``none`` keeps units, for forces.
     """
 
@@ -50,7 +51,7 @@ class BodySensorsConfig(EncoderConfig):
 
 
 def sensed(encoder: Encoder, name: str, observation: Observation, dropout: float) -> tuple[Tensor, Tensor]:
-    """What a sensor gave, and where it gave nothing.
+    """Readings of a sensor and flags of missing ones.
 
     Returns:
         values (B, T, ...), zero where they are missing, and flags (B, T) bool. A training row misses the sensor with
@@ -85,7 +86,9 @@ class BodySensorEncoder(Encoder):
         self.config = config
         self.extras = tuple(sizes)
         standardised = config.normalization == "mean_std"
-        self.standard = nn.ModuleList(Standardizer(size) for size in sizes.values() if standardised)
+        self.standard = Named(
+            {str(i): Standardizer(size) for i, size in enumerate(sizes.values()) if standardised}
+        )
         self.limit = 4.0 if standardised else 1.0
         # A name with a dot cannot name a module, so sensors are kept in order.
         self.embed = nn.ModuleList(
@@ -103,21 +106,20 @@ class BodySensorEncoder(Encoder):
             values, gone = sensed(self, name, observation, self.config.dropout)
             values = values.flatten(2).float()
             if len(self.standard):
-                values = self.standard[i](values)
-            known = values.clamp(-self.limit, self.limit)
-            features = torch.cat((values.sign() * values.abs().log1p(), known), dim=-1)
+                values = self.standard[str(i)](values)
+            clamped = values.clamp(-self.limit, self.limit)
+            features = torch.cat((values.sign() * values.abs().log1p(), clamped), dim=-1)
             token = torch.where(gone[..., None], self.missing[i], self.embed[i](features))
             tokens.append(token + self.kind[i] + self.time[-values.shape[1] :])
         return torch.cat(tokens, dim=1), observation.pad.repeat(1, len(tokens))
 
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
-        """Mean and deviation of every sensor, over frames drawn from the dataset."""
+        """Fit mean and deviation of every sensor to frames drawn from the dataset."""
         if not len(self.standard):
             return
         index = np.random.default_rng(seed).permutation(windows.num_frames)[:FIT_FRAMES]
         frames = windows.windows(np.sort(index), WindowSpec(horizon=1)).observation
-        for standard, name in zip(self.standard, self.extras, strict=True):
-            assert isinstance(standard, Standardizer)
+        for standard, name in zip(self.standard.values(), self.extras, strict=True):
             gone = frames.missing.get(name, torch.zeros_like(frames.pad))
             standard.fit(frames.extras[name].flatten(2).float()[~gone])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
-from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.errors import ConfigError
+from wamkit.nn.named import Named
 
 
 @EncoderConfig.register_subclass("goal_image")
@@ -20,12 +21,12 @@ class GoalImageConfig(EncoderConfig):
     """Goal image as keypoints, or a learned null token when there is none (survey eq. 9; Ho and Salimans 2022).
 
     Attributes:
-        cameras: views of the goal; empty means all.
-        patch: side of the non-overlapping half of the first kernel, pixels.
-        channels: channels of the layers.
-        keypoints: number of keypoints per view.
-        tokens: tokens per view.
-        dropout: probability that a training row sees no goal, so that it can be left out when acting.
+        cameras: names of the goal's cameras; empty for all.
+        patch: stride of the first convolution, pixels; its kernel is twice as wide.
+        channels: output channels of the convolutions.
+        keypoints: number of keypoints per camera.
+        tokens: number of tokens per camera.
+        dropout: probability that the goal is hidden from a training row, so that it can be left out when acting.
     """
 
     cameras: tuple[str, ...] = ()
@@ -41,11 +42,7 @@ class GoalImageConfig(EncoderConfig):
         if not cameras:
             raise ConfigError("encoder 'goal_image': the dataset has no camera. Remove it from `encoders`.")
         for name in cameras:
-            if name not in data.observation.cameras:
-                raise ConfigError(
-                    f"encoder 'goal_image': no camera {name!r}. {did_you_mean(name, data.observation.cameras)}"
-                )
-            size = data.observation.cameras[name]
+            size = data.camera(name, "encoder 'goal_image'")
             if size.height % self.patch or size.width % self.patch:
                 raise ConfigError(
                     f"encoder 'goal_image': patch {self.patch} does not divide the {size.height} x {size.width} "
@@ -56,15 +53,15 @@ class GoalImageConfig(EncoderConfig):
 
 @final
 class GoalImageEncoder(Encoder):
-    """N = views x tokens, whether there is a goal or not. A padded goal step counts as no goal."""
+    """Goal keypoints per camera; N = views x tokens, with or without a goal. A padded goal step counts as no goal."""
 
     goal = True
 
     def __init__(self, config: GoalImageConfig, cameras: tuple[str, ...], width: int) -> None:
         super().__init__()
         self.config, self.cameras = config, cameras
-        self.stems = nn.ModuleDict({c: Stem(config.patch, config.channels) for c in cameras})
-        self.heads = nn.ModuleDict(
+        self.stems = Named({c: Stem(config.patch, config.channels) for c in cameras})
+        self.heads = Named(
             {c: Keypoints(config.channels[-1], config.keypoints, config.tokens, width) for c in cameras}
         )
         count = len(cameras) * config.tokens
@@ -81,9 +78,7 @@ class GoalImageEncoder(Encoder):
             return null, pad
         views = []
         for camera in self.cameras:
-            if camera not in goal.images:
-                raise SpecError(f"the goal has no image of camera {camera!r}")
-            x = goal.images[camera][:, -1].float() / 127.5 - 1
+            x = goal.view(camera)[:, -1].float() / 127.5 - 1
             views.append(self.heads[camera](self.stems[camera](x)))
         gone = goal.pad[:, -1]
         if self.training and self.config.dropout:

@@ -1,4 +1,4 @@
-"""The region where something happens, found, cropped and looked at closely (`oe.goal-conditioner`, eq. 9)."""
+"""Tokens of a crop of the active region (`oe.goal-conditioner`, eq. 9)."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ LEAST = 4  # pixels per side of a crop, so that a single changed pixel is not bl
 class RegionConfig(EncoderConfig):
     """Crop of the active region, found from motion or labels, as keypoints (survey eq. 9; ARDuP, Huang et al. 2024).
 
-    Whoever calls drops it by ``missing={"region": ...}``; rows without a region, or where nothing moved, have no
-    tokens.
+    A caller drops the region with ``missing={"region": ...}``; the tokens of rows without a region, or in which
+    nothing moved, are padding.
 
     Attributes:
-        camera: the view.
-        source: ``motion`` between the first and the last observed step, or ``labels`` of the last one.
-        threshold: mean change of a pixel's channels, of 255, from which on it has moved.
-        labels: the extra with an id per pixel is ``labels.camera``, e.g. ``segmentation.scene``.
-        ids: labels of the region.
-        margin: what is added on every side, as a share of the region.
-        side: pixels per side that the crop is resized to.
-        patch: side of the non-overlapping half of the first kernel, pixels.
-        channels: channels of the layers.
+        camera: name of the camera.
+        source: evidence for the region: ``motion`` between the first and the last observed step, or
+            ``labels`` of the last step.
+        threshold: mean change of a pixel's channels, of 255, above which the pixel has moved.
+        labels: first part of the name of the extra with an id per pixel, ``<labels>.<camera>``, e.g.
+            ``segmentation.scene``.
+        ids: ids of the pixels that belong to the region.
+        margin: margin added on every side, as a fraction of the region's side.
+        side: side of the resized crop, pixels.
+        patch: stride of the first convolution, pixels; its kernel is twice as wide.
+        channels: output channels of the convolutions.
         keypoints: number of keypoints.
-        tokens: tokens of the crop.
-        dropout: probability that a training row has no region, so that it can be left out when acting.
+        tokens: number of tokens of the crop.
+        dropout: probability that the region is hidden from a training row, so that it can be left out when acting.
     """
 
     camera: str = "scene"
@@ -55,10 +57,8 @@ class RegionConfig(EncoderConfig):
     dropout: float = 0.2
 
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> RegionEncoder:
-        """Build; raises :class:`ConfigError` when there is nothing to find the region from."""
-        cameras = data.observation.cameras
-        if self.camera not in cameras:
-            raise ConfigError(f"{PART}: no camera {self.camera!r}. {did_you_mean(self.camera, cameras)}")
+        """Build; raises :class:`ConfigError` when the source of the region is not available."""
+        data.camera(self.camera, PART)
         if self.side % self.patch:
             raise ConfigError(f"{PART}: patch {self.patch} does not divide side = {self.side}")
         if self.source == "motion" and len(window.observation) < 2:
@@ -72,7 +72,7 @@ class RegionConfig(EncoderConfig):
 
 @final
 class RegionEncoder(Encoder):
-    """N = ``tokens``; they are padding where there is no region."""
+    """Keypoints of the cropped region; N = ``tokens``, padding in rows without a region."""
 
     def __init__(self, config: RegionConfig, width: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class RegionEncoder(Encoder):
         """The pixels of the region, (B, h, w) bool."""
         c = self.config
         if c.source == "motion":
-            first, last = (observation.images[c.camera][:, step].float() for step in (0, -1))
+            first, last = (observation.view(c.camera)[:, step].float() for step in (0, -1))
             return (last - first).abs().mean(dim=1) > c.threshold
         (name,) = self.extras
         if name not in observation.extras:
@@ -97,7 +97,7 @@ class RegionEncoder(Encoder):
         return torch.isin(labels.long(), torch.tensor(c.ids, device=labels.device))
 
     def boxes(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Square regions (B, 3): row and column of the middle and the side, pixels; and whether there is one, (B,)."""
+        """Square regions (B, 3): centre row, centre column and side, pixels; and flags of rows with a region, (B,)."""
         active = self.active(observation)
         ends = []
         for along in (2, 1):
@@ -126,12 +126,9 @@ class RegionEncoder(Encoder):
 
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """See :class:`wamkit.contract.Encoder`."""
-        camera = self.config.camera
-        if camera not in observation.images:
-            raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, observation.images)}")
-        images = observation.images[camera][:, -1]
-        box, found = self.boxes(observation)
-        gone = ~found
+        images = observation.view(self.config.camera)[:, -1]
+        box, present = self.boxes(observation)
+        gone = ~present
         if "region" in observation.missing:
             gone = gone | observation.missing["region"][:, -1]
         if self.training and self.config.dropout:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
-from wamkit.errors import ConfigError, SpecError, did_you_mean
+from wamkit.errors import ConfigError
 from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
 
 PART = "encoder 'vision_model'"
@@ -19,18 +19,19 @@ PART = "encoder 'vision_model'"
 @EncoderConfig.register_subclass("vision_model")
 @dataclass(frozen=True)
 class VisionModelConfig(EncoderConfig):
-    """Camera views through any vision model of `transformers`, as DINOv2 or SigLIP (survey eqs. 8, 9).
+    """Camera views through any vision model of `transformers`, such as DINOv2 or SigLIP (survey eqs. 8, 9).
 
     Attributes:
-        model: a folder or a hub id.
-        architecture: what the model is; filled in when it is empty.
-        layer: name of the layer that is read, as in ``model.named_modules()``; empty for the last hidden state.
-        pool: ``tokens`` keeps every token, ``mean`` averages them, ``first`` takes the first (a class token).
-        grid: patches are averaged to grid x grid tokens per view and step; 0 keeps all tokens of the model.
-        size: side to which pictures are resized, pixels; 0 for the model's own.
+        model: folder or hub id of the model.
+        architecture: JSON description of the model's architecture; read from the model when empty.
+        layer: name of the layer to read, as in ``model.named_modules()``; empty for the last hidden state.
+        pool: pooling of the model's tokens. ``tokens`` keeps all, ``mean`` averages them, ``first`` takes the
+            first (a class token).
+        grid: rows and columns of tokens per camera and step, to which patches are averaged; 0 keeps all tokens.
+        size: side to which pictures are resized, pixels; 0 for the model's own size.
         mean, deviation: of pictures in [0, 1] per channel; empty for those that come with the model.
-        cameras: names of the views; empty means all.
-        trainable: whether the model learns with the design.
+        cameras: names of the cameras; empty for all.
+        trainable: true to train the model with the design.
     """
 
     model: str = ""
@@ -45,29 +46,27 @@ class VisionModelConfig(EncoderConfig):
     trainable: bool = False
 
     def __post_init__(self) -> None:
-        """Read what the model is."""
+        """Fill in ``architecture``."""
         pin(self, PART)
 
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> VisionModelEncoder:
-        """Build; raises :class:`ConfigError` when the model, its layer or a camera is not there."""
-        known = data.observation.cameras
-        if not known:
+        """Build; raises :class:`ConfigError` when the model, its layer or a camera is missing."""
+        if not data.observation.cameras:
             raise ConfigError(f"{PART}: the dataset has no camera. Remove the encoder from `encoders`.")
         for name in self.cameras:
-            if name not in known:
-                raise ConfigError(f"{PART}: no camera {name!r}. {did_you_mean(name, known)}")
+            data.camera(name, PART)
         model = PictureModel(
             Source(self.model, self.architecture, PART, self.layer, self.trainable),
             Preprocessing(self.size, self.mean, self.deviation),
             self.grid if self.pool == "tokens" else 0,
         )
-        cameras = tuple(sorted(self.cameras or known))
+        cameras = tuple(sorted(self.cameras or data.observation.cameras))
         return VisionModelEncoder(self, model, cameras, len(window.observation), width)
 
 
 @final
 class VisionModelEncoder(Encoder):
-    """N = views x steps x tokens. Views share the model; tokens carry view, time and place."""
+    """N = views x steps x tokens. Cameras share the model; tokens carry camera, time and position embeddings."""
 
     def __init__(
         self,
@@ -89,14 +88,12 @@ class VisionModelEncoder(Encoder):
         """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for camera in self.cameras:
-            if camera not in observation.images:
-                raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, observation.images)}")
-            images = observation.images[camera]
+            images = observation.view(camera)
             hidden = self.model(images.flatten(0, 1))
             if self.config.pool != "tokens":
                 hidden = hidden[:, :1] if self.config.pool == "first" else hidden.mean(dim=1, keepdim=True)
-            seen = (self.project(hidden) + self.place).unflatten(0, images.shape[:2])
-            tokens.append((seen + self.view[camera] + self.time[-images.shape[1] :]).flatten(1, 2))
+            views = (self.project(hidden) + self.place).unflatten(0, images.shape[:2])
+            tokens.append((views + self.view[camera] + self.time[-images.shape[1] :]).flatten(1, 2))
         count = len(self.place)
         pad = observation.pad.repeat_interleave(count, dim=1).repeat(1, len(self.cameras))
         return torch.cat(tokens, dim=1), pad

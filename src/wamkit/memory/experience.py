@@ -1,4 +1,4 @@
-"""Solved tasks, found again by what they looked like, to start a new one from (Agentic-VLA)."""
+"""Library class, not a part: solved tasks retrieved by visual similarity as warm starts (Agentic-VLA)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Experience:
     """A solved task.
 
     Attributes:
-        name: what it is called in the store; unique.
-        context: (D,), what the task looked like, e.g. the mean of a design's context tokens.
-        start: name -> tensor, what a similar task should start from: weights, an action chunk.
+        name: unique name in the store.
+        context: (D,), appearance of the task, e.g. the mean of a design's context tokens.
+        start: name -> tensor, starting values for a similar task: weights, an action chunk.
     """
 
     name: str

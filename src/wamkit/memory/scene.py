@@ -58,11 +58,7 @@ class SceneMemoryConfig(EncoderConfig):
             raise ConfigError(f"{PART}: `cameras` is empty; name the views to remember")
         names = []
         for camera in self.cameras:
-            view = data.observation.cameras.get(camera)
-            if view is None:
-                raise ConfigError(
-                    f"{PART}: no camera {camera!r}. {did_you_mean(camera, data.observation.cameras)}"
-                )
+            view = data.camera(camera, PART)
             depth = data.extra(f"depth.{camera}", PART)
             data.extra(f"camera.{camera}", PART)
             if depth != (view.height, view.width):
@@ -100,7 +96,7 @@ class SceneMemory(Encoder):
                 if any(n in observation.missing and bool(observation.missing[n][row, step]) for n in names):
                     continue
                 depth, pose = (observation.extras[name][row, step].float().cpu() for name in names)
-                colour = observation.images[camera][row, step].permute(1, 2, 0).float().cpu()
+                colour = observation.view(camera)[row, step].permute(1, 2, 0).float().cpu()
                 memory.observe(depth, pose, colour / 127.5 - 1)
         return memory
 

@@ -1,4 +1,4 @@
-"""Near frames dense, distant frames sparse, under a fixed budget of tokens (survey eq. 36)."""
+"""Library function, not a part: history offsets, dense nearby and sparse far back, on a token budget (survey eq. 36)."""
 
 from __future__ import annotations
 

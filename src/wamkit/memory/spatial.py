@@ -76,7 +76,7 @@ class SpatialMemory:
                     f"no extra {name!r} in the observation. {did_you_mean(name, observation.extras)}"
                 )
         depth, pose = (observation.extras[name][0, -1].float().cpu() for name in names)
-        self.observe(depth, pose, observation.images[camera][0, -1].permute(1, 2, 0).float().cpu())
+        self.observe(depth, pose, observation.view(camera)[0, -1].permute(1, 2, 0).float().cpu())
 
     def observe(self, depth: Tensor, camera: Tensor, values: Tensor) -> None:
         """Carve what is seen through, write what is seen.

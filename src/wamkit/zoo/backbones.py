@@ -28,25 +28,22 @@ from wamkit.substrates import (
     VlmTokenConfig,
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
-from wamkit.zoo.couplings import EXECUTE, HORIZON, base, joint, post_head
-
-JOINT = joint().estimators["world"]
+from wamkit.zoo.couplings import EXECUTE, HORIZON, base, joint, joint_denoiser, post_head
 
 
-def denoised(name: str, **changes: object) -> DesignConfig:
-    """The joint denoiser of `couplings` with some of its fields exchanged."""
-    assert isinstance(JOINT, DenoiserConfig)
-    return replace(joint(), name=name, estimators={"world": replace(JOINT, **changes)})  # type: ignore[arg-type]
+def denoised(name: str, world: DenoiserConfig) -> DesignConfig:
+    """The joint design of `couplings` with another denoiser."""
+    return replace(joint(), name=name, estimators={"world": world})
 
 
 def noise_prediction() -> DesignConfig:
-    """The joint denoiser predicting noise instead of velocity (as UWM's own; survey eq. 21)."""
-    return denoised("noise_prediction", prediction="noise")
+    """The joint denoiser predicting noise instead of velocity (as in UWM; survey eq. 21)."""
+    return denoised("noise_prediction", replace(joint_denoiser(), prediction="noise"))
 
 
 def equilibrium() -> DesignConfig:
     """The joint denoiser as a gradient field whose fixed point is the sample (Wang & Du 2025)."""
-    return denoised("equilibrium", prediction="equilibrium", steps=12)
+    return denoised("equilibrium", replace(joint_denoiser(), prediction="equilibrium", steps=12))
 
 
 def masked() -> DesignConfig:

@@ -24,7 +24,6 @@ from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.estimators import DenoiserConfig
 from wamkit.planners import CandidateScoringConfig
 from wamkit.trunks import TransformerConfig
 
@@ -104,8 +103,3 @@ class Cell:
             planner=self.planner if planned else None,
             controller=self.controller,
         )
-
-
-def baseline_policy() -> EstimatorConfig:
-    """The flow-matching action head that most systems of the field use."""
-    return DenoiserConfig(steps=4, draws=2, temperature=0.0)

@@ -57,21 +57,24 @@ def direct() -> DesignConfig:
     )
 
 
+def joint_denoiser() -> DenoiserConfig:
+    """Denoiser of :func:`joint`, with a noise level per stream."""
+    return DenoiserConfig(
+        steps=4,
+        draws=2,
+        temperature=0.0,
+        absent={"future": 0.4, "action": 0.1},
+        clean={"future": 0.1, "action": 0.1},
+    )
+
+
 def joint() -> DesignConfig:
     """Joint video-action denoiser with a noise level per stream, ``p(s,a|c)`` (as UWM)."""
     return replace(
         base("joint"),
         substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
         futures={"future": FutureConfig("video", (EXECUTE,))},
-        estimators={
-            "world": DenoiserConfig(
-                steps=4,
-                draws=2,
-                temperature=0.0,
-                absent={"future": 0.4, "action": 0.1},
-                clean={"future": 0.1, "action": 0.1},
-            )
-        },
+        estimators={"world": joint_denoiser()},
         factors=(Factor(("future", "action"), (), "world"),),
         loss_weights={"future": 0.25},
     )

@@ -10,7 +10,6 @@ from dataclasses import replace
 from wamkit.contract.protocols import SubstrateConfig
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
-from wamkit.estimators import DenoiserConfig
 from wamkit.substrates import (
     ContactConfig,
     DepthMapConfig,
@@ -30,7 +29,7 @@ from wamkit.substrates import (
     TracksConfig,
     WrenchConfig,
 )
-from wamkit.zoo.couplings import joint
+from wamkit.zoo.couplings import joint, joint_denoiser
 
 
 def foreseen(name: str, place: SubstrateConfig) -> DesignConfig:
@@ -127,8 +126,7 @@ def keyframes() -> DesignConfig:
         "future": FutureConfig("video", milestones=1),
         "reached": FutureConfig("progress", milestones=1),
     }
-    world = shared.estimators["world"]
-    assert isinstance(world, DenoiserConfig)
+    world = joint_denoiser()
     return replace(
         shared,
         name="keyframes",
