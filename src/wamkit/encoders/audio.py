@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -36,6 +37,7 @@ class AudioConfig(EncoderConfig):
     mels: int = 32
     dropout: float = 0.0
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> AudioEncoder:
         """Build; raises :class:`ConfigError` when there is no waveform, or it is shorter than a frame."""
         shape = data.extra(self.sensor, "encoder 'audio'")
@@ -61,8 +63,8 @@ class AudioEncoder(Encoder):
         self.frame = nn.Parameter(torch.randn(frames, width) * 0.02)
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         values, gone = sensed(self, self.config.sensor, observation, self.config.dropout)
         tokens = self.embed(self.mel(values.float()) * 2 - 1)
         tokens = torch.where(gone[..., None, None], self.missing, tokens)

@@ -9,6 +9,7 @@ from typing import Literal, final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
@@ -28,7 +29,8 @@ class BodySensorsConfig(EncoderConfig):
     Attributes:
         sensors: names of the dataset's extras.
         dropout: probability that a sensor is hidden from a training row, so that it may fail when acting.
-        normalization: scaling of the readings. ``mean_std`` standardises every entry over the dataset, for poses, whose small differences
+        normalization: scaling of the readings. ``mean_std`` standardises every entry over the dataset, for
+            poses, whose small differences
             matter; ``none`` keeps units, for forces.
     """
 
@@ -36,6 +38,7 @@ class BodySensorsConfig(EncoderConfig):
     dropout: float = 0.0
     normalization: Literal["none", "mean_std"] = "none"
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> BodySensorEncoder:
         """Build; raises :class:`ConfigError` when a sensor is unknown or as large as a picture."""
         if not self.sensors:
@@ -99,8 +102,8 @@ class BodySensorEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(len(sizes), width) * 0.02)
         self.time = nn.Parameter(torch.randn(steps, width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for i, name in enumerate(self.extras):
             values, gone = sensed(self, name, observation, self.config.dropout)
@@ -113,6 +116,7 @@ class BodySensorEncoder(Encoder):
             tokens.append(token + self.kind[i] + self.time[-values.shape[1] :])
         return torch.cat(tokens, dim=1), observation.pad.repeat(1, len(tokens))
 
+    @override
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit mean and deviation of every sensor to frames drawn from the dataset."""

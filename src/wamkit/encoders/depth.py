@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
@@ -47,6 +48,7 @@ class DepthConfig(EncoderConfig):
     impute_steps: int = 400
     dropout: float = 0.0
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> DepthEncoder:
         """Build; raises :class:`ConfigError` when ground truth is missing or cells do not tile the picture."""
         reader = "encoder 'depth'"
@@ -99,6 +101,7 @@ class DepthEncoder(Encoder):
                 side = config.grid * config.points
                 self.imputer = DepthImputer(side, size, config.far_m, config.impute_steps)
 
+    @override
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit the imputer on frames with measured depth; raises :class:`DataError` when there is none."""
         if self.imputer is None:
@@ -165,6 +168,7 @@ class DepthEncoder(Encoder):
         """Measured points of every cell in the declared frame: (B, T, cells, points * points, 3), metres."""
         return self.lifted(self.measured(observation), observation)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """Tokens and their padding. With an imputer, depth may be left out of the observation."""
         self._check(observation, self.extras if self.imputer is None else self.extras[1:])

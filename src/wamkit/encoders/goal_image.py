@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -36,6 +37,7 @@ class GoalImageConfig(EncoderConfig):
     tokens: int = 1
     dropout: float = 0.2
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> GoalImageEncoder:
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that patches do not tile."""
         cameras = self.cameras or tuple(sorted(data.observation.cameras))
@@ -68,8 +70,8 @@ class GoalImageEncoder(Encoder):
         self.place = nn.Parameter(torch.randn(count, width) * 0.02)
         self.null = nn.Parameter(torch.randn(count, width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         rows = observation.batch_size
         null = self.null.expand(rows, -1, -1)
         pad = torch.zeros(null.shape[:2], dtype=torch.bool, device=null.device)

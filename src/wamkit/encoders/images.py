@@ -9,6 +9,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -39,6 +40,7 @@ class ImagesConfig(EncoderConfig):
     tokens: int = 2
     shift: int = 2
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> ImageEncoder:
         """Build the encoder; raises :class:`ConfigError` when there is no camera to read."""
         if not data.observation.cameras:
@@ -139,8 +141,9 @@ class ImageEncoder(Encoder):
         self.view = nn.ParameterDict({c: nn.Parameter(torch.randn(width) * 0.02) for c in self.cameras})
         self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`. N = views x steps x tokens."""
+        """Tokens and their padding; N = views x steps x tokens."""
         tokens, pads = [], []
         for camera in self.cameras:
             images = observation.view(camera)  # (B, T, 3, h, w) uint8

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -27,6 +28,7 @@ class InstructionConfig(EncoderConfig):
     length: int = 96
     hidden: int = 64
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionEncoder:
         """Build the encoder."""
         return InstructionEncoder(self, width)
@@ -48,8 +50,9 @@ class InstructionEncoder(Encoder):
         self.project = nn.Sequential(nn.LayerNorm(h), nn.Linear(h, width))
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`. N = ``tokens``."""
+        """Tokens and their padding; N = ``tokens``."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         tokens = self.encode(distinct)[row]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -81,6 +82,7 @@ class InstructionBPEConfig(EncoderConfig):
     heads: int = 4
     layers: int = 2
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionBPEEncoder:
         """Build; raises :class:`ConfigError` when the vocabulary is not there."""
         if self.hidden % self.heads:
@@ -111,8 +113,8 @@ class InstructionBPEEncoder(Encoder):
         """Ids of the pieces of one text, at least one."""
         return self.vocabulary.encode(text).ids or self.vocabulary.encode(" ").ids
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         ids = torch.zeros(len(distinct), self.config.length, dtype=torch.long)

@@ -7,6 +7,7 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -41,6 +42,7 @@ class LanguageModelConfig(EncoderConfig):
         """Read what the model is."""
         pin(self, PART)
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> LanguageModelEncoder:
         """Build; raises :class:`ConfigError` when the model, its tokenizer or its layer is not there."""
         if self.length < 1:
@@ -60,8 +62,8 @@ class LanguageModelEncoder(Encoder):
         self.project = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, width))
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         hidden, pad = self.read(distinct)

@@ -8,6 +8,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -56,6 +57,7 @@ class RegionConfig(EncoderConfig):
     tokens: int = 1
     dropout: float = 0.2
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> RegionEncoder:
         """Build; raises :class:`ConfigError` when the source of the region is not available."""
         data.camera(self.camera, PART)
@@ -124,8 +126,8 @@ class RegionEncoder(Encoder):
         )
         return F.grid_sample(images.float() / 127.5 - 1, grid, padding_mode="border", align_corners=False)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         images = observation.view(self.config.camera)[:, -1]
         box, present = self.boxes(observation)
         gone = ~present

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -29,6 +30,7 @@ class StateConfig(EncoderConfig):
     dropout: float = 0.0
     noise: float = 0.0
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> StateEncoder:
         """Build the encoder."""
         return StateEncoder(self, data, window, width)
@@ -48,8 +50,9 @@ class StateEncoder(Encoder):
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
         self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`. N = observed steps."""
+        """Tokens and their padding; N = observed steps."""
         state = self.normalize(observation.state)
         if self.training and self.config.noise:
             state = state + self.config.noise * torch.randn_like(state)

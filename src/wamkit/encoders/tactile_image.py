@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -36,6 +37,7 @@ class TactileImageConfig(EncoderConfig):
     tokens: int = 1
     dropout: float = 0.0
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TactileImageEncoder:
         """Build; raises :class:`ConfigError` when an extra is no picture or patches do not tile it."""
         if not self.sensors:
@@ -66,8 +68,8 @@ class TactileImageEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(count, config.tokens, width) * 0.02)
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for i, name in enumerate(self.extras):
             values, gone = sensed(self, name, observation, self.config.dropout)

@@ -8,6 +8,7 @@ from typing import Any, Literal, final
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -46,6 +47,7 @@ class VisionLanguageModelConfig(EncoderConfig):
         """Fill in ``architecture``."""
         pin(self, PART)
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> VisionLanguageModelEncoder:
         """Build; raises :class:`ConfigError` when the model, its processor, its layer or a camera is missing."""
         if not data.observation.cameras:
@@ -71,8 +73,8 @@ class VisionLanguageModelEncoder(Encoder):
         self.project = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, width))
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         inputs = self.inputs(observation)
         hidden, keep = self.host(**inputs), inputs["attention_mask"] > 0
         if self.config.pool == "mean":

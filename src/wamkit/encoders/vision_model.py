@@ -7,6 +7,7 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -49,6 +50,7 @@ class VisionModelConfig(EncoderConfig):
         """Fill in ``architecture``."""
         pin(self, PART)
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> VisionModelEncoder:
         """Build; raises :class:`ConfigError` when the model, its layer or a camera is missing."""
         if not data.observation.cameras:
@@ -84,8 +86,8 @@ class VisionModelEncoder(Encoder):
         self.view = nn.ParameterDict({c: nn.Parameter(torch.randn(width) * 0.02) for c in cameras})
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         tokens = []
         for camera in self.cameras:
             images = observation.view(camera)

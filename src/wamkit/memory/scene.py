@@ -11,6 +11,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -45,6 +46,7 @@ class SceneMemoryConfig(EncoderConfig):
     voxel_m: float = 0.03
     far_m: float = 2.0
 
+    @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> SceneMemory:
         """Build; raises :class:`ConfigError` when a view cannot be remembered or the picture cannot be cut."""
         if len(self.viewpoint) != 8 or not 0 < self.viewpoint[-1] < 180:
@@ -111,8 +113,8 @@ class SceneMemory(Encoder):
             pictures.append(torch.cat((colours, nearness[..., None], view.known[..., None].float()), dim=-1))
         return torch.stack(pictures).permute(0, 3, 1, 2).to(self.position.device)
 
+    @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """See :class:`wamkit.contract.Encoder`."""
         for name in self.extras:
             if name not in observation.extras:
                 raise SpecError(

@@ -1,4 +1,4 @@
-"""Library function, not a part: history offsets, dense nearby and sparse far back, on a token budget (survey eq. 36)."""
+"""Library function, not a part: history offsets, dense nearby, sparse far back, on a token budget (survey eq. 36)."""
 
 from __future__ import annotations
 
