@@ -57,7 +57,9 @@ class VisionLanguageModelConfig(EncoderConfig):
         if "{images}" not in self.prompt or "{task}" not in self.prompt:
             raise ConfigError(f"{PART}: prompt {self.prompt!r} must hold both {{images}} and {{task}}")
         host = Host(Source(self.model, self.architecture, PART, self.layer, self.trainable), "joint")
-        return VisionLanguageModelEncoder(self, host, tuple(sorted(self.cameras or data.observation.cameras)), width)
+        return VisionLanguageModelEncoder(
+            self, host, tuple(sorted(self.cameras or data.observation.cameras)), width
+        )
 
 
 @final
