@@ -15,7 +15,7 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
 from wamkit.encoders.depth import DepthFrame
 from wamkit.errors import ConfigError, SpecError
-from wamkit.evaluation.imagined.frames import joined
+from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.geometry.cameras import moved
 from wamkit.geometry.rotations import from_quaternion
 
@@ -115,7 +115,9 @@ class Plates:
         torch.manual_seed(3)
         frames = [look([pose(0.6 + 0.01 * float(torch.randn(())), 0.0, 0.2)]) for _ in index]
         return Batch(
-            joined(frames), torch.zeros(len(index), 1, 4), torch.zeros(len(index), 1, dtype=torch.bool)
+            join_observations(frames),
+            torch.zeros(len(index), 1, 4),
+            torch.zeros(len(index), 1, dtype=torch.bool),
         )
 
 

@@ -1,1 +1,1 @@
-"""What was measured: episodes, scores, statistics, and the documents they are stored in."""
+"""Results of evaluations: episodes, scores, statistics, and the documents they are stored in."""

@@ -29,10 +29,10 @@ Key = tuple[str, int, str]  # task, seed, variant (``Original`` for an unperturb
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Two evaluations over the same episodes.
+    """Comparison of two evaluations over one set of episodes.
 
     Attributes:
-        scope: what is compared: ``Original``, a task of it, a dimension, or all perturbed episodes.
+        scope: set of episodes: ``Original``, a task of it, a dimension, or all perturbed episodes.
         kind: ``overall``, ``task`` or ``dimension``.
         first: rate of the first evaluation over the pairs.
         other: rate of the other one over the same pairs.
@@ -55,33 +55,35 @@ class ComparisonRow:
 
     @property
     def significant(self) -> bool:
-        """Whether the test rejects "equally good" at 5 %."""
+        """True if the test rejects "equally good" at 5 %."""
         return self.p_value is not None and self.p_value < LEVEL
 
     def verdict(self, first: str, other: str) -> str:
-        """In words: who is better, or that nobody knows; with n."""
+        """Verdict in words, with n."""
         n, discordant = self.difference.n, self.only_first + self.only_other
         if self.p_value is None:
             return "no pair of scored episodes"
-        told = f"{p_text(self.p_value)}, {n} {'pair' if n == 1 else 'pairs'}"
+        evidence = f"{p_text(self.p_value)}, {n} {'pair' if n == 1 else 'pairs'}"
         if self.significant:
             better, worse = (other, first) if self.only_other > self.only_first else (first, other)
-            return f"{better} is better than {worse}: significant at 5 % ({told})"
+            return f"{better} is better than {worse}: significant at 5 % ({evidence})"
         if discordant < LEAST_DISCORDANT:
-            told += f", of which {discordant} differ: fewer than {LEAST_DISCORDANT} can never be significant"
-        return f"no significant difference at 5 % ({told})"
+            evidence += (
+                f", of which {discordant} differ: fewer than {LEAST_DISCORDANT} can never be significant"
+            )
+        return f"no significant difference at 5 % ({evidence})"
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The first evaluation against one other.
+    """Comparison of the first evaluation with one other.
 
     Attributes:
         first: label of the first.
         other: label of the other.
         common: episodes that both have.
         rows: all unperturbed episodes, its tasks, the dimensions in the field's order, all perturbed episodes.
-        warnings: why a difference may have another cause than the policies.
+        warnings: causes of a difference other than the policies.
     """
 
     first: str
@@ -93,11 +95,11 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All evaluations against the first one.
+    """Comparison of all evaluations with the first one.
 
     Attributes:
-        labels: of the evaluations, the first one first.
-        headlines: what each says of itself.
+        labels: labels of the evaluations, the first one first.
+        headlines: headline of each report.
         latency_p50_ms: median of single-robot calls, None where none was measured.
         pairings: one for each evaluation but the first.
     """
@@ -234,30 +236,30 @@ def _extent(report: Report) -> str:
 
 
 def _warnings(first: str, ours: Report, other: str, theirs: Report) -> list[str]:
-    """What else than the policy differs between two evaluations."""
+    """Differences between two evaluations other than the policy."""
     a, b = repr(first), repr(other)
-    found = []
+    warnings = []
     if (ours.device, ours.threads) != (theirs.device, theirs.threads):
-        found.append(
+        warnings.append(
             f"latency was measured on different devices and does not compare: {a} on {_machine(ours)}, {b} on "
             f"{_machine(theirs)}"
         )
     if ours.prompt_mode != theirs.prompt_mode:
-        found.append(f"the prompt modes differ: {a} {ours.prompt_mode}, {b} {theirs.prompt_mode}")
-    for name, mine, yours in (
+        warnings.append(f"the prompt modes differ: {a} {ours.prompt_mode}, {b} {theirs.prompt_mode}")
+    for name, of_first, of_other in (
         ("budgets", ours.budget, theirs.budget),
         ("controllers", ours.config.get("controller"), theirs.config.get("controller")),
         ("simulators", ours.config.get("env"), theirs.config.get("env")),
     ):
         # The task stands in both, but is replaced by each episode's.
-        lines = [line for line in differences(yours, mine) if not line.startswith("task:")]
+        lines = [line for line in differences(of_other, of_first) if not line.startswith("task:")]
         if lines:
-            found.append(f"the {name} differ (here: {a}, there: {b}): {'; '.join(lines)}")
+            warnings.append(f"the {name} differ (here: {a}, there: {b}): {'; '.join(lines)}")
     for label, report in ((a, ours), (b, theirs)):
         broken = sum(episode.status == "error" for episode in report.episodes)
         if broken:
-            found.append(f"{broken} of {len(report.episodes)} episodes of {label} ended in an error")
-    return found
+            warnings.append(f"{broken} of {len(report.episodes)} episodes of {label} ended in an error")
+    return warnings
 
 
 def _machine(report: Report) -> str:

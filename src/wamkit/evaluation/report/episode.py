@@ -1,4 +1,4 @@
-"""One episode of an evaluation: how it ended, and what the simulator saw of it."""
+"""Episodes of an evaluation: outcome, cost, and ground-truth events."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ STATUSES = ("success", "failure", "timeout", "error")
 
 @dataclass(frozen=True)
 class Events:
-    """What the simulator saw of one episode.
+    """Ground-truth events of one episode.
 
     Attributes:
-        phase: the furthest of :data:`PHASES`.
+        phase: furthest phase reached; see :mod:`wamkit.evaluation.report.failures`.
         first_contact: tick of the first contact, None without one.
-        contacts: how often contact began.
-        contact_ticks: ticks in contact.
-        lost: whether there was contact and none at the end.
-        moved_m: the furthest that a point of a task object was moved, metres.
-        drift_m: how much further from the object the gripper ended than it had been, metres.
+        contacts: number of contact onsets.
+        contact_ticks: number of ticks in contact.
+        lost: true if there was contact, but none at the end.
+        moved_m: largest displacement of a point of a task object, metres.
+        drift_m: final distance of the gripper to the object minus the smallest one, metres.
     """
 
     phase: str
@@ -34,12 +34,12 @@ class Events:
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """One episode.
+    """Outcome of one episode.
 
     Attributes:
         task: task name.
         seed: episode seed.
-        instruction: the words the policy was given.
+        instruction: instruction given to the policy.
         status: ``success``, ``failure`` (the task itself ended it), ``timeout`` (ticks ran out) or ``error``
             (simulator or policy broke: says nothing about the policy's skill).
         ticks: control ticks executed.
@@ -47,11 +47,11 @@ class EpisodeRecord:
         clipped: share of the executed action entries that lay outside the action limits and were clipped.
         error: traceback or message of an ``error``, else None.
         variant: id of the variant, None outside a suite of variants.
-        dimension: what is changed: ``Original`` or one of :data:`wamkit.envs.perturbations.DIMENSIONS`.
-        kind: how it is changed, ``clean`` where nothing is.
-        strength: how much, 0 to 5.
-        early_calls: model calls that the controller asked for before their time.
-        events: what the simulator saw of it, None where it states no facts or the episode broke.
+        dimension: perturbed dimension: ``Original`` or one of :data:`wamkit.envs.perturbations.DIMENSIONS`.
+        kind: kind of the perturbation, ``clean`` without one.
+        strength: strength of the perturbation, 0 to 5.
+        early_calls: model calls that the controller asked for ahead of schedule.
+        events: ground-truth events, None if the simulator states no facts or the episode broke.
     """
 
     task: str
@@ -71,5 +71,5 @@ class EpisodeRecord:
 
     @property
     def key(self) -> str:
-        """What names this episode among all of one evaluation: the variant's id, or task and seed."""
+        """Identifier within its evaluation: the id of the variant, or task and seed."""
         return self.variant or f"{self.task}/{self.seed}"

@@ -1,12 +1,12 @@
-"""How far an episode got and what went wrong, from what the simulator knows (:mod:`wamkit.envs.facts`).
+"""Progress and failure of an episode, from the ground truth of the simulator (:mod:`wamkit.envs.facts`).
 
 =============  =========================================================================================
-phase          the furthest one
+phase          condition
 =============  =========================================================================================
 reach          no gripper has touched a task object
-contact        one has, and nothing was moved by :data:`MOVED_M`
+contact        a gripper has touched one, and nothing was moved by :data:`MOVED_M`
 transport      a task object was moved by at least :data:`MOVED_M` since the first contact
-success        the task's own criterion; it counts as past every phase, also where no touch was needed
+success        the task's own criterion; it counts as past every phase, even without a touch
 =============  =========================================================================================
 
 An episode that did not succeed has any of these tags:
@@ -15,9 +15,9 @@ An episode that did not succeed has any of these tags:
 tag            meaning
 =============  =========================================================================================
 never reached  the phase is still ``reach``
-contact lost   there was contact, and none in the last ticks (a gap of :data:`FLICKER` ticks is none)
-drift          the nearest gripper ended :data:`DRIFT_M` further from the object than it had been
-timeout        the ticks ran out; without it, the task itself ended the episode
+contact lost   there was contact, but none in the last ticks (gaps up to :data:`FLICKER` ticks do not count)
+drift          the nearest gripper ended :data:`DRIFT_M` further from the object than its closest approach
+timeout        the ticks ran out; otherwise the task itself ended the episode
 =============  =========================================================================================
 """
 
@@ -33,17 +33,17 @@ from wamkit.evaluation.report.statistics import Rate, Summary, rate_of, summaris
 PHASES = ("reach", "contact", "transport", "success")
 MOVED_M = 0.01
 DRIFT_M = 0.1
-FLICKER = 2  # ticks without contact that do not end it: fingers bounce
+FLICKER = 2  # ticks without contact that do not end a contact, because fingers bounce
 
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """How many episodes got at least to a phase.
+    """Share of episodes that reached at least one phase.
 
     Attributes:
-        dimension: ``Original`` or what was perturbed.
+        dimension: ``Original`` or the perturbed dimension.
         phase: one of :data:`PHASES`.
-        reached: with the Wilson interval; n leaves errors out.
+        reached: rate with its Wilson interval; errors are not in n.
     """
 
     dimension: str
@@ -53,12 +53,12 @@ class PhaseRow:
 
 @dataclass(frozen=True)
 class TagRow:
-    """How many of the episodes that did not succeed have a tag.
+    """Share of a tag among the episodes that did not succeed.
 
     Attributes:
-        dimension: ``Original`` or what was perturbed.
-        tag: see the module.
-        share: over the episodes that ended as failure or timeout, with the Wilson interval.
+        dimension: ``Original`` or the perturbed dimension.
+        tag: one of the tags of the module.
+        share: rate over episodes that ended as failure or timeout, with its Wilson interval.
     """
 
     dimension: str
@@ -68,13 +68,13 @@ class TagRow:
 
 @dataclass(frozen=True)
 class FailureTable:
-    """What an evaluation says about success besides its rate.
+    """Phases, failure tags and replanning of an evaluation.
 
     Attributes:
         phases: one row per dimension and phase.
         tags: one row per dimension and tag.
-        replans: model calls after the first one of an episode, errors left out.
-        early_replans: those that the controller asked for before their time.
+        replans: model calls after the first one of an episode, without errors.
+        early_replans: replans that the controller asked for ahead of schedule.
     """
 
     phases: tuple[PhaseRow, ...]
@@ -84,11 +84,11 @@ class FailureTable:
 
 
 def events_of(facts: Sequence[Facts], success: bool) -> Events | None:
-    """The events of an episode whose ticks 1, 2, ... left ``facts``; None where there are none."""
+    """Derive the events of an episode from the facts of its ticks 1, 2, ...; None without facts."""
     if not facts:
         return None
     touched = [tick for tick, fact in enumerate(facts, start=1) if fact.touching]
-    begun = [tick for i, tick in enumerate(touched) if i == 0 or tick - touched[i - 1] > FLICKER + 1]
+    onsets = [tick for i, tick in enumerate(touched) if i == 0 or tick - touched[i - 1] > FLICKER + 1]
     moved = max(fact.moved_m for fact in facts)
     if success:
         phase = "success"
@@ -99,7 +99,7 @@ def events_of(facts: Sequence[Facts], success: bool) -> Events | None:
     return Events(
         phase=phase,
         first_contact=touched[0] if touched else None,
-        contacts=len(begun),
+        contacts=len(onsets),
         contact_ticks=len(touched),
         lost=bool(touched) and len(facts) - touched[-1] > FLICKER,
         moved_m=moved,
@@ -116,43 +116,43 @@ TAGS: dict[str, Callable[[Events, str], bool]] = {
 
 
 def tags_of(episode: EpisodeRecord) -> tuple[str, ...]:
-    """The tags of an episode; none for one that succeeded, broke, or whose simulator states no facts."""
+    """Tags of an episode; none if it succeeded or broke, or if its simulator states no facts."""
     if episode.events is None or episode.status not in ("failure", "timeout"):
         return ()
     return tuple(tag for tag, holds in TAGS.items() if holds(episode.events, episode.status))
 
 
 def failure_table(episodes: Sequence[EpisodeRecord]) -> FailureTable | None:
-    """The table of an evaluation; None where no simulator states facts."""
-    told = [e for e in episodes if e.events is not None and e.status != "error"]
-    if not told:
+    """Table of an evaluation; None if no simulator states facts."""
+    scored = [e for e in episodes if e.events is not None and e.status != "error"]
+    if not scored:
         return None
     phases, tags = [], []
-    for dimension in dict.fromkeys(e.dimension for e in told):
-        here = [e for e in told if e.dimension == dimension]
-        phases += [PhaseRow(dimension, phase, _reached(here, i)) for i, phase in enumerate(PHASES)][1:]
-        failed = [tags_of(e) for e in here if e.status != "success"]
+    for dimension in dict.fromkeys(e.dimension for e in scored):
+        within = [e for e in scored if e.dimension == dimension]
+        phases += [PhaseRow(dimension, phase, _reached(within, i)) for i, phase in enumerate(PHASES)][1:]
+        failed = [tags_of(e) for e in within if e.status != "success"]
         tags += [TagRow(dimension, tag, rate_of(sum(tag in f for f in failed), len(failed))) for tag in TAGS]
     return FailureTable(
         phases=tuple(phases),
         tags=tuple(tags),
-        replans=summarise([float(max(e.calls - 1, 0)) for e in told]),
-        early_replans=summarise([float(e.early_calls) for e in told]),
+        replans=summarise([float(max(e.calls - 1, 0)) for e in scored]),
+        early_replans=summarise([float(e.early_calls) for e in scored]),
     )
 
 
 def _reached(episodes: Sequence[EpisodeRecord], phase: int) -> Rate:
-    got = [PHASES.index(e.events.phase) for e in episodes if e.events is not None]
-    return rate_of(sum(index >= phase for index in got), len(got))
+    furthest = [PHASES.index(e.events.phase) for e in episodes if e.events is not None]
+    return rate_of(sum(index >= phase for index in furthest), len(furthest))
 
 
 def failure_rows(table: FailureTable) -> list[tuple[str, str, str]]:
-    """The table for people: (dimension, what, ``k of n, rate [low, high]``), phases first."""
-    phases = [(row.dimension, f"got to {row.phase}", _said(row.reached)) for row in table.phases]
-    return phases + [(row.dimension, f"failed: {row.tag}", _said(row.share)) for row in table.tags]
+    """Rows of text (dimension, phase or tag, ``k of n, rate [low, high]``), phases first."""
+    phases = [(row.dimension, f"got to {row.phase}", _rate_text(row.reached)) for row in table.phases]
+    return phases + [(row.dimension, f"failed: {row.tag}", _rate_text(row.share)) for row in table.tags]
 
 
-def _said(rate: Rate) -> str:
+def _rate_text(rate: Rate) -> str:
     if rate.rate is None:
         return "0 of 0"
     low, high = 100 * rate.low, 100 * rate.high

@@ -1,4 +1,4 @@
-"""Imagined future beside what then really happened."""
+"""Filmstrips: imagined futures beside the frames that were rendered later."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Filmstrip:
         task: task name.
         seed: episode seed.
         camera: camera name.
-        tick: the tick of the model call.
-        offsets: F, the future ticks relative to the call that were reached before the episode ended.
-        psnr_db: F, peak signal-to-noise ratio of imagined against real, dB; None where they are equal.
-        still_db: F, the same for the frame at the call against real: what "nothing moves" would score.
-        acted: False when the future was generated for the picture only, and the action did not use it.
-        now: (H, W, 3) uint8, the frame at the call.
-        imagined: (F, H, W, 3) uint8.
-        real: (F, H, W, 3) uint8.
+        tick: tick of the model call.
+        offsets: F, future ticks relative to the call that were reached before the episode ended.
+        psnr_db: F, peak signal-to-noise ratio of imagined against real, dB; None if they are equal.
+        still_db: F, PSNR of the frame at the call against real, the score of "nothing moves", dB.
+        acted: false if the future was generated for the picture only and the action did not use it.
+        now: frame at the call, (H, W, 3) uint8.
+        imagined: imagined frames, (F, H, W, 3) uint8.
+        real: rendered frames, (F, H, W, 3) uint8.
     """
 
     task: str
@@ -49,7 +49,7 @@ class Filmstrip:
     real: Frames = field(compare=False, repr=False)
 
     def caption(self) -> dict[str, object]:
-        """Everything but the pictures, as plain values."""
+        """Plain values of all fields but the pictures."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in PICTURES}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 

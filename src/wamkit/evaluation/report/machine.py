@@ -1,4 +1,4 @@
-"""What a number was measured on: versions, device, threads, memory, commit."""
+"""Provenance of a measurement: versions, device, threads, memory, commit."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a result, plus the commit where there is one.
+    """Versions of Python and of the packages that can change a result, plus the commit if there is one.
 
     A package that is not installed is left out.
     """
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     commit = git_commit(Path(__file__).parent)
-    return found if commit is None else {**found, "commit": commit}
+    return installed if commit is None else {**installed, "commit": commit}
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit checked out at ``folder`` (``+changes`` when tracked files differ), or None outside git."""
+    """Commit checked out at ``folder`` (``+changes`` when tracked files differ), or None outside git."""
     try:
         head = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
@@ -56,7 +56,7 @@ def git_commit(folder: Path) -> str | None:
 
 
 def device_names(device: torch.device) -> dict[str, str]:
-    """The processor's name, the number of its cores that may be used, and the GPU's name when one is used."""
+    """Name of the processor, number of usable cores, and name of the GPU if one is used."""
     names = {"policy": str(device), "cpu": _cpu_name(), "cores": str(len(os.sched_getaffinity(0)))}
     if device.type == "cuda":
         names["gpu"] = torch.cuda.get_device_name(device)
@@ -75,7 +75,7 @@ def _cpu_name() -> str:
 def peak_memory_mb(device: torch.device) -> dict[str, float]:
     """Peak memory in MB: of this process, of its largest finished child, and on the GPU.
 
-    Of the process and on the GPU since :func:`restart_peak_memory`, or since it started.
+    Peaks of the process and the GPU count from :func:`restart_peak_memory`, or from the start.
     """
     own = _peak_since_restart()
     # Linux counts ru_maxrss in KiB.
@@ -89,10 +89,10 @@ def peak_memory_mb(device: torch.device) -> dict[str, float]:
 
 
 def restart_peak_memory(device: torch.device) -> bool:
-    """Forget earlier peaks of this process and of the GPU, so that :func:`peak_memory_mb` speaks of what follows.
+    """Reset the peaks of this process and of the GPU that :func:`peak_memory_mb` reports.
 
     Returns:
-        whether the system allows it for the process (Linux does, where ``/proc/self/clear_refs`` can be written).
+        true if the system supports it for the process (Linux does, if ``/proc/self/clear_refs`` can be written).
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -104,17 +104,17 @@ def restart_peak_memory(device: torch.device) -> bool:
 
 
 def _peak_since_restart() -> float | None:
-    """The kernel's mark of the most memory in use, MB; None where it keeps none."""
+    """Peak resident memory as the kernel tracks it, MB; None if it does not."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) * 1024 / 1e6 if found else None
+    peaks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(peaks[0]) * 1024 / 1e6 if peaks else None
 
 
 def device_of(policy: object) -> torch.device:
-    """Where a policy computes: where its first parameter lies; this processor for one without parameters."""
-    found = next(policy.parameters(), None) if isinstance(policy, torch.nn.Module) else None
-    return torch.device("cpu") if found is None else found.device
+    """Device of a policy: that of its first parameter, or the CPU without parameters."""
+    parameter = next(policy.parameters(), None) if isinstance(policy, torch.nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def synchronise(device: torch.device) -> None:

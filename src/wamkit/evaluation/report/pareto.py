@@ -1,25 +1,25 @@
-"""Which points no other point beats: at least as much success for at most the time, and better in one of the two."""
+"""Pareto front of success against time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# (success rate, milliseconds); None where it was not measured.
+# (success rate, milliseconds); None if it was not measured.
 RateAndLatency = tuple[float | None, float | None]
 
 
 def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether ``one`` (success, time) is as good as ``other`` in both and better in one."""
+    """Return true if ``one`` (success, time) is as good as ``other`` in both and better in one."""
     return one[0] >= other[0] and one[1] <= other[1] and one != other
 
 
 def pareto_front(points: Sequence[RateAndLatency]) -> tuple[bool, ...]:
-    """For each point whether it lies on the front; equal points do so together, unmeasured ones never do.
+    """Mark the points on the front. Equal points lie on it together, unmeasured ones never do.
 
-    Point estimates are compared: whether a difference is more than chance is for the intervals to say.
+    Point estimates are compared; the intervals say if a difference exceeds chance.
     """
-    known = [(rate, ms) for rate, ms in points if rate is not None and ms is not None]
+    measured = [(rate, ms) for rate, ms in points if rate is not None and ms is not None]
     return tuple(
-        rate is not None and ms is not None and not any(dominates(other, (rate, ms)) for other in known)
+        rate is not None and ms is not None and not any(dominates(other, (rate, ms)) for other in measured)
         for rate, ms in points
     )

@@ -1,4 +1,4 @@
-"""The result of an evaluation, as it is written to ``report.json``.
+"""Report of an evaluation, as written to ``report.json``.
 
 No number stands alone: rates carry n and an interval, times carry n and the batch they were measured on, and
 the versions, seeds, budget, prompt mode, device and resolved config stand in the same file. On loading, every
@@ -59,14 +59,14 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Deadline:
-    """Whether inference keeps up with the control loop: ``N_fwd(K) / K < 1 / f`` at the 95th percentile.
+    """Comparison of inference with the control rate: ``N_fwd(K) / K < 1 / f`` at the 95th percentile.
 
     Attributes:
-        control_hz: f.
-        allowed_ms: K / f, or None when there is one call per episode.
+        control_hz: control rate f.
+        allowed_ms: time for an answer, K / f, or None with one call per episode.
         n: warm calls compared.
-        misses: how many of them took longer.
-        met: p95 below ``allowed_ms``; True without a bound; None when nothing was measured.
+        misses: number of calls that took longer.
+        met: true if p95 is below ``allowed_ms`` or there is no bound; None if nothing was measured.
     """
 
     control_hz: float
@@ -78,42 +78,42 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything an evaluation says. Field order is the order in the file.
+    """All results of an evaluation, in the order of the file.
 
     Attributes:
-        name: the policy's name.
-        design: what the policy says of itself: tuple, formula, is_wam, parameters.
+        name: name of the policy.
+        design: description of the policy: tuple, formula, is_wam, parameters.
         tasks: task -> :class:`Score` of its unperturbed episodes.
-        overall: all unperturbed episodes pooled.
+        overall: score of all unperturbed episodes, pooled.
         mean_over_tasks: unweighted mean of the tasks' rates.
-        shifts: what perturbations do to it, or None when nothing was perturbed.
-        latency_ms: single-robot calls.
-        latency_samples_ms: the warm calls behind it, in order.
+        shifts: effect of perturbations, or None if nothing was perturbed.
+        latency_ms: latency of single-robot calls.
+        latency_samples_ms: duration of each warm single-robot call, in order.
         stage_ms: stage -> milliseconds within those calls.
-        batched_call_ms: the calls of the closed-loop run itself, simulators running beside them.
-        mean_batch: rows per closed-loop call.
-        nfe: stream -> function evaluations per call, mean.
-        calls_per_episode: model calls, over the episodes that did not end in an error.
-        horizon: actions predicted and executed.
-        deadline: whether the control rate is met.
+        batched_call_ms: duration of the batched calls of the closed loop, with simulators running beside them.
+        mean_batch: mean number of rows per closed-loop call.
+        nfe: stream -> mean number of function evaluations per call.
+        calls_per_episode: model calls per episode, without errors.
+        horizon: number of actions predicted and executed.
+        deadline: comparison of latency with the control rate.
         control_hz: control ticks per second.
-        peak_mem_mb: process, largest worker, gpu.
-        budget: the call-time budget.
-        prompt_mode: which instructions were given.
-        versions: packages and commit.
-        device: processor and GPU.
-        threads: torch threads.
+        peak_mem_mb: peak memory of the process, the largest worker and the GPU.
+        budget: budget of every call.
+        prompt_mode: kind of the instructions.
+        versions: package versions and commit.
+        device: names of processor and GPU.
+        threads: number of torch threads.
         seeds: task -> episode seeds.
-        wall_s: whole evaluation, seconds.
-        rollout_s: closed loop alone, without start-up and latency probe, seconds.
-        config: the resolved evaluation config.
-        config_hash: SHA-256 of it.
-        dataset: fingerprint of the training data when given.
-        notes: remarks that a reader must see.
-        episodes: every episode.
-        checkpoint: digest of the policy's files when given.
-        failures: success by phase and what went wrong, None where no simulator states facts.
-        filmstrips: imagined beside real; the pictures lie in ``<report>.filmstrips.npz``.
+        wall_s: duration of the whole evaluation, seconds.
+        rollout_s: duration of the closed loop, without start-up and latency probe, seconds.
+        config: resolved evaluation config.
+        config_hash: SHA-256 of the config.
+        dataset: fingerprint of the training data, or None.
+        notes: remarks for the reader.
+        episodes: all episodes.
+        checkpoint: digest of the policy's files, or None.
+        failures: phases and failure tags, None if no simulator states facts.
+        filmstrips: imagined beside real frames; the pictures lie in ``<report>.filmstrips.npz``.
     """
 
     name: str
@@ -216,5 +216,5 @@ class Report:
 
 
 def pictures_path(path: Path) -> Path:
-    """Where the filmstrips' pictures of the report at ``path`` lie."""
+    """File with the filmstrip pictures of the report at ``path``."""
     return path.with_suffix(".filmstrips.npz")

@@ -1,4 +1,4 @@
-"""Episodes and their scores: who succeeded how often, errors named and in no rate."""
+"""Success rates; episodes that crashed are listed but not counted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wamkit.evaluation.report.statistics import MeanRate, mean_rate, rate_of
 
 @dataclass(frozen=True)
 class Score:
-    """Successes over the episodes that did not end in an error.
+    """Success rate over the episodes that did not end in an error.
 
     Attributes:
         n: episodes that ended as success, failure or timeout.
-        successes: how many succeeded.
+        successes: number of successes.
         rate: successes / n, None when n is 0.
         wilson_95: Wilson 95 % interval of the rate.
         statuses: status -> episodes, errors included.
@@ -39,7 +39,7 @@ def score(episodes: Sequence[EpisodeRecord]) -> tuple[dict[str, Score], Score, M
 
 
 def score_of(episodes: Sequence[EpisodeRecord]) -> Score:
-    """Score of these episodes, whatever they are."""
+    """Pooled score of all given episodes."""
     statuses = {status: sum(e.status == status for e in episodes) for status in STATUSES}
     rate = rate_of(statuses["success"], len(episodes) - statuses["error"])
     return Score(rate.n, rate.successes, rate.rate, (rate.low, rate.high), statuses)

@@ -1,4 +1,4 @@
-"""What perturbations do to a policy: per dimension, kind and strength, against the clean arm on the same seeds."""
+"""Effect of perturbations, per dimension, kind and strength, against the clean arm on the same seeds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from wamkit.evaluation.report.statistics import Difference, MeanRate, mean_rate,
 
 @dataclass(frozen=True)
 class Shift:
-    """One row of the table.
+    """Effect of one perturbation.
 
     Attributes:
-        dimension: what was changed.
-        kind: how, or ``all`` kinds of the dimension together.
-        strength: how much, or None for all strengths together.
-        score: successes under the change.
-        clean: successes of the same tasks and seeds without it.
-        difference: rate under the change minus the clean rate, over the pairs of which neither ended in an error.
+        dimension: perturbed dimension.
+        kind: kind of the perturbation, or ``all`` kinds of the dimension.
+        strength: strength of the perturbation, or None for all strengths.
+        score: score under the perturbation.
+        clean: score on the same tasks and seeds without it.
+        difference: perturbed minus clean rate, over the pairs without an error.
     """
 
     dimension: str
@@ -35,7 +35,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class ShiftTable:
-    """What perturbations do to a policy.
+    """Effects of all perturbations of an evaluation.
 
     Attributes:
         dimensions: one row per dimension, in the field's order.
@@ -52,7 +52,7 @@ class ShiftTable:
     columns: MeanRate
 
     def headline(self) -> str:
-        """Both totals, with their rules."""
+        """One line with both totals."""
         micro, columns = self.micro, self.columns
         if micro.rate is None or columns.rate is None:
             return "no perturbed episode could be scored"
@@ -63,24 +63,24 @@ class ShiftTable:
 
 
 def shift_table(episodes: Sequence[EpisodeRecord]) -> ShiftTable | None:
-    """The table of an evaluation; None when it perturbed nothing."""
+    """Table of an evaluation; None if nothing was perturbed."""
     perturbed = [e for e in episodes if e.dimension != CLEAN]
     if not perturbed:
         return None
     clean = {(e.task, e.seed): e for e in episodes if e.dimension == CLEAN}
     by_dimension = {d: [e for e in perturbed if e.dimension == d] for d in DIMENSIONS}
-    by_dimension = {d: found for d, found in by_dimension.items() if found}
+    by_dimension = {d: episodes for d, episodes in by_dimension.items() if episodes}
     kinds, strengths = [], []
-    for dimension, found in by_dimension.items():
+    for dimension, within in by_dimension.items():
         kinds += [
-            _row(dimension, kind, None, [e for e in found if e.kind == kind], clean)
-            for kind in sorted({e.kind for e in found})
+            _row(dimension, kind, None, [e for e in within if e.kind == kind], clean)
+            for kind in sorted({e.kind for e in within})
         ]
         strengths += [
-            _row(dimension, "all", strength, [e for e in found if e.strength == strength], clean)
-            for strength in sorted({e.strength for e in found})
+            _row(dimension, "all", strength, [e for e in within if e.strength == strength], clean)
+            for strength in sorted({e.strength for e in within})
         ]
-    rows = tuple(_row(d, "all", None, found, clean) for d, found in by_dimension.items())
+    rows = tuple(_row(d, "all", None, within, clean) for d, within in by_dimension.items())
     original = score_of(list(clean.values()))
     columns = mean_rate([rate_of(s.successes, s.n) for s in (original, *(row.score for row in rows))])
     return ShiftTable(rows, tuple(kinds), tuple(strengths), score_of(perturbed), columns)

@@ -13,8 +13,10 @@ from scipy.stats import binomtest, norm, quantile_test
 
 from wamkit.errors import DataError
 
-LEVEL = 0.95  # confidence level of all intervals
-Z95 = float(norm.ppf((1 + LEVEL) / 2))  # half width of the central 95 % of the standard normal distribution
+CONFIDENCE = 0.95  # confidence level of all intervals
+Z95 = float(
+    norm.ppf((1 + CONFIDENCE) / 2)
+)  # half width of the central 95 % of the standard normal distribution
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Rate:
 
     Attributes:
         n: trials.
-        successes: how many succeeded.
+        successes: number of successes.
         rate: successes / n, or None when n is 0.
         low: lower end of the 95 % interval (0 when n is 0).
         high: upper end of the 95 % interval (1 when n is 0).
@@ -38,11 +40,11 @@ class Rate:
 
 @dataclass(frozen=True)
 class MeanRate:
-    """The unweighted mean of several tasks' rates.
+    """Unweighted mean of the rates of several tasks.
 
     Attributes:
-        tasks: how many tasks enter (those with n > 0).
-        n: trials over all of them.
+        tasks: number of tasks with n > 0.
+        n: trials over all tasks.
         rate: mean of the tasks' rates, or None when no task has a trial.
         low: lower end of the 95 % interval.
         high: upper end of the 95 % interval.
@@ -57,7 +59,7 @@ class MeanRate:
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two proportions that were measured on the same trials.
+    """Difference of two proportions measured on the same trials.
 
     Attributes:
         n: pairs.
@@ -106,7 +108,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         raise DataError(f"wilson: needs 0 <= successes <= n, got successes={successes}, n={n}.")
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -181,7 +183,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if not values:
         return None
-    interval: Any = quantile_test(values, p=0.5).confidence_interval(LEVEL)  # the stubs call it a number
+    interval: Any = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)  # the stubs call it a number
     return None if math.isnan(interval.low) else (float(interval.low), float(interval.high))
 
 
