@@ -22,12 +22,12 @@ class AudioConfig(EncoderConfig):
     """Sound as a log-Mel spectrogram, a token per frame; missing sound is flagged (survey eq. 8).
 
     Attributes:
-        sensor: the extra that holds, per step, the waveform in [-1, 1] that ends at the step: (samples,).
-        rate_hz: samples per second.
-        window: samples of one frame.
-        hop: samples from frame to frame.
-        mels: Mel bands.
-        dropout: probability that a training row hears nothing, so that the microphone may fail when acting.
+        sensor: name of the extra with the waveform up to each step, (samples,) in [-1, 1].
+        rate_hz: sampling rate, Hz.
+        window: samples per frame.
+        hop: samples between frames.
+        mels: number of Mel bands.
+        dropout: probability that sound is hidden from a training row, so that the microphone may fail when acting.
     """
 
     sensor: str = "audio"

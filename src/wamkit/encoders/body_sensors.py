@@ -30,8 +30,7 @@ class BodySensorsConfig(EncoderConfig):
         sensors: names of the dataset's extras.
         dropout: probability that a sensor is hidden from a training row, so that it may fail when acting.
         normalization: scaling of the readings. ``mean_std`` standardises every entry over the dataset, for
-            poses, whose small differences
-            matter; ``none`` keeps units, for forces.
+            poses, whose small differences matter; ``none`` keeps units, for forces.
     """
 
     sensors: tuple[str, ...] = ("contact_force",)

@@ -84,7 +84,7 @@ class DepthImputer(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Estimate depth in metres from pictures; shapes as in the class."""
         return (-self.nearness(images)).exp().clamp(NEAR_M, self.far_m)
 
     def fit(self, images: Tensor, metres: Tensor, seed: int) -> None:

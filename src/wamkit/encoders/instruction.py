@@ -19,9 +19,9 @@ class InstructionConfig(EncoderConfig):
     """Instruction as bytes: convolutions and attention pooling (Kim 2014; Lin et al. 2017), no vocabulary.
 
     Attributes:
-        tokens: tokens that the pooled instruction becomes.
+        tokens: number of tokens of the pooled instruction.
         length: longest instruction, bytes; the rest is cut.
-        hidden: features per byte.
+        hidden: number of features per byte.
     """
 
     tokens: int = 1

@@ -70,10 +70,10 @@ class InstructionBPEConfig(EncoderConfig):
     Attributes:
         vocabulary: JSON file of a byte-level BPE, from :func:`train_bpe`; empty for the one that comes with the
             package, trained on the embedded benchmark's instructions.
-        length: most pieces of an instruction; the rest is cut.
-        hidden: features per piece.
-        heads: attention heads.
-        layers: transformer layers.
+        length: largest number of pieces of an instruction; the rest is cut.
+        hidden: number of features per piece.
+        heads: number of attention heads.
+        layers: number of transformer layers.
     """
 
     vocabulary: str = ""

@@ -23,12 +23,12 @@ class LanguageModelConfig(EncoderConfig):
     """Instruction through any text model of `transformers` (survey eqs. 1, 9; Devlin et al. 2019).
 
     Attributes:
-        model: a folder or a hub id.
-        architecture: what the model is; filled in when it is empty.
-        layer: name of the layer that is read, as in ``model.named_modules()``; empty for the last hidden state.
-        pool: ``tokens`` keeps every piece, ``mean`` averages them, ``first`` and ``last`` take one of them.
-        length: most pieces of an instruction; the rest is cut.
-        trainable: whether the model learns with the design. A frozen one reads every instruction once.
+        model: folder or hub id of the model.
+        architecture: JSON description of the model's architecture; read from the model when empty.
+        layer: name of the layer to read, as in ``model.named_modules()``; empty for the last hidden state.
+        pool: pooling of the pieces. ``tokens`` keeps all, ``mean`` averages them, ``first`` and ``last`` take one.
+        length: largest number of pieces of an instruction; the rest is cut.
+        trainable: true to train the model with the design. A frozen one reads every instruction once.
     """
 
     model: str = ""

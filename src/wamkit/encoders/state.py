@@ -20,10 +20,10 @@ class StateConfig(EncoderConfig):
     """Proprioception: every observed step, normalised, becomes one token (as in ACT, Zhao et al. 2023).
 
     Attributes:
-        normalization: how the state is normalised.
-        dropout: probability that a training row sees no state at all. Guards against the shortcut of reading
+        normalization: normalisation of the state.
+        dropout: probability that the state is hidden from a training row. It guards against the shortcut of reading
             the phase of the task from the arm instead of from the images.
-        noise: standard deviation of noise added to the normalised state in training.
+        noise: standard deviation of the noise added to the normalised state in training.
     """
 
     normalization: Mode = "mean_std"

@@ -23,11 +23,11 @@ class TactileImageConfig(EncoderConfig):
 
     Attributes:
         sensors: names of the extras, (height, width, 3) per step each, uint8 or float in [0, 1].
-        patch: side of the non-overlapping half of the first kernel, pixels.
-        channels: channels of the layers.
+        patch: stride of the first convolution, pixels; its kernel is twice as wide.
+        channels: output channels of the convolutions.
         keypoints: number of keypoints per sensor.
-        tokens: tokens per sensor and step.
-        dropout: probability that a training row misses one sensor, so that it may fail when acting.
+        tokens: number of tokens per sensor and step.
+        dropout: probability that a sensor is hidden from a training row, so that it may fail when acting.
     """
 
     sensors: tuple[str, ...] = ("tactile",)

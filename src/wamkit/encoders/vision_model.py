@@ -30,7 +30,7 @@ class VisionModelConfig(EncoderConfig):
             first (a class token).
         grid: rows and columns of tokens per camera and step, to which patches are averaged; 0 keeps all tokens.
         size: side to which pictures are resized, pixels; 0 for the model's own size.
-        mean, deviation: of pictures in [0, 1] per channel; empty for those that come with the model.
+        mean, deviation: mean and deviation per channel of pictures in [0, 1]; empty for the model's own.
         cameras: names of the cameras; empty for all.
         trainable: true to train the model with the design.
     """

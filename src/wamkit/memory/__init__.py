@@ -1,4 +1,4 @@
-"""Memory: which old frames a design sees, where things were, and which solved tasks a new one starts from."""
+"""Memory: history offsets, spatial memory in voxels, and solved tasks as warm starts."""
 
 from wamkit.memory.experience import Experience, ExperienceStore
 from wamkit.memory.scene import SceneMemory, SceneMemoryConfig

@@ -19,7 +19,7 @@ CONTEXT, START = "context", "start."
 
 @dataclass(frozen=True)
 class Experience:
-    """A solved task.
+    """Solved task.
 
     Attributes:
         name: unique name in the store.
@@ -61,13 +61,13 @@ class ExperienceStore:
         self._held[experience.name] = Experience(experience.name, context.detach().float().clone(), copy)
 
     def remove(self, name: str) -> None:
-        """Forget an experience: no later retrieval can return it or anything of it."""
+        """Delete an experience: no later retrieval can return it or any part of it."""
         if name not in self._held:
             raise ConfigError(f"no experience {name!r}. {did_you_mean(name, self._held)}")
         del self._held[name]
 
     def nearest(self, context: Tensor, count: int = 1) -> list[tuple[Experience, float]]:
-        """The ``count`` stored tasks that look most like ``context`` (D,), with their cosines, best first.
+        """Retrieve the ``count`` stored tasks most similar to ``context`` (D,), with their cosines, best first.
 
         An empty store returns an empty list: a cold start.
         """

@@ -1,4 +1,4 @@
-"""What the observed steps saw together, drawn from a viewpoint of its own (`mm.spatial-memory`, survey eq. 36).
+"""Scene memory: all observed steps, fused and drawn from another viewpoint (`mm.spatial-memory`, survey eq. 36).
 
 The design's observed steps say how far back it reaches (:func:`wamkit.memory.sparse_history` spaces them). Every call
 builds the store anew from them, so that training windows and the closed loop mean the same.
@@ -25,7 +25,7 @@ CHANNELS = 5  # red, green, blue, nearness, known
 @EncoderConfig.register_subclass("scene_memory")
 @dataclass(frozen=True)
 class SceneMemoryConfig(EncoderConfig):
-    """All observed steps in one store of voxels, drawn from a viewpoint of its own (3D-ALP, survey eq. 36).
+    """Observed steps fused in a voxel store and drawn from another viewpoint (3D-ALP, survey eq. 36).
 
     What stands behind something now is still in the picture if an observed step saw it.
 
@@ -74,7 +74,7 @@ class SceneMemoryConfig(EncoderConfig):
 
 @final
 class SceneMemory(Encoder):
-    """N = patches of the drawn picture. Steps that are padded or whose depth or pose is missing are not taken in."""
+    """N = patches of the drawn picture. Padded steps and steps without depth or pose are left out."""
 
     def __init__(self, config: SceneMemoryConfig, extras: tuple[str, ...], width: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class SceneMemory(Encoder):
         self.position = nn.Parameter(torch.randn(tokens, width) * 0.02)
 
     def store(self, observation: Observation, row: int) -> SpatialMemory:
-        """What the observed steps of one row saw, oldest first."""
+        """Fuse the observed steps of one row, oldest first."""
         memory = SpatialMemory(self.config.voxel_m, self.config.far_m)
         for step in range(observation.pad.shape[1]):
             if bool(observation.pad[row, step]):
@@ -103,7 +103,7 @@ class SceneMemory(Encoder):
         return memory
 
     def drawn(self, observation: Observation) -> Tensor:
-        """The store of every row from the viewpoint: (B, 5, size, size), colours in [-1, 1]; zero where unknown."""
+        """Draw the store of every row from the viewpoint: (B, 5, size, size), colours in [-1, 1], zero where unknown."""
         camera = torch.tensor(self.config.viewpoint)
         pictures = []
         for row in range(observation.batch_size):

@@ -1,4 +1,4 @@
-"""What was seen, by where it was: a hash of voxels that is carved, filled and drawn again (`mm.spatial-memory`).
+"""Spatial memory: a hash of voxels that is carved, filled and rendered (`mm.spatial-memory`).
 
 A picture with depth says two things about a place: what stands there, and that nothing stands before it. So every
 observation removes the stored voxels that it looks through and writes those that it hits. What is hidden is
@@ -24,7 +24,7 @@ HALF_RANGE = 2**20  # voxels on each side of the origin that a code can name
 
 @dataclass(frozen=True)
 class DrawnView:
-    """A picture drawn from the store.
+    """Picture rendered from the store.
 
     Attributes:
         values: (height, width, F), what stands at each pixel; zero where nothing is known.
@@ -39,7 +39,7 @@ class DrawnView:
 
 @final
 class SpatialMemory:
-    """Points with values (colours, labels, features), one per voxel that something was seen in.
+    """Points with values (colours, labels, features), one per observed voxel.
 
     It grows with the surface that was seen, not with the time spent looking: a voxel that is seen again is
     overwritten.
@@ -58,11 +58,11 @@ class SpatialMemory:
         self.values = torch.zeros(0, 0)
 
     def __len__(self) -> int:
-        """Voxels in use."""
+        """Number of voxels in use."""
         return len(self._codes)
 
     def see(self, observation: Observation, camera: str) -> None:
-        """Take in the newest step of one episode: colours (0 to 255) by the depth of ``camera``.
+        """Add the newest step of one episode: colours (0 to 255) by the depth of ``camera``.
 
         Raises:
             SpecError: more than one row, or no depth or pose of that camera among the extras.
@@ -79,7 +79,7 @@ class SpatialMemory:
         self.observe(depth, pose, observation.view(camera)[0, -1].permute(1, 2, 0).float().cpu())
 
     def observe(self, depth: Tensor, camera: Tensor, values: Tensor) -> None:
-        """Carve what is seen through, write what is seen.
+        """Carve the voxels that are seen through, write those that are seen.
 
         Args:
             depth: (H, W), metres along the viewing direction.
@@ -103,7 +103,7 @@ class SpatialMemory:
         self._write(points[near], values.flatten(0, 1)[near].float())
 
     def seen_through(self, depth: Tensor, camera: Tensor) -> Tensor:
-        """Which voxels (M,) lie in the picture and in front of everything that it shows there."""
+        """Mask (M,) of the voxels that lie in the picture and in front of everything that it shows there."""
         height, width = depth.shape
         pixels, distance = project(self.points, camera, height, width)
         x, y = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
@@ -116,7 +116,7 @@ class SpatialMemory:
         self.values = self.values[rows]
 
     def _write(self, points: Tensor, values: Tensor) -> None:
-        """Replace the voxels that ``points`` (K, 3) fall into by the means of what fell in."""
+        """Replace the voxels that ``points`` (K, 3) fall into by the means of those points."""
         cells = (points / self.voxel_m).floor().long() + HALF_RANGE
         if bool(((cells < 0) | (cells >= 2 * HALF_RANGE)).any()):
             raise SpecError(
@@ -139,7 +139,7 @@ class SpatialMemory:
         return self.points[alike].mean(dim=0) if bool(alike.any()) else None
 
     def render(self, camera: Tensor, height: int, width: int) -> DrawnView:
-        """What ``camera`` (8,) would see, as far as it is known: nearest voxels in front."""
+        """Render the known voxels as ``camera`` (8,) would see them, nearest in front."""
         pixels, distance = project(self.points, camera, height, width)
         half = (0.5 * focal(camera, height) * self.voxel_m / distance.clamp(min=NEAR_M)).clamp(max=height / 4)
         ahead = distance > NEAR_M
@@ -158,7 +158,7 @@ class SpatialMemory:
         return self._nearest(place, owner, distance, height, width)
 
     def _nearest(self, place: Tensor, owner: Tensor, distance: Tensor, height: int, width: int) -> DrawnView:
-        """Of the voxels ``owner`` drawn at pixels ``place``, show the nearest one per pixel."""
+        """Select the nearest of the voxels ``owner`` at each of the pixels ``place``."""
         depth = torch.full((height * width,), math.inf)
         depth = depth.scatter_reduce(0, place, distance[owner], "amin")
         front = distance[owner] <= depth[place]

@@ -35,7 +35,7 @@ EXECUTE = 8
 
 
 def base(name: str) -> DesignConfig:
-    """What all seven share: context, trunk, action chunk and controller. It has no factor yet."""
+    """Base of all seven: context, trunk, action chunk and controller, without any factor."""
     return DesignConfig(
         name=name,
         horizon=HORIZON,

@@ -33,7 +33,7 @@ from wamkit.zoo.couplings import joint, joint_denoiser
 
 
 def foreseen(name: str, place: SubstrateConfig) -> DesignConfig:
-    """``p(s,a|c)`` with the future in ``place``."""
+    """Joint design ``p(s,a|c)`` with its future in the given substrate."""
     shared = joint()
     futures = {stream: FutureConfig("place", future.offsets) for stream, future in shared.futures.items()}
     return replace(shared, name=name, substrates={"place": place}, futures=futures)
@@ -60,7 +60,7 @@ def force() -> DesignConfig:
 
 
 def contact() -> DesignConfig:
-    """Which parts of the hand will touch the object (survey eq. 16)."""
+    """Future contact of each part of the hand with the object (survey eq. 16)."""
     return foreseen("contact", ContactConfig())
 
 
@@ -100,12 +100,12 @@ def segmentation() -> DesignConfig:
 
 
 def heatmap() -> DesignConfig:
-    """Where the end effector will be, as a map over the picture (survey eq. 16)."""
+    """Future position of the end effector as a heat map over the picture (survey eq. 16)."""
     return foreseen("heatmap", HeatmapConfig())
 
 
 def progress() -> DesignConfig:
-    """How much of the task will be done (survey eq. 16)."""
+    """Future progress of the task (survey eq. 16)."""
     return foreseen("progress", ProgressConfig())
 
 
