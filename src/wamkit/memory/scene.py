@@ -103,7 +103,7 @@ class SceneMemory(Encoder):
         return memory
 
     def drawn(self, observation: Observation) -> Tensor:
-        """Draw the store of every row from the viewpoint: (B, 5, size, size), colours in [-1, 1], zero where unknown."""
+        """Draw every row's store from the viewpoint: (B, 5, size, size), colours in [-1, 1], zero where unknown."""
         camera = torch.tensor(self.config.viewpoint)
         pictures = []
         for row in range(observation.batch_size):
