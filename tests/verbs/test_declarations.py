@@ -16,7 +16,7 @@ from wamkit.verbs.declarations import (
     REQUIRED,
     Declaration,
     Made,
-    Source,
+    Unevaluated,
     choices,
     declaration,
     plain,
@@ -70,7 +70,7 @@ def check(found: Declaration) -> None:
         missing = real.default is dataclasses.MISSING and real.default_factory is dataclasses.MISSING
         assert (declared.default is REQUIRED) == missing
         if not missing:
-            assert not isinstance(declared.default, Source), (
+            assert not isinstance(declared.default, Unevaluated), (
                 f"{found.name}.{declared.name}: {declared.default}"
             )
             default = real.default if real.default_factory is dataclasses.MISSING else real.default_factory()

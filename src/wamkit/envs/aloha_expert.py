@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 # Tick, position (3,) and rotation of the gripper's frame, opening of the gripper.
-Target = tuple[int, Floats, Rotation, float]
+ArmTarget = tuple[int, Floats, Rotation, float]
 ROUNDS = 200
 REACH_M = 0.15  # from the gripper's frame to the middle between its finger tips
 MEET = np.array([0.0, 0.5, 0.28])  # handover point between the arms
@@ -143,7 +143,7 @@ def left_path(arm: ArmKinematics, start: Floats) -> list[Waypoint]:
     return solved(arm, start, plan)
 
 
-def solved(arm: ArmKinematics, start: Floats, plan: Sequence[Target]) -> list[Waypoint]:
+def solved(arm: ArmKinematics, start: Floats, plan: Sequence[ArmTarget]) -> list[Waypoint]:
     """Waypoints in joint space, each solved from the previous one.
 
     Raises:

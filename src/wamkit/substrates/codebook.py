@@ -16,7 +16,7 @@ PER_ENTRY = 64  # points per entry given to k-means
 ROUNDS = 8  # updates of the shared entries over all scales; further ones change the error by under 1 %
 
 
-def nearest(values: Tensor, centres: Tensor) -> Tensor:
+def nearest_entries(values: Tensor, centres: Tensor) -> Tensor:
     """Ids (...) of the nearest of ``centres`` (V, D) to each of ``values`` (..., D)."""
     return torch.cdist(values.flatten(0, -2)[None], centres[None])[0].argmin(dim=-1).view(values.shape[:-1])
 
@@ -48,7 +48,7 @@ def quantise(values: Tensor, centres: Tensor, ladder: Ladder) -> tuple[list[Tens
     residual, ids, means = values, [], []
     for k in range(ladder.count):
         means.append(ladder.mean(residual, k))
-        ids.append(nearest(means[-1], centres))
+        ids.append(nearest_entries(means[-1], centres))
         residual = residual - ladder.copy(centres[ids[-1]], k)
     return ids, means
 
@@ -89,7 +89,7 @@ def _initial(values: Tensor, size: int, ladder: Ladder, rng: np.random.Generator
         if share:
             centres = torch.cat((centres, fit_codebook(points, share, rng)))
         spare -= share
-        residual = residual - ladder.copy(centres[nearest(means, centres)], k)
+        residual = residual - ladder.copy(centres[nearest_entries(means, centres)], k)
     return torch.cat((centres, centres.new_zeros(size - len(centres), values.shape[-1])))
 
 

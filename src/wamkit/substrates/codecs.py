@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError, DataError
-from wamkit.substrates.codebook import fit_codebook, nearest
+from wamkit.substrates.codebook import fit_codebook, nearest_entries
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class PatchVQ(Codec):
 
     @override
     def encode(self, images: Tensor) -> Tensor:
-        return nearest(self.linear.encode(images), self.centres)
+        return nearest_entries(self.linear.encode(images), self.centres)
 
     @override
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
-class Source:
+class Unevaluated:
     """Expression that could not be evaluated without importing, shown as it is written."""
 
     text: str
@@ -41,17 +41,17 @@ class Made:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-REQUIRED = Source("required")
+REQUIRED = Unevaluated("required")
 
 
 @dataclass(frozen=True)
-class Field:
+class ConfigField:
     """One field of a config.
 
     Attributes:
         name: its name, which is the option's.
         type: its type as a reader of the help sees it.
-        default: plain value, :class:`Made`, :class:`Source`, or :data:`REQUIRED`.
+        default: plain value, :class:`Made`, :class:`Unevaluated`, or :data:`REQUIRED`.
         text: meaning, from the ``Attributes`` block of its class.
         hint: annotation in the source.
         owner: module that the annotation stands in.
@@ -110,7 +110,7 @@ class Declaration:
         return tuple(base for base in named if isinstance(base, Declaration))
 
     @cached_property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[ConfigField, ...]:
         """Fields in the order of the constructor: those of base classes first."""
         fields = {f.name: f for base in reversed(self.bases) for f in base.fields}
         texts = {
@@ -129,7 +129,7 @@ class Declaration:
                 inherited = fields[name].text if name in fields else ""
                 default = REQUIRED if node.value is None else self.module.evaluate(node.value)
                 text = texts.get(name, inherited)
-                fields[name] = Field(
+                fields[name] = ConfigField(
                     name, self.module.type_text(node.annotation), default, text, node.annotation, self.module
                 )
         return tuple(fields.values())
@@ -195,7 +195,7 @@ class Module:
         return None
 
     def evaluate(self, node: ast.expr) -> Any:
-        """Plain value of an expression, :class:`Made` for a config, :class:`Source` for anything else."""
+        """Plain value of an expression, :class:`Made` for a config, :class:`Unevaluated` for anything else."""
         match node:
             case ast.Constant():
                 return node.value
@@ -220,20 +220,20 @@ class Module:
                 return self._evaluate_call(name, node)
             case ast.Lambda():
                 return self.evaluate(node.body)
-        return Source(ast.unparse(node))
+        return Unevaluated(ast.unparse(node))
 
     def _evaluate_name(self, node: ast.Name) -> Any:
         target = self.resolve(node.id)
         if isinstance(target, tuple):
             return target[0].evaluate(target[1])
-        return Source(node.id)
+        return Unevaluated(node.id)
 
     def _evaluate_call(self, name: str, node: ast.Call) -> Any:
         if name in ("dict", "list", "tuple") and not node.args and not node.keywords:
             return {} if name == "dict" else []
         config = self.resolve(name)
         if not isinstance(config, Declaration):
-            return Source(ast.unparse(node))
+            return Unevaluated(ast.unparse(node))
         names = [f.name for f in config.fields]
         values = dict(zip(names, map(self.evaluate, node.args), strict=False))
         values |= {k.arg: self.evaluate(k.value) for k in node.keywords if k.arg is not None}
@@ -357,7 +357,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Made):
         kind = {} if value.config.choice is None else {"type": value.config.choice[1]}
         return {**kind, **{name: plain(part) for name, part in value.values.items()}}
-    if isinstance(value, Source):
+    if isinstance(value, Unevaluated):
         return value.text
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
@@ -368,7 +368,7 @@ def plain(value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """A default in YAML on one line."""
-    if isinstance(value, Source):
+    if isinstance(value, Unevaluated):
         return value.text
     if isinstance(value, Made) and value.config.choice is not None and not value.values:
         return value.config.choice[1]

@@ -157,7 +157,7 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
         for task in config.tasks
     }
     setup, _ = set_up_dreams(world, held_out, config.per_task, probes, plan_of(config, "policies"))
-    judgements = judge(config, setup, progress)
+    judgements = judgements_of(config, setup, progress)
     count = config.per_task if config.executed is None else None
     replayed, recording = set_up_dreams(world, executed, count, probes, plan_of(config, "executed"))
     replay = replayed.dream(recording.replay)
@@ -186,7 +186,7 @@ def plan_of(config: ImagineConfig, purpose: str) -> DreamPlan:
     return DreamPlan(config.steps, row_seed(config.seed, purpose), config.fixed)
 
 
-def judge(config: ImagineConfig, setup: DreamSetup, progress: bool) -> tuple[Judgement, ...]:
+def judgements_of(config: ImagineConfig, setup: DreamSetup, progress: bool) -> tuple[Judgement, ...]:
     """Score every policy, acting itself and under the actions of other rows, and correlate with success."""
     success = {name: success_of(report) for name, report in config.reports.items()}
     scores: dict[Actor, list[list[ImaginedScore]]] = {actor: [] for actor in ACTORS}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wamkit.verbs.catalog import ROOMS
-from wamkit.verbs.declarations import CHOICES, REQUIRED, Declaration, Field, Made, choices, shown
+from wamkit.verbs.declarations import CHOICES, REQUIRED, ConfigField, Declaration, Made, choices, shown
 
 DEPTH = 2  # configs nested deeper are one option, given in YAML
 WIDE = 32  # characters of a type; longer ones are cut
@@ -77,7 +77,7 @@ class Registry:
         fields = {f.name: f for f in config.fields}
         return Made(config, {k: self._value(fields[k], v) for k, v in values.items() if k in fields})
 
-    def _value(self, option: Field, value: Any) -> Any:
+    def _value(self, option: ConfigField, value: Any) -> Any:
         kind = target_of(option)
         if kind.base is not None and isinstance(value, Mapping):
             if kind.named:
@@ -94,7 +94,7 @@ class Registry:
 
 
 @dataclass(frozen=True)
-class Target:
+class FieldKind:
     """Kind of value that a field holds: a config, a part of a registry, or a plain value.
 
     Attributes:
@@ -108,23 +108,23 @@ class Target:
     named: bool = False
 
 
-def target_of(option: Field) -> Target:
+def target_of(option: ConfigField) -> FieldKind:
     """Kind of value that a field holds, from its annotation."""
     return _target(option.hint, option)
 
 
-def _target(node: ast.expr, option: Field) -> Target:
+def _target(node: ast.expr, option: ConfigField) -> FieldKind:
     match node:
         case ast.BinOp(op=ast.BitOr()):
             return _target(node.left, option)
         case ast.Subscript(value=ast.Name(id="dict" | "Mapping"), slice=ast.Tuple(elts=[_, value])):
             inner = _target(value, option)
-            return Target(inner.config, inner.base, named=inner != Target())
+            return FieldKind(inner.config, inner.base, named=inner != FieldKind())
         case ast.Name():
             target = option.owner.resolve(node.id)
             if isinstance(target, Declaration):
-                return Target(base=target.name) if target.name in CHOICES else Target(target)
-    return Target()
+                return FieldKind(base=target.name) if target.name in CHOICES else FieldKind(target)
+    return FieldKind()
 
 
 def groups_of(
@@ -181,11 +181,11 @@ def _chosen_part(
     return default if isinstance(default, Made) else None
 
 
-def _leaf(option: Field, key: str, default: Any, kind: str) -> Row:
+def _leaf(option: ConfigField, key: str, default: Any, kind: str) -> Row:
     return Row(key, kind, _text(option), "required" if default is REQUIRED else shown(default))
 
 
-def _listed(kind: Target, registry: Registry) -> str:
+def _listed(kind: FieldKind, registry: Registry) -> str:
     """Names of the choices, or the kind of part where there are many."""
     if kind.base is None:
         return "{name: ...}"
@@ -202,7 +202,7 @@ def _name_of(config: Declaration) -> str:
     return config.choice[1] if config.choice is not None else plain_text(first_sentence(config.description))
 
 
-def _text(option: Field) -> str:
+def _text(option: ConfigField) -> str:
     return plain_text(first_sentence(option.text))
 
 

@@ -11,7 +11,7 @@ from wamkit.evaluation.closed_loop.episodes import EpisodeRun, Senses, observe
 
 
 @final
-class Comparison:
+class StreamComparison:
     """Reads predicted and observed values of the stream that a controller compares.
 
     Args:

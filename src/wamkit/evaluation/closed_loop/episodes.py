@@ -16,7 +16,7 @@ from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import WamkitError
 from wamkit.evaluation.closed_loop.goals import Course
-from wamkit.evaluation.closed_loop.policy import CarriedState, Frame, SimulatorStep
+from wamkit.evaluation.closed_loop.policy import CarriedState, RenderedFrame, SimulatorStep
 from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import events_of
@@ -90,7 +90,7 @@ class EpisodeRun:
     state: CarriedState = None
     goal: Observation | None = None
     course: Course | None = None
-    frames: dict[int, Frame] = field(default_factory=dict)
+    frames: dict[int, RenderedFrame] = field(default_factory=dict)
     imagined: list[ImaginedFrames] = field(default_factory=list)
     blocks: list[ActionBlock] = field(default_factory=list)
     clipped: int = 0

@@ -18,7 +18,7 @@ from wamkit.contract.types import Budget, Forecast
 from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.errors import ConfigError, WamkitError
 from wamkit.evaluation.closed_loop.attempt import Failed, attempt
-from wamkit.evaluation.closed_loop.comparison import Comparison
+from wamkit.evaluation.closed_loop.comparison import StreamComparison
 from wamkit.evaluation.closed_loop.episodes import (
     ActionBlock,
     EpisodeRun,
@@ -216,14 +216,14 @@ class PolicyPilot(Pilot):
     def _budget(self, spend: Spend) -> Budget:
         return dataclasses.replace(self.budget, **spend.changes())
 
-    def _compare(self) -> Comparison | None:
+    def _compare(self) -> StreamComparison | None:
         """Return the comparison that the controller asks for; raises :class:`ConfigError` if it cannot be made."""
         if self.controller.compares is None:
             self.controller.check(self.policy.action_spec.mode, ())
             return None
         perceived = self.policy.perceived(self.controller.compares)
         self.controller.check(self.policy.action_spec.mode, perceived.offsets)
-        return Comparison(perceived, self.policy.action_spec.width, self.senses)
+        return StreamComparison(perceived, self.policy.action_spec.width, self.senses)
 
     def _imagine(self, run: EpisodeRun) -> Forecast:
         """Make a forecast with a predicted future for one episode, whatever its own calls skip."""

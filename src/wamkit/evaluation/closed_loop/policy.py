@@ -18,7 +18,7 @@ from wamkit.envs.perturbations import Perturbation
 # State that a policy carries from call to call: nested dataclasses, mappings and tuples of tensors (B, ...).
 CarriedState: TypeAlias = Any
 # One rendered observation of a simulator; see :attr:`SimulatorStep.observations`.
-Frame: TypeAlias = Mapping[str, Any]
+RenderedFrame: TypeAlias = Mapping[str, Any]
 
 
 class Policy(Protocol):
@@ -99,7 +99,7 @@ class SimulatorStep(Protocol):
     """
 
     @property
-    def observations(self) -> tuple[Frame, ...]:
+    def observations(self) -> tuple[RenderedFrame, ...]:
         """Each with ``images`` camera -> (H, W, 3) uint8, ``state`` (S,) float32 and ``task`` str.
 
         Where the simulator records ground truth, also with ``extras`` name -> array.

@@ -13,7 +13,7 @@ from wamkit.errors import DataError
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode, Trace
 from wamkit.evaluation.closed_loop.pilot import ReplayPilot
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
-from wamkit.evaluation.closed_loop.policy import Frame
+from wamkit.evaluation.closed_loop.policy import RenderedFrame
 from wamkit.evaluation.closed_loop.rollout import simulate
 
 
@@ -33,7 +33,7 @@ class Recording:
     instruction: str
     status: str
     actions: ActionArray
-    frames: tuple[Frame, ...]
+    frames: tuple[RenderedFrame, ...]
 
 
 def record(config: EvaluationConfig, traces: Sequence[Trace], take: Callable[[Recording], None]) -> None:

@@ -123,7 +123,7 @@ def measure_prediction(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WindowOutcome:
     """Predicted values of a future stream beside what followed in the demonstrations.
 
     Attributes:
@@ -168,7 +168,7 @@ class Collector:
         targets, now = design.targets(batch), batch.observation.steps([-1])
         for name, comparison in self._direct.items():
             observed = read_source(batch, design.config, design.training_window, name)
-            outcome = Outcome(predicted[name], targets[name].values, observed, now, episodes)
+            outcome = WindowOutcome(predicted[name], targets[name].values, observed, now, episodes)
             arms = self._compare(comparison, outcome)
             if comparison.clock == "ticks":
                 self._features.add(name, comparison.steps, arms, observed)
@@ -207,9 +207,9 @@ class Collector:
         for name, comparison in self._rolled.items():
             values = torch.cat([forecast.future[name][:, :1] for forecast in forecasts], dim=1)
             true = design.substrate(name).encode(observed, now)
-            self._compare(comparison, Outcome(values, true, observed, now, episodes))
+            self._compare(comparison, WindowOutcome(values, true, observed, now, episodes))
 
-    def _compare(self, comparison: ArmComparison, outcome: Outcome) -> dict[str, Mapping[str, Reading]]:
+    def _compare(self, comparison: ArmComparison, outcome: WindowOutcome) -> dict[str, Mapping[str, Reading]]:
         """Add an outcome to a comparison; returns the readings of all arms and of the ground truth."""
         substrate, now = self.design.substrate(comparison.stream), outcome.now
         repeated = [0] * outcome.true.shape[1]
