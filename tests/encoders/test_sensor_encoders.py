@@ -60,11 +60,14 @@ def test_a_goal_is_dropped_in_training_only() -> None:
     assert torch.equal(encoder.train()(aimed)[0], none)
 
 
-def test_the_goal_encoder_refuses_at_build() -> None:
+def test_the_goal_encoder_refuses_what_it_cannot_read() -> None:
     with pytest.raises(ConfigError, match=r"no camera 'scen'. Did you mean 'scene'"):
         GoalImageConfig(cameras=("scen",)).build(DATA, WINDOW, 16)
     with pytest.raises(ConfigError, match="patch 5 does not divide"):
         GoalImageConfig(patch=5).build(DATA, WINDOW, 16)
+    blind = replace(look([PLATE]), images={})
+    with pytest.raises(SpecError, match=r"goal observation: no image of camera 'scene'"):
+        build(goal_config())(replace(look([PLATE]), goal=blind))
 
 
 # --------------------------------------------------------------------------------------------------- sensors

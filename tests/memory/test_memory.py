@@ -33,7 +33,7 @@ def test_the_budget_is_never_exceeded_and_the_gaps_follow_the_law(
     budget: int, tokens: int, dense: int, growth: float, reach: int | None
 ) -> None:
     if budget < tokens:
-        with pytest.raises(ConfigError, match="does not pay"):
+        with pytest.raises(ConfigError, match="too small"):
             sparse_history(budget, tokens, dense=dense, growth=growth, reach=reach)
         return
     offsets = sparse_history(budget, tokens, dense=dense, growth=growth, reach=reach)

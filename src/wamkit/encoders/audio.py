@@ -1,4 +1,4 @@
-"""Sound -> tokens of its Mel spectrogram, with a flag for a missing microphone (`oe.body-sensors`, eq. 8)."""
+"""Audio: waveform -> tokens of its log-Mel spectrogram, with a flag for missing sound (`oe.body-sensors`, eq. 8)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from wamkit.nn.transforms import LogMel
 @EncoderConfig.register_subclass("audio")
 @dataclass(frozen=True)
 class AudioConfig(EncoderConfig):
-    """Sound as a log-Mel spectrogram, a token per frame; missing sound is flagged (survey eq. 8).
+    """Log-Mel spectrogram of a microphone, one token per frame; missing sound is flagged (survey eq. 8).
 
     Attributes:
-        sensor: name of the extra with the waveform up to each step, (samples,) in [-1, 1].
-        rate_hz: sampling rate, Hz.
-        window: samples per frame.
-        hop: samples between frames.
+        sensor: name of the extra with the waveform. Per step it holds (samples,) in [-1, 1], ending at that step.
+        rate_hz: sampling rate in Hz.
+        window: length of a spectrogram frame, in samples.
+        hop: distance between the starts of consecutive frames, in samples.
         mels: number of Mel bands.
-        dropout: probability that sound is hidden from a training row, so that the microphone may fail when acting.
+        dropout: probability that the sound of a training row is masked, so that acting tolerates a failed microphone.
     """
 
     sensor: str = "audio"
@@ -39,12 +39,12 @@ class AudioConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> AudioEncoder:
-        """Build; raises :class:`ConfigError` when there is no waveform, or it is shorter than a frame."""
+        """Build; raises :class:`ConfigError` when the extra is not a waveform or is shorter than one frame."""
         shape = data.extra(self.sensor, "encoder 'audio'")
         mel = LogMel(self.rate_hz, self.window, self.hop, self.mels)
         if len(shape) != 1 or not mel.frames(shape[0]):
             raise ConfigError(
-                f"encoder 'audio': {self.sensor!r} has the shape {shape} per step; needed is a waveform of at least "
+                f"encoder 'audio': {self.sensor!r} has the shape {shape} per step; it must be a waveform of at least "
                 f"window = {self.window} samples"
             )
         return AudioEncoder(self, mel, mel.frames(shape[0]), len(window.observation), width)
@@ -52,7 +52,7 @@ class AudioConfig(EncoderConfig):
 
 @final
 class AudioEncoder(Encoder):
-    """N = steps x frames. All frames of a step whose sound is missing are one learned token each."""
+    """Spectrogram frames as tokens, N = steps x frames; frames of missing sound become one shared learned vector."""
 
     def __init__(self, config: AudioConfig, mel: LogMel, frames: int, steps: int, width: int) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class AudioEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        values, gone = sensed(self, self.config.sensor, observation, self.config.dropout)
+        values, missing = sensed(self, self.config.sensor, observation, self.config.dropout)
         tokens = self.embed(self.mel(values.float()) * 2 - 1)
-        tokens = torch.where(gone[..., None, None], self.missing, tokens)
+        tokens = torch.where(missing[..., None, None], self.missing, tokens)
         tokens = tokens + self.frame + self.time[-tokens.shape[1] :]
         return tokens.flatten(1, 2), observation.pad.repeat_interleave(len(self.frame), dim=1)

@@ -1,4 +1,4 @@
-"""Goal image -> tokens, or a learned "no goal" (`oe.goal-conditioner`, eq. 9)."""
+"""Goal image -> tokens, or learned null tokens without a goal (`oe.goal-conditioner`, eq. 9)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing_extensions import override
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, SpecError
 from wamkit.nn.named import Named
 
 
 @EncoderConfig.register_subclass("goal_image")
 @dataclass(frozen=True)
 class GoalImageConfig(EncoderConfig):
-    """Goal image as keypoints, or a learned null token when there is none (survey eq. 9; Ho and Salimans 2022).
+    """Goal image as keypoints, or learned null tokens without a goal (survey eq. 9; Ho and Salimans 2022).
 
     Attributes:
-        cameras: names of the goal's cameras; empty for all.
-        patch: stride of the first convolution, pixels; its kernel is twice as wide.
+        cameras: names of the cameras of the goal; empty for all.
+        patch: stride of the first convolution in pixels; its kernel is twice as wide.
         channels: output channels of the convolutions.
         keypoints: number of keypoints per camera.
         tokens: number of tokens per camera.
-        dropout: probability that the goal is hidden from a training row, so that it can be left out when acting.
+        dropout: probability that the goal of a training row is masked, so that the design can act without a goal.
     """
 
     cameras: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class GoalImageConfig(EncoderConfig):
 
 @final
 class GoalImageEncoder(Encoder):
-    """Goal keypoints per camera; N = views x tokens, with or without a goal. A padded goal step counts as no goal."""
+    """Goal image as tokens, N = cameras x tokens with and without a goal; a padded goal step counts as no goal."""
 
     goal = True
 
@@ -80,9 +80,13 @@ class GoalImageEncoder(Encoder):
             return null, pad
         views = []
         for camera in self.cameras:
-            x = goal.view(camera)[:, -1].float() / 127.5 - 1
+            try:
+                images = goal.view(camera)
+            except SpecError as error:
+                raise SpecError(f"goal observation: {error}") from error
+            x = images[:, -1].float() / 127.5 - 1
             views.append(self.heads[camera](self.stems[camera](x)))
-        gone = goal.pad[:, -1]
+        missing = goal.pad[:, -1]
         if self.training and self.config.dropout:
-            gone = gone | (torch.rand(rows, device=gone.device) < self.config.dropout)
-        return torch.where(gone[:, None, None], null, torch.cat(views, dim=1) + self.place), pad
+            missing = missing | (torch.rand(rows, device=missing.device) < self.config.dropout)
+        return torch.where(missing[:, None, None], null, torch.cat(views, dim=1) + self.place), pad

@@ -1,4 +1,4 @@
-"""Multi-view RGB history -> tokens with view and time indices (`oe.rgb-history`)."""
+"""Multi-view RGB history -> tokens with view and time embeddings (`oe.rgb-history`)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from wamkit.nn.named import Named
 @EncoderConfig.register_subclass("images")
 @dataclass(frozen=True)
 class ImagesConfig(EncoderConfig):
-    """Convolutions per camera view, read out as keypoints or as a grid (Finn et al. 2016; Dosovitskiy et al. 2021).
+    """Convolutions per camera, pooled to keypoints or to a grid (Finn et al. 2016; Dosovitskiy et al. 2021).
 
     Attributes:
-        patch: stride of the first convolution, pixels, so that an image of S pixels becomes S / patch cells; its
-            kernel is twice as wide.
-        channels: output channels of the convolutions; the first one reads patches, the others are 3 x 3.
-        pool: readout of the feature map. ``keypoints`` gives position and content of each keypoint (spatial
-            softmax): few tokens, exact positions. ``grid`` gives one token per 4 x 4 cells, with a learned position.
+        patch: stride of the first convolution in pixels, so that a side of S pixels becomes S / patch cells. The kernel
+            is twice as wide.
+        channels: output channels of the convolutions; the first reads overlapping patches, the others are 3 x 3.
+        pool: pooling of the feature map. ``keypoints`` takes the position and the content of every keypoint (spatial
+            softmax): few tokens with exact positions. ``grid`` makes one token per 4 x 4 cells, with a learned
+            position.
         keypoints: number of keypoints per camera.
-        tokens: number of tokens per camera and step into which the keypoints are projected.
-        shift: largest random translation of the training images, pixels; edge pixels are repeated.
+        tokens: number of tokens per camera and step that the keypoints are projected to.
+        shift: largest random translation of training images in pixels; edge pixels are repeated.
     """
 
     patch: int = 4
@@ -42,7 +43,7 @@ class ImagesConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> ImageEncoder:
-        """Build the encoder; raises :class:`ConfigError` when there is no camera to read."""
+        """Build; raises :class:`ConfigError` without a camera or for pictures that patches do not tile."""
         if not data.observation.cameras:
             raise ConfigError(
                 "encoder 'images': the dataset has no camera. Remove the encoder from `encoders`."
@@ -71,17 +72,17 @@ class Stem(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) in [-1, 1] -> feature map."""
+        """Pictures (B, 3, h, w) in [-1, 1] -> feature map (B, C, h / patch, w / patch)."""
         return self.layers(x)
 
 
 class Keypoints(nn.Module):
-    """Feature map -> (B, tokens, width), through the expected position and content of every keypoint."""
+    """Spatial softmax: feature map -> expected position and content of every keypoint -> (B, tokens, width)."""
 
     def __init__(self, channels: int, keypoints: int, tokens: int, width: int) -> None:
         super().__init__()
         self.tokens = tokens
-        # Per keypoint: attention logit and content of each cell.
+        # Per keypoint and cell: attention logit and content.
         self.read = nn.Linear(channels, 2 * keypoints)
         self.sharpness = nn.Parameter(torch.ones(keypoints, 1))
         self.project = nn.Sequential(
@@ -89,7 +90,7 @@ class Keypoints(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, tokens, width)."""
+        """Feature map (B, C, h, w) -> tokens (B, tokens, width)."""
         h, w = features.shape[-2:]
         logits, values = self.read(features.flatten(2).transpose(1, 2)).transpose(1, 2).chunk(2, dim=1)
         weights = F.softmax(logits * self.sharpness, dim=-1)  # (B, K, h * w)
@@ -102,7 +103,7 @@ class Keypoints(nn.Module):
 
 
 class GridReadout(nn.Module):
-    """Feature map -> (B, h * w / 16, width): one token per 4 x 4 cells, with a learned position."""
+    """Grid of tokens: feature map -> (B, h * w / 16, width), one token per 4 x 4 cells with a learned position."""
 
     def __init__(self, channels: int, cells: int, width: int) -> None:
         super().__init__()
@@ -110,24 +111,32 @@ class GridReadout(nn.Module):
         self.position = nn.Parameter(torch.randn(cells // 16, width) * 0.02)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, h * w / 16, width)."""
+        """Feature map (B, C, h, w) -> tokens (B, h * w / 16, width)."""
         return self.project(features).flatten(2).transpose(1, 2) + self.position
+
+
+def channels_last(stem: Stem) -> Stem:
+    """Store the kernels of ``stem`` in the channels-last layout, which halves the time on CPUs."""
+    for parameter in stem.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    return stem
 
 
 @final
 class ImageEncoder(Encoder):
-    """One stem per camera; tokens carry camera and time embeddings. N = views x steps x tokens."""
+    """Camera images as tokens, N = cameras x steps x tokens.
+
+    Every camera has its own stem and head. Tokens carry the embedding of their camera, looked up by name, and of their
+    step.
+    """
 
     def __init__(self, config: ImagesConfig, data: DataSpec, window: WindowSpec, width: int) -> None:
         super().__init__()
         self.config = config
         self.cameras = tuple(sorted(data.observation.cameras))
-        self.stems = Named({camera: Stem(config.patch, config.channels) for camera in self.cameras})
-        for weight in self.stems.parameters():
-            if weight.dim() == 4:
-                # Takes half the time of the default layout on CPUs.
-                weight.data = weight.data.to(weight.dtype, memory_format=torch.channels_last)
-        heads: dict[str, nn.Module] = {}
+        self.stems = Named({c: channels_last(Stem(config.patch, config.channels)) for c in self.cameras})
+        heads: dict[str, GridReadout | Keypoints] = {}
         for camera in self.cameras:
             size = data.observation.cameras[camera]
             cells = (size.height // config.patch) * (size.width // config.patch)
@@ -143,26 +152,25 @@ class ImageEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Tokens and their padding; N = views x steps x tokens."""
         tokens, pads = [], []
         for camera in self.cameras:
-            images = observation.view(camera)  # (B, T, 3, h, w) uint8
+            images = observation.view(camera)
             b, t = images.shape[:2]
             x = images.flatten(0, 1)
             if self.training and self.config.shift:
                 x = random_shift(x, self.config.shift)
             x = x.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
-            views = self.heads[camera](self.stems[camera](x)).unflatten(0, (b, t))  # (B, T, n, D)
-            views = views + self.view[camera] + self.time[-t:, None]
-            tokens.append(views.flatten(1, 2))
-            pads.append(observation.pad.repeat_interleave(views.shape[2], dim=1))
+            steps = self.heads[camera](self.stems[camera](x)).unflatten(0, (b, t))  # (B, T, n, D)
+            steps = steps + self.view[camera] + self.time[-t:, None]
+            tokens.append(steps.flatten(1, 2))
+            pads.append(observation.pad.repeat_interleave(steps.shape[2], dim=1))
         return torch.cat(tokens, dim=1), torch.cat(pads, dim=1)
 
 
 def random_shift(images: Tensor, pixels: int) -> Tensor:
-    """Translate every image by up to ``pixels`` in both axes, repeating the edge (DrQ, Kostrikov et al. 2020).
+    """Translate every image by up to ``pixels`` along both axes, repeating edge pixels (DrQ, Kostrikov et al. 2020).
 
-    (B, C, h, w) of any type -> the same shape and type.
+    Shape (B, C, h, w) and type stay.
     """
     b, c, h, w = images.shape
     device = images.device

@@ -1,4 +1,4 @@
-"""Depth from one colour picture: a small network that is fitted on frames whose depth is known (`oe.geometry`)."""
+"""Monocular depth from one colour picture, by a small network fitted on frames with known depth (`oe.geometry`)."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ from torch.nn import functional as F
 from wamkit.errors import DataError
 
 CHANNELS = 16
-FINEST = 4  # pixels of the shrunken picture per point and side, at most
+FINEST = 4  # largest number of pixels per point and side in the downsampled picture
 BATCH = 16
 RATE = 4e-3
 NEAR_M = 0.02
-SCALE_FREE = 0.5  # share of the error that a common factor of all depths is forgiven
+SCALE_FREE = 0.5  # share of the squared mean error that the loss forgives, since a common scale is ambiguous
 
 
-def scale_invariant(found: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Scale-invariant error of logarithmic depths (M, ...) where ``known`` (Eigen et al. 2014, eq. 4), a scalar.
+def scale_invariant(estimate: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Scale-invariant error of log depths (M, ...) over the ``known`` ones (Eigen et al. 2014, eq. 4), a scalar.
 
-    With d the difference of logarithms it is ``mean(d^2) - SCALE_FREE * mean(d)^2`` per picture.
+    Per picture it is ``mean(d^2) - SCALE_FREE * mean(d)^2``, where d is the difference of the log depths.
     """
-    error = torch.where(known, found - truth, 0.0).flatten(1)
+    error = torch.where(known, estimate - truth, 0.0).flatten(1)
     count = known.flatten(1).sum(dim=1).clamp(min=1)
     mean = error.sum(dim=1) / count
     return (error.square().sum(dim=1) / count - SCALE_FREE * mean.square()).mean()
 
 
-def around(before: int, after: int) -> nn.Sequential:
-    """Look around twice."""
+def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, each with a SiLU: (B, inputs, h, w) -> (B, outputs, h, w)."""
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1),
+        nn.Conv2d(inputs, outputs, 3, padding=1),
         nn.SiLU(),
-        nn.Conv2d(after, after, 3, padding=1),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
         nn.SiLU(),
     )
 
 
 @final
 class DepthImputer(nn.Module):
-    """(M, 3, h, w) uint8 pictures of one camera -> depth (M, side, side) in metres. Frozen outside :meth:`fit`.
+    """Pictures (M, 3, h, w) uint8 of one camera -> depth (M, side, side) in metres. Frozen outside :meth:`fit`.
 
-    A U-net (Ronneberger et al. 2015) over picture and pixel coordinates (Liu et al. 2018). It says by how much the
-    logarithm of inverse depth differs from its mean over the frames that it was fitted on.
+    A U-Net (Ronneberger et al. 2015) on the picture and pixel coordinates (Liu et al. 2018). It predicts the deviation
+    of log inverse depth from its mean over the frames that it was fitted on.
 
     Args:
-        side: rows and columns of points.
-        size: height and width of the picture, pixels, multiples of ``side``.
-        far_m: depths are cut to [``NEAR_M``, ``far_m``].
+        side: rows and columns of the depth map.
+        size: height and width of the picture in pixels, multiples of ``side``.
+        far_m: upper bound of depth; depths are clamped to [``NEAR_M``, ``far_m``].
         steps: training steps of :meth:`fit`.
+
+    Attributes:
+        usual: (side, side), mean of log inverse depth per point.
+        spread: root mean square deviation of log inverse depth from ``usual``, scalar.
     """
 
     usual: Tensor
@@ -60,22 +64,22 @@ class DepthImputer(nn.Module):
         super().__init__()
         self.side, self.far_m, self.steps = side, far_m, steps
         self.fine = min(FINEST, size[0] // side, size[1] // side)
-        self.enter = around(3 * self.fine**2 + 2, CHANNELS)
-        self.down_once = around(CHANNELS, 2 * CHANNELS)
-        self.down_twice = around(2 * CHANNELS, 2 * CHANNELS)
-        self.up_once = around(4 * CHANNELS, 2 * CHANNELS)
-        self.up_twice = around(3 * CHANNELS, CHANNELS)
+        self.enter = double_convolution(3 * self.fine**2 + 2, CHANNELS)
+        self.down_once = double_convolution(CHANNELS, 2 * CHANNELS)
+        self.down_twice = double_convolution(2 * CHANNELS, 2 * CHANNELS)
+        self.up_once = double_convolution(4 * CHANNELS, 2 * CHANNELS)
+        self.up_twice = double_convolution(3 * CHANNELS, CHANNELS)
         self.leave = nn.Conv2d(CHANNELS, 1, 1)
         self.register_buffer("usual", torch.zeros(side, side))
         self.register_buffer("spread", torch.ones(()))
         self.requires_grad_(False)
 
     def nearness(self, images: Tensor) -> Tensor:
-        """Pictures (M, 3, h, w) uint8 -> logarithm of inverse depth (M, side, side), in -log metres."""
+        """Log inverse depth, -log of metres: pictures (M, 3, h, w) uint8 -> (M, side, side)."""
         small = F.adaptive_avg_pool2d(images.float() / 255 - 0.5, self.side * self.fine)
-        line = torch.linspace(-1, 1, self.side, device=images.device)
-        place = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(len(images), -1, -1, -1)
-        full = self.enter(torch.cat((F.pixel_unshuffle(small, self.fine), place), dim=1))
+        axis = torch.linspace(-1, 1, self.side, device=images.device)
+        position = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).expand(len(images), -1, -1, -1)
+        full = self.enter(torch.cat((F.pixel_unshuffle(small, self.fine), position), dim=1))
         half = self.down_once(F.avg_pool2d(full, 2, ceil_mode=True))
         quarter = self.down_twice(F.avg_pool2d(half, 2, ceil_mode=True))
         half = self.up_once(torch.cat((half, F.interpolate(quarter, size=half.shape[-2:])), dim=1))
@@ -84,13 +88,13 @@ class DepthImputer(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Estimate depth in metres from pictures; shapes as in the class."""
+        """Pictures (M, 3, h, w) uint8 -> depth (M, side, side) in metres."""
         return (-self.nearness(images)).exp().clamp(NEAR_M, self.far_m)
 
     def fit(self, images: Tensor, metres: Tensor, seed: int) -> None:
-        """Train on pictures (M, 3, h, w) uint8 and their depths (M, side, side), from weights that follow the seed.
+        """Train on pictures (M, 3, h, w) uint8 and their depths (M, side, side), from weights drawn with ``seed``.
 
-        Depths that are not finite or not positive are unknown, and nothing is learned from them.
+        Depths that are not finite or not positive count as unknown and do not enter the loss.
 
         Raises:
             DataError: no depth is known.
@@ -115,7 +119,8 @@ class DepthImputer(nn.Module):
             self.requires_grad_(True)
             self._train(images, truth, known)
         self.requires_grad_(False)
-        self.zero_grad(set_to_none=True)  # no stale gradient may enter the design's gradient norm
+        # A stale gradient would enter the gradient norm of the design.
+        self.zero_grad(set_to_none=True)
 
     def _train(self, images: Tensor, truth: Tensor, known: Tensor) -> None:
         optimizer = torch.optim.AdamW(self.parameters(), lr=RATE)
@@ -124,9 +129,9 @@ class DepthImputer(nn.Module):
         )
         for _ in range(self.steps):
             rows = torch.randint(len(images), (min(BATCH, len(images)),))
-            found = self.nearness(images[rows])
-            # In units of the spread: the rate is then right for a deep scene and a flat one alike.
-            loss = scale_invariant(found / self.spread, truth[rows] / self.spread, known[rows])
+            estimate = self.nearness(images[rows])
+            # In units of the spread, so that one learning rate suits deep and flat scenes alike.
+            loss = scale_invariant(estimate / self.spread, truth[rows] / self.spread, known[rows])
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.parameters(), 1.0)

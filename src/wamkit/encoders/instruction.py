@@ -1,4 +1,4 @@
-"""Instruction -> tokens, from bytes, without a vocabulary file (`oe.text-vlm`)."""
+"""Instruction -> tokens, encoded from bytes, without a vocabulary file (`oe.text-vlm`)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from wamkit.contract.types import Observation, WindowSpec
 @EncoderConfig.register_subclass("instruction")
 @dataclass(frozen=True)
 class InstructionConfig(EncoderConfig):
-    """Instruction as bytes: convolutions and attention pooling (Kim 2014; Lin et al. 2017), no vocabulary.
+    """Convolutions and attention pooling over the bytes of the instruction (Kim 2014; Lin et al. 2017).
 
     Attributes:
-        tokens: number of tokens of the pooled instruction.
-        length: longest instruction, bytes; the rest is cut.
-        hidden: number of features per byte.
+        tokens: number of tokens that the instruction is pooled to.
+        length: longest instruction in bytes; the rest is cut off.
+        hidden: features per byte.
     """
 
     tokens: int = 1
@@ -30,13 +30,12 @@ class InstructionConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionEncoder:
-        """Build the encoder."""
         return InstructionEncoder(self, width)
 
 
 @final
 class InstructionEncoder(Encoder):
-    """Every distinct instruction of a batch is encoded once and copied to its rows."""
+    """Instructions as N = ``tokens`` tokens; every distinct instruction of a batch is encoded once."""
 
     def __init__(self, config: InstructionConfig, width: int) -> None:
         super().__init__()
@@ -52,14 +51,13 @@ class InstructionEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Tokens and their padding; N = ``tokens``."""
         distinct = sorted(set(observation.task))
         row = torch.tensor([distinct.index(text) for text in observation.task], device=self.kind.device)
         tokens = self.encode(distinct)[row]
         return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
     def encode(self, texts: list[str]) -> Tensor:
-        """Texts -> (number of texts, tokens, width)."""
+        """Texts -> tokens (U, tokens, width), where U is the number of texts."""
         ids = torch.full((len(texts), self.config.length), 256, dtype=torch.long)
         for i, text in enumerate(texts):
             raw = list(text.encode()[: self.config.length]) or [32]

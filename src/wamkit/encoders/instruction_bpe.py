@@ -1,4 +1,4 @@
-"""Instruction -> one token per piece of text, with a byte-pair vocabulary (`oe.text-vlm`, eqs. 1, 9)."""
+"""Instruction -> one token per byte-pair piece, with a small transformer (`oe.text-vlm`, eqs. 1, 9)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def import_tokenizers() -> Any:
-    """The module `tokenizers`; raises :class:`MissingExtraError` when it is not installed."""
+    """Import the module `tokenizers`; raises :class:`MissingExtraError` when it is not installed."""
     try:
         import tokenizers
     except ImportError as error:
@@ -30,12 +30,18 @@ def import_tokenizers() -> Any:
 
 
 def train_bpe(texts: Sequence[str], vocabulary: int) -> str:
-    """Train a byte-level BPE (Sennrich et al. 2016) of at most ``vocabulary`` pieces; returns its JSON.
+    """Train a byte-level BPE tokenizer (Sennrich et al. 2016) and return its JSON.
 
-    Every text can be encoded: the 256 bytes are always pieces.
+    Args:
+        texts: training corpus.
+        vocabulary: largest number of pieces. The 256 bytes are always among them, so that every text can be encoded.
+
+    Raises:
+        ConfigError: ``vocabulary`` is below 256.
+        MissingExtraError: `tokenizers` is not installed.
     """
     if vocabulary < 256:
-        raise ConfigError(f"vocabulary = {vocabulary}: the 256 bytes are pieces already")
+        raise ConfigError(f"vocabulary = {vocabulary}: must be at least 256, because all bytes are pieces")
     tokenizers = import_tokenizers()
     model = tokenizers.Tokenizer(tokenizers.models.BPE())
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -49,7 +55,12 @@ def train_bpe(texts: Sequence[str], vocabulary: int) -> str:
 
 
 def read_vocabulary(path: str) -> Tokenizer:
-    """The vocabulary at ``path``, or the package's own when it is empty."""
+    """Load the tokenizer at ``path``, or the one that comes with the package when it is empty.
+
+    Raises:
+        ConfigError: there is no file at ``path``.
+        MissingExtraError: `tokenizers` is not installed.
+    """
     tokenizers = import_tokenizers()
     if not path:
         text = resources.files("wamkit.encoders").joinpath("instruction_bpe.json").read_text("utf-8")
@@ -57,7 +68,7 @@ def read_vocabulary(path: str) -> Tokenizer:
     if not Path(path).is_file():
         raise ConfigError(
             f"encoder 'instruction_bpe': no vocabulary at {path!r}. Train one with "
-            f"wamkit.encoders.train_bpe(texts, size) and write it there, or leave `vocabulary` empty."
+            f"wamkit.encoders.train_bpe(texts, size) and write its result there, or leave `vocabulary` empty."
         )
     return tokenizers.Tokenizer.from_file(path)
 
@@ -65,13 +76,13 @@ def read_vocabulary(path: str) -> Tokenizer:
 @EncoderConfig.register_subclass("instruction_bpe")
 @dataclass(frozen=True)
 class InstructionBPEConfig(EncoderConfig):
-    """Instruction as byte-pair pieces through a small transformer (Sennrich et al. 2016; Vaswani et al. 2017).
+    """Small transformer over the byte-pair pieces of the instruction (Sennrich et al. 2016; Vaswani et al. 2017).
 
     Attributes:
-        vocabulary: JSON file of a byte-level BPE, from :func:`train_bpe`; empty for the one that comes with the
-            package, trained on the embedded benchmark's instructions.
-        length: largest number of pieces of an instruction; the rest is cut.
-        hidden: number of features per piece.
+        vocabulary: JSON file of a byte-level BPE tokenizer, written by :func:`train_bpe`; empty for the one that comes
+            with the package, trained on the instructions of the embedded benchmark.
+        length: longest instruction in pieces; the rest is cut off.
+        hidden: features per piece.
         heads: number of attention heads.
         layers: number of transformer layers.
     """
@@ -84,7 +95,7 @@ class InstructionBPEConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionBPEEncoder:
-        """Build; raises :class:`ConfigError` when the vocabulary is not there."""
+        """Build; raises :class:`ConfigError` when the vocabulary is missing or the heads do not divide ``hidden``."""
         if self.hidden % self.heads:
             raise ConfigError(
                 f"encoder 'instruction_bpe': {self.heads} heads do not divide hidden = {self.hidden}"
@@ -94,7 +105,7 @@ class InstructionBPEConfig(EncoderConfig):
 
 @final
 class InstructionBPEEncoder(Encoder):
-    """N = ``length``, the pieces that an instruction does not have are padding. Distinct texts are encoded once."""
+    """Pieces as tokens, N = ``length`` with padding; every distinct instruction of a batch is encoded once."""
 
     def __init__(self, config: InstructionBPEConfig, vocabulary: Tokenizer, width: int) -> None:
         super().__init__()
@@ -110,7 +121,7 @@ class InstructionBPEEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(width) * 0.02)
 
     def pieces(self, text: str) -> list[int]:
-        """Ids of the pieces of one text, at least one."""
+        """Ids of the pieces of a text; an empty text has one piece too, a space."""
         return self.vocabulary.encode(text).ids or self.vocabulary.encode(" ").ids
 
     @override
@@ -120,8 +131,8 @@ class InstructionBPEEncoder(Encoder):
         ids = torch.zeros(len(distinct), self.config.length, dtype=torch.long)
         pad = torch.ones(len(distinct), self.config.length, dtype=torch.bool)
         for i, text in enumerate(distinct):
-            found = self.pieces(text)[: self.config.length]
-            ids[i, : len(found)], pad[i, : len(found)] = torch.tensor(found), False
+            pieces = self.pieces(text)[: self.config.length]
+            ids[i, : len(pieces)], pad[i, : len(pieces)] = torch.tensor(pieces), False
         ids, pad = ids.to(self.kind.device), pad.to(self.kind.device)
         hidden = self.layers(self.embed(ids) + self.position, src_key_padding_mask=pad)
         return (self.project(hidden) + self.kind)[row], pad[row]

@@ -1,4 +1,4 @@
-"""Tokens of a crop of the active region (`oe.goal-conditioner`, eq. 9)."""
+"""Active region of a picture, detected, cropped and encoded at its own scale (`oe.goal-conditioner`, eq. 9)."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ from wamkit.encoders.images import Keypoints, Stem
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 
 PART = "encoder 'region'"
-LEAST = 4  # pixels per side of a crop, so that a single changed pixel is not blown up
+SMALLEST_SIDE = 4  # smallest side of a box in pixels, so that a single changed pixel does not fill the crop
 
 
 @EncoderConfig.register_subclass("region")
 @dataclass(frozen=True)
 class RegionConfig(EncoderConfig):
-    """Crop of the active region, found from motion or labels, as keypoints (survey eq. 9; ARDuP, Huang et al. 2024).
+    """Crop of the active region, from motion or labels, as keypoints (survey eq. 9; ARDuP, Huang et al. 2024).
 
-    A caller drops the region with ``missing={"region": ...}``; the tokens of rows without a region, or in which
-    nothing moved, are padding.
+    The caller switches the region off with ``missing={"region": ...}``. Tokens of a row without a region, such as one
+    where nothing moved, are padding.
 
     Attributes:
         camera: name of the camera.
-        source: evidence for the region: ``motion`` between the first and the last observed step, or
-            ``labels`` of the last step.
-        threshold: mean change of a pixel's channels, of 255, above which the pixel has moved.
-        labels: first part of the name of the extra with an id per pixel, ``<labels>.<camera>``, e.g.
-            ``segmentation.scene``.
-        ids: ids of the pixels that belong to the region.
-        margin: margin added on every side, as a fraction of the region's side.
-        side: side of the resized crop, pixels.
-        patch: stride of the first convolution, pixels; its kernel is twice as wide.
+        source: source of the region: ``motion`` between the first and the last observed step, or ``labels`` of the last
+            step.
+        threshold: smallest mean change of a pixel's channels, on the scale of 255, that counts as motion.
+        labels: prefix of the extra with an id per pixel, followed by the camera, such as ``segmentation.scene``.
+        ids: label ids that make up the region.
+        margin: margin on every side, as a fraction of the region.
+        side: side of the resized crop in pixels.
+        patch: stride of the first convolution in pixels; its kernel is twice as wide.
         channels: output channels of the convolutions.
         keypoints: number of keypoints.
         tokens: number of tokens of the crop.
-        dropout: probability that the region is hidden from a training row, so that it can be left out when acting.
+        dropout: probability that the region of a training row is masked, so that the design can act without one.
     """
 
     camera: str = "scene"
@@ -59,7 +58,7 @@ class RegionConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> RegionEncoder:
-        """Build; raises :class:`ConfigError` when the source of the region is not available."""
+        """Build; raises :class:`ConfigError` when the source of the region is missing or patches do not tile it."""
         data.camera(self.camera, PART)
         if self.side % self.patch:
             raise ConfigError(f"{PART}: patch {self.patch} does not divide side = {self.side}")
@@ -68,13 +67,13 @@ class RegionConfig(EncoderConfig):
         if self.source == "labels":
             data.extra(f"{self.labels}.{self.camera}", PART)
             if not self.ids:
-                raise ConfigError(f"{PART}: name the `ids` of {self.labels!r} that are the region")
+                raise ConfigError(f"{PART}: name the `ids` of {self.labels!r} that make up the region")
         return RegionEncoder(self, width)
 
 
 @final
 class RegionEncoder(Encoder):
-    """Keypoints of the cropped region; N = ``tokens``, padding in rows without a region."""
+    """Crop of the active region as N = ``tokens`` tokens, which are padding in rows without a region."""
 
     def __init__(self, config: RegionConfig, width: int) -> None:
         super().__init__()
@@ -87,10 +86,11 @@ class RegionEncoder(Encoder):
         self.kind = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
 
     def active(self, observation: Observation) -> Tensor:
-        """The pixels of the region, (B, h, w) bool."""
+        """Mask of the region's pixels, (B, h, w) bool; raises :class:`SpecError` when its source is missing."""
         c = self.config
         if c.source == "motion":
-            first, last = (observation.view(c.camera)[:, step].float() for step in (0, -1))
+            images = observation.view(c.camera)
+            first, last = (images[:, step].float() for step in (0, -1))
             return (last - first).abs().mean(dim=1) > c.threshold
         (name,) = self.extras
         if name not in observation.extras:
@@ -99,20 +99,24 @@ class RegionEncoder(Encoder):
         return torch.isin(labels.long(), torch.tensor(c.ids, device=labels.device))
 
     def boxes(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Square regions (B, 3): centre row, centre column and side, pixels; and flags of rows with a region, (B,)."""
+        """Square bounding boxes of the regions, and which rows have a region.
+
+        Returns:
+            boxes (B, 3): row and column of the centre and side, in pixels; flags (B,) bool.
+        """
         active = self.active(observation)
         ends = []
-        for along in (2, 1):
-            line = active.any(dim=along).long()
-            first = line.argmax(dim=1)
-            ends.append((first, line.shape[1] - line.flip(1).argmax(dim=1)))
+        for axis in (2, 1):
+            occupied = active.any(dim=axis).long()
+            first = occupied.argmax(dim=1)
+            ends.append((first, occupied.shape[1] - occupied.flip(1).argmax(dim=1)))
         (top, bottom), (left, right) = ends
         side = torch.maximum(bottom - top, right - left) * (1 + 2 * self.config.margin)
-        box = torch.stack(((top + bottom) / 2, (left + right) / 2, side.clamp(min=LEAST)), dim=1)
+        box = torch.stack(((top + bottom) / 2, (left + right) / 2, side.clamp(min=SMALLEST_SIDE)), dim=1)
         return box, active.flatten(1).any(dim=1)
 
     def crop(self, images: Tensor, box: Tensor) -> Tensor:
-        """Pictures (B, 3, h, w) uint8 and boxes (B, 3) -> (B, 3, side, side) in [-1, 1]; edges are repeated."""
+        """Crop boxes (B, 3) from pictures (B, 3, h, w) uint8: (B, 3, side, side) in [-1, 1], edges repeated."""
         h, w = images.shape[-2:]
         steps = (torch.arange(self.config.side, device=box.device) + 0.5) / self.config.side - 0.5
         rows, columns = (box[:, i, None] + steps * box[:, 2:] for i in (0, 1))
@@ -130,11 +134,11 @@ class RegionEncoder(Encoder):
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         images = observation.view(self.config.camera)[:, -1]
         box, present = self.boxes(observation)
-        gone = ~present
+        pad = ~present
         if "region" in observation.missing:
-            gone = gone | observation.missing["region"][:, -1]
+            pad = pad | observation.missing["region"][:, -1]
         if self.training and self.config.dropout:
-            gone = gone | (torch.rand(len(gone), device=gone.device) < self.config.dropout)
+            pad = pad | (torch.rand(len(pad), device=pad.device) < self.config.dropout)
         size = box.new_tensor([*images.shape[-2:], max(images.shape[-2:])])
         tokens = self.head(self.stem(self.crop(images, box))) + self.where(box / size * 2 - 1)[:, None]
-        return tokens + self.kind, gone[:, None].expand(-1, self.config.tokens)
+        return tokens + self.kind, pad[:, None].expand(-1, self.config.tokens)

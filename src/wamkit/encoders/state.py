@@ -1,4 +1,4 @@
-"""Proprioception -> tokens (`oe.body-sensors`)."""
+"""Proprioception -> one token per observed step (`oe.body-sensors`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from wamkit.nn.transforms import Mode, Normalizer
 @EncoderConfig.register_subclass("state")
 @dataclass(frozen=True)
 class StateConfig(EncoderConfig):
-    """Proprioception: every observed step, normalised, becomes one token (as in ACT, Zhao et al. 2023).
+    """Proprioceptive state, normalised, one token per observed step (as in ACT, Zhao et al. 2023).
 
     Attributes:
-        normalization: normalisation of the state.
-        dropout: probability that the state is hidden from a training row. It guards against the shortcut of reading
-            the phase of the task from the arm instead of from the images.
-        noise: standard deviation of the noise added to the normalised state in training.
+        normalization: statistics that normalise the state.
+        dropout: probability that the state of a training row is masked. This prevents the shortcut of inferring the
+            phase of the task from the arm instead of from the images.
+        noise: standard deviation of Gaussian noise added to the normalised state in training.
     """
 
     normalization: Mode = "mean_std"
@@ -32,13 +32,12 @@ class StateConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> StateEncoder:
-        """Build the encoder."""
         return StateEncoder(self, data, window, width)
 
 
 @final
 class StateEncoder(Encoder):
-    """Normalises ``observation.state`` and embeds every step."""
+    """Normalised ``observation.state`` as tokens, N = observed steps."""
 
     def __init__(self, config: StateConfig, data: DataSpec, window: WindowSpec, width: int) -> None:
         super().__init__()
@@ -52,12 +51,11 @@ class StateEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """Tokens and their padding; N = observed steps."""
         state = self.normalize(observation.state)
         if self.training and self.config.noise:
             state = state + self.config.noise * torch.randn_like(state)
         tokens = self.embed(state)
         if self.training and self.config.dropout:
-            gone = torch.rand(tokens.shape[0], 1, 1, device=tokens.device) < self.config.dropout
-            tokens = torch.where(gone, self.missing.expand_as(tokens), tokens)
+            missing = torch.rand(tokens.shape[0], 1, 1, device=tokens.device) < self.config.dropout
+            tokens = torch.where(missing, self.missing.expand_as(tokens), tokens)
         return tokens + self.time[-tokens.shape[1] :], observation.pad

@@ -1,4 +1,4 @@
-"""Pictures of a tactile skin -> tokens, with flags for missing ones (`oe.body-sensors`, eq. 8)."""
+"""Tactile pictures -> tokens, with flags for missing ones (`oe.body-sensors`, eq. 8)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class TactileImageConfig(EncoderConfig):
     """Tactile pictures (GelSight, Yuan et al. 2017) as keypoints; missing ones are flagged (survey eq. 8).
 
     Attributes:
-        sensors: names of the extras, (height, width, 3) per step each, uint8 or float in [0, 1].
-        patch: stride of the first convolution, pixels; its kernel is twice as wide.
+        sensors: names of the extras to read, (height, width, 3) per step each, uint8 or float in [0, 1].
+        patch: stride of the first convolution in pixels; its kernel is twice as wide.
         channels: output channels of the convolutions.
         keypoints: number of keypoints per sensor.
         tokens: number of tokens per sensor and step.
-        dropout: probability that a sensor is hidden from a training row, so that it may fail when acting.
+        dropout: probability that one sensor of a training row is masked, so that acting tolerates a failed sensor.
     """
 
     sensors: tuple[str, ...] = ("tactile",)
@@ -39,22 +39,22 @@ class TactileImageConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TactileImageEncoder:
-        """Build; raises :class:`ConfigError` when an extra is no picture or patches do not tile it."""
+        """Build; raises :class:`ConfigError` when an extra is not a picture or patches do not tile it."""
         if not self.sensors:
             raise ConfigError(f"encoder 'tactile_image': name some `sensors`, of {sorted(data.extras)}")
         for name in self.sensors:
             shape = data.extra(name, "encoder 'tactile_image'")
             if len(shape) != 3 or shape[2] != 3 or shape[0] % self.patch or shape[1] % self.patch:
                 raise ConfigError(
-                    f"encoder 'tactile_image': {name!r} has the shape {shape} per step; needed is (height, width, 3) "
-                    f"with sides that patch = {self.patch} divides"
+                    f"encoder 'tactile_image': {name!r} has the shape {shape} per step; it must be (height, width, "
+                    f"3) with sides that patch = {self.patch} divides"
                 )
         return TactileImageEncoder(self, len(window.observation), width)
 
 
 @final
 class TactileImageEncoder(Encoder):
-    """N = sensors x steps x tokens."""
+    """Tactile pictures as tokens, N = sensors x steps x tokens."""
 
     def __init__(self, config: TactileImageConfig, steps: int, width: int) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class TactileImageEncoder(Encoder):
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         tokens = []
         for i, name in enumerate(self.extras):
-            values, gone = sensed(self, name, observation, self.config.dropout)
+            values, missing = sensed(self, name, observation, self.config.dropout)
             scale = 1.0 if values.is_floating_point() else 255.0
             pictures = (values.float() / scale * 2 - 1).movedim(-1, 2)
-            seen = self.heads[i](self.stems[i](pictures.flatten(0, 1))).unflatten(0, pictures.shape[:2])
-            seen = torch.where(gone[..., None, None], self.missing[i], seen)
-            tokens.append((seen + self.kind[i] + self.time[-seen.shape[1] :]).flatten(1, 2))
+            steps = self.heads[i](self.stems[i](pictures.flatten(0, 1))).unflatten(0, pictures.shape[:2])
+            steps = torch.where(missing[..., None, None], self.missing[i], steps)
+            tokens.append((steps + self.kind[i] + self.time[-steps.shape[1] :]).flatten(1, 2))
         pad = observation.pad.repeat_interleave(self.config.tokens, dim=1).repeat(1, len(tokens))
         return torch.cat(tokens, dim=1), pad

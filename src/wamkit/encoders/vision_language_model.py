@@ -1,4 +1,4 @@
-"""Pictures and instruction, jointly -> tokens of a pretrained vision-language model (`oe.text-vlm`, eqs. 9, 32)."""
+"""Pictures and instruction -> joint tokens of a pretrained vision-language model (`oe.text-vlm`, eqs. 9, 32)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ PART = "encoder 'vision_language_model'"
 @EncoderConfig.register_subclass("vision_language_model")
 @dataclass(frozen=True)
 class VisionLanguageModelConfig(EncoderConfig):
-    """Views and instruction through one vision-language model of `transformers` (survey eqs. 9, 32).
+    """Camera images and instruction through a vision-language model of `transformers` (survey eqs. 9, 32).
 
     Attributes:
         model: folder or hub id of the model.
-        architecture: JSON description of the model's architecture; read from the model when empty.
-        prompt: text of the model's input. ``{images}`` becomes the model's picture token, once per view and step, and
-            ``{task}`` the instruction. If the model has a chat template, write it here.
+        architecture: config of the model as JSON, filled in when empty.
+        prompt: template of the model's input. ``{images}`` is replaced by the model's image token, once per camera and
+            step, and ``{task}`` by the instruction. Include the chat template where the model has one.
         layer: name of the layer to read, as in ``model.named_modules()``; empty for the last hidden state.
-        pool: pooling of the model's tokens. ``tokens`` keeps all, ``mean`` averages them, ``last`` takes the
-            last one.
+        pool: pooling of the model's tokens: ``tokens`` keeps all, ``mean`` averages them, ``last`` takes the last.
         cameras: names of the cameras; empty for all.
-        trainable: true to train the model with the design.
+        trainable: true to train the model with the design; otherwise it is frozen.
     """
 
     model: str = ""
@@ -44,26 +43,26 @@ class VisionLanguageModelConfig(EncoderConfig):
     trainable: bool = False
 
     def __post_init__(self) -> None:
-        """Fill in ``architecture``."""
+        """Pin the config of the model into ``architecture``."""
         pin(self, PART)
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> VisionLanguageModelEncoder:
         """Build; raises :class:`ConfigError` when the model, its processor, its layer or a camera is missing."""
-        if not data.observation.cameras:
+        cameras = data.observation.cameras
+        if not cameras:
             raise ConfigError(f"{PART}: the dataset has no camera. Use 'language_model'.")
         for name in self.cameras:
             data.camera(name, PART)
         if "{images}" not in self.prompt or "{task}" not in self.prompt:
             raise ConfigError(f"{PART}: prompt {self.prompt!r} must hold both {{images}} and {{task}}")
         host = Host(Source(self.model, self.architecture, PART, self.layer, self.trainable), "joint")
-        cameras = tuple(sorted(self.cameras or data.observation.cameras))
-        return VisionLanguageModelEncoder(self, host, cameras, width)
+        return VisionLanguageModelEncoder(self, host, tuple(sorted(self.cameras or cameras)), width)
 
 
 @final
 class VisionLanguageModelEncoder(Encoder):
-    """N = tokens of the longest prompt of the batch, shorter prompts are padded; N = 1 if pooled."""
+    """Prompt tokens, N = length of the longest prompt of the batch, with padding; N = 1 where pooled."""
 
     def __init__(
         self, config: VisionLanguageModelConfig, host: Host, cameras: tuple[str, ...], width: int
@@ -83,7 +82,7 @@ class VisionLanguageModelEncoder(Encoder):
             hidden = (hidden * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)
         elif self.config.pool == "last":
             positions = torch.arange(keep.shape[1], device=keep.device)
-            # Correct for padding on either side.
+            # Valid for padding on the left and on the right.
             last = (keep * positions).argmax(dim=1)
             hidden = hidden[torch.arange(len(last), device=keep.device), last][:, None]
         tokens = self.project(hidden) + self.kind
@@ -91,7 +90,7 @@ class VisionLanguageModelEncoder(Encoder):
         return tokens, pad
 
     def inputs(self, observation: Observation) -> dict[str, Any]:
-        """Outputs of the model's own processor; pictures are in the order of steps, views by name within each step."""
+        """Inputs from the model's own processor; pictures in the order of steps, then of camera names."""
         views = [observation.view(camera).movedim(2, -1).cpu().numpy() for camera in self.cameras]
         rows, steps = observation.pad.shape
         pictures = [

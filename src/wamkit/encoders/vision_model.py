@@ -20,19 +20,21 @@ PART = "encoder 'vision_model'"
 @EncoderConfig.register_subclass("vision_model")
 @dataclass(frozen=True)
 class VisionModelConfig(EncoderConfig):
-    """Camera views through any vision model of `transformers`, such as DINOv2 or SigLIP (survey eqs. 8, 9).
+    """Camera images through a vision model of `transformers`, such as DINOv2 or SigLIP (survey eqs. 8, 9).
 
     Attributes:
         model: folder or hub id of the model.
-        architecture: JSON description of the model's architecture; read from the model when empty.
+        architecture: config of the model as JSON, filled in when empty.
         layer: name of the layer to read, as in ``model.named_modules()``; empty for the last hidden state.
-        pool: pooling of the model's tokens. ``tokens`` keeps all, ``mean`` averages them, ``first`` takes the
-            first (a class token).
-        grid: rows and columns of tokens per camera and step, to which patches are averaged; 0 keeps all tokens.
-        size: side to which pictures are resized, pixels; 0 for the model's own size.
-        mean, deviation: mean and deviation per channel of pictures in [0, 1]; empty for the model's own.
+        pool: pooling of the model's tokens: ``tokens`` keeps all, ``mean`` averages them, ``first`` takes the first (a
+            class token).
+        grid: rows and columns of the grid that patches are averaged to, per camera and step; 0 keeps all tokens of the
+            model. Only with ``pool`` set to ``tokens``.
+        size: side of the resized square picture in pixels; 0 for the model's own.
+        mean: mean per channel of pictures in [0, 1]; empty for the model's own.
+        deviation: standard deviation per channel of pictures in [0, 1]; empty for the model's own.
         cameras: names of the cameras; empty for all.
-        trainable: true to train the model with the design.
+        trainable: true to train the model with the design; otherwise it is frozen.
     """
 
     model: str = ""
@@ -47,13 +49,14 @@ class VisionModelConfig(EncoderConfig):
     trainable: bool = False
 
     def __post_init__(self) -> None:
-        """Fill in ``architecture``."""
+        """Pin the config of the model into ``architecture``."""
         pin(self, PART)
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> VisionModelEncoder:
         """Build; raises :class:`ConfigError` when the model, its layer or a camera is missing."""
-        if not data.observation.cameras:
+        available = data.observation.cameras
+        if not available:
             raise ConfigError(f"{PART}: the dataset has no camera. Remove the encoder from `encoders`.")
         for name in self.cameras:
             data.camera(name, PART)
@@ -62,13 +65,16 @@ class VisionModelConfig(EncoderConfig):
             Preprocessing(self.size, self.mean, self.deviation),
             self.grid if self.pool == "tokens" else 0,
         )
-        cameras = tuple(sorted(self.cameras or data.observation.cameras))
+        cameras = tuple(sorted(self.cameras or available))
         return VisionModelEncoder(self, model, cameras, len(window.observation), width)
 
 
 @final
 class VisionModelEncoder(Encoder):
-    """N = views x steps x tokens. Cameras share the model; tokens carry camera, time and position embeddings."""
+    """Camera images as tokens, N = cameras x steps x tokens.
+
+    All cameras share the model; tokens carry embeddings of their camera, step and position.
+    """
 
     def __init__(
         self,
@@ -94,8 +100,8 @@ class VisionModelEncoder(Encoder):
             hidden = self.model(images.flatten(0, 1))
             if self.config.pool != "tokens":
                 hidden = hidden[:, :1] if self.config.pool == "first" else hidden.mean(dim=1, keepdim=True)
-            views = (self.project(hidden) + self.place).unflatten(0, images.shape[:2])
-            tokens.append((views + self.view[camera] + self.time[-images.shape[1] :]).flatten(1, 2))
+            steps = (self.project(hidden) + self.place).unflatten(0, images.shape[:2])
+            tokens.append((steps + self.view[camera] + self.time[-images.shape[1] :]).flatten(1, 2))
         count = len(self.place)
         pad = observation.pad.repeat_interleave(count, dim=1).repeat(1, len(self.cameras))
         return torch.cat(tokens, dim=1), pad

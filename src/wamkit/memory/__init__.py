@@ -1,4 +1,4 @@
-"""Memory: history offsets, spatial memory in voxels, and solved tasks as warm starts."""
+"""Memory: a spatial memory as an encoder, spacing of the observed history, and a store of solved tasks."""
 
 from wamkit.memory.experience import Experience, ExperienceStore
 from wamkit.memory.scene import SceneMemory, SceneMemoryConfig

@@ -1,4 +1,4 @@
-"""Library class, not a part: solved tasks retrieved by visual similarity as warm starts (Agentic-VLA)."""
+"""Store of solved tasks for warm starts (Agentic-VLA): a library class, not a part that a config names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTEXT, START = "context", "start."
 
 @dataclass(frozen=True)
 class Experience:
-    """Solved task.
+    """A solved task.
 
     Attributes:
         name: unique name in the store.
-        context: (D,), appearance of the task, e.g. the mean of a design's context tokens.
-        start: name -> tensor, starting values for a similar task: weights, an action chunk.
+        context: (D,), descriptor of the task, such as the mean of a design's context tokens.
+        start: name -> tensor, initial values for similar tasks, such as weights or an action chunk.
     """
 
     name: str
@@ -34,62 +34,63 @@ class Experience:
 
 @final
 class ExperienceStore:
-    """Experiences by name, retrieved by the cosine of their contexts. Order of insertion breaks ties."""
+    """Experiences by name, retrieved by the cosine similarity of their contexts; ties go to the oldest."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Experience] = {}
+        self._experiences: dict[str, Experience] = {}
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._experiences)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names, oldest first."""
-        return tuple(self._held)
+        return tuple(self._experiences)
 
     def add(self, experience: Experience) -> None:
-        """Store.
+        """Store a copy of an experience.
 
         Raises:
             ConfigError: the name is taken, or the context has another shape, is not finite or is all zeros.
         """
         context = experience.context
-        if experience.name in self._held:
+        if experience.name in self._experiences:
             raise ConfigError(f"experience {experience.name!r} is stored already; `remove` it first.")
         self._check(context, f"experience {experience.name!r}")
-        copy = {name: value.detach().clone() for name, value in experience.start.items()}
-        self._held[experience.name] = Experience(experience.name, context.detach().float().clone(), copy)
+        start = {name: value.detach().clone() for name, value in experience.start.items()}
+        stored = Experience(experience.name, context.detach().float().clone(), start)
+        self._experiences[experience.name] = stored
 
     def remove(self, name: str) -> None:
-        """Delete an experience: no later retrieval can return it or any part of it."""
-        if name not in self._held:
-            raise ConfigError(f"no experience {name!r}. {did_you_mean(name, self._held)}")
-        del self._held[name]
+        """Delete an experience; raises :class:`ConfigError` when there is none of that name."""
+        if name not in self._experiences:
+            raise ConfigError(f"no experience {name!r}. {did_you_mean(name, self._experiences)}")
+        del self._experiences[name]
 
     def nearest(self, context: Tensor, count: int = 1) -> list[tuple[Experience, float]]:
-        """Retrieve the ``count`` stored tasks most similar to ``context`` (D,), with their cosines, best first.
+        """The ``count`` experiences most similar to ``context`` (D,), with their cosine similarities, best first.
 
-        An empty store returns an empty list: a cold start.
+        The list is empty while the store is empty.
         """
-        if not self._held:
+        if not self._experiences:
             return []
         self._check(context, "the context of a query")
-        held = list(self._held.values())
-        stored = torch.stack([experience.context for experience in held])
-        cosines = nn.functional.cosine_similarity(stored, context.float()[None], dim=1)
+        experiences = list(self._experiences.values())
+        contexts = torch.stack([experience.context for experience in experiences])
+        cosines = nn.functional.cosine_similarity(contexts, context.float()[None], dim=1)
         order = torch.sort(cosines, descending=True, stable=True).indices.tolist()
-        return [(held[i], float(cosines[i])) for i in order[:count]]
+        return [(experiences[i], float(cosines[i])) for i in order[:count]]
 
     def warm_start(self, module: nn.Module, context: Tensor, least: float = 0.0) -> str | None:
-        """Load the weights of the nearest task into ``module``.
+        """Load the weights of the most similar experience into ``module``.
 
         Args:
-            module: its state dict must have the names and shapes of the experience's ``start``.
-            context: (D,), what the new task looks like.
-            least: a task whose cosine is below this is too far away.
+            module: module whose state dict has the names and shapes of the experience's ``start``.
+            context: (D,), descriptor of the new task.
+            least: smallest cosine similarity at which an experience is used.
 
         Returns:
-            the name of the experience, or None when nothing is near enough; ``module`` is then left as it is.
+            the name of the experience, or None when none is similar enough; ``module`` is then unchanged.
         """
         for experience, cosine in self.nearest(context):
             if cosine >= least:
@@ -98,20 +99,24 @@ class ExperienceStore:
         return None
 
     def save(self, folder: str | Path) -> None:
-        """Write ``store.json`` and one ``<number>.safetensors`` per experience into a new or empty folder."""
+        """Write ``store.json`` and one ``<number>.safetensors`` per experience into a new or empty folder.
+
+        Raises:
+            DataError: the folder is not empty.
+        """
         folder = Path(folder)
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder}: not empty; a store is written to a folder of its own.")
         folder.mkdir(parents=True, exist_ok=True)
-        for i, experience in enumerate(self._held.values()):
+        for i, experience in enumerate(self._experiences.values()):
             tensors = {CONTEXT: experience.context}
             tensors |= {START + name: value.contiguous() for name, value in experience.start.items()}
             save_file(tensors, folder / f"{i:05d}.safetensors")
-        (folder / "store.json").write_text(json.dumps(list(self._held)) + "\n")
+        (folder / "store.json").write_text(json.dumps(list(self._experiences)) + "\n")
 
     @staticmethod
     def load(folder: str | Path) -> ExperienceStore:
-        """Read what :meth:`save` wrote; raises :class:`DataError` where it is not readable."""
+        """Read a store that :meth:`save` wrote; raises :class:`DataError` when it is unreadable or incomplete."""
         folder, store = Path(folder), ExperienceStore()
         try:
             names = json.loads((folder / "store.json").read_text())
@@ -127,10 +132,13 @@ class ExperienceStore:
         return store
 
     def _check(self, context: Tensor, place: str) -> None:
-        width = next((e.context.shape[0] for e in self._held.values()), None)
+        width = next((e.context.shape[0] for e in self._experiences.values()), None)
         if context.dim() != 1 or (width is not None and context.shape[0] != width):
             raise ConfigError(
-                f"{place} has a context of shape {tuple(context.shape)}; needs ({'D' if width is None else width},)."
+                f"{place} has a context of shape {tuple(context.shape)}; it must be "
+                f"({'D' if width is None else width},)."
             )
         if not bool(torch.isfinite(context).all()) or not bool(context.any()):
-            raise ConfigError(f"{place}: the context must be finite and not all zeros; it has no direction.")
+            raise ConfigError(
+                f"{place}: the context must be finite and not all zeros, otherwise it has no direction."
+            )

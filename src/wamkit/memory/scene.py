@@ -1,7 +1,7 @@
-"""Scene memory: all observed steps, fused and drawn from another viewpoint (`mm.spatial-memory`, survey eq. 36).
+"""Scene memory: observed steps fused into voxels and rendered from a fixed viewpoint (`mm.spatial-memory`, eq. 36).
 
-The design's observed steps say how far back it reaches (:func:`wamkit.memory.sparse_history` spaces them). Every call
-builds the store anew from them, so that training windows and the closed loop mean the same.
+The memory reaches back as far as the design's observed steps, which :func:`wamkit.memory.sparse_history` can space.
+Every call rebuilds it from those steps, so that it is the same in training and in the closed loop.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHANNELS = 5  # red, green, blue, nearness, known
 @EncoderConfig.register_subclass("scene_memory")
 @dataclass(frozen=True)
 class SceneMemoryConfig(EncoderConfig):
-    """Observed steps fused in a voxel store and drawn from another viewpoint (3D-ALP, survey eq. 36).
+    """Spatial memory: observed steps fused into voxels, rendered from a fixed viewpoint (3D-ALP, survey eq. 36).
 
-    What stands behind something now is still in the picture if an observed step saw it.
+    An object that is occluded now is still in the rendered picture if an earlier observed step shows it.
 
     Attributes:
-        cameras: the views that are remembered; each needs its depth and pose as extras.
-        viewpoint: where the store is drawn from: x, y, z in metres and a quaternion w, x, y, z (axes right, up,
-            backward; world frame), then the vertical field of view in degrees. Straight down unless told otherwise.
-        size: rows and columns of the drawn picture, pixels.
-        patch: side of the patches that become tokens, pixels.
-        voxel_m: side of a voxel, metres.
-        far_m: pixels farther than this are not stored.
+        cameras: names of the cameras to remember; each needs its depth and pose as extras.
+        viewpoint: camera that renders the memory: position x, y, z in metres, quaternion w, x, y, z (axes right, up,
+            backward; world frame) and vertical field of view in degrees. The default looks straight down.
+        size: rows and columns of the rendered picture in pixels.
+        patch: side of a patch in pixels; every patch becomes one token.
+        voxel_m: side of a voxel in metres.
+        far_m: largest depth in metres that is stored.
     """
 
     cameras: tuple[str, ...] = ("scene",)
@@ -48,14 +48,14 @@ class SceneMemoryConfig(EncoderConfig):
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> SceneMemory:
-        """Build; raises :class:`ConfigError` when a view cannot be remembered or the picture cannot be cut."""
+        """Build; raises :class:`ConfigError` for a bad viewpoint, a camera without depth or pose, or bad patches."""
         if len(self.viewpoint) != 8 or not 0 < self.viewpoint[-1] < 180:
             raise ConfigError(
                 f"{PART}: viewpoint {self.viewpoint} must have 8 entries (position, quaternion, field of view in "
                 f"degrees between 0 and 180)"
             )
         if self.patch < 1 or self.size < 1 or self.size % self.patch:
-            raise ConfigError(f"{PART}: {self.size} pixels a side cannot be cut into patches of {self.patch}")
+            raise ConfigError(f"{PART}: patches of {self.patch} pixels do not divide a side of {self.size}")
         if not self.cameras:
             raise ConfigError(f"{PART}: `cameras` is empty; name the views to remember")
         names = []
@@ -66,7 +66,7 @@ class SceneMemoryConfig(EncoderConfig):
             if depth != (view.height, view.width):
                 raise ConfigError(
                     f"{PART}: pictures of camera {camera!r} have {view.height} x {view.width} pixels and its depth "
-                    f"{depth}; record both in one size"
+                    f"{depth}; record both at the same size"
                 )
             names += [f"depth.{camera}", f"camera.{camera}"]
         return SceneMemory(self, tuple(names), width)
@@ -74,7 +74,7 @@ class SceneMemoryConfig(EncoderConfig):
 
 @final
 class SceneMemory(Encoder):
-    """N = patches of the drawn picture. Padded steps and steps without depth or pose are left out."""
+    """Patches of the rendered memory as tokens; steps that are padded or lack depth or pose are skipped."""
 
     def __init__(self, config: SceneMemoryConfig, extras: tuple[str, ...], width: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class SceneMemory(Encoder):
         self.position = nn.Parameter(torch.randn(tokens, width) * 0.02)
 
     def store(self, observation: Observation, row: int) -> SpatialMemory:
-        """Fuse the observed steps of one row, oldest first."""
+        """Memory of the observed steps of one row, taken in from the oldest on."""
         memory = SpatialMemory(self.config.voxel_m, self.config.far_m)
         for step in range(observation.pad.shape[1]):
             if bool(observation.pad[row, step]):
@@ -103,7 +103,10 @@ class SceneMemory(Encoder):
         return memory
 
     def drawn(self, observation: Observation) -> Tensor:
-        """Draw every row's store from the viewpoint: (B, 5, size, size), colours in [-1, 1], zero where unknown."""
+        """Picture of every row's memory from the viewpoint, (B, 5, size, size); zero where nothing is known.
+
+        Channels are red, green and blue in [-1, 1], inverse depth in 1 / m and 1 where the pixel is known.
+        """
         camera = torch.tensor(self.config.viewpoint)
         pictures = []
         for row in range(observation.batch_size):

@@ -1,9 +1,9 @@
-"""Spatial memory: a hash of voxels that is carved, filled and rendered (`mm.spatial-memory`).
+"""Spatial memory: a hash of voxels that depth images carve, fill and render (`mm.spatial-memory`).
 
-A picture with depth says two things about a place: what stands there, and that nothing stands before it. So every
-observation removes the stored voxels that it looks through and writes those that it hits. What is hidden is
-neither hit nor looked through: it stays, for as long as it is hidden. Voxel hashing: Niessner et al. 2013;
-carving by free space: Curless and Levoy 1996; used as a policy's memory in 3D-ALP (survey eq. 36).
+A depth image shows the surface at every pixel and that the space in front of it is free. Every observation therefore
+removes stored voxels in free space and writes voxels on the surface. Occluded voxels are neither, and stay for as long
+as they are occluded. Voxel hashing: Niessner et al. 2013; carving of free space: Curless and Levoy 1996; used as a
+policy's memory in 3D-ALP (survey eq. 36).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.geometry.cameras import NEAR_M, focal, pixel_centres, project, unproject
 
-HALF_RANGE = 2**20  # voxels on each side of the origin that a code can name
+HALF_RANGE = 2**20  # voxels on each side of the origin that a code can address
 
 
 @dataclass(frozen=True)
 class DrawnView:
-    """Picture rendered from the store.
+    """Picture rendered from the memory.
 
     Attributes:
-        values: (height, width, F), what stands at each pixel; zero where nothing is known.
+        values: (height, width, F), values of the voxel at every pixel; zero where nothing is known.
         depth: (height, width), metres along the viewing direction; infinity where nothing is known.
-        known: (height, width) bool.
+        known: (height, width) bool, True at pixels that show a voxel.
     """
 
     values: Tensor
@@ -39,14 +39,17 @@ class DrawnView:
 
 @final
 class SpatialMemory:
-    """Points with values (colours, labels, features), one per observed voxel.
+    """Points with values (colours, labels, features), one per occupied voxel.
 
-    It grows with the surface that was seen, not with the time spent looking: a voxel that is seen again is
-    overwritten.
+    A voxel that is observed again is overwritten, so that the memory grows with the observed surface and not with time.
 
     Args:
-        voxel_m: side of a voxel, metres.
-        far_m: pixels farther away than this are not stored, but what lies before them is carved.
+        voxel_m: side of a voxel in metres.
+        far_m: largest depth in metres that is stored; pixels beyond it still carve the space in front of them.
+
+    Attributes:
+        points: (M, 3), mean position per voxel in metres, world frame.
+        values: (M, F), mean values per voxel.
     """
 
     def __init__(self, voxel_m: float = 0.02, far_m: float = 2.0) -> None:
@@ -58,14 +61,14 @@ class SpatialMemory:
         self.values = torch.zeros(0, 0)
 
     def __len__(self) -> int:
-        """Number of voxels in use."""
+        """Number of occupied voxels."""
         return len(self._codes)
 
     def see(self, observation: Observation, camera: str) -> None:
-        """Add the newest step of one episode: colours (0 to 255) by the depth of ``camera``.
+        """Observe the newest step of one episode: colours (0 to 255) and depth of ``camera``.
 
         Raises:
-            SpecError: more than one row, or no depth or pose of that camera among the extras.
+            SpecError: the observation has more than one row, or no image, depth or pose of the camera.
         """
         if observation.batch_size != 1:
             raise SpecError(f"a spatial memory belongs to one episode, got {observation.batch_size} rows.")
@@ -79,15 +82,15 @@ class SpatialMemory:
         self.observe(depth, pose, observation.view(camera)[0, -1].permute(1, 2, 0).float().cpu())
 
     def observe(self, depth: Tensor, camera: Tensor, values: Tensor) -> None:
-        """Carve the voxels that are seen through, write those that are seen.
+        """Remove voxels in free space and write voxels on the surface.
 
         Args:
             depth: (H, W), metres along the viewing direction.
             camera: (8,), pose and vertical field of view; see :mod:`wamkit.geometry.cameras`.
-            values: (H, W, F), what every pixel shows.
+            values: (H, W, F), values per pixel.
 
         Raises:
-            SpecError: the shapes do not belong together, or F changes.
+            SpecError: the shapes do not match, F changes, or a point is outside the addressable range.
         """
         if values.dim() != 3 or values.shape[:2] != depth.shape or camera.shape != (8,):
             raise SpecError(
@@ -103,20 +106,20 @@ class SpatialMemory:
         self._write(points[near], values.flatten(0, 1)[near].float())
 
     def seen_through(self, depth: Tensor, camera: Tensor) -> Tensor:
-        """Mask (M,) of the voxels that lie in the picture and in front of everything that it shows there."""
+        """Mask of the voxels in free space, (M,) bool: in the picture and in front of its surface."""
         height, width = depth.shape
         pixels, distance = project(self.points, camera, height, width)
         x, y = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (distance > NEAR_M)
-        behind = depth.flatten()[y.clamp(0, height - 1) * width + x.clamp(0, width - 1)]
-        return inside & (behind > distance + math.sqrt(3) * self.voxel_m)
+        surface = depth.flatten()[y.clamp(0, height - 1) * width + x.clamp(0, width - 1)]
+        return inside & (surface > distance + math.sqrt(3) * self.voxel_m)
 
     def _keep(self, rows: Tensor) -> None:
         self._codes, self.points = self._codes[rows], self.points[rows]
         self.values = self.values[rows]
 
     def _write(self, points: Tensor, values: Tensor) -> None:
-        """Replace the voxels that ``points`` (K, 3) fall into by the means of those points."""
+        """Overwrite the voxels of ``points`` (K, 3) with the mean position and the mean values (K, F) per voxel."""
         cells = (points / self.voxel_m).floor().long() + HALF_RANGE
         if bool(((cells < 0) | (cells >= 2 * HALF_RANGE)).any()):
             raise SpecError(
@@ -134,35 +137,38 @@ class SpatialMemory:
         self.values = torch.cat((self.values.reshape(-1, values.shape[1]), means[1]))
 
     def locate(self, value: Tensor, tolerance: float) -> Tensor | None:
-        """Centre of the points whose value (F,) differs by at most ``tolerance`` per entry, (3,); None: unknown."""
-        alike = ((self.values - value).abs() <= tolerance).all(dim=1)
-        return self.points[alike].mean(dim=0) if bool(alike.any()) else None
+        """Mean position (3,) of the points whose values differ from ``value`` (F,) by at most ``tolerance`` per entry.
+
+        None when there are no such points.
+        """
+        matches = ((self.values - value).abs() <= tolerance).all(dim=1)
+        return self.points[matches].mean(dim=0) if bool(matches.any()) else None
 
     def render(self, camera: Tensor, height: int, width: int) -> DrawnView:
-        """Render the known voxels as ``camera`` (8,) would see them, nearest in front."""
+        """Render the memory for ``camera`` (8,); every pixel shows its nearest voxel."""
         pixels, distance = project(self.points, camera, height, width)
         half = (0.5 * focal(camera, height) * self.voxel_m / distance.clamp(min=NEAR_M)).clamp(max=height / 4)
         ahead = distance > NEAR_M
-        places, owners = [], []
+        targets, sources = [], []
         reach = math.ceil(float(half[ahead].max())) if bool(ahead.any()) else 0
         for dy in range(-reach, reach + 1):
             for dx in range(-reach, reach + 1):
                 x, y = pixels[:, 0].floor().long() + dx, pixels[:, 1].floor().long() + dy
-                beside = torch.stack((x + 0.5, y + 0.5), dim=1) - pixels
-                near = (beside.abs() <= half[:, None].clamp(min=0.5)).all(dim=1) & ahead
+                offset = torch.stack((x + 0.5, y + 0.5), dim=1) - pixels
+                near = (offset.abs() <= half[:, None].clamp(min=0.5)).all(dim=1) & ahead
                 drawn = (near & (x >= 0) & (x < width) & (y >= 0) & (y < height)).nonzero()[:, 0]
-                places.append((y * width + x)[drawn])
-                owners.append(drawn)
-        place = torch.cat(places) if places else torch.zeros(0, dtype=torch.int64)
-        owner = torch.cat(owners) if owners else place
-        return self._nearest(place, owner, distance, height, width)
+                targets.append((y * width + x)[drawn])
+                sources.append(drawn)
+        pixel = torch.cat(targets) if targets else torch.zeros(0, dtype=torch.int64)
+        voxel = torch.cat(sources) if sources else pixel
+        return self._nearest(pixel, voxel, distance, height, width)
 
-    def _nearest(self, place: Tensor, owner: Tensor, distance: Tensor, height: int, width: int) -> DrawnView:
-        """Select the nearest of the voxels ``owner`` at each of the pixels ``place``."""
+    def _nearest(self, pixel: Tensor, voxel: Tensor, distance: Tensor, height: int, width: int) -> DrawnView:
+        """Nearest voxel per pixel (z-buffer), from pairs of pixel and voxel index (P,) and distances (M,)."""
         depth = torch.full((height * width,), math.inf)
-        depth = depth.scatter_reduce(0, place, distance[owner], "amin")
-        front = distance[owner] <= depth[place]
-        shown = torch.full((height * width,), -1).scatter_reduce(0, place[front], owner[front], "amax")
+        depth = depth.scatter_reduce(0, pixel, distance[voxel], "amin")
+        front = distance[voxel] <= depth[pixel]
+        shown = torch.full((height * width,), -1).scatter_reduce(0, pixel[front], voxel[front], "amax")
         known = shown >= 0
         values = torch.zeros(height * width, self.values.shape[1])
         values[known] = self.values[shown[known]]

@@ -10,7 +10,7 @@ from wamkit.zoo import backbones, couplings, substrates
 
 Recipe = Callable[[], DesignConfig]
 
-# Group -> name -> recipe. Within a group as little as possible differs, so that a comparison says something.
+# Group -> name -> recipe. Recipes of a group differ in as little as possible, so that they can be compared.
 GROUPS: Mapping[str, Mapping[str, Recipe]] = {
     "couplings": {
         "direct": couplings.direct,
@@ -64,7 +64,7 @@ RECIPES: Mapping[str, Recipe] = {name: make for group in GROUPS.values() for nam
 
 
 def recipe(name: str) -> DesignConfig:
-    """The config of a named recipe; raises :class:`ConfigError` with the nearest name."""
+    """Config of a named recipe; raises :class:`ConfigError` with the closest name when there is none."""
     if name not in RECIPES:
         raise ConfigError(f"no recipe {name!r}. {did_you_mean(name, RECIPES)}")
     return RECIPES[name]()

@@ -1,4 +1,4 @@
-"""One example per family of estimators and trunks, on the futures of `couplings`."""
+"""Backbones: one recipe per estimator, trunk or action representation, with the futures of `couplings`."""
 
 from __future__ import annotations
 
@@ -31,23 +31,20 @@ from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
 from wamkit.zoo.couplings import EXECUTE, HORIZON, base, joint, joint_denoiser, post_head
 
 
-def denoised(name: str, world: DenoiserConfig) -> DesignConfig:
-    """The joint design of `couplings` with another denoiser."""
-    return replace(joint(), name=name, estimators={"world": world})
-
-
 def noise_prediction() -> DesignConfig:
-    """The joint denoiser predicting noise instead of velocity (as in UWM; survey eq. 21)."""
-    return denoised("noise_prediction", replace(joint_denoiser(), prediction="noise"))
+    """Joint denoiser that predicts noise instead of velocity (as UWM; survey eq. 21)."""
+    world = replace(joint_denoiser(), prediction="noise")
+    return replace(joint(), name="noise_prediction", estimators={"world": world})
 
 
 def equilibrium() -> DesignConfig:
-    """The joint denoiser as a gradient field whose fixed point is the sample (Wang & Du 2025)."""
-    return denoised("equilibrium", replace(joint_denoiser(), prediction="equilibrium", steps=12))
+    """Joint denoiser as an equilibrium gradient field with samples as fixed points (Wang & Du 2025)."""
+    world = replace(joint_denoiser(), prediction="equilibrium", steps=12)
+    return replace(joint(), name="equilibrium", estimators={"world": world})
 
 
 def masked() -> DesignConfig:
-    """Image tokens and binned action tokens unmasked together (as UD-VLA; survey eq. 23)."""
+    """Masked generation of image tokens and binned action tokens together (as UD-VLA; survey eq. 23)."""
     return replace(
         base("masked"),
         action=BinsConfig(bins=256, ticks_per_token=2),
@@ -60,7 +57,7 @@ def masked() -> DesignConfig:
 
 
 def fast_tokens() -> DesignConfig:
-    """Action chunks as compressed tokens in a causal stream (as pi0-FAST)."""
+    """Causal policy over compressed action tokens (as pi0-FAST)."""
     return replace(
         base("fast_tokens"),
         action=FastConfig(),
@@ -70,7 +67,7 @@ def fast_tokens() -> DesignConfig:
 
 
 def regression() -> DesignConfig:
-    """The plain baseline: the action regressed in one pass."""
+    """Plain baseline: regression of the action chunk in one pass."""
     return replace(
         base("regression"),
         estimators={"policy": RegressorConfig(loss="smooth_l1")},
@@ -79,7 +76,7 @@ def regression() -> DesignConfig:
 
 
 def jepa() -> DesignConfig:
-    """Features of the moving average of the design's own encoder, then the action (as VLA-JEPA; eq. 28)."""
+    """Future features of a moving average of the design's encoder, then the action (as VLA-JEPA; eq. 28)."""
     shared = post_head()
     return replace(
         shared,
@@ -90,7 +87,7 @@ def jepa() -> DesignConfig:
 
 
 def shared_trunk() -> DesignConfig:
-    """The post-head design with both factors on one trunk (the hybrid family; survey eqs. 30, 31)."""
+    """Post-head coupling with both factors on one trunk (hybrid family; survey eqs. 30, 31)."""
     shared = post_head()
     return replace(
         shared,
@@ -101,7 +98,7 @@ def shared_trunk() -> DesignConfig:
 
 
 def mixture() -> DesignConfig:
-    """The joint denoiser with an expert for the future and one for the action (as Motus; Liang et al. 2024)."""
+    """Joint denoiser with one expert for the future and one for the action (as Motus; Liang et al. 2024)."""
     experts: dict[str, tuple[str, ...]] = {"video": ("future",), "control": ("action",)}
     trunk = MixtureConfig(
         experts=experts, width=128, depth=3, heads=4, expansions={"video": 2.0, "control": 2.0}
@@ -110,7 +107,7 @@ def mixture() -> DesignConfig:
 
 
 def inverse_dynamics() -> DesignConfig:
-    """Predict the future, then the action that joins now and it (as UniPi; survey eq. 20)."""
+    """Future video, then inverse dynamics from "now" to it for the action (as UniPi; survey eq. 20)."""
     return replace(
         base("inverse_dynamics"),
         substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
@@ -128,7 +125,7 @@ def inverse_dynamics() -> DesignConfig:
 
 
 def latent_action() -> DesignConfig:
-    """A latent action inferred from the change, a world model of it and a decoder (as LAPA; survey eq. 10)."""
+    """Latent action inferred from the change, its world model and an action decoder (as LAPA; survey eq. 10)."""
     return replace(
         base("latent_action"),
         substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
@@ -151,7 +148,7 @@ def latent_action() -> DesignConfig:
 
 
 def continuous_tokens() -> DesignConfig:
-    """Future and action as vectors in one causal stream, a small flow per token (as PhysGen; survey eq. 26)."""
+    """Continuous tokens of future and action in one causal sequence, a flow each (as PhysGen; survey eq. 26)."""
     shared = joint()
     world = ContinuousAutoregressorConfig(steps=4, temperature=0.0, draws=2)
     return replace(
@@ -163,13 +160,13 @@ def continuous_tokens() -> DesignConfig:
 
 
 def next_scale() -> DesignConfig:
-    """Future and action coarse to fine, a pass per scale (as VAR, Tian et al. 2024)."""
+    """Coarse-to-fine generation of future and action, one pass per scale (as VAR, Tian et al. 2024)."""
     world = NextScaleConfig(steps=4, temperature=0.0, draws=2)
     return replace(joint(), name="next_scale", estimators={"world": world})
 
 
 def tapped(name: str, kind: Literal["tap", "encoder-only"]) -> DesignConfig:
-    """The future of `joint` on a trunk of its own, and an action that reads a hidden state of it."""
+    """Future of `joint` on its own trunk, and an action that reads a hidden state of that trunk."""
     shared = joint()
     generator = DenoiserConfig(steps=4, draws=2, temperature=0.0)
     return replace(
@@ -189,17 +186,17 @@ def tapped(name: str, kind: Literal["tap", "encoder-only"]) -> DesignConfig:
 
 
 def feature_tap() -> DesignConfig:
-    """The action reads a hidden state of the future's denoiser after one evaluation (as VPP; survey eq. 14)."""
+    """Action from a hidden state of the future's denoiser after one evaluation (as VPP; survey eq. 14)."""
     return tapped("feature_tap", "tap")
 
 
 def encoder_only() -> DesignConfig:
-    """The action reads a hidden state that the future was trained from, and no future (as Fast-WAM)."""
+    """Action from a hidden state trained to predict the future, without generating it (as Fast-WAM)."""
     return tapped("encoder_only", "encoder-only")
 
 
 def language_model(streams: tuple[str, ...] = ()) -> VlmExpertConfig:
-    """A small Llama with random weights, to stand for a pretrained one, and an expert that reads it layer by layer."""
+    """Small Llama with random weights in place of a pretrained one, and an expert that reads it layer by layer."""
     facts = {
         "model_type": "llama",
         "hidden_size": 128,
@@ -217,7 +214,7 @@ def language_model(streams: tuple[str, ...] = ()) -> VlmExpertConfig:
 
 
 def vlm_expert() -> DesignConfig:
-    """A language model reads the context, a smaller expert denoises the action (as pi0; survey eq. 32)."""
+    """Language model over the context and a smaller action expert that denoises (as pi0; survey eq. 32)."""
     return replace(
         base("vlm_expert"),
         trunks={"main": language_model()},
@@ -227,7 +224,7 @@ def vlm_expert() -> DesignConfig:
 
 
 def vlm_token() -> DesignConfig:
-    """The language model writes where the gripper will be, the expert acts on it (as CoT-VLA; survey eq. 14)."""
+    """Language model that writes the gripper's future position, and an expert given it (as CoT-VLA; eq. 14)."""
     return replace(
         base("vlm_token"),
         substrates={"words": VlmTokenConfig(bins=64)},
@@ -243,7 +240,7 @@ def vlm_token() -> DesignConfig:
 
 
 def movement_primitive() -> DesignConfig:
-    """The action as goal, duration and shape of a movement primitive (as LMP; Ijspeert et al. 2013)."""
+    """Movement primitives: goal, duration and shape of the action (as LMP; Ijspeert et al. 2013)."""
     return replace(
         base("movement_primitive"),
         action=MovementPrimitiveConfig(),

@@ -1,7 +1,7 @@
-"""One cell of the design space from its four choices: substrate, coupling, backbone, deployment.
+"""Cells of the design space: one design from four choices, substrate, coupling, backbone and deployment.
 
-A coupling is a factorisation written as data; the estimator named ``world`` models every factor with a future in
-it, and ``policy`` an action factor that has none. Nothing here depends on which parts are chosen.
+A coupling is a factorisation written as data. The estimator ``world`` models every factor that generates a future, and
+``policy`` an action factor that does not. Nothing here depends on the parts that are chosen.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ COUPLINGS: Mapping[str, tuple[Factor, ...]] = {
 
 
 def default_encoders() -> dict[str, EncoderConfig]:
-    """Images, state and instruction."""
+    """Encoders of images, state and instruction, with their default settings."""
     return {"images": ImagesConfig(), "state": StateConfig(), "instruction": InstructionConfig()}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The four choices and the few values they need.
+    """Four choices of a design and the values that they need.
 
     Attributes:
-        substrate: where the future lives.
-        coupling: one of :data:`COUPLINGS`.
-        estimator: backbone family of the factors with a future (of the action where there is none).
-        controller: deployment.
-        policy: estimator of an action factor without a future in it; None takes ``estimator``.
+        substrate: representation of the future.
+        coupling: name of the coupling, a key of :data:`COUPLINGS`.
+        estimator: estimator of the factors that generate a future or a goal.
+        controller: deployment of the design.
+        policy: estimator of an action factor without a future; None for ``estimator``.
         action: representation of the action.
-        planner: search of a coupling that selects.
+        planner: search over actions, used by a coupling with a goal.
         trunk: network that every estimator runs on.
-        encoders: context.
-        horizon: predicted actions, ticks.
-        stride: ticks ahead of the predicted future.
+        encoders: name -> encoder of the context.
+        horizon: number of predicted actions, in ticks.
+        stride: offset of the predicted future, in ticks.
     """
 
     substrate: SubstrateConfig
@@ -77,7 +77,7 @@ class Cell:
     stride: int = 8
 
     def design(self, name: str = "cell") -> DesignConfig:
-        """The design's config; raises :class:`ConfigError` on an unknown coupling."""
+        """Config of the design; raises :class:`ConfigError` on an unknown coupling."""
         if self.coupling not in COUPLINGS:
             raise ConfigError(f"no coupling {self.coupling!r}. {did_you_mean(self.coupling, COUPLINGS)}")
         factors = COUPLINGS[self.coupling]

@@ -1,7 +1,7 @@
-"""The seven designs that the contract was proved on, at a size that trains on one CPU core.
+"""Couplings: seven reference designs that differ in how future and action depend on each other.
 
-Each is a value: the same parts in another composition. ``horizon``, ``stride`` and the context are shared, so
-that a comparison between two of them is a comparison of the choice that differs.
+They are small enough to train on one CPU core. Stride, action horizon and context are shared, unless the coupling
+itself needs other ones, so that a comparison of two designs isolates the choice in which they differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXECUTE = 8
 
 
 def base(name: str) -> DesignConfig:
-    """Base of all seven: context, trunk, action chunk and controller, without any factor."""
+    """Base of all seven: context, trunk, action chunk and controller, without factors."""
     return DesignConfig(
         name=name,
         horizon=HORIZON,
@@ -49,7 +49,7 @@ def base(name: str) -> DesignConfig:
 
 
 def direct() -> DesignConfig:
-    """Vision-language-action baseline: flow-matching action chunk, ``p(a|c)`` (as pi0)."""
+    """Vision-language-action baseline with a flow-matching action chunk, ``p(a|c)`` (as pi0)."""
     return replace(
         base("direct"),
         estimators={"policy": DenoiserConfig(steps=4, draws=2, temperature=0.0)},
@@ -58,7 +58,7 @@ def direct() -> DesignConfig:
 
 
 def joint_denoiser() -> DenoiserConfig:
-    """Denoiser of :func:`joint`, with a noise level per stream."""
+    """Denoiser of future and action in :func:`joint`, which other recipes vary."""
     return DenoiserConfig(
         steps=4,
         draws=2,
@@ -69,7 +69,7 @@ def joint_denoiser() -> DenoiserConfig:
 
 
 def joint() -> DesignConfig:
-    """Joint video-action denoiser with a noise level per stream, ``p(s,a|c)`` (as UWM)."""
+    """Joint denoiser of video and action with a noise level per stream, ``p(s,a|c)`` (as UWM)."""
     return replace(
         base("joint"),
         substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
@@ -81,7 +81,7 @@ def joint() -> DesignConfig:
 
 
 def post_head() -> DesignConfig:
-    """Predict a frozen teacher's features, then read the action off them, ``p(s|c) p(a|s,c)`` (as FLARE)."""
+    """Future features of a frozen teacher, then the action given them, ``p(s|c) p(a|s,c)`` (as FLARE)."""
     return replace(
         base("post_head"),
         substrates={"teacher": TeacherFeatureConfig(features=24, grid=4)},
@@ -102,7 +102,7 @@ def post_head() -> DesignConfig:
 
 
 def autoregressive() -> DesignConfig:
-    """Binned action tokens and image tokens in one causal stream, ``p(a,s|c)`` (as GR-1)."""
+    """Binned action tokens and image tokens in one causal sequence, ``p(a,s|c)`` (as GR-1)."""
     return replace(
         base("autoregressive"),
         action=BinsConfig(bins=256, ticks_per_token=2),
@@ -115,7 +115,7 @@ def autoregressive() -> DesignConfig:
 
 
 def rollout() -> DesignConfig:
-    """Proposals refined by CEM through an action-conditioned latent predictor, ``p(g|c) p(a|c) p(s|a,c)``."""
+    """Action proposals, a latent world model and CEM towards a goal, ``p(g|c) p(a|c) p(s|a,c)``."""
     return replace(
         base("rollout"),
         substrates={"video": PixelLatentConfig(PatchPCAConfig(patch=32, features=64))},
@@ -141,7 +141,7 @@ def rollout() -> DesignConfig:
 
 
 def recurrent() -> DesignConfig:
-    """A state-space model whose latent is carried between calls, ``p(z|c) p(a|z,c) p(s|z,a,c)`` (as Dreamer)."""
+    """State-space model with a latent carried between calls, ``p(z|c) p(a|z,c) p(s|z,a,c)`` (as Dreamer)."""
     shared = base("recurrent")
     return replace(
         shared,
@@ -163,7 +163,7 @@ def recurrent() -> DesignConfig:
 
 
 def chunk_causal() -> DesignConfig:
-    """Joint denoiser over blocks whose cache holds only what was really observed, ``p(s,a|c)`` (as DreamZero)."""
+    """Joint denoiser in causal blocks with a cache of real observations only, ``p(s,a|c)`` (as DreamZero)."""
     shared = base("chunk_causal")
     return replace(
         shared,

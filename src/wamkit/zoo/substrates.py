@@ -1,6 +1,6 @@
-"""One example per substrate: the joint denoiser of `couplings`, its substrate exchanged.
+"""Substrates: the joint denoiser of `couplings` with one other substrate per recipe.
 
-Everything else is the same, so a difference in the table of ``make table`` is one of the substrate.
+Everything else is the same, so that differences in the table of ``make table`` come from the substrate.
 """
 
 from __future__ import annotations
@@ -32,95 +32,95 @@ from wamkit.substrates import (
 from wamkit.zoo.couplings import joint, joint_denoiser
 
 
-def foreseen(name: str, place: SubstrateConfig) -> DesignConfig:
-    """Joint design ``p(s,a|c)`` with its future in the given substrate."""
+def joint_in(name: str, substrate: SubstrateConfig) -> DesignConfig:
+    """Joint denoiser ``p(s,a|c)`` whose future is a stream of ``substrate``."""
     shared = joint()
     futures = {stream: FutureConfig("place", future.offsets) for stream, future in shared.futures.items()}
-    return replace(shared, name=name, substrates={"place": place}, futures=futures)
+    return replace(shared, name=name, substrates={"place": substrate}, futures=futures)
 
 
 def pixels() -> DesignConfig:
-    """Future RGB frames, generated as pixels (survey eq. 13)."""
-    return foreseen("pixels", PixelsConfig(shrink=4, patch=8))
+    """Joint denoiser of action and future RGB frames as raw pixels (survey eq. 13)."""
+    return joint_in("pixels", PixelsConfig(shrink=4, patch=8))
 
 
 def rgbd() -> DesignConfig:
-    """Future colour and depth of both views in one latent grid (as TesserAct)."""
-    return foreseen("rgbd", RGBDConfig(codec=PatchPCAConfig(patch=32, features=64)))
+    """Joint denoiser of action and future colour and depth of all cameras in one latent grid (as TesserAct)."""
+    return joint_in("rgbd", RGBDConfig(codec=PatchPCAConfig(patch=32, features=64)))
 
 
 def teacher() -> DesignConfig:
-    """Future features of a frozen teacher, generated together with the action (survey eq. 14)."""
-    return foreseen("teacher", TeacherFeatureConfig(features=24, grid=2))
+    """Joint denoiser of action and future features of a frozen teacher (survey eq. 14)."""
+    return joint_in("teacher", TeacherFeatureConfig(features=24, grid=2))
 
 
 def force() -> DesignConfig:
-    """Future contact forces (as AdaWorldPolicy)."""
-    return foreseen("force", WrenchConfig())
+    """Joint denoiser of action and future contact forces (as AdaWorldPolicy)."""
+    return joint_in("force", WrenchConfig())
 
 
 def contact() -> DesignConfig:
-    """Future contact of each part of the hand with the object (survey eq. 16)."""
-    return foreseen("contact", ContactConfig())
+    """Joint denoiser of action and future contacts between hand and object (survey eq. 16)."""
+    return joint_in("contact", ContactConfig())
 
 
 def object_flow() -> DesignConfig:
-    """Exact flow of the object's pixels, with visibility (as Dream2Flow)."""
-    return foreseen("object_flow", ObjectFlowConfig(grid=8))
+    """Joint denoiser of action and the exact flow of the object's pixels, with visibility (as Dream2Flow)."""
+    return joint_in("object_flow", ObjectFlowConfig(grid=8))
 
 
 def optical_flow() -> DesignConfig:
-    """Dense flow, estimated from the pictures alone (as AVDC)."""
-    return foreseen("optical_flow", OpticalFlowConfig(grid=8))
+    """Joint denoiser of action and dense optical flow, estimated from pictures alone (as AVDC)."""
+    return joint_in("optical_flow", OpticalFlowConfig(grid=8))
 
 
 def tracks() -> DesignConfig:
-    """Tracked points on the object, with visibility (as Im2Flow2Act)."""
-    return foreseen("tracks", TracksConfig())
+    """Joint denoiser of action and future tracks of points on the object, with visibility (as Im2Flow2Act)."""
+    return joint_in("tracks", TracksConfig())
 
 
 def polyline() -> DesignConfig:
-    """The gripper's path in the picture (as TraceGen)."""
-    return foreseen("polyline", PolylineConfig())
+    """Joint denoiser of action and the gripper's future path in the picture (as TraceGen)."""
+    return joint_in("polyline", PolylineConfig())
 
 
 def pose_stream() -> DesignConfig:
-    """Poses of gripper and objects (as 3DFlowAction)."""
-    return foreseen("pose_stream", PoseStreamConfig())
+    """Joint denoiser of action and future poses of gripper and objects (as 3DFlowAction)."""
+    return joint_in("pose_stream", PoseStreamConfig())
 
 
 def depth() -> DesignConfig:
-    """Future depth of the scene (survey eq. 15)."""
-    return foreseen("depth", DepthMapConfig())
+    """Joint denoiser of action and future depth maps of the scene (survey eq. 15)."""
+    return joint_in("depth", DepthMapConfig())
 
 
 def segmentation() -> DesignConfig:
-    """Future masks of arm, gripper and object (survey eq. 16)."""
-    return foreseen("segmentation", SegmentationConfig())
+    """Joint denoiser of action and future masks of arm, gripper and object (survey eq. 16)."""
+    return joint_in("segmentation", SegmentationConfig())
 
 
 def heatmap() -> DesignConfig:
-    """Future position of the end effector as a heat map over the picture (survey eq. 16)."""
-    return foreseen("heatmap", HeatmapConfig())
+    """Joint denoiser of action and a heatmap of the future end effector over the picture (survey eq. 16)."""
+    return joint_in("heatmap", HeatmapConfig())
 
 
 def progress() -> DesignConfig:
-    """Future progress of the task (survey eq. 16)."""
-    return foreseen("progress", ProgressConfig())
+    """Joint denoiser of action and future task progress (survey eq. 16)."""
+    return joint_in("progress", ProgressConfig())
 
 
 def motion_vectors() -> DesignConfig:
-    """Block motion since now, as a video codec finds it (as HiF-VLA)."""
-    return foreseen("motion_vectors", MotionVectorsConfig())
+    """Joint denoiser of action and block motion vectors as in a video codec (as HiF-VLA)."""
+    return joint_in("motion_vectors", MotionVectorsConfig())
 
 
 def normals() -> DesignConfig:
-    """Future surface normals of the scene (as TesserAct)."""
-    return foreseen("normals", NormalMapConfig())
+    """Joint denoiser of action and future surface normals of the scene (as TesserAct)."""
+    return joint_in("normals", NormalMapConfig())
 
 
 def keyframes() -> DesignConfig:
-    """The next milestone of the task and the progress that it stands for (as SWEET, GR-MG)."""
+    """Joint denoiser of action, the task's next key frame and its progress (as SWEET, GR-MG)."""
     shared = joint()
     streams = {
         "future": FutureConfig("video", milestones=1),
