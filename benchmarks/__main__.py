@@ -20,11 +20,13 @@ from rich.progress import track
 from rich.table import Table
 
 from wamkit.api import CollectConfig, EvaluationConfig, collect, recipe
+from wamkit.contract.calls import Call
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Batch, Budget, Observation
 from wamkit.data import Batches, Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
+from wamkit.design.sampling import context_of
 from wamkit.envs import MetaWorldConfig
 from wamkit.evaluation.closed_loop.plan import Shifts
 from wamkit.evaluation.closed_loop.rollout import pure_simulation, rollout
@@ -98,7 +100,7 @@ def cached_decoding(design: Design, dataset: Dataset) -> list[float]:
     context = design.encode_context(observation)
     seeds = range(4)
     made = design.sample(observation, ["action", "future"], seeds=seeds, context=context)
-    call = design._call(design.graph.factors[0], context, {}, 4)
+    call = Call(context_of("world", design.graph, context), {}, (), 4)
 
     def uncached() -> None:
         for _ in range(sum(made.nfe.values())):
