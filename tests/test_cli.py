@@ -159,7 +159,8 @@ def test_looking_things_up_imports_no_torch(line: str) -> None:
     code = (
         f"import sys\nfrom wamkit.cli import main\nmain({line.split()!r})\nsys.exit('torch' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_package_offers_a_few_names_without_importing_torch() -> None:

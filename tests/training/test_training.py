@@ -117,7 +117,9 @@ def test_the_order_of_fields_in_a_written_config_does_not_matter(root: Path) -> 
     train(settings, progress=False)
     path = settings.out / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
-    train(settings, progress=False)
+    weights = (settings.out / "model" / "model.safetensors").read_bytes()
+    model = train(settings, progress=False)
+    assert (model / "model.safetensors").read_bytes() == weights
 
 
 def test_checkpoint_is_config_weights_and_transforms(root: Path) -> None:
