@@ -22,6 +22,10 @@ class DataError(WamkitError):
     """A dataset that cannot be used. The message gives the file, the episode and the field."""
 
 
+class BusyError(WamkitError):
+    """An output that another run is writing."""
+
+
 class BudgetError(WamkitError):
     """A run-time budget that the design cannot honour."""
 

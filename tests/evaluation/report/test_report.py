@@ -90,14 +90,14 @@ def test_a_report_whose_scores_were_rounded_otherwise_is_read(tmp_path: Path) ->
 
 def test_missing_or_broken_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    with pytest.raises(DataError, match="not a readable report"):
+    with pytest.raises(DataError, match=r"report\.json: no such file\. Make the report again"):
         Report.load(path)
     small_report(strips=True).save(path)
     pictures_path(path).write_bytes(b"PK broken")
     with pytest.raises(DataError, match=r"report\.filmstrips\.npz"):
         Report.load(path)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(DataError, match="not a readable report"):
+    with pytest.raises(DataError, match=r"report\.json: not JSON"):
         Report.load(path)
 
 

@@ -19,7 +19,7 @@ from wamkit.config import config_hash, encode
 from wamkit.envs.vector import Step, VectorEnv
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
-from wamkit.evaluation.report.documents import write_document
+from wamkit.storage.documents import write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.scores import Score, score

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wamkit.data.video import Coding, encode_video, frame_rate
 from wamkit.evaluation.closed_loop.recording import Recording
-from wamkit.evaluation.report.documents import write_atomically
+from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.report import Report
 

@@ -22,7 +22,7 @@ from wamkit.evaluation.output.plots import latency_plot, status_plot, success_pl
 from wamkit.evaluation.output.prediction_section import prediction_section
 from wamkit.evaluation.output.shift_section import shift_section
 from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
-from wamkit.evaluation.report.documents import write_atomically
+from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import Filmstrip, Frames
 from wamkit.evaluation.report.report import Report, Score

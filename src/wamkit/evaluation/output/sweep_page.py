@@ -11,7 +11,7 @@ from wamkit.evaluation.closed_loop.budgets import Refused
 from wamkit.evaluation.closed_loop.sweep import Point, Sweep
 from wamkit.evaluation.output.plots import INK, SERIES, canvas, style, to_svg
 from wamkit.evaluation.output.report_page import page
-from wamkit.evaluation.report.documents import write_atomically
+from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.failures import failure_rows
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from wamkit.contract.streams import Reading
 from wamkit.contract.types import Observation
 from wamkit.evaluation.prediction.measures import MEASURES, Better, Measure
-from wamkit.evaluation.report.documents import decode_document, read_document, write_document
+from wamkit.storage.documents import decode_document, read_document, write_document
 
 FORMAT = "wamkit-prediction-1"
 PREDICTION_FILE = "prediction.json"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.errors import DataError
-from wamkit.evaluation.report.documents import write_atomically
+from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.fidelity import frame_psnr
 
 Frames = NDArray[np.uint8]

@@ -17,7 +17,7 @@ import draccus.utils
 
 from wamkit.config import config_hash
 from wamkit.errors import DataError
-from wamkit.evaluation.report.documents import agree, decode_document, read_document, write_document
+from wamkit.storage.documents import agree, decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import STATUSES, EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable, failure_table
 from wamkit.evaluation.report.filmstrip import Filmstrip, load_strips, save_pictures

@@ -1,4 +1,4 @@
-"""JSON documents on disk: written whole or not at all, and checked when they are read."""
+"""Text and JSON on disk: written whole or not at all, read as UTF-8 whatever the locale, and checked when read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,50 @@ import draccus
 from wamkit.errors import DataError
 
 T = TypeVar("T")
+
+
+def read_text(path: Path, way_out: str) -> str:
+    """Read a text file of ours.
+
+    Args:
+        path: the file.
+        way_out: sentence that says what the user can do when it cannot be read.
+
+    Raises:
+        DataError: there is no such file, it is not readable, or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. {way_out}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). {way_out}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file (byte {error.start} is not UTF-8). {way_out}") from error
+
+
+def read_json(path: Path, way_out: str) -> dict[str, Any]:
+    """Read a JSON file of ours whose outermost value is an object; the arguments are those of :func:`read_text`.
+
+    Raises:
+        DataError: it cannot be read, is not JSON, gives a key twice, or holds another value.
+    """
+    try:
+        values = json.loads(read_text(path, way_out), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}). {way_out}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(values).__name__}. {way_out}")
+    return values
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of a JSON text; a key given twice is an error, because one of its values would be lost."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} is given twice")
+    return values
 
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
@@ -38,11 +82,8 @@ def read_document(path: Path, form: str, what: str) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read, or is another document or of another version.
     """
-    try:
-        raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable {what} ({error}).") from error
-    if not isinstance(raw, dict) or raw.pop("format", None) != form:
+    raw = read_json(path, f"Make the {what} again, or name another file.")
+    if raw.pop("format", None) != form:
         raise DataError(f"{path}: field 'format' must be {form!r}; this is no {what} of this version.")
     return raw
 
@@ -76,5 +117,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that a reader sees the old file or the whole new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)  # only there when writing failed, such as on a full disk
