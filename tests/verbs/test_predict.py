@@ -80,7 +80,7 @@ def test_a_table_is_printed_and_bad_input_named(
     assert main(["predict", *arguments, "--prediction.steps", "2"]) == 2
     assert "carries no state between calls" in capsys.readouterr().err
     assert main(["correlate", str(measured / "nowhere")]) == 2
-    assert "not a readable prediction file" in capsys.readouterr().err
+    assert "not JSON" in capsys.readouterr().err
 
 
 def test_checkpoints_that_predict_better_and_succeed_more_correlate(

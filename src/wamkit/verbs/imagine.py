@@ -22,9 +22,9 @@ from wamkit.evaluation.imagined.frames import ProbeRecord, TaskFrames, fit_probe
 from wamkit.evaluation.imagined.proxy import ImaginedScore, ProxyReport, trust
 from wamkit.evaluation.imagined.scorers import scorable_substrate
 from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, set_up_dreams
-from wamkit.storage.documents import write_document
 from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions
+from wamkit.storage.documents import write_document
 from wamkit.verbs.report import report_file
 
 IMAGINED_FILE = "imagined.json"

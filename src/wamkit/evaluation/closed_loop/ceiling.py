@@ -19,12 +19,12 @@ from wamkit.config import config_hash, encode
 from wamkit.envs.vector import Step, VectorEnv
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
-from wamkit.storage.documents import write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.scores import Score, score
 from wamkit.evaluation.report.shifts import ShiftTable, shift_table
 from wamkit.evaluation.report.statistics import MeanRate
+from wamkit.storage.documents import write_document
 
 FORMAT = "wamkit-ceiling-1"
 PER_WORKER = 2  # pending requests per worker, so that a worker never idles

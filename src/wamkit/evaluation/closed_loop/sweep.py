@@ -28,7 +28,6 @@ from wamkit.evaluation.closed_loop.latency import Sustained, sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.closed_loop.rollout import rollout
-from wamkit.storage.documents import agree, decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable
 from wamkit.evaluation.report.machine import device_of, restart_peak_memory, versions
@@ -42,6 +41,7 @@ from wamkit.evaluation.report.statistics import (
     median_interval,
     paired_difference,
 )
+from wamkit.storage.documents import agree, decode_document, read_document, write_document
 
 FORMAT = "wamkit-sweep-1"
 POINTS = "points"

@@ -11,10 +11,10 @@ from wamkit.evaluation.output.plots import latency_plot, success_plot
 from wamkit.evaluation.output.report_page import page
 from wamkit.evaluation.output.shift_plots import forest, strength_plot
 from wamkit.evaluation.report.compare import Comparison, ComparisonRow, Pairing, p_text
-from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.statistics import Rate
 from wamkit.evaluation.report.words import points
+from wamkit.storage.documents import write_atomically
 
 
 def write_comparison(comparison: Comparison, reports: Mapping[str, Report], path: str | Path) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from wamkit.data.video import Coding, encode_video, frame_rate
 from wamkit.evaluation.closed_loop.recording import Recording
-from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.report import Report
+from wamkit.storage.documents import write_atomically
 
 FILMS_FOLDER = "films"
 FAILED = ("failure", "timeout")  # statuses of failed episodes

@@ -22,11 +22,11 @@ from wamkit.evaluation.output.plots import latency_plot, status_plot, success_pl
 from wamkit.evaluation.output.prediction_section import prediction_section
 from wamkit.evaluation.output.shift_section import shift_section
 from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
-from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import Filmstrip, Frames
 from wamkit.evaluation.report.report import Report, Score
 from wamkit.evaluation.report.statistics import Summary
+from wamkit.storage.documents import write_atomically
 
 _FILM_LEGEND = (
     "Top: frames that the design imagined at the call. Below: frames that the camera then recorded. PSNR of imagined "

@@ -11,8 +11,8 @@ from wamkit.evaluation.closed_loop.budgets import Refused
 from wamkit.evaluation.closed_loop.sweep import Point, Sweep
 from wamkit.evaluation.output.plots import INK, SERIES, canvas, style, to_svg
 from wamkit.evaluation.output.report_page import page
-from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.failures import failure_rows
+from wamkit.storage.documents import write_atomically
 
 
 def write_sweep_html(sweep: Sweep, path: Path) -> None:

@@ -14,10 +14,10 @@ from wamkit.config import differences
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.envs.perturbations.suite import CLEAN
 from wamkit.errors import ConfigError, DataError
-from wamkit.storage.documents import write_document
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.statistics import Difference, Rate, paired_difference, rate_of
+from wamkit.storage.documents import write_document
 
 FORMAT = "wamkit-comparison-1"
 LEVEL = 0.05

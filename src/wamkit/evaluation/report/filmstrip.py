@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wamkit.errors import DataError
-from wamkit.storage.documents import write_atomically
 from wamkit.evaluation.report.fidelity import frame_psnr
+from wamkit.storage.documents import write_atomically
 
 Frames = NDArray[np.uint8]
 

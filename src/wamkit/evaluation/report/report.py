@@ -17,13 +17,13 @@ import draccus.utils
 
 from wamkit.config import config_hash
 from wamkit.errors import DataError
-from wamkit.storage.documents import agree, decode_document, read_document, write_document
 from wamkit.evaluation.report.episode import STATUSES, EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable, failure_table
 from wamkit.evaluation.report.filmstrip import Filmstrip, load_strips, save_pictures
 from wamkit.evaluation.report.scores import Score, score
 from wamkit.evaluation.report.shifts import ShiftTable, shift_table
 from wamkit.evaluation.report.statistics import MeanRate, Summary
+from wamkit.storage.documents import agree, decode_document, read_document, write_document
 
 FORMAT = "wamkit-report-1"
 
