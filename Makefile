@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo table robustness world_model test quick check bench setup clean
+.PHONY: demo table robustness world_model test quick check bench mutants setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -37,6 +37,10 @@ check: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
+
+# 2,000 broken datasets and checkpoints, each read as the original or refused (docs/checks.md).
+mutants: $(VENV)/.ready
+	$(BIN)/python tests/mutants.py 2000
 
 setup: $(VENV)/.ready
 
