@@ -240,18 +240,3 @@ def config_hash(config: Any) -> str:
     values = config if isinstance(config, Mapping) else encode(config)
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differing(there: Any, here: Any, place: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> the two values, wherever two configs differ; both are given as plain values."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        pairs: dict[str, tuple[Any, Any]] = {}
-        for name in dict.fromkeys([*there, *here]):
-            pairs.update(differing(there.get(name), here.get(name), f"{place}.{name}".lstrip(".")))
-        return pairs
-    return {} if there == here else {place: (there, here)}
-
-
-def differences(there: Any, here: Any) -> list[str]:
-    """Lines ``name: value there, value here`` for everything in which two configs differ, as plain values."""
-    return [f"{place}: {a!r} there, {b!r} here" for place, (a, b) in differing(there, here).items()]

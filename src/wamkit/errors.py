@@ -22,6 +22,10 @@ class DataError(WamkitError):
     """A dataset that cannot be used. The message gives the file, the episode and the field."""
 
 
+class TrainingError(WamkitError):
+    """A training that cannot go on: a loss, a gradient or a weight that is not finite, or nothing that learns."""
+
+
 class BusyError(WamkitError):
     """An output that another run is writing."""
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -31,14 +32,33 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("read", [find_checkpoint, load])
-def test_a_mistyped_folder_that_could_be_a_hub_id_names_both_readings(read: object) -> None:
+def test_a_mistyped_folder_that_could_be_a_hub_id_is_a_missing_folder(
+    read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "snapshot_download", None)
     with pytest.raises(ConfigError) as raised:
-        read("runs/modle")  # type: ignore[operator]
+        read("runs/modle")
     message = str(raised.value)
-    assert "no checkpoint at runs/modle: there is no such folder, and the hub does not have it" in message
+    assert (
+        "no checkpoint at runs/modle: there is no such folder in runs. Did you mean 'runs/model'?" in message
+    )
+    assert "hf://runs/modle for the hub's repository of this name" in message
+
+
+def test_a_hub_id_that_is_said_to_be_one_is_asked_of_the_hub_whatever_lies_here() -> None:
+    with pytest.raises(ConfigError) as raised:
+        find_checkpoint("hf://runs/modle")
+    message = str(raised.value)
+    assert "there is no such folder, and the hub does not have it or is out of reach" in message
     assert "(LocalEntryNotFoundError: Cannot reach the hub.)" in message
-    assert "Did you mean 'runs/model'?" in message
     assert "More lines" not in message
+
+
+def test_a_run_instead_of_its_model_is_pointed_to_the_model(runs: Path) -> None:
+    (runs / "model/model").mkdir()
+    (runs / "model/model/config.json").touch()
+    with pytest.raises(ConfigError, match=r"Did you mean 'runs/model/model'\?"):
+        find_checkpoint("runs/model")
 
 
 def test_a_name_like_nothing_here_has_no_hint() -> None:
@@ -81,6 +101,7 @@ def test_what_the_hub_delivers_is_read(runs: Path, monkeypatch: pytest.MonkeyPat
         (runs / "model" / file).touch()
     monkeypatch.setattr(checkpoint, "snapshot_download", lambda name, allow_patterns: str(runs / "model"))
     assert find_checkpoint("owner/name") == runs / "model"
+    assert find_checkpoint("hf://runs/name") == runs / "model"
     assert find_checkpoint("runs/model") == Path("runs/model")
 
 

@@ -10,8 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from wamkit.config import differing
 from wamkit.errors import SpecError
+from wamkit.storage.fingerprint import differing
 
 # Name of the action stream in every design.
 ACTION = "action"

@@ -18,7 +18,7 @@ from typing_extensions import override
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.design.build import extras_of
-from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts
+from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts, verify
 from wamkit.design.model import Design
 from wamkit.errors import ConfigError, DataError, did_you_mean
 
@@ -85,7 +85,9 @@ def load_teacher(config: TeacherContextConfig) -> tuple[Design, str]:
         absent = str(error)
     else:
         if described == config.architecture:
-            load_weights(teacher, find_checkpoint(config.checkpoint))
+            folder = find_checkpoint(config.checkpoint)
+            verify(folder)
+            load_weights(teacher, folder)
         else:
             absent = f"{config.checkpoint} holds another design now, or other statistics."
     if absent:

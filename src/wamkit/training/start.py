@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.config import differences, encode
+from wamkit.config import encode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import require_same
 from wamkit.contract.types import Batch, Losses
@@ -31,6 +31,7 @@ from wamkit.design.checkpoint import (
     resize_buffers,
 )
 from wamkit.errors import ConfigError
+from wamkit.storage.fingerprint import differences
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
 from wamkit.training.objective import Demonstrations, Objective

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wamkit.config import differences
 from wamkit.errors import ConfigError, MissingExtraError, WamkitError
 from wamkit.evaluation.closed_loop.journal import discard_journal
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shard, variants
@@ -17,6 +16,7 @@ from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.closed_loop.shards import merge
 from wamkit.evaluation.report.report import Report
+from wamkit.storage.fingerprint import differences
 
 PASSED_ON = ("MUJOCO_GL", "OMP_NUM_THREADS", "PYTHONPATH")  # variables of the driver that the tasks need
 ANSWERS_S = 10.0  # seconds within which the head node must take a connection

@@ -26,12 +26,13 @@ import draccus
 import draccus.utils
 import numpy as np
 
-from wamkit.config import config_hash, differences
+from wamkit.config import config_hash
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop.assemble import Finished, SessionCosts
 from wamkit.evaluation.closed_loop.episodes import ActionBlock
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import load_strips, save_pictures
+from wamkit.storage.fingerprint import differences
 
 FORMAT = "wamkit-journal-1"
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from wamkit.config import config_hash, differences
+from wamkit.config import config_hash
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop.assemble import calls_per_episode, seeds_of
 from wamkit.evaluation.closed_loop.plan import Shard
@@ -15,6 +15,7 @@ from wamkit.evaluation.report.failures import failure_table
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.scores import score
 from wamkit.evaluation.report.shifts import shift_table
+from wamkit.storage.fingerprint import differences
 
 
 def merge(reports: Sequence[Report], expected: Sequence[str]) -> Report:

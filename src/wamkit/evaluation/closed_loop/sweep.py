@@ -18,7 +18,6 @@ from typing import Any
 import draccus
 import draccus.utils
 
-from wamkit.config import differing
 from wamkit.controllers import Controller
 from wamkit.envs.perturbations.suite import CLEAN
 from wamkit.errors import ConfigError, DataError
@@ -42,6 +41,7 @@ from wamkit.evaluation.report.statistics import (
     paired_difference,
 )
 from wamkit.storage.documents import agree, decode_document, read_document, write_document
+from wamkit.storage.fingerprint import differing
 
 FORMAT = "wamkit-sweep-1"
 POINTS = "points"

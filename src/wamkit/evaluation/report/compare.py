@@ -10,7 +10,6 @@ from typing import Any
 import draccus
 from scipy.stats import binomtest
 
-from wamkit.config import differences
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.envs.perturbations.suite import CLEAN
 from wamkit.errors import ConfigError, DataError
@@ -18,6 +17,7 @@ from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.report import Report
 from wamkit.evaluation.report.statistics import Difference, Rate, paired_difference, rate_of
 from wamkit.storage.documents import write_document
+from wamkit.storage.fingerprint import differences
 
 FORMAT = "wamkit-comparison-1"
 LEVEL = 0.05

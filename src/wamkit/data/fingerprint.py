@@ -1,0 +1,69 @@
+"""Fingerprint of a dataset: what it is made of, part by part, wherever it lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wamkit.data import layout
+from wamkit.data.dataset import Dataset
+from wamkit.storage import read_json
+from wamkit.storage.fingerprint import digest
+
+BLOCK = 1 << 16  # bytes of a video that are read at its beginning, middle and end
+
+
+def fingerprint(dataset: Dataset) -> dict[str, str | int]:
+    """Part of a dataset -> its value, or the digest of its values. Two equal ones are the same demonstrations.
+
+    Values of actions and states count in full, every other feature by its statistics, and a video by its size and
+    three blocks of its file: reading all videos would take longer than the start of a training may.
+    """
+    episodes = dataset.episodes
+    return {
+        "episodes": dataset.num_episodes,
+        "frames": dataset.num_frames,
+        "features": _plain(dataset.info["features"]),
+        "observation spec": _plain(dataclasses.asdict(dataset.observation_spec)),
+        "action spec": _plain(dataclasses.asdict(dataset.action_spec)),
+        "tasks": _plain([[dataset.tasks, [e.tasks for e in episodes]]]),
+        "episode lengths": _plain([len(e) for e in episodes]),
+        "successes": _plain([e.success for e in episodes]),
+        "statistics": _plain(read_json(dataset.root / layout.STATS, "Copy the dataset again.")),
+        "action values": digest(np.ascontiguousarray(dataset.action).data.cast("B")),
+        "state values": digest(np.ascontiguousarray(dataset.state).data.cast("B"))
+        if dataset.state.size
+        else "none",
+        "videos": _videos(dataset),
+    }
+
+
+def _plain(values: Any) -> str:
+    """Digest of plain values."""
+    return digest(json.dumps(values, sort_keys=True).encode())
+
+
+def _videos(dataset: Dataset) -> str:
+    """Digest of the episodes' places in the videos, and of the video files."""
+    files: dict[Path, int] = {}
+    places: list[Any] = []
+    for episode in dataset.episodes:
+        for key, span in sorted(episode.videos.items()):
+            number = files.setdefault(span.path, len(files))
+            places.append([key, number, round(span.start_s, 6), round(span.end_s, 6)])
+    return digest(_plain(places).encode(), *(_blocks(path) for path in files))
+
+
+def _blocks(path: Path) -> bytes:
+    """Size of a file and three blocks of it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        blocks = [size.to_bytes(8, "big")]
+        for start in sorted({0, max(0, size // 2 - BLOCK // 2), max(0, size - BLOCK)}):
+            file.seek(start)
+            blocks.append(file.read(BLOCK))
+    return b"".join(blocks)
