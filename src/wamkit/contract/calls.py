@@ -10,6 +10,8 @@ from torch import Tensor
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.types import Carry
+from wamkit.contract.values import number
+from wamkit.errors import BudgetError
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Guide:
     stream: str
     objective: Callable[[Mapping[str, Tensor]], Tensor]
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not number(self.weight):
+            raise BudgetError(f"guide: weight {self.weight!r} must be a finite number; 0 is the base sampler")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.contract.scales import Scale
-from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec, check_data
 from wamkit.contract.streams import Camera, Past, Reading, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Batch, Budget, Carry, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
@@ -47,6 +47,9 @@ class DataSpec:
     action: ActionSpec
     stats: Mapping[str, Mapping[str, np.ndarray]]
     extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_data(self.observation, self.action, self.extras)
 
     def camera(self, name: str, reader: str) -> CameraSpec:
         """Spec of a camera; raises :class:`ConfigError` when the dataset does not have it."""

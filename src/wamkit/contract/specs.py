@@ -7,11 +7,17 @@ A dataset, an environment and a design each carry an :class:`ObservationSpec` an
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
-from wamkit.errors import SpecError
+from wamkit.contract.values import label, labels, number, positive, whole
+from wamkit.errors import SpecError, did_you_mean
 from wamkit.storage.fingerprint import differing
+
+Mode = Literal["delta", "absolute"]
+Rotation = Literal["none", "euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "joint"]
+Gripper = Literal["none", "positive_closes", "negative_closes"]
 
 # Name of the action stream in every design.
 ACTION = "action"
@@ -39,6 +45,21 @@ class CameraSpec:
     low: int = 0
     high: int = 255
 
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            whole(getattr(self, name), f"CameraSpec: {name}", least=1)
+        if whole(self.channels, "CameraSpec: channels") != 3:
+            raise SpecError(
+                f"CameraSpec: channels {self.channels}: pictures have 3, red, green and blue. Repeat a grey picture "
+                f"three times; record depth as an extra."
+            )
+        low, high = whole(self.low, "CameraSpec: low"), whole(self.high, "CameraSpec: high")
+        if not 0 <= low < high <= 255:
+            raise SpecError(
+                f"CameraSpec: low {low} and high {high}: pictures are uint8, so 0 <= low < high <= 255. Leave both out "
+                f"for ordinary pictures."
+            )
+
 
 @dataclass(frozen=True)
 class ObservationSpec:
@@ -55,6 +76,25 @@ class ObservationSpec:
     cameras: dict[str, CameraSpec]
     state: tuple[str, ...]
     rate_hz: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cameras, Mapping):
+            raise SpecError(
+                f"ObservationSpec: cameras {self.cameras!r} must map a camera's name to its CameraSpec; {{}} for none"
+            )
+        for name, camera in self.cameras.items():
+            label(name, "ObservationSpec: a camera's name")
+            if "/" in name or "\\" in name or name in (".", ".."):
+                raise SpecError(
+                    f"ObservationSpec: camera {name!r}: the name is part of paths of video files; use a dot or an "
+                    f"underscore for the slash"
+                )
+            if not isinstance(camera, CameraSpec):
+                raise SpecError(
+                    f"ObservationSpec: camera {name!r} is {camera!r}; give a CameraSpec(height, width)"
+                )
+        labels(self.state, "ObservationSpec: state")
+        positive(self.rate_hz, "ObservationSpec: rate_hz")
 
 
 @dataclass(frozen=True)
@@ -76,22 +116,60 @@ class ActionSpec:
     low: tuple[float, ...]
     high: tuple[float, ...]
     rate_hz: float
-    mode: Literal["delta", "absolute"] = "delta"
+    mode: Mode = "delta"
     frame: str = "world"
-    rotation: Literal["none", "euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "joint"] = "none"
-    gripper: Literal["none", "positive_closes", "negative_closes"] = "none"
+    rotation: Rotation = "none"
+    gripper: Gripper = "none"
 
     def __post_init__(self) -> None:
+        labels(self.names, "ActionSpec: names")
+        if not self.names:
+            raise SpecError("ActionSpec: no names. An action has at least one entry; name each of them.")
+        for name in ("low", "high"):
+            if not isinstance(getattr(self, name), tuple):
+                raise SpecError(f"ActionSpec: {name} {getattr(self, name)!r} must be a tuple of numbers")
         if not len(self.names) == len(self.low) == len(self.high):
             raise SpecError(
                 f"ActionSpec: names, low and high must have one entry per action dimension, "
                 f"got {len(self.names)}, {len(self.low)} and {len(self.high)}"
             )
+        for name, low, high in zip(self.names, self.low, self.high, strict=True):
+            # Equal limits are those of an entry that a dataset never moves.
+            if not (number(low) and number(high) and low <= high):
+                raise SpecError(
+                    f"ActionSpec: entry {name!r} has the limits {low!r} and {high!r}; they must be finite numbers, "
+                    f"the lower one first. Without limits of the actuator, take the smallest and largest action."
+                )
+        positive(self.rate_hz, "ActionSpec: rate_hz")
+        label(self.frame, "ActionSpec: frame")
+        for name, words in (("mode", Mode), ("rotation", Rotation), ("gripper", Gripper)):
+            value = getattr(self, name)
+            if value not in get_args(words):
+                raise SpecError(
+                    f"ActionSpec: unknown {name} {value!r}. {did_you_mean(str(value), get_args(words))}"
+                )
 
     @property
     def width(self) -> int:
         """Number of action dimensions A."""
         return len(self.names)
+
+
+def check_data(
+    observation: ObservationSpec, action: ActionSpec, extras: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise :class:`SpecError` unless these are specs, and every extra has a name and a shape."""
+    for spec, cls in ((observation, ObservationSpec), (action, ActionSpec)):
+        if not isinstance(spec, cls):
+            raise SpecError(f"DataSpec: {spec!r} must be an {cls.__name__}")
+    for name, shape in extras.items():
+        label(name, "DataSpec: the name of an extra")
+        if not isinstance(shape, tuple):
+            raise SpecError(
+                f"DataSpec: extra {name!r}: its shape {shape!r} must be a tuple, () for one value"
+            )
+        for side in shape:
+            whole(side, f"DataSpec: extra {name!r}: a side of its shape", 1)
 
 
 S = TypeVar("S", ObservationSpec, ActionSpec)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.scales import Scale, tokens_of
+from wamkit.contract.values import whole
 from wamkit.errors import ConfigError
 
 Role = Literal["future", "action", "goal", "state"]
@@ -50,6 +51,10 @@ class StreamSpec:
     scales: tuple[Scale, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("steps", "tokens", "features", "ticks_per_step"):
+            whole(getattr(self, name), f"stream {self.name!r}: {name}", 1, ConfigError)
+        if self.vocabulary is not None:
+            whole(self.vocabulary, f"stream {self.name!r}: vocabulary", 1, ConfigError)
         tokens = sum(tokens_of(scale) for scale in self.scales)
         if self.scales and (self.vocabulary is None or tokens != self.tokens):
             raise ConfigError(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
-from wamkit.errors import SpecError, did_you_mean
+from wamkit.contract.values import whole
+from wamkit.errors import BudgetError, SpecError, did_you_mean
 
 T = TypeVar("T")
 
@@ -131,6 +132,30 @@ class WindowSpec:
     milestones: int = 0
     aim: Aim = "end"
 
+    def __post_init__(self) -> None:
+        for name in ("observation", "future"):
+            offsets = getattr(self, name)
+            if not isinstance(offsets, tuple):
+                raise SpecError(f"WindowSpec: {name} {offsets!r} must be a tuple of ticks, such as {(-8, 0)}")
+            for offset in offsets:
+                whole(offset, f"WindowSpec: {name}: offset")
+            if list(offsets) != sorted(set(offsets)):
+                raise SpecError(f"WindowSpec: {name} {offsets} must ascend; sort it, each offset once")
+        if not self.observation or self.observation[-1] != 0:
+            raise SpecError(
+                f"WindowSpec: observation {self.observation} must end with 0, the moment of prediction"
+            )
+        if self.future and self.future[0] < 1:
+            raise SpecError(
+                f"WindowSpec: future {self.future} must lie after now; its first offset is at least 1"
+            )
+        for name, least in (("past_actions", 0), ("horizon", 1), ("milestones", 0)):
+            whole(getattr(self, name), f"WindowSpec: {name}", least)
+        if self.aim not in get_args(Aim):
+            raise SpecError(
+                f"WindowSpec: unknown aim {self.aim!r}. {did_you_mean(str(self.aim), get_args(Aim))}"
+            )
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -156,6 +181,19 @@ class Budget:
     iterations: int | None = None
     horizon: int | None = None
     rounds: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("nfe", "exit"):
+            counts = getattr(self, name)
+            if not isinstance(counts, Mapping):
+                raise BudgetError(f"{name} {counts!r} must map a stream to a number, such as {{'action': 4}}")
+            for stream, count in counts.items():
+                whole(count, f"{name} for stream {stream!r}:", 0, BudgetError)
+        if self.future is not None and not isinstance(self.future, bool):
+            raise BudgetError(f"future {self.future!r} must be true, false or None")
+        for name, least in (("candidates", 1), ("iterations", 0), ("horizon", 1), ("rounds", 0)):
+            if getattr(self, name) is not None:
+                whole(getattr(self, name), name, least, BudgetError)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
+from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.errors import ConfigError, did_you_mean
 
 
@@ -133,6 +134,10 @@ def check_names(config: DesignConfig) -> None:
             raise ConfigError(
                 f"stream {stream!r}: unknown substrate {substrate!r}. {did_you_mean(substrate, config.substrates)}"
             )
+    if PLANNER_CARRY in config.estimators:
+        raise ConfigError(
+            f"estimator {PLANNER_CARRY!r}: a planner's state has this name; rename the estimator"
+        )
     for name, estimator in config.estimators.items():
         if estimator.trunk is not None and estimator.trunk not in config.trunks:
             raise ConfigError(

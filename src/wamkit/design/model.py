@@ -30,7 +30,7 @@ from wamkit.design.observed import check_given, perceived, read_targets
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, SpecError, did_you_mean
-from wamkit.nn.named import Named
+from wamkit.nn.named import Named, key_of
 
 
 @final
@@ -107,11 +107,11 @@ class Design(nn.Module):
         """
         return {
             "action": self.action,
-            **{f"encoders.{name}": part for name, part in self.encoders.items()},
-            **{f"substrates.{name}": part for name, part in self.substrates.items()},
-            **{f"trunks.{name}": part for name, part in self.trunks.items()},
-            **{f"context.{name}": part for name, part in self.context.items()},
-            **{f"estimators.{name}": part for name, part in self.estimators.items()},
+            **{f"encoders.{key_of(name)}": part for name, part in self.encoders.items()},
+            **{f"substrates.{key_of(name)}": part for name, part in self.substrates.items()},
+            **{f"trunks.{key_of(name)}": part for name, part in self.trunks.items()},
+            **{f"context.{key_of(name)}": part for name, part in self.context.items()},
+            **{f"estimators.{key_of(name)}": part for name, part in self.estimators.items()},
         }
 
     def cells(self) -> dict[str, str]:
@@ -166,12 +166,12 @@ class Design(nn.Module):
         labels = self.parts() if labels is None else labels
         encoders = dict(self.encoders.items())
         for name in sorted(encoders):
-            if f"encoders.{name}" in labels:
+            if f"encoders.{key_of(name)}" in labels:
                 encoders[name].fit(windows, seed)
         if "action" in labels:
             self.action.fit(windows, seed)
         for name in sorted(self.substrates):
-            if f"substrates.{name}" in labels:
+            if f"substrates.{key_of(name)}" in labels:
                 self.substrates[name].bind(encoders, self.data)
                 self.substrates[name].fit(windows, seed)
 
@@ -181,7 +181,7 @@ class Design(nn.Module):
         ``labels`` of :meth:`parts` limit it to these substrates; None updates all.
         """
         for name, substrate in self.substrates.items():
-            if labels is None or f"substrates.{name}" in labels:
+            if labels is None or f"substrates.{key_of(name)}" in labels:
                 substrate.after_step(dict(self.encoders.items()))
 
     def targets(self, batch: Batch) -> dict[str, Target]:

@@ -20,7 +20,7 @@ from wamkit.errors import BudgetError, did_you_mean
 
 T = TypeVar("T")
 
-# Key of the planner's carry in a carried state, beside the names of estimators, none of which has a dot.
+# Key of the planner's carry in a carried state, beside the names of estimators, none of which may be called so.
 PLANNER_CARRY = "planner.carry"
 
 # Context of an estimator that brings its own network and so runs on no trunk.
@@ -68,7 +68,7 @@ def check_budget(
             )
     if planner is None and (budget.candidates is not None or budget.iterations is not None):
         raise BudgetError("`candidates` and `iterations` need a planner, which this design does not have")
-    if budget.horizon is not None and not 1 <= budget.horizon <= horizon:
+    if budget.horizon is not None and budget.horizon > horizon:
         raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
     for factor in graph.factors:
         estimators[factor.estimator].check_budget(factor.generates, budget)
@@ -86,10 +86,8 @@ def check_rounds(
     budget: Budget, graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str]
 ) -> None:
     """Raise :class:`BudgetError` when no two streams of this call can be refined in turns."""
-    if budget.rounds is None or budget.rounds == 0:
+    if not budget.rounds:
         return
-    if budget.rounds < 0:
-        raise BudgetError(f"rounds {budget.rounds} must be at least 0")
     refined: list[str] = []
     for factor in graph.factors:
         outputs = [name for name in factor.generates if name in needed]

@@ -14,7 +14,7 @@ from typing_extensions import override
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
-from wamkit.nn.named import Named
+from wamkit.nn.named import Named, NamedParameters
 
 
 @EncoderConfig.register_subclass("images")
@@ -147,7 +147,7 @@ class ImageEncoder(Encoder):
                 else Keypoints(last, config.keypoints, config.tokens, width)
             )
         self.heads = Named(heads)
-        self.view = nn.ParameterDict({c: nn.Parameter(torch.randn(width) * 0.02) for c in self.cameras})
+        self.view = NamedParameters({c: torch.randn(width) * 0.02 for c in self.cameras})
         self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
 
     @override

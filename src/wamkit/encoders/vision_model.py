@@ -12,6 +12,7 @@ from typing_extensions import override
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
+from wamkit.nn.named import NamedParameters
 from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
 
 PART = "encoder 'vision_model'"
@@ -89,7 +90,7 @@ class VisionModelEncoder(Encoder):
         count = model.tokens if config.pool == "tokens" else 1
         self.project = nn.Sequential(nn.LayerNorm(model.width), nn.Linear(model.width, width))
         self.place = nn.Parameter(torch.randn(count, width) * 0.02)
-        self.view = nn.ParameterDict({c: nn.Parameter(torch.randn(width) * 0.02) for c in cameras})
+        self.view = NamedParameters({c: torch.randn(width) * 0.02 for c in cameras})
         self.time = nn.Parameter(torch.randn(steps, 1, width) * 0.02)
 
     @override

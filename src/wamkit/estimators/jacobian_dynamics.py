@@ -22,7 +22,7 @@ from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_m
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
-from wamkit.nn.named import Named
+from wamkit.nn.named import Named, NamedParameters
 
 
 @EstimatorConfig.register_subclass("jacobian_dynamics")
@@ -80,9 +80,7 @@ class JacobianDynamics(Estimator):
         self.config, self.trunk, self.output = config, trunk, output
         self.given = list(given)
         self.size = output.length * output.features
-        self.queries = nn.ParameterDict(
-            {s.name: nn.Parameter(torch.randn(s.length, trunk.width) * 0.02) for s in given}
-        )
+        self.queries = NamedParameters({s.name: torch.randn(s.length, trunk.width) * 0.02 for s in given})
         self.rows = Named({s.name: nn.Linear(trunk.width, s.features * (self.size + 1)) for s in given})
 
     def linear(self, call: Call) -> tuple[Tensor, Tensor]:

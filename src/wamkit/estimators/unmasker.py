@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
@@ -28,6 +28,7 @@ from wamkit.estimators.joint import run_joint
 from wamkit.estimators.levels import LevelConfig, LevelEstimator
 from wamkit.estimators.samplers import choose, gumbel
 from wamkit.estimators.tokens import with_given
+from wamkit.nn.named import NamedParameters
 
 PLACE = "estimator 'unmasker'"
 
@@ -86,7 +87,7 @@ class Unmasker(LevelEstimator):
     ) -> None:
         independent = config.rates == "independent"
         super().__init__(config, outputs, given, trunk, independent=independent, reader=PLACE)
-        self.mask = nn.ParameterDict({s.name: torch.randn(trunk.width) * 0.02 for s in outputs})
+        self.mask = NamedParameters({s.name: torch.randn(trunk.width) * 0.02 for s in outputs})
 
     def logits(
         self, ids: Mapping[str, Tensor], masked: Mapping[str, Tensor], cache: Cache
