@@ -14,8 +14,9 @@ from recordings import ACTION, EXTRAS, OBSERVATION, SMALL, episode, record, vari
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Storage
-from wamkit.data.video import Coding, decode_video, encode_video, frame_rate
-from wamkit.errors import DataError, SpecError
+from wamkit.data.video import Coding, encode_video, frame_rate
+from wamkit.data.video_file import VideoFile
+from wamkit.errors import SpecError
 
 LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=5)
 
@@ -105,19 +106,17 @@ def test_key_frames_are_close_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [80, 30, 12.5, 29.97])
-def test_decoding_is_exact_in_time(tmp_path: Path, rate: float) -> None:
+def test_pictures_are_found_by_number(tmp_path: Path, rate: float) -> None:
     images = np.repeat(np.arange(0, 200, 8, dtype=np.uint8)[:, None, None, None], 3, axis=3)
     images = np.broadcast_to(images, (25, 16, 16, 3)).copy()
     path = tmp_path / "a.mp4"
     path.write_bytes(encode_video(images, Coding(frame_rate(rate), gop=4)))
-    seen: dict[int, int] = {}
-    step = float(frame_rate(rate))
-    decode_video(path, 7 / step, 9, step, "test", lambda k, image: seen.update({k: round(image.mean() / 8)}))
-    assert seen == {k: 7 + k for k in range(9)}
-    with pytest.raises(DataError, match="the next one is at"):
-        decode_video(path, 7.4 / step, 9, step, "test", lambda k, image: None)
-    with pytest.raises(DataError, match="ends after 5 of 9"):
-        decode_video(path, 20 / step, 9, step, "test", lambda k, image: None)
+    file = VideoFile(path, "here")
+    np.testing.assert_allclose(file.times, np.arange(25) / float(frame_rate(rate)), atol=1e-4)
+    for number in (7, 8, 9, 3, 24, 0, 23, 22, 4, 24):
+        assert round(file.picture(number, "here").mean() / 8) == number
+    file.close()
+    assert round(file.picture(11, "here").mean() / 8) == 11
 
 
 def test_a_fractional_rate_and_a_single_entry(tmp_path: Path) -> None:

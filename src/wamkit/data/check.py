@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.data import layout, tables, video
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.data import layout, tables
 from wamkit.data.catalog import COPY_AGAIN, EpisodeRow
 from wamkit.data.episode import require_finite
 from wamkit.errors import DataError
@@ -141,42 +141,3 @@ def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: S
             f"{episode.data}, episode {episode.index}, field 'task_index': frame {bad[0] - episode.start} "
             f"has {task_index[bad[0]]}, but {layout.TASKS} lists {len(tasks)} tasks. {COPY_AGAIN}"
         )
-
-
-def videos(
-    episodes: Sequence[EpisodeRow], cameras: Mapping[str, CameraSpec], keys: Mapping[str, str], fps: float
-) -> None:
-    """Raise :class:`DataError` unless every video has its camera's size and lasts as long as its episodes.
-
-    Reads the containers and decodes no frame.
-    """
-    for name, camera in cameras.items():
-        facts: dict[Path, video.VideoFacts] = {}
-        for episode in episodes:
-            span = episode.videos.get(keys[name])
-            if span is None:  # images stored in the table itself
-                continue
-            if span.path not in facts:
-                facts[span.path] = video.probe_video(span.path, fps)
-            _check_span(episode, name, camera, facts[span.path], fps, keys[name])
-
-
-def _check_span(
-    episode: EpisodeRow, name: str, camera: CameraSpec, facts: video.VideoFacts, fps: float, key: str
-) -> None:
-    span = episode.videos[key]
-    place = f"{span.path}, episode {episode.index}, camera {name!r}"
-    if (facts.height, facts.width) != (camera.height, camera.width):
-        raise DataError(
-            f"{place}: the video is {facts.height}x{facts.width}, but info.json declares {camera}. {COPY_AGAIN}"
-        )
-    for end, source in (
-        (span.start_s + len(episode) / fps, "the number of frames"),
-        (span.end_s, "to_timestamp"),
-    ):
-        missing = round((end - facts.end_s) * fps)
-        if missing > 0:
-            raise DataError(
-                f"{place}: the video ends at {facts.end_s:.3f} s, but {source} in the table requires {end:.3f} s "
-                f"({missing} frames too few). {COPY_AGAIN} Or record the episode again."
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +14,17 @@ import torch
 
 from wamkit.contract.specs import CLOCK, ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
-from wamkit.data import catalog, check, layout, tables
+from wamkit.data import catalog, check, layout, spans, tables
 from wamkit.data.catalog import EpisodeRow
+from wamkit.data.channels import other_pictures
 from wamkit.data.frames import FrameStore
 from wamkit.data.milestones import milestones
 from wamkit.data.stats import FeatureStats
 from wamkit.errors import DataError, did_you_mean
 
 GB = 1024**3
+
+LOG = logging.getLogger(__name__)
 
 
 class Dataset:
@@ -56,12 +60,16 @@ class Dataset:
 
     def __init__(self, root: Path | str, *, extras: Sequence[str] = (), image_memory_gb: float = 4.0) -> None:
         self.root = Path(root)
+        if not 0 < image_memory_gb < float("inf"):
+            raise DataError(f"{root}: image_memory_gb = {image_memory_gb} must be a number above 0, in GiB.")
         self._image_memory_gb = image_memory_gb
         info = catalog.read_info(self.root)
         self.info: Mapping[str, Any] = info
         self.fps = float(info["fps"])
         features = info["features"]
         keys = layout.camera_keys(features)
+        for key, what in other_pictures(features).items():
+            LOG.warning("%s: %r is %s, not an RGB camera, and is left out.", self.root, key, what)
         stored = self._stored_specs()
         self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
@@ -79,9 +87,10 @@ class Dataset:
         check.values(self.episodes, self.state, self.action, self.observation_spec, self.action_spec)
         check.tasks_known(self.episodes, self._task_index, self.tasks)
         cameras = self.observation_spec.cameras
-        check.videos(self.episodes, cameras, keys, self.fps)
+        spans.check_videos(self.episodes, cameras, keys, self.fps)
         limit = int(image_memory_gb * GB)
-        self.frames = FrameStore(self.episodes, cameras, keys, self.fps, limit, str(self.root))
+        digests = spans.recorded_digests(self.root, info)
+        self.frames = FrameStore(self.episodes, cameras, keys, self.fps, limit, str(self.root), digests)
         starts = np.array([e.start for e in self.episodes])
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)

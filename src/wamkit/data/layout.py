@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
+from wamkit.data.channels import other_pictures
 from wamkit.data.episode import ExtraSpecs
 from wamkit.errors import DataError
 
@@ -60,7 +61,8 @@ def features(
             "names": ["height", "width", "channels"],
             "info": {**size, **video},
         }
-    out[STATE_KEY] = _vector(list(observation.state))
+    if observation.state:  # without proprioception there is no such feature: a vector of no entries cannot be stored
+        out[STATE_KEY] = _vector(list(observation.state))
     out[ACTION_KEY] = _vector(list(action.names))
     out[SUCCESS_KEY] = {"dtype": "bool", "shape": [1], "names": None}
     for name, (shape, dtype) in extras.items():
@@ -108,8 +110,9 @@ def specs_from_json(block: Mapping[str, Any], place: str) -> tuple[ObservationSp
 def camera_keys(all_features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Map camera names to the keys of features of dtype ``video`` or ``image``; a name is the key's last part."""
     keys = {}
+    others = other_pictures(all_features)
     for key, feature in all_features.items():
-        if feature["dtype"] in ("video", "image"):
+        if feature["dtype"] in ("video", "image") and key not in others:
             name = key.removeprefix(IMAGE_PREFIX) if key.startswith(IMAGE_PREFIX) else key.split(".")[-1]
             keys[name] = key
     return keys

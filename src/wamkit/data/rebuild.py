@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wamkit.contract.specs import CameraSpec
-from wamkit.data import catalog, check, layout
+from wamkit.data import catalog, check, layout, spans
 from wamkit.data.frames import FrameStore
 from wamkit.data.stats import FeatureStats, PixelCounts, vector_stats
 
@@ -34,8 +34,10 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     read = [k for k in numeric if k not in layout.INDEX_FEATURES]
     stats = {name: vector_stats(v) for name, v in check.read_frames(episodes, features, read, fps).items()}
     cameras = {name: CameraSpec(*layout.camera_size(features[key])) for name, key in keys.items()}
-    check.videos(episodes, cameras, keys, fps)
-    frames = FrameStore(episodes, cameras, keys, fps, 0, str(root))
+    spans.check_videos(episodes, cameras, keys, fps)
+    frames = FrameStore(
+        episodes, cameras, keys, fps, 0, str(root), spans.recorded_digests(root, info)
+    )
     for name, key in keys.items():
         counts = PixelCounts()
         for number in range(len(episodes)):

@@ -7,7 +7,6 @@ edit list shifts the first frame.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Final
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from wamkit.errors import DataError
 
@@ -93,11 +91,11 @@ class VideoAppender:
         """Append a clip of ``frames`` frames from :func:`encode_video`, encoded with the same settings."""
         with av.open(io.BytesIO(clip), "r") as source:
             origin = source.streams.video[0]
-            tick = _tick(origin)
+            unit = tick(origin)
             if self._stream is None:
                 self._stream = self._output.add_stream_from_template(origin)
-                self._stream.time_base = tick
-            shift = round(Fraction(self.frames) / self._rate / tick)
+                self._stream.time_base = unit
+            shift = round(Fraction(self.frames) / self._rate / unit)
             for packet in source.demux(origin):
                 if packet.dts is None or packet.pts is None:  # flushing packet at the end
                     continue
@@ -112,6 +110,16 @@ class VideoAppender:
         self._output.close()
 
 
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a video for reading; its title and the like may be in any encoding.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        av.FFmpegError: it is damaged.
+    """
+    return av.open(str(path), "r", metadata_errors="replace")
+
+
 @dataclass(frozen=True)
 class VideoFacts:
     """Properties of a video stream, read from its container without decoding.
@@ -119,31 +127,39 @@ class VideoFacts:
     Attributes:
         height: rows, pixels.
         width: columns, pixels.
+        start_s: time of the first frame, seconds.
         end_s: end time of the last readable frame, seconds.
+        fault: why its pictures are not 8-bit RGB, and what to do; None where they are.
     """
 
     height: int
     width: int
+    start_s: float
     end_s: float
+    fault: str | None
 
 
 def probe_video(path: Path, rate: float) -> VideoFacts:
-    """Read size and end of a video from its container. Only the packets after the last key frame are read.
+    """Read size, times and pixels of a video from its container. Only the packets after the last key frame are read.
 
     Raises:
         DataError: the file is missing, cut off, or holds no video.
     """
     try:
-        with av.open(str(path), "r") as source:
+        with open_video(path) as source:
             if not source.streams.video:
                 raise DataError(f"{path}: contains no video stream. Copy the dataset again.")
             stream = source.streams.video[0]
+            unit = tick(stream)
+            start = stream.start_time or 0
             if stream.duration:
-                source.seek(stream.duration + (stream.start_time or 0), stream=stream, backward=True)
+                source.seek(stream.duration + start, stream=stream, backward=True)
             # The header of a truncated file still declares the full duration; its packets show the actual one.
             times = [p.pts for p in source.demux(stream) if p.pts is not None and p.size > 0]
-            end = float(max(times) * _tick(stream)) + 1.0 / rate if times else 0.0
-            return VideoFacts(stream.height, stream.width, end)
+            end = float(max(times) * unit) + 1.0 / rate if times else 0.0
+            pixels = stream.codec_context.format
+            fault = "the codec of its stream is not known" if pixels is None else pixel_fault(pixels)
+            return VideoFacts(stream.height, stream.width, float(start * unit), end, fault)
     except FileNotFoundError as error:
         raise DataError(f"{path}: the video file is missing. Copy the dataset again.") from error
     except (av.FFmpegError, OSError) as error:
@@ -152,64 +168,25 @@ def probe_video(path: Path, rate: float) -> VideoFacts:
         ) from error
 
 
-def decode_video(
-    path: Path, start_s: float, frames: int, rate: float, place: str, to: Callable[[int, np.ndarray], None]
-) -> None:
-    """Decode ``frames`` frames, the k-th shown at ``start_s + k / rate``, and hand each to ``to(k, image)``.
-
-    Args:
-        path: the video file, in any codec that FFmpeg decodes.
-        start_s: time of the first frame, seconds.
-        frames: number of frames.
-        rate: frames per second.
-        place: dataset and episodes, for messages.
-        to: callback that receives the frame number and the image (H, W, 3), uint8.
-
-    Raises:
-        DataError: a frame is missing, has another time stamp, or cannot be decoded.
-    """
-    done = 0
-    # One converter for all frames: a frame's own to_ndarray() creates one each time, which is 4 times slower.
-    converter = VideoReformatter()
-    try:
-        with av.open(str(path), "r") as source:
-            stream = source.streams.video[0]
-            tolerance = 1e-4 + 0.5 * float(_tick(stream))
-            for seconds, frame in _frames_from(source, stream, start_s - tolerance):
-                expected = start_s + done / rate
-                if abs(seconds - expected) > tolerance:
-                    raise DataError(
-                        f"{place}, {path}: frame {done} is expected at {expected:.6f} s, but the next one is at "
-                        f"{seconds:.6f} s. The video and the table were not recorded together. Copy the dataset again."
-                    )
-                to(done, converter.reformat(frame, format="rgb24", threads=1).to_ndarray())
-                done += 1
-                if done == frames:
-                    return
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(
-            f"{place}, {path}: frame {done} cannot be decoded ({error}). Copy the dataset again."
-        ) from error
-    raise DataError(
-        f"{place}, {path}: the video ends after {done} of {frames} frames. Copy the dataset again."
-    )
+def pixel_fault(pixels: av.VideoFormat) -> str | None:
+    """Say why a pixel format cannot be read as 8-bit RGB without loss, and what to do; None where it can."""
+    depth = max(component.bits for component in pixels.components)
+    if depth > 8:
+        return (
+            f"its pixels have {depth} bits per channel ({pixels.name}), and cameras are read as 8-bit RGB. If it is a "
+            f"depth camera, declare it with 'video.is_depth_map': true under 'info' of its feature in info.json, so "
+            f"that it is left out; if not, encode the video again with 8 bits"
+        )
+    if any(component.is_alpha for component in pixels.components):
+        return (
+            f"its pixels have an alpha channel ({pixels.name}), and cameras are read as 8-bit RGB. Encode the video "
+            f"again without alpha"
+        )
+    return None
 
 
-def _frames_from(
-    source: av.container.InputContainer, stream: av.VideoStream, start_s: float
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decode frames from ``start_s`` on, with their times, starting at the key frame before it."""
-    source.seek(max(0, int(start_s / _tick(stream))), stream=stream, backward=True)
-    for frame in source.decode(stream):
-        if frame.pts is None:
-            raise DataError(f"{source.name}: a frame has no time stamp")
-        seconds = float(frame.pts * _tick(stream))
-        if seconds >= start_s:
-            yield seconds, frame
-
-
-def _tick(stream: av.VideoStream) -> Fraction:
-    """Return the seconds per unit of the stream's time stamps."""
+def tick(stream: av.VideoStream) -> Fraction:
+    """Return the seconds per unit of the stream's time stamps; raises :class:`DataError` when it has none."""
     if stream.time_base is None:
         raise DataError(f"{stream.container.name}: the video stream has no time base")
     return stream.time_base
