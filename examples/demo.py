@@ -174,7 +174,9 @@ def main() -> None:
                 tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, budget=Budget(future=False), slots=16
             )
             model = str(out / "train" / name / "model")
-            reports[name] = evaluate(EvaluateConfig(model, out / folder, evaluation, dataset=out / "data"))
+            reports[name] = evaluate(
+                EvaluateConfig(model, out / folder, evaluation, out / "data", overwrite=True)
+            )
     write_html(list(reports.values()), out / "report.html")
     summary(reports)
     (out / "seconds.json").write_text(json.dumps(clock.seconds))

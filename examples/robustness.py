@@ -105,7 +105,9 @@ def main() -> None:
         )
         where = out / name / "shifts"
         where.mkdir(parents=True, exist_ok=True)
-        report = evaluate_apart(EvaluateConfig(str(training.out / "model"), where, evaluation, dataset=data))
+        report = evaluate_apart(
+            EvaluateConfig(str(training.out / "model"), where, evaluation, data, overwrite=True)
+        )
         rows[name] = row(report, costs[training.design.name])
         Console().print(report.headline())
         record = {

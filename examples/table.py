@@ -122,7 +122,7 @@ def main() -> None:
         with clock.phase(f"evaluate {name}"):
             evaluation = EvaluationConfig(tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16)
             report = evaluate_apart(
-                EvaluateConfig(str(training.out / "model"), training.out, evaluation, dataset=data)
+                EvaluateConfig(str(training.out / "model"), training.out, evaluation, data, overwrite=True)
             )
         add_row(chosen.publish, name, report, setting)
         Console().print(report.headline())

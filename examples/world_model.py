@@ -228,6 +228,7 @@ def measured(
             tail=TAIL_TICKS,
             gap=2,
             seed=chosen.seed,
+            overwrite=True,
             **more,
         )
     )

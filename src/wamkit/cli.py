@@ -10,16 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from wamkit import api
 from wamkit.config import encode, parse
-from wamkit.errors import ConfigError, WamkitError, did_you_mean
-from wamkit.verbs import catalog, declarations, usage
+from wamkit.errors import ConfigError, DataError, did_you_mean
+from wamkit.verbs import catalog, declarations, ending, usage
 
-CONSOLE = Console()
+CONSOLE = ending.Terminal()
 EPILOG = (
     "Every option is a field of one config: --config_path FILE.yaml reads many, single options win over it. "
     "Values are written as in YAML. A part is chosen by its type; `wamkit list PART` prints its fields."
@@ -31,14 +30,14 @@ def collect(_: Namespace, options: list[str]) -> None:
     config = parse(api.CollectConfig, options)
     result = api.collect(config)
     for task, count in result.tasks.items():
-        CONSOLE.print(f"{task}: kept {count.kept} of {count.tried} attempts")
-    CONSOLE.print(f"{result.frames} frames in {result.seconds:.0f} s -> {config.out}")
+        CONSOLE.print(Text(f"{task}: kept {count.kept} of {count.tried} attempts"))
+    CONSOLE.print(Text(f"{result.frames} frames in {result.seconds:.0f} s -> {config.out}"))
 
 
 def train(verb: Namespace, options: list[str]) -> None:
     """Train a design on a dataset; the same command resumes a run that was stopped."""
     defaults = None if verb.recipe is None else api.TrainConfig(design=api.recipe(verb.recipe))
-    CONSOLE.print(f"model -> {api.train(parse(api.TrainConfig, options, defaults))}")
+    CONSOLE.print(Text(f"model -> {api.train(parse(api.TrainConfig, options, defaults))}"))
 
 
 def evaluate(verb: Namespace, options: list[str]) -> None:
@@ -50,45 +49,52 @@ def evaluate(verb: Namespace, options: list[str]) -> None:
         raise ConfigError(f"--shards {verb.shards}: give it together with --ray ADDRESS.")
     here = verb.ray is None
     result = api.evaluate(config) if here else api.evaluate_with_ray(config, verb.ray, verb.shards or 2)
-    CONSOLE.print(result.headline())
-    CONSOLE.print(f"report -> {config.out / 'report.html'}")
+    CONSOLE.print(Text(result.headline()))
+    CONSOLE.print(Text(f"report -> {config.out / 'report.html'}"))
+    ending.require_scored(result.episodes)
 
 
 def sweep(_: Namespace, options: list[str]) -> None:
     """Evaluate a checkpoint at every budget of a grid: success against latency."""
     config = parse(api.SweepConfig, options)
     result = api.sweep(config)
-    CONSOLE.print(result.headline())
+    CONSOLE.print(Text(result.headline()))
     for point in result.refused:
-        CONSOLE.print(f"not run: {point.id}: {point.reason}")
-    CONSOLE.print(f"report -> {config.out / 'sweep.html'}")
+        CONSOLE.print(Text(f"not run: {point.id}: {point.reason}"))
+    CONSOLE.print(Text(f"report -> {config.out / 'sweep.html'}"))
+    if not any(point.success.n for point in result.points):
+        raise DataError(f"no episode of any point could be scored; {config.out / 'points'} says why.")
 
 
 def merge(verb: Namespace, _: list[str]) -> None:
     """Merge the shards of one evaluation into one report."""
-    CONSOLE.print(Text(api.merge_runs(verb.runs, verb.out).headline()))
-    CONSOLE.print(f"report -> {verb.out / 'report.html'}")
+    result = api.merge_runs(verb.runs, verb.out, verb.overwrite)
+    CONSOLE.print(Text(result.headline()))
+    CONSOLE.print(Text(f"report -> {verb.out / 'report.html'}"))
+    ending.require_scored(result.episodes)
 
 
 def ceiling(_: Namespace, options: list[str]) -> None:
     """Let the scripted demonstrator play the episodes of an evaluation."""
     config = parse(api.CeilingConfig, options)
-    CONSOLE.print(Text(api.ceiling(config).headline()))
-    CONSOLE.print(f"ceiling -> {config.out}")
+    result = api.ceiling(config)
+    CONSOLE.print(Text(result.headline()))
+    CONSOLE.print(Text(f"ceiling -> {config.out}"))
+    ending.require_scored(result.episodes)
 
 
 def report(verb: Namespace, _: list[str]) -> None:
     """Write one page that shows one or several finished evaluations side by side."""
-    CONSOLE.print(f"page -> {api.report(verb.runs, verb.out)}")
+    CONSOLE.print(Text(f"page -> {api.report(verb.runs, verb.out, verb.overwrite)}"))
 
 
 def compare(verb: Namespace, _: list[str]) -> None:
     """Compare finished evaluations with the first one, episode by episode."""
     from wamkit.verbs.show import show_pairing
 
-    for pairing in api.compare(verb.runs, verb.out).pairings:
+    for pairing in api.compare(verb.runs, verb.out, verb.overwrite).pairings:
         show_pairing(pairing, CONSOLE)
-    CONSOLE.print(f"page -> {verb.out / 'compare.html'}")
+    CONSOLE.print(Text(f"page -> {verb.out / 'compare.html'}"))
 
 
 def predict(_: Namespace, options: list[str]) -> None:
@@ -97,7 +103,7 @@ def predict(_: Namespace, options: list[str]) -> None:
 
     config = parse(api.PredictConfig, options)
     show_prediction(api.predict(config), CONSOLE)
-    CONSOLE.print(f"prediction -> {config.folder() / 'prediction.json'}")
+    CONSOLE.print(Text(f"prediction -> {config.folder() / 'prediction.json'}"))
 
 
 def correlate(verb: Namespace, _: list[str]) -> None:
@@ -112,7 +118,7 @@ def imagine(_: Namespace, options: list[str]) -> None:
     result = api.imagine(config)
     for judgement in result.judgements:
         CONSOLE.print(Text(f"actions of {judgement.actor}: {judgement.proxy.headline()}"))
-    CONSOLE.print(f"scores -> {config.out / 'imagined.json'}")
+    CONSOLE.print(Text(f"scores -> {config.out / 'imagined.json'}"))
 
 
 def list_parts(verb: Namespace, _: list[str]) -> None:
@@ -169,12 +175,14 @@ class Verb:
         example: what typically follows the verb.
         config: dotted name of its config class, or None.
         arguments: argument of its own, flag or name -> what ``argparse`` is told of it.
+        kept: what is kept of the work when it is stopped, and how to go on.
     """
 
     run: Callable[[Namespace, list[str]], None]
     example: str
     config: str | None = None
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kept: str = "Nothing was written; the same command begins anew."
 
     @property
     def summary(self) -> str:
@@ -188,6 +196,10 @@ def _runs(out: str) -> dict[str, dict[str, Any]]:
     return {
         "runs": runs,
         "--out": {"type": Path, "default": Path(out), "metavar": "path", "help": f"where to write [{out}]"},
+        "--overwrite": {
+            "action": "store_true",
+            "help": "replace what an earlier run of this verb wrote there",
+        },
     }
 
 
@@ -218,6 +230,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                     "help": "design to start from; `wamkit list recipe` names them",
                 }
             },
+            "What was trained up to the last checkpoint is kept; the same command goes on from there.",
         ),
     },
     "closed loop": {
@@ -226,11 +239,13 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "--checkpoint DIR --out DIR --evaluation.episodes 20",
             "wamkit.verbs.evaluate.EvaluateConfig",
             {"--shard": SHARD, "--ray": RAY, "--shards": SHARDS, "--sweep": SWEEP},
+            "Finished episodes are kept; the same command goes on with the others.",
         ),
         "sweep": Verb(
             sweep,
             "--checkpoint DIR --out DIR --grid.nfe.action '[1, 2, 4]'",
             "wamkit.verbs.sweep.SweepConfig",
+            kept="Finished points and episodes are kept; the same command goes on with the others.",
         ),
         "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/merged")),
         "ceiling": Verb(
@@ -339,17 +354,13 @@ def run(name: str, args: list[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point: 0 on success, 2 on bad input."""
+    """Entry point; returns a status of :mod:`wamkit.verbs.ending`."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(overview())
         return 0 if args else 2
-    try:
-        run(args[0], args[1:])
-    except WamkitError as error:
-        sys.stderr.write(f"wamkit {args[0]}: {error}\n")
-        return 2
-    return 0
+    kept = VERBS[args[0]].kept if args[0] in VERBS else ""
+    return ending.status_of(args[0], kept, lambda: run(args[0], args[1:]))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,12 @@ def test_a_table_is_printed_and_bad_input_named(
     assert "prediction ->" in printed
     assert "future.frechet[looks]@8" in printed  # never without the features' name
     assert "2 samples of 8 features" in " ".join(printed.split())
+    before = (measured / "again" / "prediction.json").read_bytes()
     assert main(["predict", *arguments, "--prediction.steps", "2"]) == 2
+    assert "steps: 1 there, 2 here" in capsys.readouterr().err.replace("prediction.", "")
+    assert main(["predict", *arguments, "--prediction.steps", "2", "--overwrite"]) == 2
     assert "carries no state between calls" in capsys.readouterr().err
+    assert (measured / "again" / "prediction.json").read_bytes() == before
     assert main(["correlate", str(measured / "nowhere")]) == 2
     assert "not JSON" in capsys.readouterr().err
 

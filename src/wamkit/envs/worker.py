@@ -196,7 +196,8 @@ class Worker:
 def main(descriptor: int) -> None:
     """Run the child: answer requests until the pipe closes."""
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes the pipe
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent closes the pipe
+        signal.signal(number, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(descriptor)
     session = WorkerState()
     while True:

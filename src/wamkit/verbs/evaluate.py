@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from wamkit.config import decode
+from wamkit.config import decode, encode
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
@@ -15,10 +16,14 @@ from wamkit.evaluation.closed_loop.cluster import evaluate_on_cluster
 from wamkit.evaluation.closed_loop.journal import discard_journal
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, variants
 from wamkit.evaluation.closed_loop.rollout import Rollout, rollout
-from wamkit.evaluation.closed_loop.shards import merge
+from wamkit.evaluation.closed_loop.shards import merge, shards_of
 from wamkit.evaluation.output.results import check_outputs, write_results
 from wamkit.evaluation.report.report import Report
-from wamkit.verbs.report import report_file
+from wamkit.storage.output import Result, output
+from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, file_marks, inputs_of
+from wamkit.verbs.report import REPORT_FILE, report_file
+
+JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class EvaluateConfig:
         device: torch device of the policy, such as cpu or cuda:0.
         films_of_failures: largest number of failed episodes to film, taken from the perturbation dimensions in turn.
         rerun: true to export filmed episodes for the Rerun viewer.
+        overwrite: true to replace a finished report at ``out``, or to discard another evaluation's journal there.
     """
 
     checkpoint: str = "runs/train/model"
@@ -44,6 +50,25 @@ class EvaluateConfig:
     device: str = "cpu"
     films_of_failures: int = 4
     rerun: bool = False
+    overwrite: bool = False
+
+
+def report_result(out: Path, verb: str = "evaluate") -> Result:
+    """The report that ``verb`` writes into ``out``, and the journal of an unfinished evaluation beside it."""
+    journal = out / JOURNAL
+    begun, discard = journal.exists, partial(discard_journal, journal)
+    return Result(out / REPORT_FILE, verb, begun=begun, discard=discard, tidy=discard)
+
+
+def inputs_of_evaluation(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
+    """Everything that determines a report of the checkpoint in ``folder``."""
+    evaluation = {**encode(config.evaluation), "goals": dataset_mark(config.evaluation.goals)}
+    return inputs_of(
+        config,
+        checkpoint=checkpoint_mark(folder),
+        dataset=dataset_mark(config.dataset),
+        evaluation=evaluation,
+    )
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
@@ -51,18 +76,16 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
     design = from_pretrained(folder, config.device)
-    journal = config.out / "journal.jsonl"
-    done = rollout(
-        design,
-        config.evaluation,
-        dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
-        checkpoint=checkpoint_digest(folder),
-        journal=journal,
-        progress=progress,
-    )
-    result = write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
-    discard_journal(journal)
-    return result
+    with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
+        done = rollout(
+            design,
+            config.evaluation,
+            dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
+            checkpoint=checkpoint_digest(folder),
+            journal=config.out / JOURNAL,
+            progress=progress,
+        )
+        return write_results(done, config.evaluation, config.out, config.films_of_failures, config.rerun)
 
 
 def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Report:
@@ -74,31 +97,35 @@ def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Repo
     check_outputs(failures=0, rerun=False)
     folder = find_checkpoint(config.checkpoint)
     everywhere = str(folder.absolute()) if Path(config.checkpoint).exists() else config.checkpoint
-    report = evaluate_on_cluster(
-        partial(from_pretrained, everywhere, config.device),
-        config.evaluation,
-        address,
-        shards,
-        config.out / "shards",
-        dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
-        checkpoint=checkpoint_digest(folder),
-    )
-    return write_results(Rollout(report, ()), config.evaluation, config.out, failures=0)
+    with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
+        report = evaluate_on_cluster(
+            partial(from_pretrained, everywhere, config.device),
+            config.evaluation,
+            address,
+            shards,
+            config.out / "shards",
+            dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
+            checkpoint=checkpoint_digest(folder),
+        )
+        return write_results(Rollout(report, ()), config.evaluation, config.out, failures=0)
 
 
-def merge_runs(runs: Sequence[Path], out: Path) -> Report:
+def merge_runs(runs: Sequence[Path], out: Path, overwrite: bool = False) -> Report:
     """Merge the reports of all shards of an evaluation and write into ``out`` the files that an evaluation writes.
 
     Args:
         runs: report folders or files of all shards.
         out: output folder.
+        overwrite: true to replace a finished report at ``out``.
 
     Raises:
         ConfigError: the shards are not of one evaluation; the message names the difference.
         DataError: a report cannot be read, or an episode is missing or counted twice.
     """
-    reports = [Report.load(report_file(run)) for run in runs]
-    place = str(report_file(runs[0]))
-    config = decode(EvaluationConfig, {**reports[0].config, "shard": None}, f"{place}, config")
+    files = [report_file(run) for run in runs]
+    reports = [Report.load(file) for file in files]
+    config = decode(EvaluationConfig, {**reports[0].config, "shard": None}, f"{files[0]}, config")
     merged = merge(reports, [variant.id for variant in variants(config)])
-    return write_results(Rollout(merged, ()), config, out, failures=0)
+    inputs = {"runs": file_marks(dict(zip(shards_of(reports), files, strict=True)))}
+    with output(report_result(out, "merge"), inputs, overwrite):
+        return write_results(Rollout(merged, ()), config, out, failures=0)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.progress import track
@@ -15,6 +15,7 @@ from wamkit.contract.specs import require_same
 from wamkit.contract.streams import row_seed
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
+from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.imagined.drift import DriftRow, OneStep, Telling, drift_rows, one_step, tellings
@@ -25,6 +26,8 @@ from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, set_up_dream
 from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions
 from wamkit.storage.documents import write_document
+from wamkit.storage.output import Result, output
+from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, file_marks, inputs_of
 from wamkit.verbs.report import report_file
 
 IMAGINED_FILE = "imagined.json"
@@ -59,6 +62,7 @@ class ImagineConfig:
         gap: number of frames before the tail that count as neither solved nor unsolved.
         seed: seed of all noise draws.
         device: torch device, such as cpu or cuda:0.
+        overwrite: true to replace the scores at ``out``.
     """
 
     world: str = "runs/world/model"
@@ -79,6 +83,7 @@ class ImagineConfig:
     gap: int = 12
     seed: int = 0
     device: str = "cpu"
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
@@ -137,10 +142,45 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     """Dream every policy from the same starts, correlate with success, write ``imagined.json`` into ``config.out``.
 
     Raises:
-        ConfigError: the design is not a world model, or a policy carries a state between calls.
+        ConfigError: the design is not a world model, a policy carries a state between calls, a report is of another
+            policy, or ``config.out`` holds scores.
         SpecError: the specs of world, policies and demonstrations differ.
         DataError: demonstrations or reports cannot be used.
     """
+    require_evaluated(config)
+    with output(
+        Result(config.out / IMAGINED_FILE, "imagine"), inputs_of_imagination(config), config.overwrite
+    ):
+        result = measure(config, progress)
+        result.save(config.out / IMAGINED_FILE)
+    return result
+
+
+def inputs_of_imagination(config: ImagineConfig) -> dict[str, Any]:
+    """Everything that determines the scores."""
+    return inputs_of(
+        config,
+        world=checkpoint_mark(config.world),
+        policies={name: checkpoint_mark(policy) for name, policy in config.policies.items()},
+        reports=file_marks({name: report_file(run) for name, run in config.reports.items()}),
+        **{n: dataset_mark(getattr(config, n)) for n in ("starts", "demonstrations", "failures", "executed")},
+    )
+
+
+def require_evaluated(config: ImagineConfig) -> None:
+    """Raise :class:`ConfigError` unless every report is of the policy under its name."""
+    for name, run in config.reports.items():
+        evaluated = Report.load(report_file(run)).checkpoint
+        digest = checkpoint_digest(find_checkpoint(config.policies[name]))
+        if evaluated not in (None, digest):
+            raise ConfigError(
+                f"imagine: {report_file(run)} is of another checkpoint than policy {name!r} ({str(evaluated)[:12]}, "
+                f"not {digest[:12]}). Give the report of {config.policies[name]}, or evaluate it."
+            )
+
+
+def measure(config: ImagineConfig, progress: bool) -> ImaginationReport:
+    """Dream, score and compare; see :func:`imagine`."""
     begin = time.perf_counter()
     world = from_pretrained(config.world, config.device)
     extras = scorable_substrate(world, config.stream).extras  # read by the probe from recorded frames
@@ -164,7 +204,7 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     at_start = [
         probes[task].of(held_out.look(held_out.starts(task, config.per_task))) for task in config.tasks
     ]
-    result = ImaginationReport(
+    return ImaginationReport(
         world={"name": world.name, "formula": world.factorisation()},
         judgements=judgements,
         probe={
@@ -177,8 +217,6 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
         tellings=tellings(replayed, replay, executed, count),
         wall_s=time.perf_counter() - begin,
     )
-    result.save(config.out / IMAGINED_FILE)
-    return result
 
 
 def plan_of(config: ImagineConfig, purpose: str) -> DreamPlan:

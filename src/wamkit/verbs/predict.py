@@ -18,7 +18,10 @@ from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
-from wamkit.verbs.report import REPORT_FILE, report_file
+from wamkit.storage.fingerprint import file_digest
+from wamkit.storage.output import Result, output
+from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, inputs_of
+from wamkit.verbs.report import REPORT_FILE, report_file, require_each_once
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class PredictConfig:
         report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
             imagined in its filmed episodes.
         device: torch device, such as cpu or cuda:0.
+        overwrite: true to replace the prediction at ``out``.
     """
 
     checkpoint: str = "runs/train/model"
@@ -43,6 +47,7 @@ class PredictConfig:
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     report: Path | None = None
     device: str = "cpu"
+    overwrite: bool = False
 
     def folder(self) -> Path:
         """Output folder of ``prediction.json``."""
@@ -61,9 +66,23 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
         DataError: the demonstrations or the report cannot be used.
     """
     source = find_checkpoint(config.checkpoint)
+    strips = _strips(config.report, checkpoint_digest(source)) if config.report is not None else ()
+    folder = config.folder()
+    report = None if config.report is None else file_digest(report_file(config.report))
+    inputs = inputs_of(
+        config, checkpoint=checkpoint_mark(source), dataset=dataset_mark(config.dataset), report=report
+    )
+    with output(Result(folder / PREDICTION_FILE, "predict"), inputs, config.overwrite):
+        prediction = measure(config, source, strips, progress)
+        prediction.save(folder / PREDICTION_FILE)
+        if (folder / REPORT_FILE).is_file():
+            write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
+    return prediction
+
+
+def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip], progress: bool) -> Prediction:
+    """Measure the checkpoint in ``source`` on the demonstrations and on the filmstrips of its evaluation."""
     design = from_pretrained(source, config.device)
-    digest = checkpoint_digest(source)
-    strips = _strips(config.report, digest) if config.report is not None else ()
     plain = Dataset(config.dataset)
     place = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
@@ -73,12 +92,7 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     dataset = plain.with_extras(design.extras)
     measured = measure_prediction(design, dataset, data, config.prediction, progress)
     rows = (*measured.rows, *closed_loop_rows(strips, config.prediction.seed))
-    prediction = replace(measured, rows=rows, checkpoint=digest)
-    folder = config.folder()
-    prediction.save(folder / PREDICTION_FILE)
-    if (folder / REPORT_FILE).is_file():
-        write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
-    return prediction
+    return replace(measured, rows=rows, checkpoint=checkpoint_digest(source))
 
 
 def _strips(run: Path, checkpoint: str) -> tuple[Filmstrip, ...]:
@@ -104,10 +118,22 @@ def record_of(run: Path) -> CheckpointRecord:
         raise DataError(
             f"{run / REPORT_FILE}: no episode could be scored, so there is no success rate to compare with"
         )
+    if None not in (prediction.checkpoint, report.checkpoint) and prediction.checkpoint != report.checkpoint:
+        raise DataError(
+            f"{run / PREDICTION_FILE} is of the checkpoint {str(prediction.checkpoint)[:12]}, and {run / REPORT_FILE} "
+            f"of {str(report.checkpoint)[:12]}. Measure the one that was evaluated with `wamkit predict`."
+        )
     values, lower = prediction.measures()
     return CheckpointRecord(str(run), report.mean_over_tasks.rate, values, lower)
 
 
 def correlate_runs(runs: Sequence[Path]) -> tuple[Correlation, ...]:
-    """Correlate every prediction measure with success over checkpoints; ``runs`` has one folder per checkpoint."""
+    """Correlate every prediction measure with success over checkpoints; ``runs`` has one folder per checkpoint.
+
+    Raises:
+        ConfigError: a run is given twice.
+        DataError: a file is missing or broken, no episode could be scored, or prediction and report of a run are of
+            different checkpoints.
+    """
+    require_each_once(runs, "correlate")
     return correlate([record_of(run) for run in runs])

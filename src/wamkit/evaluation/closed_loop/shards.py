@@ -65,6 +65,11 @@ def merge(reports: Sequence[Report], expected: Sequence[str]) -> Report:
     )
 
 
+def shards_of(reports: Sequence[Report]) -> list[str]:
+    """Names of the shards of reports; raises :class:`ConfigError` for a report that is of a whole evaluation."""
+    return [f"shard {_shard_of(report)}" for report in reports]
+
+
 def _shard_of(report: Report) -> Shard:
     text = report.config.get("shard")
     if text is None:

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +23,15 @@ PACKAGES = (
     "torchmetrics",
     "wamkit",
 )
+
+
+# Packages whose version decides what happens in an episode.
+DECISIVE = ("wamkit", "mujoco", "metaworld", "gym-aloha", "mink")
+
+
+def decisive(found: Mapping[str, str]) -> dict[str, str]:
+    """Those of :func:`versions` without which a result cannot be gone on with: of wamkit and the simulators."""
+    return {name: found[name] for name in DECISIVE if name in found}
 
 
 def versions() -> dict[str, str]:
