@@ -64,19 +64,22 @@ WRONG: dict[str, tuple[Callable[[Values], object], str]] = {
     "no choice": (lambda v: v["action"].pop("type"), r"'type' key.*Known: bins, chunk"),
     "text for a number": (
         lambda v: v.update(horizon="long"),
-        r"`horizon`: Couldn't parse 'long' into an int",
+        r"^here: horizon: must be an integer, got the text 'long'\.$",
     ),
-    "list for a number": (lambda v: v.update(stride=[1]), r"`stride`: Couldn't parse"),
+    "list for a number": (lambda v: v.update(stride=[1]), r"^here: stride: must be an integer, got the list \[1\]\.$"),
     "text for a list": (
         lambda v: v["factors"][0].update(generates="action"),
-        r"factors: generates: expected a list, got the text 'action'. Write \[action\]",
+        r"^here: factors.0.generates: must be a list, got the text 'action'\. Write \[action\]\.$",
     ),
     "literal": (
         lambda v: v["encoders"]["state"].update(normalization="mean"),
         r"normalization.*mean_std, min_max, quantile",
     ),
-    "number for a mapping": (lambda v: v.update(trunks=3), r"`trunks`: .*'3'"),
-    "refused by the part": (lambda v: v["controller"].update(execute=0), r"must be at least 1, got 0"),
+    "number for a mapping": (lambda v: v.update(trunks=3), r"^here: trunks: must be a mapping, such as .*, got 3\.$"),
+    "refused by the part": (
+        lambda v: v["controller"].update(execute=0),
+        r"^here: controller.execute: must be at least 1 and at most 16384, got 0\.$",
+    ),
 }
 
 
@@ -143,7 +146,7 @@ BAD_ARGUMENTS = {
     "--estimators.wrld.steps 8": r"no 'wrld' in estimators. Did you mean 'world'",
     "--estimators.world.step 8": r"estimators.world.*Did you mean 'steps'",
     "--horizon.x 8": r"'horizon' is 16, which has no fields",
-    "--horizon eight": r"`horizon`: Couldn't parse 'eight' into an int",
+    "--horizon eight": r"^command line: horizon: must be an integer, got the text 'eight'\.$",
     "--horizon": r"expected `--option value`, got '--horizon' alone",
     "--observation [1,": r"--observation: not YAML",
     "horizon 8": r"expected `--option value`, got 'horizon' alone",

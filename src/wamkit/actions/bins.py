@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Range, Size
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
@@ -26,8 +27,8 @@ class BinsConfig(ActionConfig):
             these ticks is coded and held.
     """
 
-    bins: int = 256
-    ticks_per_token: int = 1
+    bins: Annotated[int, Range(2, 16384)] = 256
+    ticks_per_token: Size = 1
 
     @override
     def build(self, data: DataSpec, horizon: int) -> Bins:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
@@ -26,7 +27,7 @@ class ChunkConfig(ActionConfig):
     """
 
     normalization: Mode = "mean_std"
-    ticks_per_token: int = 1
+    ticks_per_token: Size = 1
 
     @override
     def build(self, data: DataSpec, horizon: int) -> Chunk:

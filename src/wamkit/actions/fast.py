@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.actions import byte_pairs
+from wamkit.config.ranges import Positive, Range, Size
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
@@ -42,10 +43,10 @@ class FastConfig(ActionConfig):
         reach: largest magnitude of a normalised value; larger ones saturate. The quantiles are at 1.
     """
 
-    scale: float = 10.0
-    vocabulary: int = 1024
-    tokens: int | None = None
-    reach: float = 1.5
+    scale: Positive = 10.0
+    vocabulary: Annotated[int, Range(4, 16777216)] = 1024
+    tokens: Size | None = None
+    reach: Positive = 1.5
 
     @override
     def build(self, data: DataSpec, horizon: int) -> Fast:

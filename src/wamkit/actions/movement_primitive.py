@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.actions.poses import PoseLayout
+from wamkit.config.ranges import NonNegative, Range
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.streams import StreamSpec
@@ -53,8 +54,8 @@ class MovementPrimitiveConfig(ActionConfig):
             to rest early becomes a primitive of that shorter duration.
     """
 
-    weights: int = 8
-    rest: float = 0.002
+    weights: Annotated[int, Range(2, 1024)] = 8
+    rest: NonNegative = 0.002
 
     @override
     def build(self, data: DataSpec, horizon: int) -> MovementPrimitive:

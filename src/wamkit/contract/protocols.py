@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wamkit.config.values import Config
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
 from wamkit.contract.scales import Scale
@@ -333,7 +334,7 @@ class Planner(ABC):
 
 
 @dataclass(frozen=True)
-class EncoderConfig(draccus.ChoiceRegistry):
+class EncoderConfig(Config, draccus.ChoiceRegistry):
     """Base of all encoder configs."""
 
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> Encoder:
@@ -342,7 +343,7 @@ class EncoderConfig(draccus.ChoiceRegistry):
 
 
 @dataclass(frozen=True)
-class SubstrateConfig(draccus.ChoiceRegistry):
+class SubstrateConfig(Config, draccus.ChoiceRegistry):
     """Base of all substrate configs."""
 
     def build(self, data: DataSpec) -> Substrate:
@@ -351,7 +352,7 @@ class SubstrateConfig(draccus.ChoiceRegistry):
 
 
 @dataclass(frozen=True)
-class ActionConfig(draccus.ChoiceRegistry):
+class ActionConfig(Config, draccus.ChoiceRegistry):
     """Base of all action representation configs."""
 
     def build(self, data: DataSpec, horizon: int) -> ActionRepresentation:
@@ -360,7 +361,7 @@ class ActionConfig(draccus.ChoiceRegistry):
 
 
 @dataclass(frozen=True)
-class TrunkConfig(draccus.ChoiceRegistry):
+class TrunkConfig(Config, draccus.ChoiceRegistry):
     """Base of all trunk configs."""
 
     def build(self) -> Trunk:
@@ -369,7 +370,7 @@ class TrunkConfig(draccus.ChoiceRegistry):
 
 
 @dataclass(frozen=True)
-class EstimatorConfig(draccus.ChoiceRegistry):
+class EstimatorConfig(Config, draccus.ChoiceRegistry):
     """Base of all estimator configs.
 
     Attributes:
@@ -387,7 +388,7 @@ class EstimatorConfig(draccus.ChoiceRegistry):
 
 
 @dataclass(frozen=True)
-class PlannerConfig(draccus.ChoiceRegistry):
+class PlannerConfig(Config, draccus.ChoiceRegistry):
     """Base of all planner configs."""
 
     def build(self) -> Planner:

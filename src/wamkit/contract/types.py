@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+from wamkit.config.ranges import Room, Size, Whole
+from wamkit.config.values import Config, FieldError
 from wamkit.contract.values import whole
 from wamkit.errors import BudgetError, SpecError, did_you_mean
 
@@ -157,8 +159,12 @@ class WindowSpec:
             )
 
 
+class BudgetFieldError(FieldError, BudgetError):
+    """A limit that no call can have."""
+
+
 @dataclass(frozen=True)
-class Budget:
+class Budget(Config):
     """Limits on what one call may spend, given at call time. None means "as the design was configured".
 
     Attributes:
@@ -174,26 +180,15 @@ class Budget:
             estimate of the others; 0 keeps the first sample.
     """
 
-    nfe: Mapping[str, int] = field(default_factory=dict)
-    exit: Mapping[str, int] = field(default_factory=dict)
-    future: bool | None = None
-    candidates: int | None = None
-    iterations: int | None = None
-    horizon: int | None = None
-    rounds: int | None = None
+    error: ClassVar[type[FieldError]] = BudgetFieldError
 
-    def __post_init__(self) -> None:
-        for name in ("nfe", "exit"):
-            counts = getattr(self, name)
-            if not isinstance(counts, Mapping):
-                raise BudgetError(f"{name} {counts!r} must map a stream to a number, such as {{'action': 4}}")
-            for stream, count in counts.items():
-                whole(count, f"{name} for stream {stream!r}:", 0, BudgetError)
-        if self.future is not None and not isinstance(self.future, bool):
-            raise BudgetError(f"future {self.future!r} must be true, false or None")
-        for name, least in (("candidates", 1), ("iterations", 0), ("horizon", 1), ("rounds", 0)):
-            if getattr(self, name) is not None:
-                whole(getattr(self, name), name, least, BudgetError)
+    nfe: Mapping[str, Whole] = field(default_factory=dict)
+    exit: Mapping[str, Whole] = field(default_factory=dict)
+    future: bool | None = None
+    candidates: Size | None = None
+    iterations: Room | None = None
+    horizon: Size | None = None
+    rounds: Whole | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Whole
 from wamkit.controllers.base import (
     ActionArray,
     Controller,
@@ -41,9 +42,9 @@ class AsyncOverlap(Every):
         lost: numbers of calls, from 0, whose answers never arrive, simulating a dropped link.
     """
 
-    latency: int = 4
+    latency: Whole = 4
     fallback: Literal["hold", "zero"] = "hold"
-    lost: tuple[int, ...] = ()
+    lost: tuple[Count, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

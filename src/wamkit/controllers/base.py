@@ -17,6 +17,7 @@ import draccus
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.config.values import Config
 from wamkit.errors import ConfigError
 
 ActionArray = NDArray[np.float32]
@@ -146,7 +147,7 @@ class HorizonUse:
 
 
 @dataclass(frozen=True)
-class Controller(draccus.ChoiceRegistry, abc.ABC):
+class Controller(Config, draccus.ChoiceRegistry, abc.ABC):
     """Decides when the model is called and which action each tick executes.
 
     The caller does at every tick: :meth:`watch` if the controller :attr:`watches`; if it :meth:`wants_subgoal`, sample

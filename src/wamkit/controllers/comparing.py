@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative
 from wamkit.controllers.base import ControllerState, Seen, gap
 from wamkit.controllers.periodic import Early
 from wamkit.errors import ConfigError
@@ -23,7 +24,7 @@ class Comparing(Early):
     """
 
     stream: str = "future"
-    threshold: float = 0.5
+    threshold: NonNegative = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
+from wamkit.config.ranges import Size, Whole, Word
 from wamkit.controllers.base import Controller, ControllerState, Seen
 from wamkit.controllers.periodic import Early
 from wamkit.errors import ConfigError
@@ -25,8 +26,8 @@ class Interactive(Early):
         inputs: scripted user, a mapping tick -> instruction. A live user calls :meth:`say`.
     """
 
-    execute: int = 1
-    inputs: dict[int, str] = field(default_factory=dict)
+    execute: Size = 1
+    inputs: dict[Whole, Word] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Fraction, NonNegative, Positive, Whole
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray
 from wamkit.controllers.periodic import Early
 from wamkit.errors import ConfigError
@@ -42,13 +43,13 @@ class OnlineAdapt(Early):
             residual to zero, because it does not explain the observed motion. None never resets.
     """
 
-    state: tuple[int, ...] = (0, 1, 2)
-    action: tuple[int, ...] = (0, 1, 2)
-    step: float = 0.01
-    rate: float = 0.3
-    threshold: float = 0.001
-    limit: float = 1.0
-    patience: int | None = None
+    state: tuple[Whole, ...] = (0, 1, 2)
+    action: tuple[Whole, ...] = (0, 1, 2)
+    step: Positive = 0.01
+    rate: Fraction = 0.3
+    threshold: NonNegative = 0.001
+    limit: Positive = 1.0
+    patience: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

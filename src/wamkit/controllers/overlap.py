@@ -6,10 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from typing_extensions import override
 
+from wamkit.config.ranges import Range, Size
 from wamkit.controllers.base import (
     ActionArray,
     Controller,
@@ -38,8 +40,8 @@ class Overlap(Every):
             favour new chunks, and ``-inf`` is the same as ``chunked``.
     """
 
-    execute: int = 1
-    decay: float = 0.01
+    execute: Size = 1
+    decay: Annotated[float, Range(infinite=True)] = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()

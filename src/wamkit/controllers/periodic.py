@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.controllers.base import (
     ActionArray,
     Controller,
@@ -80,7 +81,7 @@ class Every(Periodic):
         execute: K, ticks between two calls, at least 1.
     """
 
-    execute: int = 8
+    execute: Size = 8
 
     def __post_init__(self) -> None:
         if self.execute < 1:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Probability, Size, Whole
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
 from wamkit.controllers.periodic import Early
 from wamkit.errors import ConfigError
@@ -31,10 +32,10 @@ class PhaseTrigger(Early):
         candidates: number of planner candidates in a routine call. None keeps the budget's number.
     """
 
-    threshold: float = 0.5
-    entries: tuple[int, ...] = (0, 1, 2)
-    scale: float = 0.005
-    candidates: int | None = None
+    threshold: Probability = 0.5
+    entries: tuple[Whole, ...] = (0, 1, 2)
+    scale: Positive = 0.005
+    candidates: Size | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

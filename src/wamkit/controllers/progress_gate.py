@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray
 from wamkit.controllers.comparing import Comparing
 from wamkit.errors import ConfigError
@@ -29,7 +30,7 @@ class ProgressGate(Comparing):
             differing token ids.
     """
 
-    threshold: float = 0.1
+    threshold: NonNegative = 0.1
 
     @override
     def check(self, mode: str, offsets: Sequence[int]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Positive, Range, Whole
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Seen, ValueArray
 from wamkit.controllers.periodic import Early
 from wamkit.errors import ConfigError
@@ -32,11 +34,11 @@ class SlowFast(Early):
         slow_calls: maximum number of calls of the slow model, after which it is frozen. None sets no limit.
     """
 
-    state: tuple[int, ...] = (0, 1, 2)
-    action: tuple[int, ...] = (0, 1, 2)
-    step: float = 0.01
-    gain: float = 0.5
-    slow_calls: int | None = None
+    state: tuple[Whole, ...] = (0, 1, 2)
+    action: tuple[Whole, ...] = (0, 1, 2)
+    step: Positive = 0.01
+    gain: Annotated[float, Range(0, 2, above=True, below=True)] = 0.5
+    slow_calls: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

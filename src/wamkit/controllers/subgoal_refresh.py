@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Whole, Word
 from wamkit.controllers.base import ActionArray, Controller, ControllerState, Subgoal, ValueArray
 from wamkit.controllers.periodic import Every
 from wamkit.errors import ConfigError
@@ -34,10 +35,10 @@ class SubgoalRefresh(Every):
         stop_after: maximum number of generated subgoals, after which the last one stays in use. None sets no limit.
     """
 
-    stream: str = "goal"
-    refresh: int = 80
-    latency: int = 20
-    stop_after: int | None = None
+    stream: Word = "goal"
+    refresh: Count = 80
+    latency: Whole = 20
+    stop_after: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 # Importing these rooms registers the parts that a config can choose.
 import wamkit.encoders
@@ -11,6 +12,8 @@ import wamkit.memory
 import wamkit.planners
 import wamkit.substrates  # noqa: F401
 from wamkit.actions import ChunkConfig
+from wamkit.config.ranges import Length, NonNegative, Past, Range, Room, Size, Word
+from wamkit.config.values import Config
 from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
@@ -26,7 +29,7 @@ from wamkit.trunks import TransformerConfig
 
 
 @dataclass(frozen=True)
-class FutureConfig:
+class FutureConfig(Config):
     """One future stream.
 
     Attributes:
@@ -35,9 +38,9 @@ class FutureConfig:
         milestones: number of the task's next milestones (key frames) to predict, instead of offsets.
     """
 
-    substrate: str
-    offsets: tuple[int, ...] = ()
-    milestones: int = 0
+    substrate: Word
+    offsets: Annotated[tuple[Room, ...], Length(ascending=True)] = ()
+    milestones: Annotated[int, Range(0, 1024)] = 0
 
     @property
     def steps(self) -> int:
@@ -46,7 +49,7 @@ class FutureConfig:
 
 
 @dataclass(frozen=True)
-class DesignConfig:
+class DesignConfig(Config):
     """The survey's four choices (eq. 37) and the mechanisms, as one value.
 
     Attributes:
@@ -74,24 +77,24 @@ class DesignConfig:
     """
 
     name: str = "design"
-    horizon: int = 16
-    stride: int = 8
-    observation: tuple[int, ...] = (0,)
-    width: int = 128
+    horizon: Size = 16
+    stride: Size = 8
+    observation: Annotated[tuple[Past, ...], Length(1, ascending=True)] = (0,)
+    width: Size = 128
     encoders: dict[str, EncoderConfig] = field(default_factory=dict)
     substrates: dict[str, SubstrateConfig] = field(default_factory=dict)
     futures: dict[str, FutureConfig] = field(default_factory=dict)
-    goals: dict[str, str] = field(default_factory=dict)
+    goals: dict[str, Word] = field(default_factory=dict)
     aim: Aim = "end"
-    states: dict[str, int] = field(default_factory=dict)
-    taps: dict[str, str] = field(default_factory=dict)
+    states: dict[str, Size] = field(default_factory=dict)
+    taps: dict[str, Word] = field(default_factory=dict)
     action: ActionConfig = field(default_factory=ChunkConfig)
     trunks: dict[str, TrunkConfig] = field(default_factory=lambda: {"main": TransformerConfig()})
     estimators: dict[str, EstimatorConfig] = field(default_factory=dict)
     factors: tuple[Factor, ...] = ()
     planner: PlannerConfig | None = None
     controller: Controller = field(default_factory=Chunked)
-    loss_weights: dict[str, float] = field(default_factory=dict)
+    loss_weights: dict[str, NonNegative] = field(default_factory=dict)
 
     def substrate_of(self, stream: str) -> str:
         """Name of the substrate of a future or goal stream."""

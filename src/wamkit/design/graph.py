@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from wamkit.config.ranges import SomeWords, Word, Words
+from wamkit.config.values import Config
 from wamkit.contract.protocols import Exposure, Family
 from wamkit.contract.streams import SYMBOLS, Role
 from wamkit.errors import ConfigError, did_you_mean
@@ -25,7 +27,7 @@ FAMILY_NAMES: Mapping[Family, str] = {
 
 
 @dataclass(frozen=True)
-class Factor:
+class Factor(Config):
     """One factor of the chain rule: ``p(generates | given, c)``.
 
     Attributes:
@@ -36,9 +38,9 @@ class Factor:
             those that the earlier estimator predicts, without a gradient into it.
     """
 
-    generates: tuple[str, ...]
-    given: tuple[str, ...] = ()
-    estimator: str = "main"
+    generates: SomeWords
+    given: Words = ()
+    estimator: Word = "main"
     read: Literal["target", "prediction"] = "target"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.design.build import extras_of
@@ -43,8 +44,8 @@ class TeacherContextConfig(EncoderConfig):
     checkpoint: str = ""
     architecture: str = ""
     trunk: str = ""
-    tokens: int = 8
-    heads: int = 4
+    tokens: Size = 8
+    heads: Size = 4
 
     def __post_init__(self) -> None:
         """Read the description of the teacher, unless it is there already."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, Positive, Size, Word
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
@@ -30,12 +31,12 @@ class AudioConfig(EncoderConfig):
         dropout: probability that the sound of a training row is masked, so that acting tolerates a failed microphone.
     """
 
-    sensor: str = "audio"
-    rate_hz: float = 16000.0
-    window: int = 256
-    hop: int = 128
-    mels: int = 32
-    dropout: float = 0.0
+    sensor: Word = "audio"
+    rate_hz: Positive = 16000.0
+    window: Size = 256
+    hop: Size = 128
+    mels: Size = 32
+    dropout: Dropout = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> AudioEncoder:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, SomeWords
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
@@ -34,8 +35,8 @@ class BodySensorsConfig(EncoderConfig):
             whose small differences matter; ``none`` keeps physical units, for forces.
     """
 
-    sensors: tuple[str, ...] = ("contact_force",)
-    dropout: float = 0.0
+    sensors: SomeWords = ("contact_force",)
+    dropout: Dropout = 0.0
     normalization: Literal["none", "mean_std"] = "none"
 
     @override

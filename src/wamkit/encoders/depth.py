@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Dropout, Positive, Size, Word
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.imputed_depth import DepthImputer
@@ -40,14 +41,14 @@ class DepthConfig(EncoderConfig):
         dropout: probability that the depth of a training row is masked, so that acting tolerates a failed sensor.
     """
 
-    camera: str = "scene"
-    grid: int = 4
+    camera: Word = "scene"
+    grid: Size = 4
     frame: DepthFrame = "world"
-    points: int = 4
-    far_m: float = 2.0
+    points: Size = 4
+    far_m: Positive = 2.0
     impute: bool = False
-    impute_steps: int = 400
-    dropout: float = 0.0
+    impute_steps: Count = 400
+    dropout: Dropout = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> DepthEncoder:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, Length, Size, Words
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
@@ -30,12 +31,12 @@ class GoalImageConfig(EncoderConfig):
         dropout: probability that the goal of a training row is masked, so that the design can act without a goal.
     """
 
-    cameras: tuple[str, ...] = ()
-    patch: int = 4
-    channels: tuple[int, ...] = (32, 48)
-    keypoints: int = 16
-    tokens: int = 1
-    dropout: float = 0.2
+    cameras: Words = ()
+    patch: Size = 4
+    channels: Annotated[tuple[Size, ...], Length(1)] = (32, 48)
+    keypoints: Size = 16
+    tokens: Size = 1
+    dropout: Dropout = 0.2
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> GoalImageEncoder:

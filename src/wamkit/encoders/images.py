@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Length, Room, Size
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
@@ -34,12 +35,12 @@ class ImagesConfig(EncoderConfig):
         shift: largest random translation of training images in pixels; edge pixels are repeated.
     """
 
-    patch: int = 4
-    channels: tuple[int, ...] = (32, 48, 48)
+    patch: Size = 4
+    channels: Annotated[tuple[Size, ...], Length(1)] = (32, 48, 48)
     pool: Literal["grid", "keypoints"] = "keypoints"
-    keypoints: int = 32
-    tokens: int = 2
-    shift: int = 2
+    keypoints: Size = 32
+    tokens: Size = 2
+    shift: Room = 2
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> ImageEncoder:

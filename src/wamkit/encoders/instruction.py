@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 
@@ -24,9 +25,9 @@ class InstructionConfig(EncoderConfig):
         hidden: features per byte.
     """
 
-    tokens: int = 1
-    length: int = 96
-    hidden: int = 64
+    tokens: Size = 1
+    length: Size = 96
+    hidden: Size = 64
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionEncoder:

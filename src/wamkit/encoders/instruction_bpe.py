@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, MissingExtraError
@@ -88,10 +89,10 @@ class InstructionBPEConfig(EncoderConfig):
     """
 
     vocabulary: str = ""
-    length: int = 24
-    hidden: int = 64
-    heads: int = 4
-    layers: int = 2
+    length: Size = 24
+    hidden: Size = 64
+    heads: Size = 4
+    layers: Size = 2
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> InstructionBPEEncoder:

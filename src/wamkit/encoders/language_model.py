@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
@@ -36,7 +37,7 @@ class LanguageModelConfig(EncoderConfig):
     architecture: str = ""
     layer: str = ""
     pool: Literal["tokens", "mean", "first", "last"] = "tokens"
-    length: int = 32
+    length: Size = 32
     trainable: bool = False
 
     def __post_init__(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, Length, NonNegative, Size, Whole, Word
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
@@ -43,18 +44,18 @@ class RegionConfig(EncoderConfig):
         dropout: probability that the region of a training row is masked, so that the design can act without one.
     """
 
-    camera: str = "scene"
+    camera: Word = "scene"
     source: Literal["motion", "labels"] = "motion"
-    threshold: float = 12.0
-    labels: str = "segmentation"
-    ids: tuple[int, ...] = ()
-    margin: float = 0.2
-    side: int = 32
-    patch: int = 4
-    channels: tuple[int, ...] = (16, 24)
-    keypoints: int = 8
-    tokens: int = 1
-    dropout: float = 0.2
+    threshold: NonNegative = 12.0
+    labels: Word = "segmentation"
+    ids: tuple[Whole, ...] = ()
+    margin: NonNegative = 0.2
+    side: Size = 32
+    patch: Size = 4
+    channels: Annotated[tuple[Size, ...], Length(1)] = (16, 24)
+    keypoints: Size = 8
+    tokens: Size = 1
+    dropout: Dropout = 0.2
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> RegionEncoder:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, NonNegative
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.nn.transforms import Mode, Normalizer
@@ -27,8 +28,8 @@ class StateConfig(EncoderConfig):
     """
 
     normalization: Mode = "mean_std"
-    dropout: float = 0.0
-    noise: float = 0.0
+    dropout: Dropout = 0.0
+    noise: NonNegative = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> StateEncoder:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, Length, Size, SomeWords
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
@@ -30,12 +31,12 @@ class TactileImageConfig(EncoderConfig):
         dropout: probability that one sensor of a training row is masked, so that acting tolerates a failed sensor.
     """
 
-    sensors: tuple[str, ...] = ("tactile",)
-    patch: int = 4
-    channels: tuple[int, ...] = (16, 24)
-    keypoints: int = 8
-    tokens: int = 1
-    dropout: float = 0.0
+    sensors: SomeWords = ("tactile",)
+    patch: Size = 4
+    channels: Annotated[tuple[Size, ...], Length(1)] = (16, 24)
+    keypoints: Size = 8
+    tokens: Size = 1
+    dropout: Dropout = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TactileImageEncoder:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Words
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
@@ -39,7 +40,7 @@ class VisionLanguageModelConfig(EncoderConfig):
     prompt: str = "{images}{task}"
     layer: str = ""
     pool: Literal["tokens", "mean", "last"] = "tokens"
-    cameras: tuple[str, ...] = ()
+    cameras: Words = ()
     trainable: bool = False
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Finite, Positive, Room, Words
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
@@ -42,11 +43,11 @@ class VisionModelConfig(EncoderConfig):
     architecture: str = ""
     layer: str = ""
     pool: Literal["tokens", "mean", "first"] = "tokens"
-    grid: int = 4
-    size: int = 0
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
-    cameras: tuple[str, ...] = ()
+    grid: Room = 4
+    size: Room = 0
+    mean: tuple[Finite, ...] = ()
+    deviation: tuple[Positive, ...] = ()
+    cameras: Words = ()
     trainable: bool = False
 
     def __post_init__(self) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Range, Words
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.envs.base import EnvConfig, ScriptedExpert, SimulatedEnv
 from wamkit.envs.cameras import CameraPose
@@ -74,9 +75,9 @@ class AlohaConfig(EnvConfig):
     """
 
     task: str = TASK
-    max_ticks: int = 400
-    image_size: int = 64
-    cameras: tuple[str, ...] = ("top", "angle")
+    max_ticks: Count = 400
+    image_size: Annotated[int, Range(8, 4096)] = 64
+    cameras: Words = ("top", "angle")
 
     @override
     def __post_init__(self) -> None:

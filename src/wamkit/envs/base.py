@@ -14,6 +14,8 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
+from wamkit.config.ranges import Count
+from wamkit.config.values import Config
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation, PerturbedEpisode, Scene, Start
@@ -295,7 +297,7 @@ def _box(shape: tuple[int, ...], dtype: str) -> spaces.Box:
 
 
 @dataclass(frozen=True)
-class EnvConfig(draccus.ChoiceRegistry, ABC):
+class EnvConfig(Config, draccus.ChoiceRegistry, ABC):
     """Configuration of one environment. Hashable: workers cache environments by it.
 
     Attributes:
@@ -304,7 +306,7 @@ class EnvConfig(draccus.ChoiceRegistry, ABC):
     """
 
     task: str = ""
-    max_ticks: int = 200
+    max_ticks: Count = 200
 
     def __post_init__(self) -> None:
         if self.task not in self.task_names():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.config.ranges import Range, Word
+from wamkit.config.values import Config
 from wamkit.errors import ConfigError
 
 Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class CameraPose:
+class CameraPose(Config):
     """Pose of a pinhole camera at ``position`` that looks at ``target``.
 
     Attributes:
@@ -27,8 +30,8 @@ class CameraPose:
     position: Vector
     target: Vector
     up: Vector = (0.0, 0.0, 1.0)
-    fovy_deg: float = 45.0
-    body: str = "world"
+    fovy_deg: Annotated[float, Range(1, 170)] = 45.0
+    body: Word = "world"
 
     def __post_init__(self) -> None:
         if not 1.0 <= self.fovy_deg <= 170.0:

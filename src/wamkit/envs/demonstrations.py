@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.config.ranges import Count, NonNegative, Probability
+from wamkit.config.values import Config
 from wamkit.contract.specs import ActionSpec
 from wamkit.envs.base import EnvConfig, OutOfReachError, SimulatedEnv
 from wamkit.envs.worker import WorkerState
@@ -20,7 +22,7 @@ Recorded = Literal["clean", "executed"]
 
 
 @dataclass(frozen=True)
-class ActionNoise:
+class ActionNoise(Config):
     """Disturbances of the executed action, so that the data shows recoveries (as in DART, arXiv:1703.09327).
 
     At a tick without an ongoing burst, a burst begins with ``probability``. It lasts 1 to ``longest`` ticks (uniform).
@@ -34,9 +36,9 @@ class ActionNoise:
         longest: longest burst, control ticks.
     """
 
-    probability: float = 0.05
-    scale: float = 0.6
-    longest: int = 6
+    probability: Probability = 0.05
+    scale: NonNegative = 0.6
+    longest: Count = 6
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0 or self.scale < 0.0 or self.longest < 1:

@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Range, Size, Words
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.envs.base import EnvConfig, ExtrasSpec, ScriptedExpert, SimulatedEnv
 from wamkit.envs.cameras import CameraPose
@@ -88,11 +89,11 @@ class MetaWorldConfig(EnvConfig):
     """
 
     task: str = "drawer-open-v3"
-    image_size: int = 64
-    action_repeat: int = 2
-    max_ticks: int = 200
-    cameras: tuple[str, ...] = ("scene", "gripper")
-    record: tuple[str, ...] = ()
+    image_size: Annotated[int, Range(8, 4096)] = 64
+    action_repeat: Size = 2
+    max_ticks: Count = 200
+    cameras: Words = ("scene", "gripper")
+    record: Words = ()
     scene_pose: CameraPose = SCENE_POSE
     gripper_pose: CameraPose = GRIPPER_POSE
 

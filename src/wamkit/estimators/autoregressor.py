@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Size
 from wamkit.contract.calls import Call, FactorLoss
 from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
@@ -33,9 +34,9 @@ class AutoregressorConfig(EstimatorConfig):
             Gloeckle et al. 2024). Decoding runs the first head alone.
     """
 
-    segments: int = 1
-    temperature: float = 0.0
-    lookahead: int = 1
+    segments: Size = 1
+    temperature: NonNegative = 0.0
+    lookahead: Size = 1
 
     @override
     def build(

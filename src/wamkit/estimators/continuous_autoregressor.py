@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.calls import Call, FactorLoss
 from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
@@ -28,7 +29,7 @@ class ContinuousAutoregressorConfig(HeadedConfig):
         segments: number of pieces that every stream is cut into before interleaving, as in ``autoregressor``.
     """
 
-    segments: int = 1
+    segments: Size = 1
 
     @override
     def build(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Positive, Room, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import EstimatorConfig, Trunk
@@ -68,13 +69,13 @@ class DenoiserConfig(LevelConfig):
 
     prediction: PredictionTarget = "velocity"
     solver: Solver = "euler"
-    rate: float = 0.15
-    tolerance: float = 0.0
+    rate: Positive = 0.15
+    tolerance: NonNegative = 0.0
     levels: Literal["independent", "shared"] = "independent"
-    emphasis: float = 1.0
-    draws: int = 1
-    temperature: float = 1.0
-    history: int = 0
+    emphasis: Positive = 1.0
+    draws: Size = 1
+    temperature: NonNegative = 1.0
+    history: Room = 0
 
     @override
     def build(

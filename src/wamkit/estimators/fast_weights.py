@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Size, Word
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -44,11 +45,11 @@ class FastWeightsConfig(EstimatorConfig):
     """
 
     trunk: str | None = None
-    stream: str = "future"
-    shape: tuple[int, int] = (1, 4)
-    width: int = 32
-    queries: int = 4
-    past: int = 4
+    stream: Word = "future"
+    shape: tuple[Size, Size] = (1, 4)
+    width: Size = 32
+    queries: Size = 4
+    past: Size = 4
 
     @override
     def build(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Room, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Exposure, Family, Layout, Trunk
@@ -50,8 +51,8 @@ class FeatureTapConfig(EstimatorConfig):
 
     generator: EstimatorConfig = field(default_factory=DenoiserConfig)
     kind: Exposure = "tap"
-    layer: int = 1
-    evaluation: int = 1
+    layer: Room = 1
+    evaluation: Size = 1
 
     @override
     def build(

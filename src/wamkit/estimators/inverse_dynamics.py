@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Size
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
@@ -38,10 +39,10 @@ class InverseDynamicsConfig(EstimatorConfig):
     """
 
     mask: bool = False
-    sparsity: float = 0.1
+    sparsity: NonNegative = 0.1
     readout: Literal["tokens", "spatial_softmax"] = "tokens"
-    keypoints: int = 8
-    grid: tuple[int, int] | None = None
+    keypoints: Size = 8
+    grid: tuple[Size, Size] | None = None
     residual: bool = False
 
     @override

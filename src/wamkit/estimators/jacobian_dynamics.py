@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Positive
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
@@ -37,8 +38,8 @@ class JacobianDynamicsConfig(EstimatorConfig):
             Zero trains the forward direction alone.
     """
 
-    damping: float = 1e-3
-    inverse: float = 1.0
+    damping: Positive = 1e-3
+    inverse: NonNegative = 1.0
 
     @override
     def build(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -39,8 +40,8 @@ class LatentActionConfig(EstimatorConfig):
         temperature: standard deviation of a sampled z, in units of the prior's; 0 takes the prior's mean.
     """
 
-    bottleneck: float = 1e-3
-    temperature: float = 0.0
+    bottleneck: NonNegative = 1e-3
+    temperature: NonNegative = 0.0
 
     @override
     def build(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Dropout, Probability, Size, Word
 from wamkit.contract.calls import Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import StreamSpec
@@ -37,11 +38,11 @@ class LevelConfig(EstimatorConfig):
             at inference belong here.
     """
 
-    steps: int = 8
-    nfe: dict[str, int] = field(default_factory=dict)
-    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    absent: dict[str, float] = field(default_factory=dict)
-    clean: dict[str, float] = field(default_factory=dict)
+    steps: Size = 8
+    nfe: dict[str, Size] = field(default_factory=dict)
+    reads: dict[str, tuple[Word, ...]] = field(default_factory=dict)
+    absent: dict[str, Dropout] = field(default_factory=dict)
+    clean: dict[str, Probability] = field(default_factory=dict)
 
     def check_streams(
         self,

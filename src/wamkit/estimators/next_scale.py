@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
@@ -42,7 +43,7 @@ class NextScaleConfig(HeadedConfig):
         temperature: scale of the head's initial noise, and sampling temperature of ids; 0 takes the most likely id.
     """
 
-    scales: int = 3
+    scales: Size = 3
 
     @override
     def build(

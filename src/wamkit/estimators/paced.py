@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Length, NonNegative, Size
 from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
@@ -44,9 +45,9 @@ class PacedConfig(EstimatorConfig):
     """
 
     inner: EstimatorConfig = field(default_factory=DenoiserConfig)
-    counts: tuple[int, ...] = (1, 2, 4, 8)
-    tolerance: float = 0.1
-    hidden: int = 64
+    counts: Annotated[tuple[Size, ...], Length(1, ascending=True)] = (1, 2, 4, 8)
+    tolerance: NonNegative = 0.1
+    hidden: Size = 64
     train: Literal["all", "inner", "gate"] = "all"
 
     @override

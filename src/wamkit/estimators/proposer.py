@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
@@ -30,8 +31,8 @@ class ProposerConfig(EstimatorConfig):
         max_std: largest standard deviation, in normalised units.
     """
 
-    min_std: float = 0.05
-    max_std: float = 1.0
+    min_std: Positive = 0.05
+    max_std: Positive = 1.0
 
     @override
     def build(

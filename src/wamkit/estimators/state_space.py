@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Probability, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -42,12 +43,12 @@ class StateSpaceConfig(EstimatorConfig):
     """
 
     trunk: str | None = None
-    stochastic: int = 32
-    hidden: int = 256
-    past: int = 4
-    balance: float = 0.8
-    free_nats: float = 1.0
-    kl_weight: float = 0.1
+    stochastic: Size = 32
+    hidden: Size = 256
+    past: Size = 4
+    balance: Probability = 0.8
+    free_nats: NonNegative = 1.0
+    kl_weight: NonNegative = 0.1
 
     @override
     def build(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wamkit.config.ranges import NonNegative, Size
 from wamkit.contract.protocols import EstimatorConfig
 from wamkit.contract.streams import RowNoise
 from wamkit.errors import ConfigError
@@ -29,11 +30,11 @@ class HeadedConfig(EstimatorConfig):
         depth: residual layers of the head.
     """
 
-    steps: int = 8
-    temperature: float = 1.0
-    draws: int = 4
-    hidden: int = 64
-    depth: int = 2
+    steps: Size = 8
+    temperature: NonNegative = 1.0
+    draws: Size = 4
+    hidden: Size = 64
+    depth: Size = 2
 
     def check_head(self, reader: str) -> None:
         """Raise :class:`ConfigError` when one of the head's numbers is below 1."""

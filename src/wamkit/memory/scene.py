@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Finite, Positive, Size, SomeWords
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
@@ -39,12 +40,12 @@ class SceneMemoryConfig(EncoderConfig):
         far_m: largest depth in metres that is stored.
     """
 
-    cameras: tuple[str, ...] = ("scene",)
-    viewpoint: tuple[float, ...] = (0.0, 0.65, 1.0, 1.0, 0.0, 0.0, 0.0, 50.0)
-    size: int = 32
-    patch: int = 8
-    voxel_m: float = 0.03
-    far_m: float = 2.0
+    cameras: SomeWords = ("scene",)
+    viewpoint: tuple[Finite, ...] = (0.0, 0.65, 1.0, 1.0, 0.0, 0.0, 0.0, 50.0)
+    size: Size = 32
+    patch: Size = 8
+    voxel_m: Positive = 0.03
+    far_m: Positive = 2.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> SceneMemory:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise
@@ -22,7 +23,7 @@ class CandidateScoringConfig(SamplingConfig):
         candidates: proposals per call; 1 executes the base policy's own action.
     """
 
-    candidates: int = 8
+    candidates: Size = 8
 
     @override
     def build(self) -> CandidateScoring:

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Size
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
@@ -27,9 +28,9 @@ class CEMConfig(SamplingConfig):
             keeps the plan in the region where the world model has seen data. 0 switches it off.
     """
 
-    iterations: int = 2
-    elites: int = 6
-    deviation_cost: float = 0.0
+    iterations: Size = 2
+    elites: Size = 6
+    deviation_cost: NonNegative = 0.0
 
     @override
     def build(self) -> CEM:

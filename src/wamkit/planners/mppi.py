@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Fraction, NonNegative, Positive, Room, Size
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
@@ -33,11 +34,11 @@ class MPPIConfig(SamplingConfig):
             of the call: not for actions relative to the pose at the call.
     """
 
-    iterations: int = 2
-    temperature: float = 0.05
-    decay: float = 1.0
-    deviation_cost: float = 0.0
-    warm_shift: int = 0
+    iterations: Size = 2
+    temperature: Positive = 0.05
+    decay: Fraction = 1.0
+    deviation_cost: NonNegative = 0.0
+    warm_shift: Room = 0
 
     @override
     def build(self) -> MPPI:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import draccus
 import numpy as np
@@ -17,13 +17,15 @@ from einops import rearrange
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wamkit.config.ranges import Range, Size
+from wamkit.config.values import Config
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates.codebook import fit_codebook, nearest_entries
 
 
 @dataclass(frozen=True)
-class CodecConfig(draccus.ChoiceRegistry):
+class CodecConfig(Config, draccus.ChoiceRegistry):
     """Base of all codec configs.
 
     Attributes:
@@ -32,8 +34,8 @@ class CodecConfig(draccus.ChoiceRegistry):
     """
 
     shared: ClassVar[bool] = False  # true where one codec serves all cameras because nothing in it is fitted
-    patch: int = 16
-    features: int = 32
+    patch: Size = 16
+    features: Size = 32
 
     def build(self, channels: int = 3) -> Codec:
         """Build the codec for pictures of ``channels`` channels (3 for RGB, 4 with depth)."""
@@ -170,7 +172,7 @@ class PatchVQConfig(CodecConfig):
         vocabulary: number of codes.
     """
 
-    vocabulary: int = 256
+    vocabulary: Annotated[int, Range(2, 65536)] = 256
 
     @override
     def build(self, channels: int = 3) -> PatchVQ:

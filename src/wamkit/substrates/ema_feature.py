@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Decay, Word
 from wamkit.contract.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
@@ -27,8 +28,8 @@ class EmaFeatureConfig(SubstrateConfig):
         decay: decay of the moving average per optimiser step.
     """
 
-    encoder: str = "images"
-    decay: float = 0.996
+    encoder: Word = "images"
+    decay: Decay = 0.996
 
     @override
     def build(self, data: DataSpec) -> EmaFeature:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Fraction
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
@@ -75,7 +76,7 @@ class ValueConfig(SubstrateConfig):
         discount: factor on the value for every tick until success.
     """
 
-    discount: float = 0.98
+    discount: Fraction = 0.98
 
     @override
     def build(self, data: DataSpec) -> Value:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Fraction, Positive, Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
@@ -36,11 +37,11 @@ class HeatmapConfig(SubstrateConfig):
             for a peak of 1.
     """
 
-    camera: str = "scene"
-    grid: int = 16
-    sigma: float = 1.5
+    camera: Word = "scene"
+    grid: Size = 16
+    sigma: Positive = 1.5
     where: Literal["gripper", "object", "contact"] = "gripper"
-    discount: float | None = None
+    discount: Fraction | None = None
 
     @override
     def build(self, data: DataSpec) -> Heatmap:

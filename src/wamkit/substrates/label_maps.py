@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -37,8 +38,8 @@ class SegmentationConfig(SubstrateConfig):
             discrete stream).
     """
 
-    camera: str = "scene"
-    grid: int = 8
+    camera: Word = "scene"
+    grid: Size = 8
     values: Literal["shares", "ids"] = "shares"
 
     @override
@@ -96,10 +97,10 @@ class DepthMapConfig(SubstrateConfig):
         far_m: distance in metres mapped to -1; larger distances are clipped.
     """
 
-    camera: str = "scene"
-    grid: int = 8
-    near_m: float = 0.1
-    far_m: float = 2.0
+    camera: Word = "scene"
+    grid: Size = 8
+    near_m: Positive = 0.1
+    far_m: Positive = 2.0
 
     @override
     def build(self, data: DataSpec) -> DepthMap:

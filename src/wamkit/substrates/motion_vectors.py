@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Positive, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -37,10 +38,10 @@ class MotionVectorsConfig(SubstrateConfig):
             is hidden, a codec takes the least different one; such vectors are dropped.
     """
 
-    camera: str = "scene"
+    camera: Word = "scene"
     block: Literal[8, 16] = 16
-    unit: float = 0.1
-    tolerance: float = 8.0
+    unit: Positive = 0.1
+    tolerance: NonNegative = 8.0
 
     @override
     def build(self, data: DataSpec) -> MotionVectors:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -56,8 +57,8 @@ class NormalMapConfig(SubstrateConfig):
         frame: axes of the normals: ``camera`` (right, up, backward) or ``world``.
     """
 
-    camera: str = "scene"
-    grid: int = 8
+    camera: Word = "scene"
+    grid: Size = 8
     frame: Literal["camera", "world"] = "camera"
 
     @override

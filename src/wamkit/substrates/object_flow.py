@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import NonNegative, Positive, Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -98,11 +99,11 @@ class ObjectFlowConfig(SubstrateConfig):
         tolerance_m: metres that a point may lie behind the visible surface and still count as visible.
     """
 
-    camera: str = "scene"
-    grid: int = 8
+    camera: Word = "scene"
+    grid: Size = 8
     space: Literal["image", "world"] = "image"
-    unit_m: float = 0.1
-    tolerance_m: float = TOLERANCE_M
+    unit_m: Positive = 0.1
+    tolerance_m: NonNegative = TOLERANCE_M
 
     @override
     def build(self, data: DataSpec) -> ObjectFlow:
@@ -187,10 +188,10 @@ class TracksConfig(SubstrateConfig):
         tolerance_m: metres that a point may lie behind the visible surface and still count as visible.
     """
 
-    camera: str = "scene"
-    points: int = 8
-    unit_m: float = 0.1
-    tolerance_m: float = TOLERANCE_M
+    camera: Word = "scene"
+    points: Size = 8
+    unit_m: Positive = 0.1
+    tolerance_m: NonNegative = TOLERANCE_M
 
     @override
     def build(self, data: DataSpec) -> Tracks:

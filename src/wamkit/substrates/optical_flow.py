@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -41,10 +42,10 @@ class OpticalFlowConfig(SubstrateConfig):
         unit: displacement that counts as one, as a fraction of the picture's width.
     """
 
-    camera: str = "scene"
-    grid: int = 8
-    window: int = 9
-    unit: float = 0.1
+    camera: Word = "scene"
+    grid: Size = 8
+    window: Size = 9
+    unit: Positive = 0.1
 
     @override
     def build(self, data: DataSpec) -> OpticalFlow:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Words
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import StreamSpec
@@ -31,7 +32,7 @@ class PixelLatentConfig(SubstrateConfig):
     """
 
     codec: CodecConfig = field(default_factory=PatchPCAConfig)
-    cameras: tuple[str, ...] = ()
+    cameras: Words = ()
 
     @override
     def build(self, data: DataSpec) -> PixelLatent:

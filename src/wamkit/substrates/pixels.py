@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Size, Words
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
@@ -42,9 +43,9 @@ class PixelsConfig(SubstrateConfig):
         patch: side of a patch in pixels of the downsampled picture; one token each.
     """
 
-    cameras: tuple[str, ...] = ()
-    shrink: int = 4
-    patch: int = 4
+    cameras: Words = ()
+    shrink: Size = 4
+    patch: Size = 4
 
     @override
     def build(self, data: DataSpec) -> Pixels:
@@ -122,10 +123,10 @@ class RGBDConfig(SubstrateConfig):
         normals: true to add surface normals, in the camera's axes, as three further channels.
     """
 
-    cameras: tuple[str, ...] = ()
+    cameras: Words = ()
     codec: CodecConfig = field(default_factory=PatchPCAConfig)
-    near_m: float = 0.1
-    far_m: float = 2.0
+    near_m: Positive = 0.1
+    far_m: Positive = 2.0
     normals: bool = False
 
     @override

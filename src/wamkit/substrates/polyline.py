@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -26,7 +27,7 @@ class PolylineConfig(SubstrateConfig):
     """
 
     camera: str = ""
-    unit_m: float = 0.1
+    unit_m: Positive = 0.1
 
     @override
     def build(self, data: DataSpec) -> Polyline:

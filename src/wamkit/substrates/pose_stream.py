@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Length, Positive
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
@@ -29,8 +30,8 @@ class PoseStreamConfig(SubstrateConfig):
         unit_m: metres that count as one.
     """
 
-    bodies: tuple[Body, ...] = ("object", "gripper")
-    unit_m: float = 0.1
+    bodies: Annotated[tuple[Body, ...], Length(1, once=True)] = ("object", "gripper")
+    unit_m: Positive = 0.1
 
     @override
     def build(self, data: DataSpec) -> PoseStream:

@@ -6,13 +6,14 @@ With several scales, a pyramid of ids that refine each other from coarse to fine
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Range
 from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Ladder, halved
 from wamkit.contract.streams import Reading, StreamSpec
@@ -38,8 +39,8 @@ class QuantizedConfig(SubstrateConfig):
     """
 
     inner: SubstrateConfig = field(default_factory=PixelLatentConfig)
-    vocabulary: int = 128
-    scales: int = 1
+    vocabulary: Annotated[int, Range(2, 65536)] = 128
+    scales: Annotated[int, Range(1, 32)] = 1
 
     @override
     def build(self, data: DataSpec) -> Quantized:

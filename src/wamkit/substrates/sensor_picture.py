@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
@@ -28,7 +29,7 @@ class TactileFutureConfig(SubstrateConfig):
         codec: codec of the tactile pictures.
     """
 
-    sensor: str = "tactile"
+    sensor: Word = "tactile"
     codec: CodecConfig = field(default_factory=lambda: PatchPCAConfig(patch=8, features=16))
 
     @override
@@ -107,11 +108,11 @@ class AudioFutureConfig(SubstrateConfig):
         codec: codec of the spectrograms, whose patch must divide frames and bands.
     """
 
-    sensor: str = "audio"
-    rate_hz: float = 16000.0
-    window: int = 256
-    hop: int = 128
-    mels: int = 32
+    sensor: Word = "audio"
+    rate_hz: Positive = 16000.0
+    window: Size = 256
+    hop: Size = 128
+    mels: Size = 32
     codec: CodecConfig = field(default_factory=lambda: PatchPCAConfig(patch=4, features=8))
 
     @override

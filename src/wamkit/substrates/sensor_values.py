@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import SomeWords
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
@@ -29,7 +30,7 @@ class SensorValuesConfig(SubstrateConfig):
         sensors: names of extras of the dataset.
     """
 
-    sensors: tuple[str, ...] = ("object_pose",)
+    sensors: SomeWords = ("object_pose",)
 
     @override
     def build(self, data: DataSpec) -> SensorValues:

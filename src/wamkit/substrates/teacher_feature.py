@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Size
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import StreamSpec
@@ -33,11 +34,11 @@ class TeacherFeatureConfig(SubstrateConfig):
         teachers: teachers by name; empty for the default, one trained on the dataset.
     """
 
-    features: int = 32
-    grid: int = 4
-    steps: int = 200
-    batch_size: int = 48
-    gap: int = 4
+    features: Size = 32
+    grid: Size = 4
+    steps: Count = 200
+    batch_size: Size = 48
+    gap: Count = 4
     teachers: dict[str, TeacherConfig] = field(default_factory=dict)
 
     @override

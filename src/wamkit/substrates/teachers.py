@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, Finite, Positive, Room, Size
+from wamkit.config.values import Config
 from wamkit.contract.protocols import Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
@@ -28,7 +30,7 @@ def draw_frames(windows: Windows, rng: np.random.Generator) -> Observation:
 
 
 @dataclass(frozen=True)
-class TeacherConfig(draccus.ChoiceRegistry):
+class TeacherConfig(Config, draccus.ChoiceRegistry):
     """Base of all teacher configs."""
 
     def build(self, features: int, grid: int) -> Teacher:
@@ -72,9 +74,9 @@ class SelfTrainedConfig(TeacherConfig):
         gap: ticks between the two frames of a pair.
     """
 
-    steps: int = 200
-    batch_size: int = 48
-    gap: int = 4
+    steps: Count = 200
+    batch_size: Size = 48
+    gap: Count = 4
 
     @override
     def build(self, features: int, grid: int) -> SelfTrained:
@@ -143,9 +145,9 @@ class PretrainedTeacherConfig(TeacherConfig):
     model: str = ""
     architecture: str = ""
     layer: str = ""
-    size: int = 0
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
+    size: Room = 0
+    mean: tuple[Finite, ...] = ()
+    deviation: tuple[Positive, ...] = ()
 
     def __post_init__(self) -> None:
         """Read the model's config."""

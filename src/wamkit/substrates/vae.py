@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Count, NonNegative, Positive, Size
 from wamkit.errors import ConfigError, DataError
 from wamkit.substrates.codecs import Codec, CodecConfig
 
@@ -29,13 +30,13 @@ class VAEConfig(CodecConfig):
         kl: weight of the divergence from the normal prior, per latent and relative to the error per pixel value.
     """
 
-    patch: int = 8
-    features: int = 16
-    channels: int = 12
-    steps: int = 300
-    batch_size: int = 16
-    learning_rate: float = 3e-3
-    kl: float = 1e-6
+    patch: Size = 8
+    features: Size = 16
+    channels: Size = 12
+    steps: Count = 300
+    batch_size: Size = 16
+    learning_rate: Positive = 3e-3
+    kl: NonNegative = 1e-6
 
     @override
     def build(self, channels: int = 3) -> VAE:

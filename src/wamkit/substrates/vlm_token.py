@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Finite, Length, Range, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
@@ -35,11 +36,11 @@ class VlmTokenConfig(SubstrateConfig):
         threshold: smallest opening at which the gripper counts as open.
     """
 
-    camera: str = "scene"
-    bodies: tuple[TokenBody, ...] = ("gripper",)
-    bins: int = 1024
+    camera: Word = "scene"
+    bodies: Annotated[tuple[TokenBody, ...], Length(1, once=True)] = ("gripper",)
+    bins: Annotated[int, Range(2, 10000)] = 1024
     opening: str = "gripper_open"
-    threshold: float = 0.5
+    threshold: Finite = 0.5
 
     @override
     def build(self, data: DataSpec) -> VlmToken:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
@@ -25,7 +26,7 @@ class WrenchConfig(SubstrateConfig):
         unit_n: force in newton at which the scale turns from linear to logarithmic.
     """
 
-    unit_n: float = 1.0
+    unit_n: Positive = 1.0
 
     @override
     def build(self, data: DataSpec) -> Wrench:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wamkit.config.ranges import NonNegative, Whole
+from wamkit.config.values import Config
 from wamkit.contract.types import Losses
 from wamkit.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Ramp:
+class Ramp(Config):
     """Factor on the weight of a stream's loss, linear between two steps and constant outside (eq. 19's lambda).
 
     Attributes:
@@ -23,10 +25,10 @@ class Ramp:
         end: step at which the ramp ends, not before ``begin``.
     """
 
-    first: float = 0.0
-    last: float = 1.0
-    begin: int = 0
-    end: int = 1000
+    first: NonNegative = 0.0
+    last: NonNegative = 1.0
+    begin: Whole = 0
+    end: Whole = 1000
 
     def __post_init__(self) -> None:
         if self.first < 0 or self.last < 0 or not 0 <= self.begin <= self.end:

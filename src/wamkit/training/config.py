@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from wamkit.config.ranges import Count, Range, Seed, Size, Whole, Word, Words
+from wamkit.config.values import Config
 from wamkit.design.config import DesignConfig
 from wamkit.training.balance import Ramp
 from wamkit.training.distill import DistillConfig
@@ -12,7 +15,7 @@ from wamkit.training.optim import OptimConfig
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Config):
     """One training run.
 
     Attributes:
@@ -41,15 +44,15 @@ class TrainConfig:
     out: Path = Path("runs/train")
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    pretrained: str | None = None
-    fresh: tuple[str, ...] = ()
+    pretrained: Word | None = None
+    fresh: Words = ()
     distill: DistillConfig | None = None
-    steps: int = 2000
-    batch_size: int = 32
-    seed: int = 0
-    checkpoint_every: int = 500
-    log_every: int = 20
+    steps: Count = 2000
+    batch_size: Size = 32
+    seed: Seed = 0
+    checkpoint_every: Whole = 500
+    log_every: Count = 20
     ramps: dict[str, Ramp] = field(default_factory=dict)
     gradient_norms: bool = False
-    device: str = "cpu"
-    threads: int = 1
+    device: Word = "cpu"
+    threads: Annotated[int, Range(1, 1024)] = 1

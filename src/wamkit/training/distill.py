@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.config.ranges import Size
+from wamkit.config.values import Config
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise, Target, masked_mean
@@ -28,7 +30,7 @@ from wamkit.training.objective import Objective
 
 
 @dataclass(frozen=True)
-class DistillConfig:
+class DistillConfig(Config):
     """Compression of the checkpoint in ``pretrained`` into few steps; ``OptimConfig.only`` selects what may change.
 
     Attributes:
@@ -36,8 +38,8 @@ class DistillConfig:
         teacher_steps: function evaluations of the teacher for each of these streams.
     """
 
-    steps: dict[str, int] = field(default_factory=dict)
-    teacher_steps: int = 32
+    steps: dict[str, Size] = field(default_factory=dict)
+    teacher_steps: Size = 32
 
 
 def few_step_loss(

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wamkit.config.ranges import Decay, NonNegative, Positive, Probability, Whole, Words
+from wamkit.config.values import Config
+
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Config):
     """AdamW with linear warm-up and cosine decay.
 
     Attributes:
@@ -26,14 +29,14 @@ class OptimConfig:
             matches anything, and empty means all. Everything else stays as it is, bit for bit.
     """
 
-    lr: float = 1e-3
-    final_lr: float = 0.01
-    warmup: int = 100
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = 1.0
-    ema: float = 0.995
-    only: tuple[str, ...] = ()
+    lr: Positive = 1e-3
+    final_lr: Probability = 0.01
+    warmup: Whole = 100
+    weight_decay: NonNegative = 0.01
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
+    clip: Positive = 1.0
+    ema: Decay = 0.995
+    only: Words = ()
 
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """Optimiser of the model's trainable parameters."""

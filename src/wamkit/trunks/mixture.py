@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Room, Size, Words
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
@@ -43,16 +44,16 @@ class MixtureConfig(TrunkConfig):
         time_range: largest block distance that the relative time bias distinguishes; 0 switches the bias off.
     """
 
-    experts: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"action": ("action",)})
-    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    bridges: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    insulated: tuple[str, ...] = ()
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
-    expansion: float = 4.0
-    expansions: dict[str, float] = field(default_factory=dict)
-    time_range: int = 0
+    experts: dict[str, Words] = field(default_factory=lambda: {"action": ("action",)})
+    reads: dict[str, Words] = field(default_factory=dict)
+    bridges: dict[str, Words] = field(default_factory=dict)
+    insulated: Words = ()
+    width: Size = 128
+    depth: Size = 3
+    heads: Size = 4
+    expansion: Positive = 4.0
+    expansions: dict[str, Positive] = field(default_factory=dict)
+    time_range: Room = 0
 
     @override
     def build(self) -> Mixture:

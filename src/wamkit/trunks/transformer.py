@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Room, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError
@@ -29,11 +30,11 @@ class TransformerConfig(TrunkConfig):
         time_range: largest block distance that the relative time bias distinguishes; 0 switches the bias off.
     """
 
-    width: int = 128
-    depth: int = 3
-    heads: int = 4
-    expansion: float = 4.0
-    time_range: int = 0
+    width: Size = 128
+    depth: Size = 3
+    heads: Size = 4
+    expansion: Positive = 4.0
+    time_range: Room = 0
 
     @override
     def build(self) -> Transformer:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config.ranges import Positive, Size, Words
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
@@ -49,10 +50,10 @@ class VlmExpertConfig(TrunkConfig):
 
     model: str = ""
     architecture: str = ""
-    expert: tuple[str, ...] = ("action",)
-    language: tuple[str, ...] = ()
-    width: int = 128
-    expansion: float = 4.0
+    expert: Words = ("action",)
+    language: Words = ()
+    width: Size = 128
+    expansion: Positive = 4.0
     prefix: Literal["bidirectional", "causal"] = "bidirectional"
     learning: Literal["all", "frozen", "insulated"] = "all"
 

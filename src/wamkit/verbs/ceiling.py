@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wamkit.config.values import Config
 from wamkit.errors import DataError
 from wamkit.evaluation.closed_loop.ceiling import Ceiling
 from wamkit.evaluation.closed_loop.ceiling import measure_ceiling as run_ceiling
@@ -15,7 +16,7 @@ from wamkit.verbs.inputs import inputs_of
 
 
 @dataclass(frozen=True)
-class CeilingConfig:
+class CeilingConfig(Config):
     """Settings of a run of the scripted demonstrator.
 
     Attributes:

@@ -13,10 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from multiprocessing.connection import wait as wait_readable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wamkit.config.ranges import Count, Positive, Range, Seed, Size, SomeWords, Words
+from wamkit.config.values import Config
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
 from wamkit.envs.base import EnvConfig, episode_seed
@@ -37,7 +39,7 @@ OVERRIDES = (
 
 
 @dataclass(frozen=True)
-class CollectConfig:
+class CollectConfig(Config):
     """Settings of a collection of scripted demonstrations.
 
     Attributes:
@@ -62,21 +64,21 @@ class CollectConfig:
     """
 
     out: Path
-    tasks: tuple[str, ...]
-    episodes: int = 50
-    seed: int = 0
-    workers: int = 2
+    tasks: SomeWords
+    episodes: Count = 50
+    seed: Seed = 0
+    workers: Annotated[int, Range(1, 1024)] = 2
     noise: ActionNoise = field(default_factory=ActionNoise)
     recorded: Recorded = "clean"
-    tail_ticks: int = 4
+    tail_ticks: Count = 4
     env: EnvConfig = field(default_factory=MetaWorldConfig)
-    record: tuple[str, ...] | None = None
-    cameras: tuple[str, ...] | None = None
-    image_size: int | None = None
-    action_repeat: int | None = None
-    max_ticks: int | None = None
+    record: Words | None = None
+    cameras: Words | None = None
+    image_size: Annotated[int, Range(8, 4096)] | None = None
+    action_repeat: Size | None = None
+    max_ticks: Count | None = None
     overwrite: bool = False
-    timeout_s: float = 120.0
+    timeout_s: Positive = 120.0
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):

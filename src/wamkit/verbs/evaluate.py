@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wamkit.config import decode, encode
+from wamkit.config.ranges import Whole, Word
+from wamkit.config.values import Config
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
@@ -27,7 +29,7 @@ JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Config):
     """Evaluate a checkpoint and write its report.
 
     Attributes:
@@ -43,12 +45,12 @@ class EvaluateConfig:
         overwrite: true to replace a finished report at ``out``, or to discard another evaluation's journal there.
     """
 
-    checkpoint: str = "runs/train/model"
+    checkpoint: Word = "runs/train/model"
     out: Path = Path("runs/evaluate")
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Path | None = None
-    device: str = "cpu"
-    films_of_failures: int = 4
+    device: Word = "cpu"
+    films_of_failures: Whole = 4
     rerun: bool = False
     overwrite: bool = False
 

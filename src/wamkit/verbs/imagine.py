@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from rich.progress import track
 
+from wamkit.config.ranges import Count, Length, Seed, SomeWords, Word, Words
+from wamkit.config.values import Config
 from wamkit.contract.specs import require_same
 from wamkit.contract.streams import row_seed
 from wamkit.data import Dataset
@@ -37,7 +39,7 @@ ACTORS: tuple[Actor, ...] = ("policy", "other rows")
 
 
 @dataclass(frozen=True)
-class ImagineConfig:
+class ImagineConfig(Config):
     """Score checkpoints in a world model's imagination and compare with their success in the simulator.
 
     Attributes:
@@ -65,24 +67,24 @@ class ImagineConfig:
         overwrite: true to replace the scores at ``out``.
     """
 
-    world: str = "runs/world/model"
-    policies: dict[str, str] = field(default_factory=dict)
+    world: Word = "runs/world/model"
+    policies: dict[str, Word] = field(default_factory=dict)
     reports: dict[str, Path] = field(default_factory=dict)
     starts: Path = Path("runs/heldout")
     demonstrations: Path = Path("runs/demo/data")
     failures: Path | None = None
     executed: Path | None = None
-    fixed: tuple[str, ...] = ()
+    fixed: Words = ()
     out: Path = Path("runs/imagine")
     env: EnvConfig = field(default_factory=MetaWorldConfig)
-    tasks: tuple[str, ...] = ("drawer-open-v3",)
-    per_task: int = 20
-    stream: str = "future"
-    steps: tuple[int, ...] = (6, 12)
-    tail: int = 6
-    gap: int = 12
-    seed: int = 0
-    device: str = "cpu"
+    tasks: SomeWords = ("drawer-open-v3",)
+    per_task: Count = 20
+    stream: Word = "future"
+    steps: Annotated[tuple[Count, ...], Length(1, ascending=True)] = (6, 12)
+    tail: Count = 6
+    gap: Count = 12
+    seed: Seed = 0
+    device: Word = "cpu"
     overwrite: bool = False
 
     def __post_init__(self) -> None:

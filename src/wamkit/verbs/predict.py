@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wamkit.config.ranges import Word
+from wamkit.config.values import Config
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
@@ -25,7 +27,7 @@ from wamkit.verbs.report import REPORT_FILE, report_file, require_each_once
 
 
 @dataclass(frozen=True)
-class PredictConfig:
+class PredictConfig(Config):
     """Measure how well a checkpoint predicts.
 
     Attributes:
@@ -41,12 +43,12 @@ class PredictConfig:
         overwrite: true to replace the prediction at ``out``.
     """
 
-    checkpoint: str = "runs/train/model"
+    checkpoint: Word = "runs/train/model"
     dataset: Path = Path("runs/demo/data")
     out: Path | None = None
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     report: Path | None = None
-    device: str = "cpu"
+    device: Word = "cpu"
     overwrite: bool = False
 
     def folder(self) -> Path:

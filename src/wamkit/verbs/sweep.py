@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wamkit.config import encode
+from wamkit.config.ranges import Word
+from wamkit.config.values import Config
 from wamkit.data import Dataset
 from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
@@ -24,7 +26,7 @@ SWEEP_FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Config):
     """Evaluate a checkpoint at every budget of a grid, on the same episodes.
 
     Attributes:
@@ -39,12 +41,12 @@ class SweepConfig:
         overwrite: true to begin anew where ``out`` holds another sweep or points that the grid lacks.
     """
 
-    checkpoint: str = "runs/train/model"
+    checkpoint: Word = "runs/train/model"
     out: Path = Path("runs/sweep")
     grid: BudgetGrid = field(default_factory=BudgetGrid)
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(films=0, latency_calls=50))
     dataset: Path | None = None
-    device: str = "cpu"
+    device: Word = "cpu"
     overwrite: bool = False
 
 

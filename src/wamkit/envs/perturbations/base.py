@@ -10,12 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import draccus
 import numpy as np
 from numpy.typing import NDArray
 
+from wamkit.config.ranges import Range
+from wamkit.config.values import Config
 from wamkit.errors import ConfigError
 
 Dimension = Literal[
@@ -136,7 +138,7 @@ class Shutter:
 
 
 @dataclass(frozen=True)
-class Perturbation(draccus.ChoiceRegistry, ABC):
+class Perturbation(Config, draccus.ChoiceRegistry, ABC):
     """A seeded change of one factor of an episode.
 
     Every hook receives a generator that depends only on the episode's seed and the kind of perturbation. At strength 0
@@ -147,7 +149,7 @@ class Perturbation(draccus.ChoiceRegistry, ABC):
     """
 
     dimension: ClassVar[Dimension]
-    strength: int = 1
+    strength: Annotated[int, Range(0, 5)] = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= STRONGEST:

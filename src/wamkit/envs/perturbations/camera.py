@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from typing_extensions import override
 
+from wamkit.config.ranges import Words
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
 
 SHIFT_M = 0.3
@@ -29,7 +30,7 @@ class CameraPerturbation(Perturbation):
     """
 
     dimension: ClassVar[Dimension] = "Camera Viewpoints"
-    cameras: tuple[str, ...] = ()
+    cameras: Words = ()
 
     def chosen(self, scene: Scene) -> Iterable[int]:
         """Indices in the model of the cameras to change."""

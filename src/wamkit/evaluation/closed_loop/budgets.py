@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wamkit.config.ranges import Size, Whole
+from wamkit.config.values import Config
 from wamkit.controllers import Controller
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
@@ -20,7 +22,7 @@ FIELDS = {"predict": "horizon"}  # knob -> budget field, where the names differ
 
 
 @dataclass(frozen=True)
-class BudgetGrid:
+class BudgetGrid(Config):
     """Grid of budgets: the product of the values of every knob; a knob without values keeps its configured value.
 
     Attributes:
@@ -34,14 +36,14 @@ class BudgetGrid:
         rounds: numbers of further rounds in which the streams of one factor are generated again in turn, to try.
     """
 
-    nfe: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    exit: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    nfe: Mapping[str, tuple[Whole, ...]] = field(default_factory=dict)
+    exit: Mapping[str, tuple[Whole, ...]] = field(default_factory=dict)
     future: tuple[bool, ...] = ()
-    predict: tuple[int, ...] = ()
-    execute: tuple[int, ...] = ()
-    candidates: tuple[int, ...] = ()
-    iterations: tuple[int, ...] = ()
-    rounds: tuple[int, ...] = ()
+    predict: tuple[Size, ...] = ()
+    execute: tuple[Size, ...] = ()
+    candidates: tuple[Size, ...] = ()
+    iterations: tuple[Size, ...] = ()
+    rounds: tuple[Whole, ...] = ()
 
     def __post_init__(self) -> None:
         for name, values in self.knobs().items():

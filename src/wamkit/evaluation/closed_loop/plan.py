@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from wamkit.config.ranges import Count, Length, Positive, Range, Seed, SomeWords, Whole, Words
+from wamkit.config.values import Config
 from wamkit.contract.types import Budget
 from wamkit.controllers import Controller
 from wamkit.envs import EnvConfig, MetaWorldConfig, episode_seed
@@ -54,7 +56,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Shifts:
+class Shifts(Config):
     """Perturbed episodes that are run beside the clean ones; see :mod:`wamkit.envs.perturbations`.
 
     Attributes:
@@ -63,13 +65,13 @@ class Shifts:
         strengths: strengths of the perturbations, from 1 to 5.
     """
 
-    per_dimension: int = 0
-    dimensions: tuple[str, ...] = DIMENSIONS
-    strengths: tuple[int, ...] = (1, 2, 3, 4, 5)
+    per_dimension: Whole = 0
+    dimensions: Words = DIMENSIONS
+    strengths: Annotated[tuple[Annotated[int, Range(1, 5)], ...], Length(once=True)] = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Config):
     """Closed-loop evaluation: tasks, episodes, simulators and budget.
 
     Attributes:
@@ -103,22 +105,22 @@ class EvaluationConfig:
             variants whose ids hash to its index; see :func:`wamkit.evaluation.closed_loop.shards.merge`.
     """
 
-    tasks: tuple[str, ...] = ("drawer-open-v3",)
-    episodes: int = 20
-    seed: int = 0
+    tasks: SomeWords = ("drawer-open-v3",)
+    episodes: Count = 20
+    seed: Seed = 0
     env: EnvConfig = field(default_factory=MetaWorldConfig)
     controller: Controller | None = None
     budget: Budget = field(default_factory=Budget)
     prompt_mode: PromptMode = "canonical"
-    workers: int = 2
-    slots: int = 8
-    threads: int = 1
-    films: int = 1
-    strips_per_film: int = 3
-    latency_calls: int = 20
-    timeout_s: float = 60.0
+    workers: Annotated[int, Range(1, 1024)] = 2
+    slots: Annotated[int, Range(1, 1024)] = 8
+    threads: Annotated[int, Range(1, 1024)] = 1
+    films: Whole = 1
+    strips_per_film: Whole = 3
+    latency_calls: Whole = 20
+    timeout_s: Positive = 60.0
     goals: Path | None = None
-    drop: tuple[str, ...] = ()
+    drop: Words = ()
     shifts: Shifts = field(default_factory=Shifts)
     shard: str | None = None
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from wamkit.config.ranges import Count, Seed, Size
+from wamkit.config.values import Config
 from wamkit.contract.protocols import DataSpec, SubstrateConfig
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Reading, row_seed
@@ -39,7 +41,7 @@ Actions = Literal["own", "demonstrated"]
 
 
 @dataclass(frozen=True)
-class PredictionConfig:
+class PredictionConfig(Config):
     """Settings of a measurement of prediction quality.
 
     Attributes:
@@ -55,13 +57,13 @@ class PredictionConfig:
         seed: seed of the prediction noise and of the bootstrap.
     """
 
-    windows: int = 8
-    batch_size: int = 16
+    windows: Count = 8
+    batch_size: Size = 16
     actions: Actions = "own"
-    steps: int = 1
+    steps: Size = 1
     features: dict[str, SubstrateConfig] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.windows < 1 or self.batch_size < 1 or self.steps < 1:
