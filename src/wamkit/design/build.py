@@ -128,6 +128,12 @@ def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
 
 def check_names(config: DesignConfig) -> None:
     """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
+    if not config.encoders:
+        raise ConfigError(
+            "encoders: is empty, so the design would see nothing. Name an encoder, such as 'images'."
+        )
+    if not config.factors:
+        raise ConfigError("factors: is empty, so the design would generate nothing. Name a factor.")
     for stream in (*config.futures, *config.goals):
         substrate = config.substrate_of(stream)
         if substrate not in config.substrates:

@@ -25,6 +25,7 @@ from wamkit.contract.protocols import (
 from wamkit.contract.types import Aim
 from wamkit.controllers import Chunked, Controller
 from wamkit.design.graph import Factor
+from wamkit.errors import ConfigError
 from wamkit.trunks import TransformerConfig
 
 
@@ -95,6 +96,10 @@ class DesignConfig(Config):
     planner: PlannerConfig | None = None
     controller: Controller = field(default_factory=Chunked)
     loss_weights: dict[str, NonNegative] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.observation[-1] != 0:
+            raise ConfigError(f'observation: must end with 0, which is "now", got {list(self.observation)}.')
 
     def substrate_of(self, stream: str) -> str:
         """Name of the substrate of a future or goal stream."""

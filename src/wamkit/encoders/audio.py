@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Dropout, Positive, Size, Word
+from wamkit.config.ranges import Positive, Probability, Size, Word
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
@@ -36,7 +36,7 @@ class AudioConfig(EncoderConfig):
     window: Size = 256
     hop: Size = 128
     mels: Size = 32
-    dropout: Dropout = 0.0
+    dropout: Probability = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> AudioEncoder:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Dropout, SomeWords
+from wamkit.config.ranges import Probability, SomeWords
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
@@ -36,7 +36,7 @@ class BodySensorsConfig(EncoderConfig):
     """
 
     sensors: SomeWords = ("contact_force",)
-    dropout: Dropout = 0.0
+    dropout: Probability = 0.0
     normalization: Literal["none", "mean_std"] = "none"
 
     @override

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Count, Dropout, Positive, Size, Word
+from wamkit.config.ranges import Count, Positive, Probability, Size, Word
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.imputed_depth import DepthImputer
@@ -48,7 +48,7 @@ class DepthConfig(EncoderConfig):
     far_m: Positive = 2.0
     impute: bool = False
     impute_steps: Count = 400
-    dropout: Dropout = 0.0
+    dropout: Probability = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> DepthEncoder:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Dropout, Length, Size, Words
+from wamkit.config.ranges import Length, Probability, Size, Words
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
@@ -36,7 +36,7 @@ class GoalImageConfig(EncoderConfig):
     channels: Annotated[tuple[Size, ...], Length(1)] = (32, 48)
     keypoints: Size = 16
     tokens: Size = 1
-    dropout: Dropout = 0.2
+    dropout: Probability = 0.2
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> GoalImageEncoder:

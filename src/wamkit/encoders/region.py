@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import Dropout, Length, NonNegative, Size, Whole, Word
+from wamkit.config.ranges import Length, NonNegative, Probability, Size, Whole, Word
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
@@ -55,7 +55,7 @@ class RegionConfig(EncoderConfig):
     channels: Annotated[tuple[Size, ...], Length(1)] = (16, 24)
     keypoints: Size = 8
     tokens: Size = 1
-    dropout: Dropout = 0.2
+    dropout: Probability = 0.2
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> RegionEncoder:

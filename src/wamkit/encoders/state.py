@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Dropout, NonNegative
+from wamkit.config.ranges import NonNegative, Probability
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.nn.transforms import Mode, Normalizer
@@ -28,7 +28,7 @@ class StateConfig(EncoderConfig):
     """
 
     normalization: Mode = "mean_std"
-    dropout: Dropout = 0.0
+    dropout: Probability = 0.0
     noise: NonNegative = 0.0
 
     @override

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Dropout, Length, Size, SomeWords
+from wamkit.config.ranges import Length, Probability, Size, SomeWords
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
@@ -36,7 +36,7 @@ class TactileImageConfig(EncoderConfig):
     channels: Annotated[tuple[Size, ...], Length(1)] = (16, 24)
     keypoints: Size = 8
     tokens: Size = 1
-    dropout: Dropout = 0.0
+    dropout: Probability = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TactileImageEncoder:

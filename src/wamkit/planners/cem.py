@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from typing_extensions import override
 
-from wamkit.config.ranges import NonNegative, Size
+from wamkit.config.ranges import NonNegative, Room, Size
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
@@ -28,7 +28,7 @@ class CEMConfig(SamplingConfig):
             keeps the plan in the region where the world model has seen data. 0 switches it off.
     """
 
-    iterations: Size = 2
+    iterations: Room = 2
     elites: Size = 6
     deviation_cost: NonNegative = 0.0
 

@@ -32,6 +32,7 @@ from wamkit.design.checkpoint import (
 )
 from wamkit.errors import ConfigError
 from wamkit.storage.fingerprint import differences
+from wamkit.nn.devices import find_device
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
 from wamkit.training.objective import Demonstrations, Objective
@@ -178,7 +179,7 @@ def start(config: TrainConfig) -> TrainingRun:
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if folder is None or config.distill is not None:
         prepare_weights(design, config, dataset)
-    design.to(config.device)
+    design.to(find_device(config.device))
     distillation = start_distillation(config, design)
     selection = Selection(design, config.optim.only)
     objective = distillation or Demonstrations(selection)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from wamkit.config import decode
+from wamkit.config import decode, read_config
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import CLOCK
 from wamkit.data import Dataset
@@ -32,8 +31,8 @@ def load(name: str, dataset: Path | None = None) -> Design:
     path = Path(name)
     if name in RECIPES:
         config = recipe(name)
-    elif path.suffix in (".yaml", ".yml", ".json") and path.is_file():
-        config = decode(DesignConfig, yaml.safe_load(path.read_text()), str(path))
+    elif path.suffix in (".yaml", ".yml", ".json") and path.exists():
+        config = decode(DesignConfig, read_config(path), str(path))
     else:
         return load_checkpoint(name)
     if dataset is not None:

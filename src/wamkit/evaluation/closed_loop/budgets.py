@@ -42,7 +42,7 @@ class BudgetGrid(Config):
     predict: tuple[Size, ...] = ()
     execute: tuple[Size, ...] = ()
     candidates: tuple[Size, ...] = ()
-    iterations: tuple[Size, ...] = ()
+    iterations: tuple[Whole, ...] = ()
     rounds: tuple[Whole, ...] = ()
 
     def __post_init__(self) -> None:
