@@ -31,6 +31,7 @@ from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design
 from wamkit.errors import ConfigError, DataError, nearest, reason
+from wamkit.nn.devices import find_device
 from wamkit.storage import read_json
 from wamkit.storage.fingerprint import digest, file_digest
 
@@ -331,7 +332,7 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Des
     verify(folder)
     design = read_design(facts, str(folder / CONFIG))
     load_weights(design, folder)
-    return design.to(device).eval()
+    return design.to(find_device(str(device))).eval()
 
 
 def resize_buffers(design: Design, state: dict[str, torch.Tensor]) -> None:

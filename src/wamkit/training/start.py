@@ -31,8 +31,8 @@ from wamkit.design.checkpoint import (
     resize_buffers,
 )
 from wamkit.errors import ConfigError
-from wamkit.storage.fingerprint import differences
 from wamkit.nn.devices import find_device
+from wamkit.storage.fingerprint import differences
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
 from wamkit.training.objective import Demonstrations, Objective

@@ -17,6 +17,8 @@ from typing import Any
 import docstring_parser
 import yaml
 
+from wamkit.config.ranges import Range
+
 PACKAGE = "wamkit"
 FOLDER = Path(__file__).resolve().parents[1]
 
@@ -262,6 +264,8 @@ class Module:
             case ast.Subscript(value=ast.Name(id="Literal")):
                 options = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
                 return "{" + ",".join(str(self.evaluate(option)) for option in options) + "}"
+            case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *bounds])):
+                return self._ranged_text(self.type_text(kind), bounds)
             case ast.Subscript(value=ast.Name(id="tuple")):
                 items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
                 return "[" + ", ".join(self.type_text(item) for item in items) + "]"
@@ -277,6 +281,14 @@ class Module:
                     return CHOICES[target.name]
                 return {"str": "text", "bool": "true|false", "Path": "path"}.get(node.id, node.id)
         return ast.unparse(node)
+
+    def _ranged_text(self, kind: str, bounds: list[ast.expr]) -> str:
+        """A type with its ranges, as their own class writes them."""
+        for bound in bounds:
+            made = self.evaluate(bound)
+            if isinstance(made, Made) and made.config.name == Range.__name__:
+                kind = Range(**made.values).text(kind)
+        return kind
 
 
 # Base class of a registry -> the word for one of its choices.
