@@ -28,8 +28,8 @@ def fingerprint(dataset: Dataset) -> dict[str, str | int]:
         "episodes": dataset.num_episodes,
         "frames": dataset.num_frames,
         "features": _plain(dataset.info["features"]),
-        "observation spec": _plain(dataclasses.asdict(dataset.observation_spec)),
-        "action spec": _plain(dataclasses.asdict(dataset.action_spec)),
+        "observation specs": _plain(dataclasses.asdict(dataset.observation_spec)),
+        "action specs": _plain(dataclasses.asdict(dataset.action_spec)),
         "tasks": digest(
             _plain([dataset.tasks, [e.tasks for e in episodes]]).encode(), _bytes(dataset._task_index)
         ),

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.1  # of the targets of a stream, below which it is said
 LARGEST = 1.25 * REACH  # magnitude of a normalised value above which it is said
+STALE = 0.5  # share of the first step's weights in the final average above which it is said
 BEYOND = 0.01  # share of frames with an action outside its limits above which it is said
 
 
@@ -48,22 +49,28 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
             values, names = entries[module.feature]
             check_values(module, values, names, design, dataset)
     check_limits(dataset, design)
+    check_schedule(config, dataset)
+
+
+def check_schedule(config: TrainConfig, dataset: Dataset) -> None:
+    """Say which settings of the run leave little to learn."""
+    optim = config.optim
     if config.batch_size > dataset.num_frames:
         log.warning(
             "batch_size %d is more than the %d frames of %s: every batch holds some of them more than once",
-            config.batch_size,
-            dataset.num_frames,
-            dataset.root,
-        )
-    if config.optim.warmup >= config.steps:
-        peak = config.optim.rate(config.steps - 1, config.steps)
+            config.batch_size, dataset.num_frames, dataset.root,
+        )  # fmt: skip
+    if optim.warmup >= config.steps:
         log.warning(
-            "optim.warmup %d is not shorter than the run of %d steps: the learning rate reaches %g and never %g",
-            config.optim.warmup,
-            config.steps,
-            peak,
-            config.optim.lr,
-        )
+            "optim.warmup %d is not shorter than the run of %d steps: the learning rate ends at %g",
+            optim.warmup, config.steps, optim.rate(config.steps - 1, config.steps),
+        )  # fmt: skip
+    if optim.ema ** (config.steps - 1) > STALE and config.steps > 1:
+        log.warning(
+            "optim.ema %g: after %d steps the moving average, which is what is saved, still holds %.0f %% of the "
+            "weights after the first one. Lower it, or set it to 0",
+            optim.ema, config.steps, 100 * optim.ema ** (config.steps - 1),
+        )  # fmt: skip
 
 
 def check_weights(design: Design, config: TrainConfig) -> None:

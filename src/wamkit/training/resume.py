@@ -88,11 +88,11 @@ def identity(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
     plain = {key: value for key, value in encode(config).items() if key not in PLACES}
     made: dict[str, Any] = {"config": plain, "data": fingerprint(dataset), "pretrained": None}
     if config.pretrained is not None:
-        made["pretrained"] = {"content": None}
+        made["pretrained"] = {"files": None}
         # A resumed run has the weights already, so it may have lost the place they came from.
         if config.distill is not None or Path(config.pretrained).exists():
             folder = find_checkpoint(config.pretrained)
-            made["pretrained"] = {"content": ALGORITHM + checkpoint_digest(folder)}
+            made["pretrained"] = {"files": ALGORITHM + checkpoint_digest(folder)}
     return dict(json.loads(json.dumps(made, default=str)))
 
 
@@ -117,7 +117,7 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
             )
             stored.update({key: now[key] for key in ("data", "pretrained")})
     here = dict(now)
-    if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["content"] is None:
+    if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["files"] is None:
         here["pretrained"] = stored["pretrained"]
     for part, what in (("config", "config"), ("data", "dataset"), ("pretrained", "`pretrained` checkpoint")):
         require_same(

@@ -126,11 +126,11 @@ class Watch:
             )
         now = dict(self._design.named_parameters())
         if all(torch.equal(sample, _sample(now[name])) for name, sample in self._before.items()):
-            log.warning(
-                "no weight has changed in %s: the learning rate (%g at its peak) is too small for them",
-                steps,
-                self._config.optim.lr,
-            )
+            optim = self._config.optim
+            problem = f"no weight has changed in {steps}, with `optim.lr` {optim.lr:g} and `optim.clip` {optim.clip:g}"
+            if optim.lr > 0:
+                raise TrainingError(f"{problem}. Raise them.")
+            log.warning("%s", problem)
 
     def _culprit(self, losses: Losses, pull: float) -> str:
         """Which loss, or the gradient of which parameter, is not finite."""
