@@ -27,6 +27,7 @@ from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
 
 STEPS = 6
+WIDE = {"type": "transformer", "width": 32, "depth": 1, "heads": 2}
 FILES = ("config.json", "transforms.json", "model.safetensors", "training.pt", "run.json")
 
 
@@ -246,7 +247,11 @@ def change(folder: Path, file: str, edit: Callable[[dict[str, Any]], Any]) -> No
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("config.json", lambda v: v["design"].update(width=32), "has the shape .* but the config asks for"),
+        (
+            "config.json",
+            lambda v: v["design"].update(width=32, trunks={"main": WIDE}),
+            "has the shape .* but the config asks for",
+        ),
         ("config.json", lambda v: v.update(design=3), "field 'design' is 3, not an object"),
         ("config.json", lambda v: v.update(extras={"a": "b"}), "not shapes"),
         ("transforms.json", lambda v: v["action"]["std"].append(1), "'std' has 5 values for 4 entries"),

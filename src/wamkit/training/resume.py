@@ -81,6 +81,8 @@ def clear_leftovers(out: Path) -> None:
     for folder in (out, out / CHECKPOINTS):
         for path in [*folder.glob(".*.partial"), *folder.glob(".*.old")]:
             settle(path.with_name(path.name.removeprefix(".").rpartition(".")[0]))
+        for path in folder.glob(".*.part"):
+            path.unlink()
 
 
 def identity(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from wamkit.training.resume import latest_checkpoint, named_tensors
 log = logging.getLogger(__name__)
 
 STILL = 20  # steps after which something must have moved
+FROZEN = 200  # steps from the start without any gradient, after which a run is stopped
+MOVED = 1e-12  # smallest change of a weight that counts as one
 SAMPLE = 256  # values per parameter that are compared
 NAMED = 6  # windows of a batch that a message names
 SILENT = 10  # logged steps with a loss of exactly 0 after which it is said
@@ -54,7 +56,7 @@ class Watch:
         self._dataset, self._config = dataset, config
         self._step = step
         self._looks = 0
-        self._pulled = self._checked = False
+        self._pulled = self._moved = False
         self._silent: dict[str, int] = {}
         self._before = {name: _sample(p) for name, p in design.named_parameters() if p.requires_grad}
 
@@ -83,7 +85,7 @@ class Watch:
                         "the loss of stream %r depends on nothing that learns; it is only logged", name
                     )
         self._pulled |= pull > 0
-        if self._looks == STILL:
+        if self._looks in (STILL, FROZEN):
             self._check_movement()
         self._looks += 1
         self._step += 1
@@ -105,7 +107,7 @@ class Watch:
 
     def before_saving(self) -> None:
         """Raise :class:`TrainingError` instead of saving what cannot be used."""
-        if self._looks:
+        if self._looks and self._step >= self._config.steps:
             self._check_movement()
         place = f"step {self._step}"
         require_finite(self._design.state_dict(), f"{place}: weights", self._way_out())
@@ -114,23 +116,26 @@ class Watch:
         require_finite(moments, f"{place}: state of the optimiser", self._way_out())
 
     def _check_movement(self) -> None:
-        """Raise :class:`TrainingError` when the first steps have left every parameter as it was."""
-        if self._checked:
+        """Say that the first steps have left every parameter as it was, or raise :class:`TrainingError`."""
+        if self._moved:
             return
-        self._checked = True
-        steps = f"the first {self._looks} steps of this session"
+        steps, optim = f"the first {self._looks} steps of this session", self._config.optim
         if not self._pulled:
-            raise TrainingError(
-                f"the gradient was exactly 0 in {steps}: nothing is learned. Look at `design.loss_weights`, `ramps` "
-                f"and `optim.only`."
-            )
-        now = dict(self._design.named_parameters())
-        if all(torch.equal(sample, _sample(now[name])) for name, sample in self._before.items()):
-            optim = self._config.optim
+            # A few batches of nothing but padding are no reason to stop.
+            problem = f"the gradient was exactly 0 in {steps}: nothing is learned"
+            way_out = "Look at `design.loss_weights`, `ramps`, `optim.only` and the lengths of the episodes."
+        else:
+            now = dict(self._design.named_parameters())
+            change = [float((_sample(now[n]) - s).abs().max()) for n, s in self._before.items() if s.numel()]
+            self._moved = max(change, default=0.0) > MOVED
             problem = f"no weight has changed in {steps}, with `optim.lr` {optim.lr:g} and `optim.clip` {optim.clip:g}"
-            if optim.lr > 0:
-                raise TrainingError(f"{problem}. Raise them.")
-            log.warning("%s", problem)
+            way_out = "Raise them."
+        if self._moved:
+            self._before.clear()
+        elif (self._pulled and optim.lr > 0) or self._looks >= FROZEN:
+            raise TrainingError(f"{problem}. {way_out}")
+        else:
+            log.warning("%s. %s", problem, way_out)
 
     def _culprit(self, losses: Losses, pull: float) -> str:
         """Which loss, or the gradient of which parameter, is not finite."""
