@@ -244,6 +244,9 @@ def test_statistics_come_from_the_checkpoint(root: Path, tmp_path: Path) -> None
     stats = json.loads(file.read_text())
     stats["action"]["mean"] = [0.25, 0.0, 0.0, 0.0]
     file.write_text(json.dumps(stats))
+    facts = json.loads((tmp_path / "model/config.json").read_text())
+    del facts["digests"]  # it was changed on purpose
+    (tmp_path / "model/config.json").write_text(json.dumps(facts))
     start = settings(root, "stats", pretrained=str(tmp_path / "model"), steps=2, checkpoint_every=1)
     design = from_pretrained(train(start, progress=False))
     assert design.data.stats["action"]["mean"].tolist() == [0.25, 0.0, 0.0, 0.0]

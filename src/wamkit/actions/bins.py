@@ -13,7 +13,7 @@ from wamkit.config.ranges import Range, Size
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.nn.transforms import statistic
+from wamkit.nn.transforms import quantile_range
 
 
 @ActionConfig.register_subclass("bins")
@@ -58,8 +58,9 @@ class Bins(ActionRepresentation):
         self.config = config
         self.horizon = horizon
         self.width = data.action.width
-        low = torch.from_numpy(statistic(data.stats, "action", "q01").copy())
-        high = torch.from_numpy(statistic(data.stats, "action", "q99").copy())
+        # Movements within one bin of the whole range are standing still.
+        bounds = quantile_range(data.stats, "action", resolution=1 / config.bins)
+        low, high = (torch.from_numpy(bound.copy()) for bound in bounds)
         # A dimension without spread gets a narrow range, wide enough to be resolved in float32 at any offset.
         narrow = 1e-6 * low.abs().clamp(min=1.0)
         high = torch.where(high - low < narrow, low + narrow, high)

@@ -23,7 +23,7 @@ from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSp
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, DataError, SpecError
-from wamkit.nn.transforms import Normalizer
+from wamkit.nn.transforms import Normalizer, quantile_range
 
 PAD = 0  # id of the padding after a short code
 FIT_CHUNKS = 2000  # training chunks that merges are learned on
@@ -83,7 +83,9 @@ class Fast(ActionRepresentation):
         self.largest = largest
         self.alphabet = 2 * largest + 1
         self.length = horizon * self.width if config.tokens is None else config.tokens
-        self.normalize = Normalizer(data.stats, "action", "quantile")
+        # Movements below one step of quantisation of the whole range are standing still.
+        least, most = quantile_range(data.stats, "action", resolution=0.5 / config.scale)
+        self.normalize = Normalizer({"action": {"min": least, "max": most}}, "action", "min_max")
         room = config.vocabulary - self.alphabet - 1
         # Learned, hence saved with the weights. Rows of -1 are unused merges.
         self.register_buffer("merges", torch.full((room, 2), -1, dtype=torch.long))

@@ -28,17 +28,17 @@ def fingerprint(dataset: Dataset) -> dict[str, str | int]:
         "episodes": dataset.num_episodes,
         "frames": dataset.num_frames,
         "features": _plain(dataset.info["features"]),
-        "observation spec": _plain(dataclasses.asdict(dataset.observation_spec)),
-        "action spec": _plain(dataclasses.asdict(dataset.action_spec)),
-        "tasks": _plain([[dataset.tasks, [e.tasks for e in episodes]]]),
+        "observation specs": _plain(dataclasses.asdict(dataset.observation_spec)),
+        "action specs": _plain(dataclasses.asdict(dataset.action_spec)),
+        "tasks": digest(
+            _plain([dataset.tasks, [e.tasks for e in episodes]]).encode(), _bytes(dataset._task_index)
+        ),
         "episode lengths": _plain([len(e) for e in episodes]),
         "successes": _plain([e.success for e in episodes]),
         "statistics": _plain(read_json(dataset.root / layout.STATS, "Copy the dataset again.")),
-        "action values": digest(np.ascontiguousarray(dataset.action).data.cast("B")),
-        "state values": digest(np.ascontiguousarray(dataset.state).data.cast("B"))
-        if dataset.state.size
-        else "none",
-        "videos": _videos(dataset),
+        "action values": digest(_bytes(dataset.action)),
+        "state values": digest(_bytes(dataset.state)),
+        "pictures": _pictures(dataset),
     }
 
 
@@ -47,14 +47,21 @@ def _plain(values: Any) -> str:
     return digest(json.dumps(values, sort_keys=True).encode())
 
 
-def _videos(dataset: Dataset) -> str:
-    """Digest of the episodes' places in the videos, and of the video files."""
+def _bytes(values: np.ndarray) -> bytes:
+    """Bytes of an array."""
+    return np.ascontiguousarray(values).tobytes()
+
+
+def _pictures(dataset: Dataset) -> str:
+    """Digest of the episodes' places in the videos and of the video files, or of the tables that hold pictures."""
     files: dict[Path, int] = {}
     places: list[Any] = []
     for episode in dataset.episodes:
         for key, span in sorted(episode.videos.items()):
             number = files.setdefault(span.path, len(files))
             places.append([key, number, round(span.start_s, 6), round(span.end_s, 6)])
+    if any(feature["dtype"] == "image" for feature in dataset.info["features"].values()):
+        files.update((episode.data, 0) for episode in dataset.episodes)
     return digest(_plain(places).encode(), *(_blocks(path) for path in files))
 
 

@@ -7,12 +7,16 @@ import dataclasses
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import CLOCK
 from wamkit.data import Dataset
-from wamkit.data.layout import EXTRA_PREFIX
+from wamkit.data.layout import ACTION_KEY, EXTRA_PREFIX, STATE_KEY
+from wamkit.nn.transforms import FLOOR, least_scale
 
 
 def data_spec(dataset: Dataset) -> DataSpec:
     """Describe a dataset: its specs, statistics, and the shapes of its extras."""
     stats = {name: dataclasses.asdict(values) for name, values in dataset.stats.items()}
+    for feature in (ACTION_KEY, STATE_KEY):
+        if feature in stats:
+            stats[feature][FLOOR] = least_scale(stats[feature]["min"], stats[feature]["max"])
     extras = {
         key.removeprefix(EXTRA_PREFIX): tuple(feature["shape"])
         for key, feature in dataset.info["features"].items()

@@ -49,7 +49,12 @@ class TeacherContextConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         """Read the description of the teacher, unless it is there already."""
-        described = json.loads(self.architecture) if self.architecture else {}
+        try:
+            described = json.loads(self.architecture) if self.architecture else {}
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"{PART}: `architecture` is not JSON ({error}). Leave it empty: it is filled in from `checkpoint`."
+            ) from error
         if self.checkpoint and described.get("checkpoint") != self.checkpoint:
             object.__setattr__(self, "architecture", describe_teacher(self.checkpoint))
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wamkit.errors import ConfigError, DataError, did_you_mean
+from wamkit.errors import ConfigError, DataError, did_you_mean, reason
+from wamkit.storage import read_text, write_atomically
 
+COPY_AGAIN = "Copy the store again."
 CONTEXT, START = "context", "start."
 
 
@@ -94,7 +97,14 @@ class ExperienceStore:
         """
         for experience, cosine in self.nearest(context):
             if cosine >= least:
-                module.load_state_dict(dict(experience.start), strict=True)
+                try:
+                    module.load_state_dict(dict(experience.start), strict=True)
+                except RuntimeError as error:
+                    found = str(error).splitlines()[-1].strip()
+                    raise ConfigError(
+                        f"experience {experience.name!r} does not fit the module: {found} "
+                        f"Keep experiences of one architecture in a store."
+                    ) from error
                 return experience.name
         return None
 
@@ -112,23 +122,37 @@ class ExperienceStore:
             tensors = {CONTEXT: experience.context}
             tensors |= {START + name: value.contiguous() for name, value in experience.start.items()}
             save_file(tensors, folder / f"{i:05d}.safetensors")
-        (folder / "store.json").write_text(json.dumps(list(self._experiences)) + "\n")
+        # Last, so that a store whose saving was interrupted is not taken for a whole one.
+        write_atomically(folder / "store.json", (json.dumps(list(self._experiences)) + "\n").encode())
 
     @staticmethod
     def load(folder: str | Path) -> ExperienceStore:
         """Read a store that :meth:`save` wrote; raises :class:`DataError` when it is unreadable or incomplete."""
         folder, store = Path(folder), ExperienceStore()
+        index = folder / "store.json"
         try:
-            names = json.loads((folder / "store.json").read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise DataError(f"{folder}: not a readable experience store ({error}).") from error
+            names = json.loads(read_text(index, COPY_AGAIN))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{index}: not JSON ({error}). {COPY_AGAIN}") from error
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{index}: not a list of names. {COPY_AGAIN}")
         for i, name in enumerate(names):
             file = folder / f"{i:05d}.safetensors"
             if not file.is_file():
-                raise DataError(f"{file}: missing; experience {name!r} of {folder} cannot be read.")
-            tensors = load_file(file)
+                raise DataError(
+                    f"{file}: missing; experience {name!r} of {folder} cannot be read. {COPY_AGAIN}"
+                )
+            try:
+                tensors = load_file(file)
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                raise DataError(f"{file}: cannot be read ({reason(error)}). {COPY_AGAIN}") from error
+            if CONTEXT not in tensors:
+                raise DataError(f"{file}: holds no {CONTEXT!r}, so it is no experience. {COPY_AGAIN}")
             start = {key[len(START) :]: value for key, value in tensors.items() if key.startswith(START)}
-            store.add(Experience(name, tensors[CONTEXT], start))
+            try:
+                store.add(Experience(name, tensors[CONTEXT], start))
+            except ConfigError as error:
+                raise DataError(f"{file}: {error} {COPY_AGAIN}") from error
         return store
 
     def _check(self, context: Tensor, place: str) -> None:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean, reason
+from wamkit.storage import read_json
 
 Kind = Literal["text", "vision", "joint"]
 
@@ -35,6 +36,11 @@ POOLER = "pooler."
 # Part of the main input's name in video models of `transformers` (V-JEPA 2: ``pixel_values_videos``). They can skip
 # their predictor of masked patches, which does not contribute to the features.
 VIDEO_INPUT = "videos"
+
+# What the libraries raise on the files of a model that are broken, missing or out of reach.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+
+LEAVE_EMPTY = "Leave it empty: it is filled in from `model`."
 
 # Texts whose hidden states a frozen text model keeps.
 MEMO_SIZE = 512
@@ -130,7 +136,7 @@ def pin(config: Any, part: str, library: Literal["transformers", "diffusers"] = 
     place = {"model": config.model}
     if library == "diffusers":
         place["subfolder"] = config.subfolder
-    pinned = json.loads(config.architecture) if config.architecture else {}
+    pinned = described(config.architecture, part) if config.architecture else {}
     if all(pinned.get(key) == value for key, value in place.items()):
         return
     if library == "transformers":
@@ -144,7 +150,18 @@ def facts_of(model: str, architecture: str, part: str) -> dict[str, Any]:
     """Values that :func:`pin` wrote; raises :class:`ConfigError` when no model was given."""
     if not model:
         raise ConfigError(f"{part}: name a `model`: a folder that `save_pretrained` wrote, or a hub id.")
-    return dict(json.loads(architecture))
+    return described(architecture, part)
+
+
+def described(architecture: str, part: str) -> dict[str, Any]:
+    """Read the field ``architecture`` of a config; raises :class:`ConfigError` when it is no JSON object."""
+    try:
+        values = json.loads(architecture)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{part}: `architecture` is not JSON ({error}). {LEAVE_EMPTY}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{part}: `architecture` is {values!r}, not a JSON object. {LEAVE_EMPTY}")
+    return values
 
 
 def read_transformers(model: str, part: str) -> dict[str, Any]:
@@ -152,7 +169,7 @@ def read_transformers(model: str, part: str) -> dict[str, Any]:
     transformers = import_extra("transformers")
     try:
         config = transformers.AutoConfig.from_pretrained(model).to_dict()
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise unreadable(part, model, error) from error
     pictures: dict[str, Any] = {}
     for name in ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"):
@@ -162,7 +179,7 @@ def read_transformers(model: str, part: str) -> dict[str, Any]:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        values = json.loads(Path(path).read_text()) if path else {}
+        values = read_json(Path(path), f"Download {model!r} again.") if path else {}
         values = values.get("image_processor", values)
         pictures = pictures or {key: values[key] for key in ("image_mean", "image_std") if key in values}
     return {"config": json.loads(json.dumps(config, default=str)), "pictures": pictures}
@@ -173,7 +190,7 @@ def read_diffusers(model: str, subfolder: str, part: str) -> dict[str, Any]:
     diffusers = import_extra("diffusers")
     try:
         config = diffusers.AutoModel.load_config(model, subfolder=subfolder or None)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise unreadable(part, model, error) from error
     return {"config": json.loads(json.dumps(dict(config), default=str))}
 

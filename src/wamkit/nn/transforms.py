@@ -19,6 +19,38 @@ _NEEDS: Mapping[Mode, tuple[str, str]] = {
     "quantile": ("q01", "q99"),
 }
 
+# Statistic of a feature: smallest scale of its quantile normalisation, (D,). Checkpoints written before it existed
+# have none, and keep the scales that they were trained with.
+FLOOR = "floor"
+
+# Largest magnitude of a value normalised by quantiles.
+REACH = 20.0
+
+
+def least_scale(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Scale at which no value between ``low`` and ``high`` (D,), normalised by quantiles, exceeds :data:`REACH`.
+
+    The quantiles of an entry that rarely moves span next to nothing. Dividing by that would blow its few movements up
+    to any size; clipping them would keep the policy from ever making them.
+    """
+    return (np.asarray(high, np.float64) - np.asarray(low, np.float64)) / REACH
+
+
+def quantile_range(
+    stats: Mapping[str, Mapping[str, np.ndarray]], feature: str, resolution: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Range (D,) and (D,) that codes of limited reach divide: between the 1 % and the 99 % quantiles.
+
+    An entry whose quantiles span less than ``resolution`` of all its values gets the whole range: within the quantiles
+    it stands still, and what it rarely does lies far outside them.
+    """
+    low, high = statistic(stats, feature, "q01"), statistic(stats, feature, "q99")
+    if FLOOR not in stats[feature]:
+        return low, high
+    least, most = statistic(stats, feature, "min"), statistic(stats, feature, "max")
+    still = high - low < resolution * (most - least)
+    return np.where(still, least, low), np.where(still, most, high)
+
 
 def statistic(stats: Mapping[str, Mapping[str, np.ndarray]], feature: str, name: str) -> np.ndarray:
     """Look up one statistic; raises :class:`DataError` when the feature or the statistic is missing."""
@@ -39,12 +71,17 @@ class Normalizer(nn.Module):
     """Affine map of the last dimension and its exact inverse.
 
     ``mean_std`` gives zero mean and unit variance; ``min_max`` and ``quantile`` map the range to [-1, 1].
-    A constant dimension is only shifted, so that the inverse stays exact.
+    A constant dimension is only shifted, so that the inverse stays exact. In ``quantile``, a dimension that rarely
+    moves is scaled by its whole range (:func:`least_scale`), so that no value exceeds :data:`REACH`.
 
     Args:
         stats: feature key -> statistic name -> values, from the dataset.
         feature: key of the feature.
         mode: statistics to use.
+
+    Attributes:
+        feature: key of the feature.
+        mode: statistics that are used.
     """
 
     shift: Tensor
@@ -54,7 +91,10 @@ class Normalizer(nn.Module):
         super().__init__()
         first, second = (statistic(stats, feature, name).reshape(-1) for name in _NEEDS[mode])
         shift, scale = (first, second) if mode == "mean_std" else ((first + second) / 2, (second - first) / 2)
+        if mode == "quantile" and FLOOR in stats[feature]:
+            scale = np.maximum(scale, statistic(stats, feature, FLOOR).reshape(-1))
         scale = np.where(scale < 1e-6, 1.0, scale)
+        self.feature, self.mode = feature, mode
         self.register_buffer("shift", torch.from_numpy(shift.astype(np.float32)), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)), persistent=False)
 
@@ -86,8 +126,8 @@ class Standardizer(nn.Module):
         self.register_buffer("deviation", torch.ones(size))
 
     def fit(self, values: Tensor) -> None:
-        """Fit to values (M, D), M at least 2."""
-        spread = values.std(dim=0)
+        """Fit to values (M, D); a single one only shifts."""
+        spread = values.std(dim=0) if len(values) > 1 else torch.zeros_like(values[0])
         self.mean.copy_(values.mean(dim=0))
         self.deviation.copy_(torch.where(spread < 1e-6, torch.ones_like(spread), spread))
 

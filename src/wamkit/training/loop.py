@@ -3,50 +3,73 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from wamkit.contract.types import Losses, to_device
 from wamkit.data import Batches
 from wamkit.design import Design
 from wamkit.design.checkpoint import save_pretrained
+from wamkit.storage import claim, write_atomically
 from wamkit.training.balance import check_ramps, gradient_norms, weights_at
 from wamkit.training.config import TrainConfig
-from wamkit.training.start import start
+from wamkit.training.preview import preview
+from wamkit.training.resume import CHECKPOINTS, LOG, MODEL_FOLDER, read_log
+from wamkit.training.start import TrainingRun, start
+from wamkit.training.watch import Watch
+
+log = logging.getLogger(__name__)
 
 Hook = Callable[[int, Design, Losses], None]
 
 
-def trim_log(path: Path, step: int) -> None:
-    """Drop the log lines that a killed run wrote after its last checkpoint: those steps are run again."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept))
-
-
 def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) -> Path:
-    """Train a design, resuming where a killed run stopped; returns the folder of the final checkpoint."""
+    """Train a design, resuming where a killed run stopped; returns the folder of the final checkpoint.
+
+    Raises:
+        BusyError: another process is training into ``config.out``.
+        ConfigError: ``config.out`` holds another run or something else, or nothing can be learned with these settings.
+        TrainingError: a loss, a gradient or a weight is not finite, or nothing learns. Checkpoints stay as they are.
+    """
     torch.set_num_threads(config.threads)
-    run = start(config)
-    check_ramps(config.ramps, run.design.streams)
-    trim_log(config.out / "log.jsonl", run.step)
+    model = config.out / MODEL_FOLDER
+    with claim(config.out):
+        run = start(config)
+        if run.finished:
+            log.warning("%s is finished: %s stays as it is", config.out, model)
+            return model
+        check_ramps(config.ramps, run.design.streams)
+        preview(run.design, run.dataset, config)
+        run_steps(run, config, hook, progress)
+        final = run.averaged if config.optim.ema else run.design
+        save_pretrained(final, model)
+    return model
+
+
+def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None, progress: bool) -> None:
+    """Take the steps of a run that are left."""
     # Batches are a function of seed and step, so a resumed run sees those that it would have seen.
     batches = Batches(run.dataset, run.design.training_window, config.batch_size, config.seed, run.step)
     bar = Progress(
         TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"), disable=not progress,
     )  # fmt: skip
-    with batches, bar, (config.out / "log.jsonl").open("a", buffering=1) as log:
+    watch = Watch(run.design, run.average, run.optimizer, run.dataset, config, run.step)
+    with batches, bar, open_log(config.out / LOG, run.step) as lines:
         task = bar.add_task("", name=config.design.name, loss="", total=config.steps, completed=run.step)
         while run.step < config.steps:
             # Schedules depend on the step alone: nothing about them has to be stored for resuming.
             for group in run.optimizer.param_groups:
                 group["lr"] = config.optim.rate(run.step, config.steps)
             weights = weights_at(run.step, config.ramps, config.design.loss_weights)
-            losses = run.loss(to_device(next(batches), config.device), weights)
+            batch = next(batches)
+            losses = run.loss(to_device(batch, config.device), weights)
             logged = (run.step + 1) % config.log_every == 0
             # Norms cost a backward pass per loss, and need the graph that the main backward pass frees.
             measured = logged and config.gradient_norms
@@ -54,7 +77,9 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
             # Clipping keeps one odd batch from undoing many steps.
             run.optimizer.zero_grad()
             losses.total.backward()
-            torch.nn.utils.clip_grad_norm_(run.design.parameters(), config.optim.clip)
+            norm = get_total_norm(p.grad for p in run.design.parameters() if p.grad is not None)
+            watch.look(losses, norm, batch)
+            clip_grads_with_norm_(run.design.parameters(), config.optim.clip, norm)
             run.optimizer.step()
             # Moving averages follow the new weights; the averaged design is what is evaluated later.
             run.objective.after_step(run.design)
@@ -64,14 +89,21 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
                 hook(run.step, run.design, losses)
             # Reading losses waits for the device, so they are read in logged steps only.
             if logged:
-                terms = {name: round(term.item(), 5) for name, term in losses.terms.items()}
+                terms = {name: round(value, 5) for name, value in watch.read(losses).items()}
                 grads = {f"grad.{name}": round(norm, 5) for name, norm in norms.items()}
-                log.write(json.dumps({"step": run.step, **terms, **grads}) + "\n")
+                lines.write(json.dumps({"step": run.step, **terms, **grads}) + "\n")
                 bar.update(task, loss=" ".join(f"{k} {v:.3f}" for k, v in terms.items()))
             # The last step is stored too: a finished run that is started again has nothing left to do.
             due = config.checkpoint_every and run.step % config.checkpoint_every == 0
             if due or run.step == config.steps:
-                save_pretrained(run.design, config.out / "checkpoints" / f"step-{run.step:08d}", run.state())
+                watch.before_saving()
+                folder = config.out / CHECKPOINTS / f"step-{run.step:08d}"
+                save_pretrained(run.design, folder, run.state(), run.identity)
             bar.advance(task)
-    save_pretrained(run.averaged if config.optim.ema else run.design, config.out / "model")
-    return config.out / "model"
+
+
+def open_log(path: Path, step: int) -> TextIO:
+    """Open the log for appending, without lines after ``step``."""
+    kept = read_log(path, step)
+    write_atomically(path, "".join(line + "\n" for line in kept).encode())
+    return path.open("a", buffering=1, encoding="utf-8")

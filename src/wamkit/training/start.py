@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.config import encode
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import require_same
 from wamkit.contract.types import Batch, Losses
@@ -22,21 +17,31 @@ from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.design.checkpoint import (
-    MODEL,
-    TRAINING,
     find_checkpoint,
     from_pretrained,
     read_data,
     read_facts,
+    read_weights,
     resize_buffers,
 )
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, DataError, reason
 from wamkit.nn.devices import find_device
-from wamkit.storage.fingerprint import differences
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
 from wamkit.training.objective import Demonstrations, Objective
+from wamkit.training.resume import (
+    MODEL_FOLDER,
+    Saved,
+    check_out,
+    clear_leftovers,
+    identity,
+    model_is_whole,
+    newest_whole,
+    require_same_run,
+    write_identity,
+)
 from wamkit.training.selection import Selection, parts_of, select
+from wamkit.training.watch import require_finite
 
 
 def inherit(data: DataSpec, name: str) -> DataSpec:
@@ -99,7 +104,9 @@ class TrainingRun:
         objective: loss that is minimised.
         average: design plus the moving average of its weights.
         optimizer: optimiser of the selected parameters.
+        identity: what the run was begun with (:func:`wamkit.training.resume.identity`).
         step: number of steps taken.
+        finished: true when the final model is there and nothing is left to do.
     """
 
     design: Design
@@ -108,7 +115,9 @@ class TrainingRun:
     objective: Objective
     average: AveragedModel
     optimizer: torch.optim.AdamW
+    identity: Mapping[str, Any]
     step: int = 0
+    finished: bool = False
 
     @property
     def averaged(self) -> Design:
@@ -135,58 +144,65 @@ class TrainingRun:
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
-    def restore(self, folder: Path) -> None:
-        """Continue from a checkpoint as if the run had never stopped."""
-        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
-        weights = load_file(folder / MODEL)
+    def restore(self, saved: Saved) -> None:
+        """Continue from a checkpoint as if the run had never stopped.
+
+        Raises:
+            DataError: it is a checkpoint of another design or of another optimiser.
+        """
+        weights, training = read_weights(self.design, saved.folder), saved.training
         for design in (self.design, self.averaged):
             resize_buffers(design, weights)
         self.design.load_state_dict(weights)
-        self.average.load_state_dict(training["average"])
-        self.optimizer.load_state_dict(training["optimizer"])
+        try:
+            self.average.load_state_dict(training["average"])
+            self.optimizer.load_state_dict(training["optimizer"])
+            torch.set_rng_state(training["generator"])
+            if training["cuda"]:
+                torch.cuda.set_rng_state_all(training["cuda"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{saved.folder}: its training state does not fit this run ({reason(error)}). Remove the folder."
+            ) from error
         self.step = training["step"]
-        torch.set_rng_state(training["generator"])
-        if training["cuda"]:
-            torch.cuda.set_rng_state_all(training["cuda"])
-
-
-def latest_checkpoint(out: Path) -> Path | None:
-    """Newest complete checkpoint of a run, or None."""
-    folders = [p for p in (out / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
-    return max(folders, default=None)
 
 
 def start(config: TrainConfig) -> TrainingRun:
-    """Start a run, or resume it from the newest checkpoint of ``config.out`` if there is one for the same config."""
+    """Start a run, or resume it from the newest whole checkpoint of ``config.out``.
+
+    Raises:
+        ConfigError: ``config.out`` holds something else, or a run that was begun with another config or other data.
+    """
+    check_out(config.out)
     dataset = Dataset(config.dataset)
     torch.manual_seed(config.seed)
-    written = json.dumps(encode(config), indent=2, default=str)
-    path = config.out / "config.json"
-    folder = latest_checkpoint(config.out)
-    changed = [] if folder is None else differences(json.loads(path.read_text()), json.loads(written))
-    if changed:
-        raise ConfigError(
-            f"{config.out} holds a run with another config ({path}): {'; '.join(changed)}. Choose another `out`, or "
-            f"remove the folder."
-        )
+    clear_leftovers(config.out)
+    saved = newest_whole(config.out)
+    now, done = identity(config, dataset), (config.out / MODEL_FOLDER).exists()
+    folder = None if saved is None else saved.folder
+    if saved is not None or done:
+        require_same_run(folder, config.out, now)
     config.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(written)
+    write_identity(config.out, now, config)
     data = data_spec(dataset)
     if config.pretrained is not None:
         data = inherit(data, config.pretrained if folder is None else str(folder))
     design = Design(config.design, data)
     dataset = dataset.with_extras(design.extras)
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
-    if folder is None or config.distill is not None:
+    if saved is None or config.distill is not None:
         prepare_weights(design, config, dataset)
+        way_out = "Look at the data that it is fitted to, or choose another part."
+        require_finite(design.state_dict(), "weights before the first step", way_out)
     design.to(find_device(config.device))
     distillation = start_distillation(config, design)
     selection = Selection(design, config.optim.only)
     objective = distillation or Demonstrations(selection)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
-    run = TrainingRun(design, dataset, selection, objective, average, config.optim.build(design))
-    if folder is not None:
-        run.restore(folder)
+    run = TrainingRun(design, dataset, selection, objective, average, config.optim.build(design), now)
+    if saved is not None:
+        run.restore(saved)
+    run.finished = (saved is None or run.step >= config.steps) and model_is_whole(config.out)
     return run
 
 

@@ -1,0 +1,188 @@
+"""Preview of a training: what it can learn from, and how large its values are, before the first step is taken.
+
+Everything is computed from episode lengths, actions and states, which are in memory: no picture is decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import numpy as np
+
+from wamkit.contract.streams import StreamSpec
+from wamkit.data import Dataset
+from wamkit.data.layout import ACTION_KEY, STATE_KEY
+from wamkit.design import Design
+from wamkit.design.config import DesignConfig
+from wamkit.errors import ConfigError
+from wamkit.nn.transforms import FLOOR, REACH, Normalizer, statistic
+from wamkit.training.balance import weights_at
+from wamkit.training.config import TrainConfig
+from wamkit.training.watch import place_of
+
+log = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.1  # of the targets of a stream, below which it is said
+LARGEST = 1.25 * REACH  # magnitude of a normalised value above which it is said
+STALE = 0.5  # share of the first step's weights in the final average above which it is said
+BEYOND = 0.01  # share of frames with an action outside its limits above which it is said
+
+
+def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
+    """Look at a training before its first step; what is odd is said, what is impossible refused.
+
+    Raises:
+        ConfigError: a stream has no target to learn from in any window, or every loss has the weight 0.
+    """
+    check_weights(design, config)
+    for name, spec in design.streams.items():
+        check_targets(name, spec, design.config, dataset)
+    entries = {
+        ACTION_KEY: (dataset.action, dataset.action_spec.names),
+        STATE_KEY: (dataset.state, dataset.observation_spec.state),
+    }
+    said: set[tuple[str, str]] = set()
+    for module in design.modules():
+        if isinstance(module, Normalizer) and (module.feature, module.mode) not in said:
+            said.add((module.feature, module.mode))
+            values, names = entries[module.feature]
+            check_values(module, values, names, design, dataset)
+    check_limits(dataset, design)
+    check_schedule(config, dataset)
+
+
+def check_schedule(config: TrainConfig, dataset: Dataset) -> None:
+    """Say which settings of the run leave little to learn."""
+    optim = config.optim
+    if config.batch_size > dataset.num_frames:
+        log.warning(
+            "batch_size %d is more than the %d frames of %s: every batch holds some of them more than once",
+            config.batch_size, dataset.num_frames, dataset.root,
+        )  # fmt: skip
+    if optim.warmup >= config.steps:
+        log.warning(
+            "optim.warmup %d is not shorter than the run of %d steps: the learning rate ends at %g",
+            optim.warmup, config.steps, optim.rate(config.steps - 1, config.steps),
+        )  # fmt: skip
+    if optim.ema ** (config.steps - 1) > STALE and config.steps > 1:
+        log.warning(
+            "optim.ema %g: after %d steps the moving average, which is what is saved, still holds %.0f %% of the "
+            "weights after the first one. Lower it, or set it to 0",
+            optim.ema, config.steps, 100 * optim.ema ** (config.steps - 1),
+        )  # fmt: skip
+
+
+def check_weights(design: Design, config: TrainConfig) -> None:
+    """Raise :class:`ConfigError` when every loss has the weight 0 during the whole training."""
+    corners = {0, config.steps - 1, *(min(r.end, config.steps - 1) for r in config.ramps.values())}
+    for step in corners:
+        weights = weights_at(step, config.ramps, config.design.loss_weights)
+        if any(weights.get(name, 1.0) > 0 for name in design.streams):
+            return
+    raise ConfigError(
+        "every loss has the weight 0 from the first step to the last. Give a stream a weight above 0 in "
+        "`design.loss_weights` or `ramps`."
+    )
+
+
+def ticks_needed(name: str, spec: StreamSpec, config: DesignConfig) -> np.ndarray:
+    """Ticks after "now", (T,), that must still belong to the episode for a step of the stream to be learned from."""
+    if spec.role == "action":
+        return np.arange(1, spec.steps + 1) * spec.ticks_per_step - 1
+    if spec.role == "future" and name in config.futures and config.futures[name].offsets:
+        return np.asarray(config.futures[name].offsets)
+    return np.zeros(spec.steps, dtype=np.int64)  # goals and milestones lie inside their episodes
+
+
+def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Dataset) -> None:
+    """Say how few targets of a stream can be learned from; raises :class:`ConfigError` when there are none."""
+    lengths = np.array([len(episode) for episode in dataset.episodes])
+    needed = ticks_needed(name, spec, config)
+    shares = np.clip(lengths[None] - needed[:, None], 0, None).sum(axis=1) / lengths.sum()
+    longest = int(lengths.max())
+    of_data = f"the episodes of {dataset.root} have {lengths.min()} to {longest} ticks"
+    if not shares.any():
+        raise ConfigError(
+            f"stream {name!r}: no window holds a target to learn from: {of_data}, but its nearest step needs "
+            f"{needed.min() + 1}. {_way_out(name, spec, config, longest)}or record episodes of at least "
+            f"{needed.min() + 1} ticks."
+        )
+    if not shares.all():
+        log.warning(
+            "stream %r: its step %d is never learned, because %s and it needs %d",
+            name,
+            int(np.flatnonzero(shares == 0)[0]),
+            of_data,
+            int(needed[shares == 0][0]) + 1,
+        )
+    elif shares.mean() < LEAST_SHARE:
+        log.warning(
+            "stream %r: only %.1f %% of its targets lie inside an episode (%s); the rest is padding, which teaches "
+            "nothing",
+            name,
+            100 * shares.mean(),
+            of_data,
+        )
+
+
+def _way_out(name: str, spec: StreamSpec, config: DesignConfig, longest: int) -> str:
+    """Settings with which a stream has targets in episodes of ``longest`` ticks; empty where there are none."""
+    if spec.role == "action":
+        tied = "ticks_per_token" in {field.name for field in dataclasses.fields(config.action)}
+        divisors = [n for n in range(1, longest + 1) if config.horizon % n == 0]
+        option, value = (
+            ("design.action.ticks_per_token", divisors[-1]) if tied else ("design.horizon", longest)
+        )
+        return f"Set `{option}` to {value}, "
+    if longest < 2:
+        return "Predict no future, "
+    return f"Set `design.futures.{name}.offsets` to at most {longest - 1}, "
+
+
+def check_values(
+    module: Normalizer, values: np.ndarray, names: tuple[str, ...], design: Design, dataset: Dataset
+) -> None:
+    """Say which entries of a feature become very large by normalisation, and which are taken for constant."""
+    shift, scale = module.shift.cpu().numpy(), module.scale.cpu().numpy()
+    spread = values.max(axis=0) - values.min(axis=0)
+    stats, width = design.data.stats, values.shape[1]
+    if len(scale) != width:
+        return
+    floor = statistic(stats, module.feature, FLOOR) if FLOOR in stats[module.feature] else np.zeros(width)
+    for i in range(width):
+        entry = f"{module.feature} entry {names[i]!r}"
+        frame = int(np.abs(values[:, i] - shift[i]).argmax())
+        normal = abs(float(values[frame, i] - shift[i])) / float(scale[i])
+        where = f"{place_of(dataset, frame)} has {values[frame, i]:g}"
+        if normal > LARGEST:
+            log.warning(
+                "%s: normalised by %s, it reaches %.3g (%s). Check that value, or choose `normalization: min_max`",
+                entry, module.mode, normal, where,
+            )  # fmt: skip
+        elif module.mode == "quantile" and floor[i] > 0 and scale[i] == np.float32(floor[i]):
+            log.warning(
+                "%s: it rarely moves, so it is normalised by its whole range instead of its quantiles (%s)",
+                entry, where,
+            )  # fmt: skip
+        elif scale[i] == 1.0 and 0 < spread[i] < 1e-5:
+            log.warning(
+                "%s: it varies by %.3g only and is taken for constant, so its movement is not learned. Record it in "
+                "a smaller unit", entry, spread[i],
+            )  # fmt: skip
+
+
+def check_limits(dataset: Dataset, design: Design) -> None:
+    """Say which actions lie outside the limits that a policy's actions are clipped to."""
+    low, high = (np.asarray(limit, np.float32) for limit in (design.action_spec.low, design.action_spec.high))
+    slack = 1e-3 * np.maximum(high - low, 1e-9)
+    excess = np.maximum(low - slack - dataset.action, dataset.action - high - slack)
+    for i, share in enumerate((excess > 0).mean(axis=0)):
+        if share > BEYOND:
+            frame = int(excess[:, i].argmax())
+            log.warning(
+                "action entry %r: %.1f %% of the frames lie outside its limits %g to %g (%s has %g); the policy's "
+                "actions are clipped to the limits",
+                dataset.action_spec.names[i], 100 * share, low[i], high[i], place_of(dataset, frame),
+                dataset.action[frame, i],
+            )  # fmt: skip
