@@ -36,7 +36,7 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
     # Batches are a function of seed and step, so a resumed run sees those that it would have seen.
     batches = Batches(run.dataset, run.design.training_window, config.batch_size, config.seed, run.step)
     bar = Progress(
-        TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("train {task.fields[name]}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"), disable=not progress,
     )  # fmt: skip
     with batches, bar, (config.out / "log.jsonl").open("a", buffering=1) as log:
