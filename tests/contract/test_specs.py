@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wamkit.contract import ActionSpec, Budget, CameraSpec, DataSpec, Guide, ObservationSpec, StreamSpec, WindowSpec
+from wamkit.contract import (
+    ActionSpec,
+    Budget,
+    CameraSpec,
+    DataSpec,
+    Guide,
+    ObservationSpec,
+    StreamSpec,
+    WindowSpec,
+)
 from wamkit.errors import BudgetError, ConfigError, SpecError
 
+LETTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0/\\")
 NAN, INF = float("nan"), float("inf")
 CAMERA = CameraSpec(4, 6)
 SEEN = ObservationSpec({"scene": CAMERA}, ("x_m", "y_m"), 10.0)
@@ -112,7 +122,10 @@ def test_a_stream_has_a_size(field: str) -> None:
 
 
 @given(
-    names=st.lists(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0/\\"), min_size=1), unique=True),
+    names=st.lists(
+        st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0/\\"), min_size=1),
+        unique=True,
+    ),
     side=st.integers(1, 4000),
     rate=st.floats(1e-3, 1e4),
     limits=st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=4),

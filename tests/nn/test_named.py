@@ -12,8 +12,35 @@ from torch import nn
 
 from wamkit.nn.named import Named, NamedParameters, key_of, name_of
 
-ODD = ["rgb.head", "type", "keys", "forward", "items", "train", "", "a b", "ä", "__class__", "a.b", "a", "%", "%=type"]
-ODD += ["%=", "%2E_", "_modules", "training", "T_destination", "__a.b__", "\ud800", "..", "[red]", "{x}", "%s"]
+ODD = [
+    "rgb.head",
+    "type",
+    "keys",
+    "forward",
+    "items",
+    "train",
+    "",
+    "a b",
+    "ä",
+    "__class__",
+    "a.b",
+    "a",
+    "%",
+    "%=type",
+]
+ODD += [
+    "%=",
+    "%2E_",
+    "_modules",
+    "training",
+    "T_destination",
+    "__a.b__",
+    "\ud800",
+    "..",
+    "[red]",
+    "{x}",
+    "%s",
+]
 TEXT = st.one_of(st.sampled_from(ODD), st.text(max_size=12), st.text("%=.2E_5", max_size=8))
 
 

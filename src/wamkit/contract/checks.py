@@ -77,15 +77,23 @@ class Reads:
                 f"has the shape {tuple(state.shape)}, needs (B, {steps}, {len(self.data.observation.state)})",
                 "Add the dimensions of rows and steps: `state.reshape(B, T, -1)`.",
             )
-        rows = state.shape[0]
+        words = self._words(seen.task, f"{place}.task")
+        pad = self._tensor(seen.pad, f"{place}.pad", torch.bool, device)
+        # Two of three decide, so that the one which differs is named.
+        rows = sorted((state.shape[0], len(words), pad.shape[0] if pad.dim() else 0))[1]
         if rows < 1:
-            raise self._wrong(f"{place}.state", "has no rows", "Give at least one.")
+            raise self._wrong(place, "has no rows", "Give at least one.")
+        if len(words) != rows:
+            raise self._wrong(
+                f"{place}.task",
+                f"has {len(words)} instructions for {rows} rows",
+                "Give one instruction per row.",
+            )
         self._shape(state, f"{place}.state", (rows, steps, len(self.data.observation.state)), "state")
         if not is_finite(state):
             raise self._not_finite(state, f"{place}.state", self.data.observation.state)
         self._images(seen, rows, steps, place, device)
-        self._words(seen.task, rows, f"{place}.task")
-        pad = self._flags(seen.pad, rows, steps, f"{place}.pad", device)
+        self._flags(seen.pad, rows, steps, f"{place}.pad", device)
         if now and bool(pad[:, -1].any()):
             raise self._wrong(
                 f"{place}.pad",
@@ -224,13 +232,10 @@ class Reads:
                 )
             self._tensor(picture, where, torch.uint8, device)
 
-    def _words(self, task: Any, rows: int, place: str) -> None:
+    def _words(self, task: Any, place: str) -> Sequence[str]:
         if not isinstance(task, tuple | list) or not all(isinstance(words, str) for words in task):
             raise self._wrong(place, f"is {task!r}", "Give a tuple of texts, one instruction per row.")
-        if len(task) != rows:
-            raise self._wrong(
-                place, f"has {len(task)} instructions for {rows} rows", "Give one instruction per row."
-            )
+        return task
 
     def _extras(
         self,
