@@ -18,7 +18,8 @@ from wamkit.config import encode, parse
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.verbs import catalog, declarations, ending, usage
 
-CONSOLE = ending.Terminal()
+# Names of tasks, designs and files are printed as they are, brackets and colons included.
+CONSOLE = ending.Terminal(markup=False, emoji=False)
 EPILOG = (
     "Every option is a field of one config: --config_path FILE.yaml reads many, single options win over it. "
     "Values are written as in YAML. A part is chosen by its type; `wamkit list PART` prints its fields."

@@ -163,7 +163,6 @@ def test_token_streams_are_refined_too() -> None:
 @pytest.mark.parametrize(
     ("name", "budget", "message"),
     [
-        ("joint", Budget(rounds=-1), "rounds -1 must be at least 0"),
         ("joint", Budget(rounds=1, future=False), "no factor of p.s,a.c. generates two streams in this call"),
         ("joint", Budget(rounds=1, exit={"future": 2}), "exit for stream 'future' with rounds=1"),
         ("post_head", Budget(rounds=1), "names both in `clean`"),

@@ -17,19 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.contract.cache import Cache
-from wamkit.contract.calls import Call, Guide
+from wamkit.contract.calls import Guide
+from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import DataSpec, Substrate, Windows
 from wamkit.contract.specs import ACTION, ActionSpec, ObservationSpec
 from wamkit.contract.streams import Past, RowNoise, Target
 from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
+from wamkit.contract.values import whole
 from wamkit.controllers import Controller
 from wamkit.design.build import build_parts, extras_of, read_windows
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
-from wamkit.design.observed import check_given, perceived, read_targets
+from wamkit.design.entries import Entries
+from wamkit.design.learning import factor_losses, fit_parts
+from wamkit.design.observed import check_given, perceived, read_past, read_targets
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
 from wamkit.design.timing import Stages
-from wamkit.errors import BudgetError, SpecError, did_you_mean
+from wamkit.errors import BudgetError, did_you_mean
 from wamkit.nn.named import Named, key_of
 
 
@@ -53,6 +57,9 @@ class Design(nn.Module):
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
         self.planner = parts.planner
+        carries = [*parts.estimators, *([PLANNER_CARRY] if parts.planner is not None else [])]
+        windows, extras = (self.window, self.training_window), (self.sensors, self.extras)
+        self.entries = Entries(Reads(data, config.name), *windows, parts.streams, *extras, carries)
 
     @property
     def name(self) -> str:
@@ -136,6 +143,10 @@ class Design(nn.Module):
 
     def encode_context(self, observation: Observation) -> dict[str, Cache]:
         """Encode the context c once and run it through every trunk: trunk name -> cache."""
+        self.entries.observed(observation, self.device)
+        return self._encode(observation)
+
+    def _encode(self, observation: Observation) -> dict[str, Cache]:
         if not self.trunks:
             return {}
         encoded = [encoder(observation) for encoder in self.encoders.values()]
@@ -145,12 +156,8 @@ class Design(nn.Module):
         return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in self.trunks.items()}
 
     def _past(self, observation: Observation, action: Tensor, action_pad: Tensor) -> Past:
-        """Real blocks: observed values at the K observed steps and the stride of actions before each."""
-        k = observation.pad.shape[1]
-        stride, rows = self.config.stride, action.shape[0]
-        blocks = self.action.encode(action.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
-        values = {n: self.substrate(n).encode(observation) for n in sorted(self.graph.of_role("future"))}
-        return Past(values, blocks, observation.pad, action_pad.unflatten(1, (k, stride)).any(dim=2))
+        futures = {name: self.substrate(name) for name in sorted(self.graph.of_role("future"))}
+        return read_past(observation, action, action_pad, self.config.stride, futures, self.action)
 
     def fit(self, windows: Windows, seed: int, labels: Container[str] | None = None) -> None:
         """Fit encoders, tokenizers, codecs and teachers on the dataset. They stay frozen during training.
@@ -164,16 +171,7 @@ class Design(nn.Module):
             labels: labels of :meth:`parts` to fit; None for all parts.
         """
         labels = self.parts() if labels is None else labels
-        encoders = dict(self.encoders.items())
-        for name in sorted(encoders):
-            if f"encoders.{key_of(name)}" in labels:
-                encoders[name].fit(windows, seed)
-        if "action" in labels:
-            self.action.fit(windows, seed)
-        for name in sorted(self.substrates):
-            if f"substrates.{key_of(name)}" in labels:
-                self.substrates[name].bind(encoders, self.data)
-                self.substrates[name].fit(windows, seed)
+        fit_parts(self.encoders, self.action, self.substrates, self.data, windows, seed, labels)
 
     def after_step(self, labels: Container[str] | None = None) -> None:
         """Update what tracks the encoders (moving averages); call it after every step of the optimiser.
@@ -186,8 +184,9 @@ class Design(nn.Module):
 
     def targets(self, batch: Batch) -> dict[str, Target]:
         """Ground truth of every observed stream: stream name -> :class:`Target`."""
-        window = self.training_window
-        return read_targets(batch, self.config, self.streams, self._substrates(), self.action, window)
+        self.entries.batch(batch, self.device)
+        config, window = self.config, self.training_window
+        return read_targets(batch, config, self.streams, self._substrates(), self.action, window)
 
     def loss(self, batch: Batch, weights: Mapping[str, float] | None = None) -> Losses:
         """Losses of all factors on one batch.
@@ -196,31 +195,22 @@ class Design(nn.Module):
             batch: windows cut by :attr:`training_window`.
             weights: stream name -> weight of its loss, 1 for streams without an entry; None for those of the config.
         """
+        self.entries.reads.weights(weights or {}, self.streams)
         targets = self.targets(batch)
         past = None
         if self.past_blocks:
             executed, padded = batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
             past = self._past(batch.observation, executed, padded)
         observation = batch.observation.steps(slice(-len(self.window.observation), None))
-        context = self.encode_context(replace(observation, goal=batch.goal))
-        rows = batch.action.shape[0]
-        terms: dict[str, Tensor] = {}
-        inferred: dict[str, Tensor] = {}
-        for factor in self.graph.factors:
-            given = {}
-            for name in factor.given:
-                if factor.read == "prediction" and name in inferred:
-                    given[name] = inferred[name].detach()
-                else:
-                    given[name] = targets[name].values if name in targets else inferred[name]
-            call = Call(context_of(factor.estimator, self.graph, context), given, (), rows)
-            result = self.estimators[factor.estimator].loss(factor.generates, call, targets, past)
-            terms.update(result.terms)
-            inferred.update(result.inferred)
+        context = self._encode(replace(observation, goal=batch.goal))
+        terms = factor_losses(
+            self.graph, dict(self.estimators.items()), context, targets, past, batch.action.shape[0]
+        )
         return Losses.weighted(terms, self.config.loss_weights if weights is None else weights)
 
     def initial_state(self, batch_size: int) -> Carries:
         """State carried between calls, at the start of an episode: a pytree with leading dimension B."""
+        whole(batch_size, "initial_state: batch_size", 1)
         state = {name: estimator.initial_carry(batch_size) for name, estimator in self.estimators.items()}
         if self.planner is not None:
             state[PLANNER_CARRY] = self.planner.initial_carry(self.streams[ACTION], batch_size, self.device)
@@ -264,8 +254,24 @@ class Design(nn.Module):
 
         Raises:
             BudgetError: unknown stream, a budget that cannot be honoured, or a stream that cannot be steered.
+            SpecError: an argument that does not fit the design's specs.
         """
         budget = budget or Budget()
+        rows = self.entries.observed(observation, self.device)
+        self.entries.sampled(rows, budget, seeds, given, context, carry)
+        return self._sample(observation, want, seeds, given, budget, carry, context, guide)
+
+    def _sample(
+        self,
+        observation: Observation,
+        want: Sequence[str],
+        seeds: Sequence[int],
+        given: Mapping[str, Tensor] | None,
+        budget: Budget,
+        carry: Carries | None,
+        context: Mapping[str, Cache] | None,
+        guide: Guide | None = None,
+    ) -> Sampled:
         values = dict(given or {})
         for name in (*want, *values):
             if name not in self.streams:
@@ -276,7 +282,7 @@ class Design(nn.Module):
         stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
-                context = self.encode_context(observation)
+                context = self._encode(observation)
         rows = observation.batch_size
         call = SamplingCall(
             graph=self.graph,
@@ -318,14 +324,13 @@ class Design(nn.Module):
         """
         stages = Stages(self.device)
         with stages.measure("preprocess"):
+            self.entries.called(observation, state, budget, seeds, given)
             observation = to_device(observation, self.device)
         with stages.measure("encode"):
-            context = self.encode_context(observation)
-            state = self.observe(observation, state, context)
+            context = self._encode(observation)
+            state = self._observe(observation, state, context)
             values = to_device(dict(given or {}), self.device)
-        sampled = self.sample(
-            observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=state, context=context
-        )  # fmt: skip
+        sampled = self._sample(observation, self._wanted(budget), seeds, values, budget, state, context)
         with stages.measure("decode"):
             action = self.action.decode(sampled.values[ACTION]).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
@@ -341,10 +346,11 @@ class Design(nn.Module):
 
         The carried ``state`` stays as it is: this is a generator beside the policy, not a call of the policy.
         """
+        self.entries.called(observation, state, budget, seeds)
         observation = to_device(observation, self.device)
-        context = self.encode_context(observation)
-        carry = self.observe(observation, state, context)
-        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=carry, context=context)
+        context = self._encode(observation)
+        carry = self._observe(observation, state, context)
+        sampled = self._sample(observation, [stream], seeds, None, budget, carry, context)
         return sampled.values[stream]
 
     def check_given(self, stream: str) -> None:
@@ -354,13 +360,15 @@ class Design(nn.Module):
     @torch.no_grad()
     def observe(self, observation: Observation, state: Carries, context: Mapping[str, Cache]) -> Carries:
         """Put the real events since the last call into the carried state, in place of the imagined ones."""
+        rows = self.entries.observed(observation, self.device, past=True)
+        self.entries.reads.carried(state, self.entries.carries, rows)
+        return self._observe(observation, state, context)
+
+    def _observe(self, observation: Observation, state: Carries, context: Mapping[str, Cache]) -> Carries:
         if not self.past_blocks:
             return state
-        if observation.past_action is None or observation.past_action_pad is None:
-            raise SpecError(
-                f"design {self.name!r} carries its past and needs the {self.window.past_actions} actions executed "
-                f"since the last call: fill `past_action` and `past_action_pad` of the observation"
-            )
+        assert observation.past_action is not None
+        assert observation.past_action_pad is not None
         past = self._past(observation, observation.past_action, observation.past_action_pad)
         return self._absorb(state, past, context)
 
@@ -384,7 +392,7 @@ class Design(nn.Module):
 
     def perceived(self, stream: str) -> Perceived:
         """Encoder of observations into a future stream; raises :class:`ConfigError` for a stream without one."""
-        return perceived(self.config, self._substrates(), stream, self.device)
+        return perceived(self.config, self._substrates(), stream, self.device, self.entries.reads)
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8; None when none can be decoded."""

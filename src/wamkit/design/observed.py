@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import ActionRepresentation, Substrate
-from wamkit.contract.streams import StreamSpec, Target
+from wamkit.contract.streams import Past, StreamSpec, Target
 from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
@@ -62,8 +63,32 @@ def read_source(batch: Batch, config: DesignConfig, window: WindowSpec, stream: 
     return batch.future.steps([window.future.index(offset) for offset in future.offsets])
 
 
+def read_past(
+    observation: Observation,
+    executed: Tensor,
+    pad: Tensor,
+    stride: int,
+    futures: Mapping[str, Substrate],
+    action: ActionRepresentation,
+) -> Past:
+    """Real blocks: observed values at the K observed steps and the ``stride`` executed actions before each.
+
+    Args:
+        observation: K observed steps.
+        executed: (B, K * stride, A).
+        pad: (B, K * stride) bool, True where no action was executed.
+        stride: actions of one block.
+        futures: future stream -> its substrate.
+        action: representation of the action stream.
+    """
+    k, rows = observation.pad.shape[1], executed.shape[0]
+    blocks = action.encode(executed.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
+    values = {name: substrate.encode(observation) for name, substrate in futures.items()}
+    return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
+
+
 def perceived(
-    config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device
+    config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device, reads: Reads
 ) -> Perceived:
     """Encoder of observations into ``stream``, by the design's own substrate.
 
@@ -72,6 +97,7 @@ def perceived(
         substrates: future stream -> its substrate.
         stream: name of the future stream.
         device: device of the substrate.
+        reads: comparison of observations with the specs of the design's data.
 
     Raises:
         ConfigError: no such future stream, a stream of milestones, or values made of ground truth that is missing
@@ -96,6 +122,8 @@ def perceived(
 
     @torch.inference_mode()
     def encode(observation: Observation, now: Observation) -> Tensor:
+        reads.observation(observation, 1)
+        reads.observation(now, 1, place="observation at the call")
         return substrate.encode(to_device(observation, device), to_device(now, device))[:, 0]
 
     return Perceived(stream, config.futures[stream].offsets, encode)

@@ -19,6 +19,7 @@ from wamkit.config.values import Config
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation, PerturbedEpisode, Scene, Start
+from wamkit.envs.returned import Returned
 from wamkit.errors import ConfigError, DataError, SpecError, WamkitError, did_you_mean
 
 Purpose = Literal["train", "evaluate"]
@@ -141,6 +142,8 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         """
         self._episode = PerturbedEpisode(perturbation, seed)
         unperturbed = self._canonical if instruction is None else instruction
+        if not isinstance(unperturbed, str):
+            raise SpecError(f"{self.task_name}: the instruction {unperturbed!r} must be a text.")
         self._instruction = self._episode.instruction(unperturbed, self.phrases())
         self._tick = 0
         self._restore_simulation()
@@ -168,7 +171,7 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         after success.
 
         Raises:
-            SpecError: wrong action width.
+            SpecError: wrong action width, or the simulation returned a reward or success of another type.
             DataError: NaN or infinity in the action.
             RuntimeError: ``reset`` was not called yet, or the physics became unstable.
         """
@@ -189,22 +192,36 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         values = np.clip(values, self.action_spec.low, self.action_spec.high).astype(np.float32)
         reward, success = self._advance_simulation(values)
         self._tick += 1
-        return Outcome(reward, success, self._tick >= self.max_ticks)
+        returned = self._returned()
+        return Outcome(returned.reward(reward), returned.success(success), self._tick >= self.max_ticks)
 
     @final
     def observe(self) -> dict[str, Any]:
-        """Render the cameras and read the state, plus the ground truth if recorded."""
-        images = self._images()
+        """Render the cameras and read the state, plus the ground truth if recorded.
+
+        Raises:
+            SpecError: the simulation returned something else than its specs declare.
+        """
+        returned = self._returned()
+        images = returned.images(self._images(), self.observation_spec.cameras)
         observation: dict[str, Any] = {
             "images": {
                 name: self._episode.picture(image, name, self._tick) for name, image in images.items()
             },
-            "state": self._state(),
+            "state": returned.state(self._state(), self.observation_spec.state),
             "task": self._instruction,
         }
         if self.extras_spec:
-            observation["extras"] = self._extras()
+            observation["extras"] = returned.extras(self._extras(), self.extras_spec)
         return observation
+
+    @final
+    def demonstrated(self, action: ArrayLike) -> NDArray[np.float32]:
+        """Return an action of the demonstrator, (A,); raises :class:`SpecError` outside of the limits."""
+        return self._returned().action(action, self.action_spec)
+
+    def _returned(self) -> Returned:
+        return Returned(type(self).__name__, self.task_name, self._tick)
 
     @final
     @override

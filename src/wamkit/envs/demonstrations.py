@@ -145,7 +145,7 @@ def demonstrate(
     remaining = None  # ticks still to record after success
     while remaining != 0:
         observations.append(env.observe())
-        clean = expert()
+        clean = env.demonstrated(expert())
         executed = disturbance.apply(clean)
         actions.append(executed if recorded == "executed" else clean)
         outcome = env.advance(executed)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wamkit.errors import ConfigError
+from wamkit.contract.values import number
+from wamkit.errors import ConfigError, SpecError
 
 if TYPE_CHECKING:
     import mujoco
@@ -30,6 +31,13 @@ class Facts:
     touching: bool
     moved_m: float
     gap_m: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.touching, bool | np.bool_):
+            raise SpecError(f"Facts: touching {self.touching!r} must be True or False")
+        for name in ("moved_m", "gap_m"):
+            if not number(getattr(self, name)):
+                raise SpecError(f"Facts: {name} {getattr(self, name)!r} must be a finite number of metres")
 
 
 class FactReader:

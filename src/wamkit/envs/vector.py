@@ -7,7 +7,6 @@ ticks. Requests are asynchronous: the caller may compute while the workers simul
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from wamkit.envs.base import EnvConfig, OutOfReachError
 from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation
-from wamkit.envs.worker import Answer, Worker, WorkerLostError, WorkerState
+from wamkit.envs.worker import Answer, Worker, WorkerLostError, WorkerState, words
 from wamkit.errors import ConfigError, SpecError, WamkitError
 
 
@@ -317,8 +316,8 @@ def step_slot(session: WorkerState, slot: int, actions: NDArray[Any], look: tupl
                     ticks.append(env.tick)
                 if done:
                     break
-        except WamkitError:  # the caller's mistake: the simulator is fine, only this episode is over
-            return Step(tuple(observations), tuple(ticks), executed, error=traceback.format_exc())
+        except WamkitError as error:  # the simulator still runs, only this episode is over
+            return Step(tuple(observations), tuple(ticks), executed, error=words(error))
     return Step(tuple(observations), tuple(ticks), executed, success, done, facts=tuple(facts))
 
 

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
+from wamkit.contract.specs import require_same
 from wamkit.envs.base import EnvConfig, SimulatedEnv
-from wamkit.errors import WamkitError
+from wamkit.errors import SpecError, WamkitError
 
 LAST_WORDS = 4000  # bytes of a dead worker's output quoted in the error
 FREE_ENVIRONMENTS = 8  # idle environments a worker keeps; a MetaWorld one takes about 65 MB
@@ -43,7 +44,9 @@ class WorkerState:
             if entry[0] == config:
                 self._idle.remove(entry)
                 return entry[1]
-        return config.build()
+        env = config.build()
+        require_declared(config, env)
+        return env
 
     def give(self, config: EnvConfig, env: SimulatedEnv) -> None:
         """Keep ``env`` for later use; the longest idle environment is closed when there are too many."""
@@ -69,6 +72,25 @@ class WorkerState:
             self.slots.pop(slot)[1].close()
 
 
+def require_declared(config: EnvConfig, env: Any) -> None:
+    """Raise :class:`SpecError` unless an environment has the specs that its config declares without building it."""
+    kind, name = type(config).__name__, type(env).__name__
+    if not isinstance(env, SimulatedEnv):
+        raise SpecError(f"{kind}.build() returned a {name}; return a subclass of `wamkit.envs.SimulatedEnv`.")
+    require_same(env.observation_spec, config.observation_spec(), f"environment {name}", f"its {kind}")
+    require_same(env.action_spec, config.action_spec(), f"environment {name}", f"its {kind}")
+    if env.extras_spec != config.extras_spec():
+        raise SpecError(
+            f"environment {name} records the extras {env.extras_spec}, its {kind} declares {config.extras_spec()}. "
+            f"Pass `config.extras_spec()` to the environment."
+        )
+
+
+def words(error: Exception) -> str:
+    """An error of ours in its own words, another one with its traceback. Call it in the handler of ``error``."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, WamkitError) else traceback.format_exc()
+
+
 @dataclass(frozen=True)
 class Answer:
     """Answer to one request.
@@ -76,7 +98,7 @@ class Answer:
     Attributes:
         key: key of the request.
         value: return value, None after an exception.
-        error: traceback of an exception, or None.
+        error: message of an error of ours, traceback of any other exception, or None.
     """
 
     key: int
@@ -212,5 +234,5 @@ def _serve(session: WorkerState, key: int, payload: bytes) -> Answer:
     try:
         function, arguments = pickle.loads(payload)
         return Answer(key, function(session, *arguments), None)
-    except Exception:  # noqa: BLE001 (process boundary: every exception is reported, none is swallowed)
-        return Answer(key, None, traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 (process boundary: every exception is reported, none is swallowed)
+        return Answer(key, None, words(error))

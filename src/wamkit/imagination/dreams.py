@@ -203,10 +203,11 @@ def dream(
             no past and does not imagine everything that it observes.
         BudgetError: ``steps`` is less than one.
     """
-    budget = budget or Budget()
+    budget = Budget() if budget is None else budget
     if steps < 1:
         raise BudgetError(f"steps {steps} must be at least 1")
     check_world(world)
+    world.entries.sampled(world.entries.observed(start), budget, seeds)
     _check_fixed(start, fixed)
     start = to_device(start, world.device)
     if world.past_blocks:

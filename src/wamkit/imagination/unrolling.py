@@ -50,6 +50,8 @@ def world_step(
         actions reproduces it.
     """
     futures = sorted(world.config.futures)
+    if action is not None:
+        world.entries.acted(action, world.entries.observed(observation), "action")
     given = {} if action is None else {ACTION: world.action.encode(action.to(world.device))}
     sampled = world.sample(
         observation,
@@ -116,10 +118,11 @@ def unroll(
         ConfigError: the design carries no state, or its futures do not start one stride ahead.
         BudgetError: the budget leaves out something that a step needs.
     """
-    budget = budget or Budget()
+    budget = Budget() if budget is None else budget
     if steps < 1:
         raise BudgetError(f"steps {steps} must be at least 1")
     check_unrollable(design, budget)
+    design.entries.called(observation, state, budget, seeds)
     observation = to_device(observation, design.device)
     context = design.encode_context(observation)
     state = design.observe(observation, state, context)

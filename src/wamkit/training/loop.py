@@ -57,7 +57,7 @@ def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None, progress
     # Batches are a function of seed and step, so a resumed run sees those that it would have seen.
     batches = Batches(run.dataset, run.design.training_window, config.batch_size, config.seed, run.step)
     bar = Progress(
-        TextColumn("train {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("train {task.fields[name]}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"), disable=not progress,
     )  # fmt: skip
     watch = Watch(run.design, run.average, run.optimizer, run.dataset, config, run.step)

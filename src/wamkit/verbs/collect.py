@@ -221,7 +221,7 @@ def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
             overwrite=config.overwrite,
         ) as writer,
         Progress(
-            TextColumn("collect {task.description}"),
+            TextColumn("collect {task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

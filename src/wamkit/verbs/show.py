@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -20,9 +19,7 @@ NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number o
 def show_pairing(pairing: Pairing, console: Console) -> None:
     """Print what two runs reached on the episodes that they share."""
     first, other = pairing.first, pairing.other
-    table = Table(
-        "success", escape(first), escape(other), "difference, points", "pairs", "test", caption=NOTE
-    )
+    table = Table("success", Text(first), Text(other), "difference, points", "pairs", "test", caption=NOTE)
     for row in pairing.rows:
         rates = ["–" if r.rate is None else f"{100 * r.rate:.0f} %" for r in (row.first, row.other)]
         test = "" if row.p_value is None else p_text(row.p_value) + (" *" if row.significant else "")
@@ -69,12 +66,16 @@ def show_design(facts: Mapping[str, Any], console: Console) -> None:
         f"yes, the future {', '.join(facts['wam_paths'])}" if facts["is_wam"] else f"no, a {facts['kind']}"
     )
     table = Table(show_header=False)
-    table.add_row("design", facts["name"])
-    table.add_row("tuple", "(" + ", ".join(cells.values()) + ")")
-    table.add_row("factorisation", facts["formula"])
-    table.add_row("world action model", paths)
-    table.add_row("parameters", "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()))
-    table.add_row("streams (T, N, D)", "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()))
-    table.add_row("inputs", "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()))
-    table.add_row("outputs", "\n".join(f"{k}: {v}" for k, v in facts["outputs"].items()))
+    rows = {
+        "design": facts["name"],
+        "tuple": "(" + ", ".join(cells.values()) + ")",
+        "factorisation": facts["formula"],
+        "world action model": paths,
+        "parameters": "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()),
+        "streams (T, N, D)": "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()),
+        "inputs": "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()),
+        "outputs": "\n".join(f"{k}: {v}" for k, v in facts["outputs"].items()),
+    }
+    for title, text in rows.items():
+        table.add_row(title, Text(text))
     console.print(table)

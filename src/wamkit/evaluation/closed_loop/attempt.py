@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from wamkit.errors import WamkitError
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -16,7 +18,7 @@ class Failed:
     """An exception raised inside the policy.
 
     Attributes:
-        traceback: formatted traceback of the exception.
+        traceback: formatted traceback of the exception; for an error of ours, its type and message.
     """
 
     traceback: str
@@ -33,5 +35,7 @@ def attempt(
     """Call ``action`` with the given arguments; an exception is returned as :class:`Failed` instead of raised."""
     try:
         return action(*args, **kwargs)
+    except WamkitError as error:
+        return Failed(f"{type(error).__name__}: {error}")
     except Exception:  # noqa: BLE001 - code under test may raise anything; the caller reports it as an error
         return Failed(traceback.format_exc())

@@ -186,7 +186,12 @@ def simulate(
 @contextmanager
 def _progress(title: str, total: int, done: int, shown: bool) -> Iterator[EpisodeHook]:
     """Show a progress bar that starts at ``done`` of ``total`` episodes; call the hook after each further one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, disable=not shown) as bar:
         task = bar.add_task(title, total=total, completed=done)
         statuses: Counter[str] = Counter()

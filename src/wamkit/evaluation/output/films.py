@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +21,9 @@ from wamkit.storage.documents import write_atomically
 FILMS_FOLDER = "films"
 FAILED = ("failure", "timeout")  # statuses of failed episodes
 LEAST_HEIGHT = 256  # pixels; smaller pictures are enlarged to be visible on a phone
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=,-]*(/[A-Za-z0-9_.+=,-]+)*")
+UNPLAIN = re.compile(r"[^A-Za-z0-9_.+=,-]")
+LONGEST = 100  # characters of a key in a file's name; file systems allow 255 bytes
 CRF = 20  # constant rate factor of the h264 encoding
 
 
@@ -34,8 +39,16 @@ def choose_failures(episodes: Sequence[EpisodeRecord], most: int) -> list[Episod
 
 
 def file_name(key: str, suffix: str) -> str:
-    """File name for an episode's key, without slashes or spaces."""
-    return key.replace("/", "__").replace(" ", "_") + suffix
+    """File name for an episode's key, without slashes or spaces; no two keys share one.
+
+    A key that is not plain, because it has characters that a file system or a shell reads, or because two keys would
+    look alike, is shortened to what is plain in it and told apart by its hash.
+    """
+    plain = key.replace("/", "__").replace(" ", "_")
+    if PLAIN.fullmatch(key) and "__" not in key and len(key) < LONGEST:
+        return plain + suffix
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{UNPLAIN.sub('_', plain)[:LONGEST]}-{digest}{suffix}"
 
 
 def write_film(recording: Recording, folder: Path, rate_hz: float) -> Path:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from html import escape
 from typing import Any
 
 from wamkit.envs.perturbations.suite import CLEAN
@@ -34,6 +35,7 @@ WIDTH = 4.3  # inches (310 px), so that text keeps its size on a phone
 
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -191,4 +193,4 @@ def to_svg(figure: Figure, label: str) -> str:
     # The page sets the size; the viewBox keeps the proportions.
     text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)

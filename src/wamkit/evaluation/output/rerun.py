@@ -71,7 +71,7 @@ def write_rerun(
     for tick, frame in enumerate(recording.frames):
         _at(stream, tick, action.rate_hz)
         for camera, picture in frame["images"].items():
-            stream.log(f"camera/{camera}", _picture(picture))
+            stream.log(["camera", camera], _picture(picture))
         stream.log("state", rr.Scalars(frame["state"]))
         if tick < len(recording.actions):
             stream.log("action", rr.Scalars(recording.actions[tick]))
@@ -91,9 +91,9 @@ def _imagined(stream: rr.RecordingStream, strip: Filmstrip, rate_hz: float) -> N
     for offset, picture, psnr in zip(strip.offsets, strip.imagined, strip.psnr_db, strict=True):
         _at(stream, strip.tick + offset, rate_hz)
         stream.set_time("call", sequence=strip.tick)
-        stream.log(f"imagined/{strip.camera}", _picture(picture))
+        stream.log(["imagined", strip.camera], _picture(picture))
         if psnr is not None:
-            stream.log(f"psnr_db/{strip.camera}", rr.Scalars(psnr))
+            stream.log(["psnr_db", strip.camera], rr.Scalars(psnr))
     stream.disable_timeline("call")
 
 
