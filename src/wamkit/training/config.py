@@ -35,6 +35,7 @@ class TrainConfig:
             backward pass per loss in every logged step.
         device: torch device, such as cpu or cuda:0.
         threads: number of torch threads; 1 is fastest when processes share the cores.
+        image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
     """
 
     dataset: Path = Path("runs/demo/data")
@@ -53,3 +54,4 @@ class TrainConfig:
     gradient_norms: bool = False
     device: str = "cpu"
     threads: int = 1
+    image_memory_gb: float = 4.0

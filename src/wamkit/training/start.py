@@ -157,7 +157,7 @@ def latest_checkpoint(out: Path) -> Path | None:
 
 def start(config: TrainConfig) -> TrainingRun:
     """Start a run, or resume it from the newest checkpoint of ``config.out`` if there is one for the same config."""
-    dataset = Dataset(config.dataset)
+    dataset = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
     torch.manual_seed(config.seed)
     written = json.dumps(encode(config), indent=2, default=str)
     path = config.out / "config.json"

@@ -38,6 +38,7 @@ class PredictConfig:
         report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
             imagined in its filmed episodes.
         device: torch device, such as cpu or cuda:0.
+        image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
         overwrite: true to replace the prediction at ``out``.
     """
 
@@ -47,6 +48,7 @@ class PredictConfig:
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     report: Path | None = None
     device: str = "cpu"
+    image_memory_gb: float = 4.0
     overwrite: bool = False
 
     def folder(self) -> Path:
@@ -83,7 +85,7 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
 def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip], progress: bool) -> Prediction:
     """Measure the checkpoint in ``source`` on the demonstrations and on the filmstrips of its evaluation."""
     design = from_pretrained(source, config.device)
-    plain = Dataset(config.dataset)
+    plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
     place = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
     if config.prediction.actions == "demonstrated":
