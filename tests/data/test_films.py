@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import tempfile
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from films import FILM, KEY, SIDE, draw, edit_episodes, edit_info, foreign_set, numbers_in, seen, shoot
-from hypothesis import event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from wamkit.data import Dataset, rebuild_stats
 from wamkit.errors import DataError
 
 RATES = (10, 12.5, 29.97, 30, 80)
-LENGTHS = st.lists(st.integers(3, 7), min_size=1, max_size=3)
+LENGTHS = ((3, 5, 4), (7, 3), (6,))
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, ...], float], Path]:
+    """Copies of datasets that are recorded once each."""
+    folder, made = tmp_path_factory.mktemp("films"), itertools.count()
+
+    @lru_cache
+    def recorded(lengths: tuple[int, ...], rate: float) -> Path:
+        return foreign_set(folder / f"set {lengths} {rate}", lengths, rate)
+
+    return lambda lengths, rate: Path(shutil.copytree(recorded(lengths, rate), folder / f"copy {next(made)}"))
 
 
 def outcome(root: Path, memory: float) -> list[int] | None:
     try:
         return seen(root, memory)
-    except DataError as error:
-        assert "scene" in str(error)
+    except DataError:
         return None
 
 
@@ -33,7 +47,11 @@ def faults(draw_from: st.DrawFn) -> tuple[str, float, int]:
     kinds = ["none", "offset", "rate", "jitter", "drop", "drop closed", "double", "double closed", "between"]
     kinds += ["from", "to", "span", "swap"]
     size = draw_from(st.sampled_from([-3, -2, -1, -0.6, -0.5, -0.39, -0.2, -0.02]).map(lambda x: -x))
-    return draw_from(st.sampled_from(kinds)), size * draw_from(st.sampled_from([-1, 1])), draw_from(st.integers(0, 20))
+    return (
+        draw_from(st.sampled_from(kinds)),
+        size * draw_from(st.sampled_from([-1, 1])),
+        draw_from(st.integers(0, 20)),
+    )
 
 
 def film_with(fault: tuple[str, float, int], total: int, rate: float) -> tuple[list[int], list[float]]:
@@ -78,23 +96,35 @@ def spoil_table(root: Path, fault: tuple[str, float, int], rate: float) -> None:
             edit_episodes(root, column, lambda values: values[1:] + values[:1])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(LENGTHS, st.sampled_from(RATES), faults(), st.sampled_from([4.0, 1e-6]), st.sampled_from(["0", "2"]))
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(LENGTHS),
+    st.sampled_from(RATES),
+    faults(),
+    st.sampled_from([4.0, 1e-6]),
+    st.sampled_from(["0", "2"]),
+)
 def test_never_another_picture(
-    lengths: list[int], rate: float, fault: tuple[str, float, int], memory: float, bframes: str
+    sets: Callable[[tuple[int, ...], float], Path],
+    lengths: tuple[int, ...],
+    rate: float,
+    fault: tuple[str, float, int],
+    memory: float,
+    bframes: str,
 ) -> None:
     total = sum(lengths)
-    with tempfile.TemporaryDirectory() as folder:
-        root = foreign_set(Path(folder) / "set", lengths, rate)
-        numbers, times = film_with(fault, total, rate)
-        if len(set(times)) < len(times):  # the encoder refuses two pictures of one time
-            return
-        shoot(root / FILM, numbers, times, bf=bframes)
-        spoil_table(root, fault, rate)
-        got = outcome(root, memory)
+    numbers, times = film_with(fault, total, rate)
+    assume(len(set(times)) == len(times))  # the encoder refuses two pictures of one time
+    root = sets(lengths, rate)
+    shoot(root / FILM, numbers, times, bf=bframes)
+    spoil_table(root, fault, rate)
+    got = outcome(root, memory)
     event(f"{fault[0]}: {'refused' if got is None else 'read'}")
     assert got is None or got == list(range(total))
-    if fault[0] == "none" or (fault[0] in ("offset", "jitter", "from", "to") and abs(fault[1]) < 0.3):
+    sliver = fault[0] in ("jitter", "from", "to") and abs(fault[1]) < 0.3
+    if (
+        fault[0] == "none" or sliver or (fault[0] == "offset" and 0 < fault[1] < 0.3)
+    ):  # mp4 cuts what is before 0 s
         assert got is not None, "slivers of a frame are no fault"
 
 
@@ -103,7 +133,7 @@ def test_a_span_off_by_up_to_0_4_frames_is_read(tmp_path: Path, rate: float) -> 
     root = foreign_set(tmp_path / "set", [4, 5, 3], rate)
     edit_episodes(root, "from_timestamp", lambda v: [v[0], v[1] + 0.35 / rate, v[2] - 0.35 / rate])
     assert seen(root) == list(range(12))
-    edit_episodes(root, "from_timestamp", lambda v: [v[0], v[1] + 0.1 / rate, v[2]])
+    edit_episodes(root, "from_timestamp", lambda v: [v[0], v[1] + 0.1 / rate, v[2] + 0.35 / rate])
     with pytest.raises(DataError, match=r"episode 1, camera 'scene'.* 0\.45 frames off"):
         seen(root)
 
@@ -128,7 +158,9 @@ def test_a_wrong_rate_is_named_and_the_advice_leads_out(tmp_path: Path) -> None:
     assert seen(root) == list(range(20))
 
 
-@pytest.mark.parametrize("mux", [{}, {"movflags": "faststart"}, {"use_editlist": "0"}, {"movflags": "frag_keyframe"}])
+@pytest.mark.parametrize(
+    "mux", [{}, {"movflags": "faststart"}, {"use_editlist": "0"}, {"movflags": "frag_keyframe"}]
+)
 @pytest.mark.parametrize("bframes", ["0", "3"])
 @pytest.mark.parametrize("memory", [4.0, 1e-6])
 def test_containers(tmp_path: Path, mux: dict[str, str], bframes: str, memory: float) -> None:
@@ -177,7 +209,9 @@ def test_codecs(tmp_path: Path, codec: str) -> None:
         ("ffv1", "gbrp16le", ("16 bits",)),
     ],
 )
-def test_pixels_that_8_bit_rgb_cannot_hold(tmp_path: Path, codec: str, pixels: str, words: tuple[str, ...]) -> None:
+def test_pixels_that_8_bit_rgb_cannot_hold(
+    tmp_path: Path, codec: str, pixels: str, words: tuple[str, ...]
+) -> None:
     root = foreign_set(tmp_path / "set", [6, 7], 10)
     film = root / FILM
     shoot(film.with_suffix(".mkv"), range(13), [k / 10 for k in range(13)], codec, pixels)
@@ -187,7 +221,9 @@ def test_pixels_that_8_bit_rgb_cannot_hold(tmp_path: Path, codec: str, pixels: s
     for word in (FILM, "'scene'", pixels, *words):
         assert word in str(caught.value)
     # What the message advises for a depth camera.
-    edit_info(root, lambda info: info["features"][KEY].setdefault("info", {}).update({"video.is_depth_map": True}))
+    edit_info(
+        root, lambda info: info["features"][KEY].setdefault("info", {}).update({"video.is_depth_map": True})
+    )
     assert Dataset(root).observation_spec.cameras == {}
 
 

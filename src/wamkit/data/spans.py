@@ -195,7 +195,7 @@ def find_pictures(
     for one, other in itertools.pairwise(rows):
         between_s = other.videos[key].start_s - one.videos[key].start_s - len(one) / fps
         extra = found[other.index] - found[one.index] - len(one)
-        if extra < 0 or extra > between_s * fps + HALF:
+        if extra < 0 or extra > between_s * fps + 2 * NEAR:
             what = f"{extra} pictures of no episode" if extra > 0 else "a picture that both show"
             raise DataError(
                 f"{one.videos[key].path}, camera {name!r}: {what} between episodes {one.index} and {other.index}, "

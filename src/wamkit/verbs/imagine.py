@@ -62,6 +62,7 @@ class ImagineConfig:
         gap: number of frames before the tail that count as neither solved nor unsolved.
         seed: seed of all noise draws.
         device: torch device, such as cpu or cuda:0.
+        image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
         overwrite: true to replace the scores at ``out``.
     """
 
@@ -83,6 +84,7 @@ class ImagineConfig:
     gap: int = 12
     seed: int = 0
     device: str = "cpu"
+    image_memory_gb: float = 4.0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -245,7 +247,9 @@ def judgements_of(config: ImagineConfig, setup: DreamSetup, progress: bool) -> t
 
 def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> TaskFrames:
     """Open a dataset, grouped by task, with these extras in its observations."""
-    return TaskFrames(Dataset(path, extras=extras), config.env, config.tasks)
+    return TaskFrames(
+        Dataset(path, extras=extras, image_memory_gb=config.image_memory_gb), config.env, config.tasks
+    )
 
 
 def success_of(run: Path) -> float:
