@@ -22,6 +22,11 @@ def with_value(array: np.ndarray, frame: int, entry: int, value: float) -> np.nd
     return array
 
 
+def beside(folder: Path) -> list[str]:
+    """What lies in ``folder``, without the file whose lock stands for the dataset."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".set.lock")
+
+
 GOOD = episode(6)
 BAD = {
     "nan": (broken(action=with_value(GOOD.action, 2, 1, np.nan)), ("'action'", "frame 2", "'close'", "nan")),
@@ -51,7 +56,7 @@ def test_bad_episodes_are_refused_and_nothing_is_left(tmp_path: Path, kind: str)
         record(tmp_path / "set", [episode(4), item])
     for word in ("episode 1", *words):
         assert word in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert beside(tmp_path) == []
 
 
 def test_actions_at_the_limits_are_accepted(tmp_path: Path) -> None:
@@ -68,7 +73,7 @@ def test_existing_folders(tmp_path: Path) -> None:
         record(root, varied([4]))
     record(root, varied([4]), overwrite=True)
     assert Dataset(root).num_frames == 4
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert beside(tmp_path) == ["set"]
 
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -88,7 +93,7 @@ def test_a_failed_overwrite_keeps_the_old_dataset(tmp_path: Path) -> None:
 def test_no_episode_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no episode"):
         record(tmp_path / "set", [])
-    assert list(tmp_path.iterdir()) == []
+    assert beside(tmp_path) == []
 
 
 KILLED = """
@@ -119,4 +124,4 @@ def test_a_killed_recording_does_not_look_complete(tmp_path: Path, end: str) -> 
         Dataset(tmp_path / "set.partial")
     record(root, varied([5, 6, 7]))  # recording again starts afresh
     assert Dataset(root).num_frames == 18
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert beside(tmp_path) == ["set"]

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
-from wamkit.errors import DataError
+from wamkit.data.video import frame_rate
+from wamkit.errors import DataError, SpecError
+
+NAME_BYTES = 150
+EXTRA_DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
+)  # fmt: skip
 
 ExtraSpecs = Mapping[str, tuple[tuple[int, ...], str]]
 """Extra name -> (shape of one frame's value, numpy dtype)."""
@@ -50,11 +56,26 @@ def check_episode(
         extras: declared extras of the dataset.
         place: name of the episode in messages, e.g. ``data/demo, episode 3``.
     """
+    for field_name, values in (
+        ("observation.state", episode.state),
+        ("action", episode.action),
+        *((f"observation.images.{name}", images) for name, images in episode.images.items()),
+        *((f"extra.{name}", extra) for name, extra in episode.extras.items()),
+    ):
+        if not isinstance(values, np.ndarray) or not values.ndim:
+            raise DataError(
+                f"{place}, field {field_name!r}: expected a numpy array with one row per frame, "
+                f"got {type(values).__name__}"
+            )
     frames = len(episode)
     if frames == 0:
         raise DataError(f"{place}: the episode has no frames; leave it out")
-    if not episode.task:
-        raise DataError(f"{place}: the task is an empty string; give the instruction in plain language")
+    if not isinstance(episode.task, str) or not episode.task.strip() or not _is_text(episode.task):
+        raise DataError(
+            f"{place}: the task is {episode.task!r}, an empty string or no text; give the instruction in plain language"
+        )
+    if not isinstance(episode.success, bool | np.bool_):
+        raise DataError(f"{place}: success is {episode.success!r}, but must be true or false")
     _check_array(episode.state, (frames, len(observation.state)), "float32", "observation.state", place)
     _check_array(episode.action, (frames, action.width), "float32", "action", place)
     require_finite(episode.state, observation.state, "observation.state", place)
@@ -67,6 +88,57 @@ def check_episode(
     _check_keys(set(episode.extras), set(extras), "extra", place)
     for name, (frame_shape, dtype) in extras.items():
         _check_array(episode.extras[name], (frames, *frame_shape), dtype, f"extra.{name}", place)
+
+
+def check_specs(
+    observation: ObservationSpec, action: ActionSpec, extras: ExtraSpecs, pixel_format: str
+) -> None:
+    """Raise :class:`SpecError` when episodes of these specs cannot be stored, as videos of ``pixel_format``."""
+    if observation.rate_hz != action.rate_hz:
+        raise SpecError(
+            f"a dataset has one rate, but the observation spec says {observation.rate_hz:g} Hz and "
+            f"the action spec {action.rate_hz:g} Hz"
+        )
+    rate = action.rate_hz
+    if not 0 < rate < 1e6 or abs(float(frame_rate(rate)) - rate) > 1e-6 * rate:
+        raise SpecError(
+            f"{rate:g} Hz cannot be the rate of a video, which is a fraction of at most 1001 parts; "
+            f"use one such as {float(frame_rate(rate)) if 0 < rate < 1e6 else 30.0:g} Hz"
+        )
+    if not action.names:
+        raise SpecError("the action spec has no entries, so there is nothing to record; name at least one")
+    for name, camera in observation.cameras.items():
+        size = f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}"
+        if camera.channels != 3:
+            raise SpecError(f"{size}: only RGB cameras can be stored as video; store others as extras")
+        if pixel_format == "yuv420p" and (camera.height % 2 or camera.width % 2):
+            raise SpecError(f"{size}: yuv420p needs even rows and columns. Use yuv444p or another size.")
+    for name in (*observation.cameras, *extras):
+        # LeRobot rejects "/" in a key and treats every key with "image" in it as an image.
+        if "/" in name or (name in extras and "image" in name) or not _is_name(name):
+            raise SpecError(
+                f"the name {name!r} cannot be a dataset key: names must not contain '/', control characters, nor "
+                f"'image' in an extra, and have 1 to {NAME_BYTES} bytes; rename it"
+            )
+    for name in (*observation.state, *action.names):
+        if not _is_text(name):
+            raise SpecError(f"the entry name {name!r} is no text that can be stored; rename it")
+    for name, (shape, dtype) in extras.items():
+        if dtype not in EXTRA_DTYPES or any(axis < 1 for axis in shape):
+            raise SpecError(
+                f"the extra {name!r} has dtype {dtype} and shape {shape}; stored are {', '.join(EXTRA_DTYPES)}, with "
+                f"axes of at least 1"
+            )
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name can be a part of a file's path and a key."""
+    return _is_text(name) and name.isprintable() and 0 < len(name.encode()) <= NAME_BYTES
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text can be written as UTF-8; a lone half of a surrogate pair cannot."""
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def require_finite(values: np.ndarray, names: tuple[str, ...], field_name: str, place: str) -> None:

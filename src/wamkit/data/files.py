@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.data import layout, tables, video
+from wamkit.data.video_file import digest
 from wamkit.errors import SpecError, did_you_mean
 
 MB = 1024**2
@@ -76,13 +77,18 @@ class Position:
 
 
 class VideoFiles:
-    """Writer of one camera's mp4 files."""
+    """Writer of one camera's mp4 files.
+
+    Attributes:
+        digests: finished file -> SHA-256 of its bytes.
+    """
 
     def __init__(self, root: Path, key: str, rate: Fraction, storage: Storage) -> None:
         self._root, self._key, self._coding = root, key, storage.coding(rate)
         self._limit, self._chunks = storage.video_file_mb * MB, storage.chunks_size
-        self._position = Position()
+        self._position, self._path = Position(), root
         self._file: video.VideoAppender | None = None
+        self.digests: dict[Path, str] = {}
 
     def add(self, images: np.ndarray) -> dict[str, Any]:
         """Append one episode and return its entries of the episode table."""
@@ -92,6 +98,7 @@ class VideoFiles:
             self._position.advance(self._chunks)
         if self._file is None:
             path = self._position.path(self._root, layout.VIDEO, video_key=self._key)
+            self._path = path
             self._file = video.VideoAppender(path, self._coding.rate)
         start = self._file.frames
         self._file.append(clip, len(images))
@@ -105,8 +112,9 @@ class VideoFiles:
     def close(self) -> None:
         """Finish the current file."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            file.close()
+            self.digests[self._path] = digest(self._path)
 
 
 class TableFiles:

@@ -16,7 +16,7 @@ from wamkit.contract.specs import CameraSpec
 from wamkit.data import spans
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.pictures import PictureTable
-from wamkit.data.video_file import VideoFile, digest
+from wamkit.data.video_file import VideoFile, require_recorded
 from wamkit.errors import DataError
 
 BAR_FROM_FRAMES = 10_000
@@ -205,16 +205,11 @@ class _Footage:
     ) -> None:
         path, place = rows[0].videos[key].path, f"{name}, episode {rows[0].index}"
         place += f" to {rows[-1].index}, camera {camera!r}" if len(rows) > 1 else f", camera {camera!r}"
-        if path in digests and digest(path) != digests[path]:
-            raise DataError(
-                f"{place}, {path}: the bytes are not those that were recorded (their SHA-256 differs "
-                f"from info.json), so a picture may be another. Copy the dataset again. If you changed the file on "
-                f"purpose, remove 'videos' from the key 'wamkit' of meta/info.json."
-            )
+        if path in digests:
+            require_recorded(path, digests[path], place)
         self._rows, self._camera, self._name = rows, camera, name
         self._file = VideoFile(path, place)
-        ordered = sorted(rows, key=lambda row: row.videos[key].start_s)
-        first = spans.find_pictures(self._file.times, ordered, key, camera, rate)
+        first = spans.find_pictures(self._file.times, rows, key, camera, rate)
         self._starts = np.array([row.start for row in rows])
         self._first = np.array([first[row.index] for row in rows])
 
@@ -223,7 +218,7 @@ class _Footage:
         owners = np.searchsorted(self._starts, frames, side="right") - 1
         steps = frames - self._starts[owners]
         numbers = self._first[owners] + steps
-        for i in np.argsort(numbers):
+        for i in range(len(frames)):
             row = self._rows[owners[i]]
             place = f"{self._name}, episode {row.index}, camera {self._camera!r}, frame {steps[i]}"
             yield int(frames[i]), self._file.picture(int(numbers[i]), place)

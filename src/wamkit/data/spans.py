@@ -29,12 +29,12 @@ LOG = logging.getLogger(__name__)
 
 
 def by_file(episodes: Sequence[EpisodeRow], key: str) -> dict[Path, list[EpisodeRow]]:
-    """Episodes of each video file of the feature ``key``, in the order of their spans."""
+    """Episodes of each video file of the feature ``key``, in the order of the table."""
     files: dict[Path, list[EpisodeRow]] = defaultdict(list)
     for episode in episodes:
         if key in episode.videos:
             files[episode.videos[key].path].append(episode)
-    return {path: sorted(rows, key=lambda e: e.videos[key].start_s) for path, rows in files.items()}
+    return files
 
 
 def recorded_digests(root: Path, info: Mapping[str, Any]) -> dict[Path, str]:
@@ -100,10 +100,10 @@ def _check_length(episode: EpisodeRow, key: str, name: str, fps: float) -> None:
 
 
 def _check_order(rows: Sequence[EpisodeRow], key: str, name: str, fps: float) -> None:
-    """No two episodes of a file show the same pictures."""
+    """The episodes of a file follow each other as in the table, and no two show the same pictures."""
     for one, other in itertools.pairwise(rows):
         end = one.videos[key].start_s + len(one) / fps
-        if (end - other.videos[key].start_s) * fps > HALF:
+        if (end - other.videos[key].start_s) * fps > 2 * NEAR:
             raise DataError(
                 f"{one.videos[key].path}, camera {name!r}: episode {one.index} ends at {end:.6f} s, but episode "
                 f"{other.index} begins at {other.videos[key].start_s:.6f} s, before that. {COPY_AGAIN}"
@@ -158,7 +158,7 @@ def find_pictures(
 
     Args:
         times: times of all pictures of the file, ascending, seconds.
-        rows: the file's episodes in the order of their spans.
+        rows: the file's episodes in the order of the table, which is that of their spans.
         key: feature of the camera.
         name: name of the camera, for messages.
         fps: frames per second of the dataset.
@@ -195,7 +195,7 @@ def find_pictures(
     for one, other in itertools.pairwise(rows):
         between_s = other.videos[key].start_s - one.videos[key].start_s - len(one) / fps
         extra = found[other.index] - found[one.index] - len(one)
-        if extra < 0 or extra > between_s * fps + HALF:
+        if extra < 0 or extra > between_s * fps + 2 * NEAR:
             what = f"{extra} pictures of no episode" if extra > 0 else "a picture that both show"
             raise DataError(
                 f"{one.videos[key].path}, camera {name!r}: {what} between episodes {one.index} and {other.index}, "

@@ -83,7 +83,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         DataError: the file or one of ``columns`` is missing, or the file is cut off.
     """
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         missing = set(columns or ()) - set(file.schema_arrow.names)
         if missing:
             raise DataError(
@@ -136,7 +136,8 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.0.0",
     }
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(metadata)}), path)
+    table = table.replace_schema_metadata({"pandas": json.dumps(metadata)})
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def read_tasks(path: Path) -> tuple[str, ...]:
@@ -173,7 +174,7 @@ class TableFile:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._sink = pa.OSFile(str(path), "wb")
-        self._writer = pq.ParquetWriter(self._sink, schema, compression="snappy")
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="snappy", write_page_checksum=True)
         self.rows = 0
 
     @property

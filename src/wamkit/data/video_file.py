@@ -17,8 +17,8 @@ from av.video.reformatter import VideoReformatter
 from wamkit.data.video import open_video, pixel_fault, tick
 from wamkit.errors import DataError
 
-# Errors of the stream are raised instead of being concealed ("ec": error concealment). Not every flipped bit is an error
-# of the stream (half of them decode to other pixels), which is why the writer stores a digest of every video.
+# Errors of the stream are raised instead of being concealed ("ec": error concealment). Not every flipped bit is an
+# error of the stream: half of them decode to other pixels, which is why the writer stores a digest of every video.
 STRICT = {"err_detect": "explode", "ec": "0"}
 COPY_AGAIN = "Copy the dataset again."
 
@@ -27,6 +27,20 @@ def digest(path: Path) -> str:
     """Hash of a file's bytes, as the writer stores it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_recorded(path: Path, expected: str, place: str) -> None:
+    """Raise :class:`DataError` unless the file has the digest that the writer stored."""
+    try:
+        found = digest(path)
+    except OSError as error:
+        raise DataError(f"{place}, {path}: cannot be read ({error.strerror}). {COPY_AGAIN}") from error
+    if found != expected:
+        raise DataError(
+            f"{place}, {path}: the bytes are not those that were recorded (their SHA-256 differs from info.json), so a "
+            f"picture may be another. {COPY_AGAIN} If you changed the file on purpose, remove 'videos' from the key "
+            f"'wamkit' of meta/info.json."
+        )
 
 
 class VideoFile:

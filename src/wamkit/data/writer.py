@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,18 +13,20 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
-from wamkit.data import layout, tables, video
-from wamkit.data.episode import Episode, check_episode
+from wamkit.data import layout, spans, tables, video
+from wamkit.data.episode import Episode, check_episode, check_specs
 from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
+from wamkit.data.replacement import Replacement
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
-from wamkit.errors import DataError, SpecError
+from wamkit.errors import DataError
 
 
 class DatasetWriter:
     """Context manager that records episodes into a new dataset.
 
     Everything is written to ``<root>.partial``, which is renamed to ``<root>`` on a clean exit; after an error or a
-    kill there is nothing at ``<root>``. A partial recording left by a killed process is discarded.
+    kill there is nothing at ``<root>``, or what was there before. A partial recording left by a killed process is
+    discarded. While one recording is under way, a second one to the same folder is refused.
 
     Args:
         root: folder of the new dataset.
@@ -37,8 +38,9 @@ class DatasetWriter:
         storage: file sizes and video encoding.
 
     Raises:
-        DataError: ``root`` exists, or an episode does not fit the specs.
+        DataError: ``root`` exists or cannot be a folder, or an episode does not fit the specs.
         SpecError: the specs cannot be stored.
+        BusyError: another process records to ``root``; raised on entering.
     """
 
     def __init__(
@@ -52,13 +54,16 @@ class DatasetWriter:
         overwrite: bool = False,
         storage: Storage = DEFAULT_STORAGE,
     ) -> None:
-        _check_specs(observation, action, extras, storage.pixel_format)
+        check_specs(observation, action, extras, storage.pixel_format)
         self._root = Path(root)
-        self._partial = self._root.with_name(self._root.name + ".partial")
-        self._overwrite, self._robot_type, self._storage = overwrite, robot_type, storage
+        self._target = Replacement(self._root, overwrite)
+        self._partial = self._target.partial
+        self._held = contextlib.ExitStack()
+        self._fault: str | None = "episodes are added inside `with DatasetWriter(...) as writer:`"
+        self._robot_type, self._storage = robot_type, storage
         self._observation, self._action, self._extras = observation, action, dict(extras)
         self._rate = video.frame_rate(action.rate_hz)
-        self._check_target()
+        self._target.check()
         self._data = TableFiles(self._partial, layout.DATA, storage)
         self._videos = {
             name: VideoFiles(self._partial, layout.IMAGE_PREFIX + name, self._rate, storage)
@@ -70,21 +75,19 @@ class DatasetWriter:
         self._pixels = {name: PixelCounts() for name in observation.cameras}
 
     def __enter__(self) -> DatasetWriter:
-        if self._partial.exists():
-            shutil.rmtree(self._partial)
-        self._partial.mkdir(parents=True)
+        self._held.enter_context(self._target.begin())
+        self._fault = None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with self._held:  # clears what is partial and lets go of the folder, whatever happens
             self._close_files()
             if kind is None:
+                self._require_whole()
                 self._finish()
-        finally:
-            if self._partial.exists():
-                shutil.rmtree(self._partial)
+            self._fault = "the recording has ended; begin another one"
 
     def add(self, episode: Episode) -> None:
         """Append one episode.
@@ -92,10 +95,12 @@ class DatasetWriter:
         Raises:
             DataError: the episode does not fit the specs; the message names episode and field.
         """
+        self._require_whole()
         index = len(self._rows)
         check_episode(
             episode, self._observation, self._action, self._extras, f"{self._root}, episode {index}"
         )
+        self._fault = f"writing episode {index} was interrupted half way; record the dataset again"
         columns = self._columns(episode, index)
         chunk, file = self._data.place(len(episode))
         self._data.add(pa.table({name: tables.column(values) for name, values in columns.items()}))
@@ -119,6 +124,11 @@ class DatasetWriter:
         row.update(_stats_row(stats))
         self._rows.append(row)
         self._frames += len(episode)
+        self._fault = None
+
+    def _require_whole(self) -> None:
+        if self._fault is not None:
+            raise DataError(f"{self._root}: {self._fault}")
 
     def _columns(self, episode: Episode, index: int) -> dict[str, np.ndarray]:
         frames = len(episode)
@@ -126,11 +136,9 @@ class DatasetWriter:
         task = self._tasks.setdefault(episode.task, len(self._tasks))
         success = np.zeros(frames, dtype=bool)
         success[-1] = episode.success
-        columns = {
-            layout.STATE_KEY: episode.state,
-            layout.ACTION_KEY: episode.action,
-            layout.SUCCESS_KEY: success,
-        }
+        columns = {layout.ACTION_KEY: episode.action, layout.SUCCESS_KEY: success}
+        if self._observation.state:
+            columns = {layout.STATE_KEY: episode.state, **columns}
         # A shape of (1,) is stored as a plain column, as LeRobot does.
         columns = {k: v[:, 0] if v.shape[1:] == (1,) else v for k, v in columns.items()}
         for name, values in episode.extras.items():
@@ -141,19 +149,6 @@ class DatasetWriter:
         columns["index"] = ticks + self._frames
         columns["task_index"] = np.full(frames, task, dtype=np.int64)
         return columns
-
-    def _check_target(self) -> None:
-        if not self._root.exists():
-            return
-        if not self._overwrite:
-            raise DataError(
-                f"{self._root} exists. Choose another folder, or pass overwrite=True to replace it."
-            )
-        if not (self._root / layout.INFO).is_file():
-            raise DataError(
-                f"{self._root} exists and is not a dataset (no {layout.INFO}), so it is not overwritten. "
-                f"Choose another folder."
-            )
 
     def _close_files(self) -> None:
         with contextlib.ExitStack() as stack:  # closes the rest when one of them fails
@@ -171,15 +166,7 @@ class DatasetWriter:
         (self._partial / layout.STATS).write_text(json.dumps(stats, indent=4), encoding="utf-8")
         info = json.dumps(self._info(), indent=4, ensure_ascii=False)
         (self._partial / layout.INFO).write_text(info, encoding="utf-8")
-        self._check_target()
-        replaced = self._root.with_name(self._root.name + ".replaced")
-        if self._root.exists():
-            if replaced.exists():  # left by a process that was killed while replacing a dataset
-                shutil.rmtree(replaced)
-            self._root.rename(replaced)
-        self._partial.rename(self._root)
-        if replaced.exists():
-            shutil.rmtree(replaced)
+        self._target.finish()
 
     def _write_episodes(self) -> None:
         files = TableFiles(self._partial, layout.EPISODES, self._storage)
@@ -230,7 +217,14 @@ class DatasetWriter:
             "data_path": layout.DATA,
             "video_path": layout.VIDEO if self._observation.cameras else None,
             "features": self._features(),
-            layout.SPEC_KEY: layout.specs_to_json(self._observation, self._action, self._extras),
+            layout.SPEC_KEY: {
+                **layout.specs_to_json(self._observation, self._action, self._extras),
+                spans.DIGESTS: {
+                    path.relative_to(self._partial).as_posix(): value
+                    for files in self._videos.values()
+                    for path, value in files.digests.items()
+                },
+            },
         }
 
 
@@ -244,29 +238,3 @@ def _stats_row(stats: Mapping[str, FeatureStats]) -> dict[str, Any]:
         for feature, value in stats.items()
         for name in STATISTICS
     }
-
-
-def _check_specs(
-    observation: ObservationSpec,
-    action: ActionSpec,
-    extras: Mapping[str, tuple[tuple[int, ...], str]],
-    pixel_format: str,
-) -> None:
-    if observation.rate_hz != action.rate_hz:
-        raise SpecError(
-            f"a dataset has one rate, but the observation spec says {observation.rate_hz:g} Hz and "
-            f"the action spec {action.rate_hz:g} Hz"
-        )
-    for name, camera in observation.cameras.items():
-        size = f"camera {name!r} is {camera.height}x{camera.width}x{camera.channels}"
-        if camera.channels != 3:
-            raise SpecError(f"{size}: only RGB cameras can be stored as video; store others as extras")
-        if pixel_format == "yuv420p" and (camera.height % 2 or camera.width % 2):
-            raise SpecError(f"{size}: yuv420p needs even rows and columns. Use yuv444p or another size.")
-    for name in (*observation.cameras, *extras):
-        # LeRobot rejects "/" in a key and treats every key with "image" in it as an image.
-        if "/" in name or (name in extras and "image" in name):
-            raise SpecError(
-                f"the name {name!r} cannot be a dataset key: names must not contain '/', nor 'image' in an extra; "
-                f"rename it"
-            )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from wamkit.config.ranges import Count, Range, Seed, Size, Whole, Word, Words
+from wamkit.config.ranges import Count, Positive, Range, Seed, Size, Whole, Word, Words
 from wamkit.config.values import Config
 from wamkit.design.config import DesignConfig
 from wamkit.training.balance import Ramp
@@ -38,6 +38,7 @@ class TrainConfig(Config):
             backward pass per loss in every logged step.
         device: torch device, such as cpu or cuda:0.
         threads: number of torch threads; 1 is fastest when processes share the cores.
+        image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
     """
 
     dataset: Path = Path("runs/demo/data")
@@ -56,3 +57,4 @@ class TrainConfig(Config):
     gradient_norms: bool = False
     device: Word = "cpu"
     threads: Annotated[int, Range(1, 1024)] = 1
+    image_memory_gb: Positive = 4.0

@@ -174,7 +174,7 @@ def start(config: TrainConfig) -> TrainingRun:
         ConfigError: ``config.out`` holds something else, or a run that was begun with another config or other data.
     """
     check_out(config.out)
-    dataset = Dataset(config.dataset)
+    dataset = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
     torch.manual_seed(config.seed)
     clear_leftovers(config.out)
     saved = newest_whole(config.out)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from rich.progress import track
 
-from wamkit.config.ranges import Count, Length, Seed, SomeWords, Word, Words
+from wamkit.config.ranges import Count, Length, Positive, Seed, SomeWords, Word, Words
 from wamkit.config.values import Config
 from wamkit.contract.specs import require_same
 from wamkit.contract.streams import row_seed
@@ -64,6 +64,7 @@ class ImagineConfig(Config):
         gap: number of frames before the tail that count as neither solved nor unsolved.
         seed: seed of all noise draws.
         device: torch device, such as cpu or cuda:0.
+        image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
         overwrite: true to replace the scores at ``out``.
     """
 
@@ -85,6 +86,7 @@ class ImagineConfig(Config):
     gap: Count = 12
     seed: Seed = 0
     device: Word = "cpu"
+    image_memory_gb: Positive = 4.0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -247,7 +249,9 @@ def judgements_of(config: ImagineConfig, setup: DreamSetup, progress: bool) -> t
 
 def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> TaskFrames:
     """Open a dataset, grouped by task, with these extras in its observations."""
-    return TaskFrames(Dataset(path, extras=extras), config.env, config.tasks)
+    return TaskFrames(
+        Dataset(path, extras=extras, image_memory_gb=config.image_memory_gb), config.env, config.tasks
+    )
 
 
 def success_of(run: Path) -> float:

@@ -12,7 +12,7 @@ from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.evaluation.report.machine import decisive, versions
 from wamkit.storage.fingerprint import ALGORITHM, file_digest
 
-NOT_OF_THE_RESULT = ("out", "overwrite")
+NOT_OF_THE_RESULT = ("image_memory_gb", "out", "overwrite")
 
 
 def inputs_of(config: Any, **sources: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wamkit.config.ranges import Word
+from wamkit.config.ranges import Positive, Word
 from wamkit.config.values import Config
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
@@ -40,6 +40,7 @@ class PredictConfig(Config):
         report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
             imagined in its filmed episodes.
         device: torch device, such as cpu or cuda:0.
+        image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
         overwrite: true to replace the prediction at ``out``.
     """
 
@@ -49,6 +50,7 @@ class PredictConfig(Config):
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     report: Path | None = None
     device: Word = "cpu"
+    image_memory_gb: Positive = 4.0
     overwrite: bool = False
 
     def folder(self) -> Path:
@@ -85,7 +87,7 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
 def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip], progress: bool) -> Prediction:
     """Measure the checkpoint in ``source`` on the demonstrations and on the filmstrips of its evaluation."""
     design = from_pretrained(source, config.device)
-    plain = Dataset(config.dataset)
+    plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
     place = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
     if config.prediction.actions == "demonstrated":
