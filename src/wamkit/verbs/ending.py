@@ -101,7 +101,7 @@ def require_scored(episodes: Sequence[EpisodeRecord]) -> None:
     """Raise :class:`DataError`, with the first error, if every episode ended in one: nothing was measured."""
     errors = [episode for episode in episodes if episode.status == "error"]
     if errors and len(errors) == len(episodes):
-        why = (errors[0].error or "no reason given").strip().splitlines()[-1]
+        why = (errors[0].error or "no reason given").strip().splitlines()[-1].rstrip(".")
         raise DataError(
             f"no episode could be scored: all {len(errors)} ended in an error. The first, {errors[0].key}: {why}. "
             f"Mend that, then run the command again with --overwrite."
