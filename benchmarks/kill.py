@@ -97,7 +97,8 @@ def write_settings(root: Path) -> None:
     base = recipe("direct")
     policy = DesignConfig(
         name="policy", horizon=4, stride=4, width=32, encoders=encoders,
-        trunks=dict.fromkeys(base.trunks, trunk["main"]), estimators=base.estimators, factors=base.factors, controller=Chunked(4),
+        trunks=dict.fromkeys(base.trunks, trunk["main"]), estimators=base.estimators, factors=base.factors,
+        controller=Chunked(4),
     )  # fmt: skip
     world = DesignConfig(
         name="world", horizon=4, stride=4, width=32, encoders={"instruction": InstructionConfig()},
