@@ -61,7 +61,9 @@ def features(
             "names": ["height", "width", "channels"],
             "info": {**size, **video},
         }
-    if observation.state:  # without proprioception there is no such feature: a vector of no entries cannot be stored
+    if (
+        observation.state
+    ):  # without proprioception there is no such feature: a vector of no entries cannot be stored
         out[STATE_KEY] = _vector(list(observation.state))
     out[ACTION_KEY] = _vector(list(action.names))
     out[SUCCESS_KEY] = {"dtype": "bool", "shape": [1], "names": None}

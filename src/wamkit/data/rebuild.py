@@ -35,9 +35,7 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     stats = {name: vector_stats(v) for name, v in check.read_frames(episodes, features, read, fps).items()}
     cameras = {name: CameraSpec(*layout.camera_size(features[key])) for name, key in keys.items()}
     spans.check_videos(episodes, cameras, keys, fps)
-    frames = FrameStore(
-        episodes, cameras, keys, fps, 0, str(root), spans.recorded_digests(root, info)
-    )
+    frames = FrameStore(episodes, cameras, keys, fps, 0, str(root), spans.recorded_digests(root, info))
     for name, key in keys.items():
         counts = PixelCounts()
         for number in range(len(episodes)):

@@ -93,7 +93,7 @@ def status_of(name: str, kept: str, run: Callable[[], None]) -> int:
 def told(name: str, text: str, status: int) -> int:
     """Say on stderr how a verb ended, and return its status whether anybody hears it or not."""
     with suppress(OSError):
-        sys.stderr.write(f"wamkit {name}: {text.strip()}\n")
+        sys.stderr.write(f"{f'wamkit {name}'.strip()}: {text.strip()}\n")
     return status
 
 
