@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo table robustness world_model test quick check bench mutants setup clean
+.PHONY: demo table robustness world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -41,6 +41,10 @@ bench: $(VENV)/.ready
 # 2,000 broken datasets and checkpoints, each read as the original or refused (docs/checks.md).
 mutants: $(VENV)/.ready
 	$(BIN)/python tests/mutants.py 2000
+
+# Verbs killed at 100 random moments; each goes on to the results of an undisturbed run.
+kill: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.kill
 
 setup: $(VENV)/.ready
 

@@ -324,15 +324,15 @@ def print_help(name: str, args: list[str]) -> None:
         recipe = parser.parse_known_args(args)[0].recipe if "--recipe" in verb.arguments else None
         values = {} if recipe is None else {"design": encode(api.recipe(recipe))}
         usage.add_options(parser, declarations.declaration(verb.config), values, usage.chosen_types(args))
-    parser.print_help()
+    sys.stdout.write(parser.format_help())  # `parser.print_help` would say nothing of a full disk
 
 
-def overview() -> str:
-    """The verbs by group, one line each."""
+def print_overview() -> None:
+    """Print the verbs by group, one line each."""
     lines = ["usage: wamkit VERB [options]"]
     for title, verbs in GROUPS.items():
         lines += ["", f"{title}:", *(f"  {name:10} {verb.summary}" for name, verb in verbs.items())]
-    return "\n".join([*lines, "", "`wamkit VERB --help` explains the options of a verb.", ""])
+    sys.stdout.write("\n".join([*lines, "", "`wamkit VERB --help` explains the options of a verb.", ""]))
 
 
 def run(name: str, args: list[str]) -> None:
@@ -358,8 +358,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns a status of :mod:`wamkit.verbs.ending`."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
-        sys.stdout.write(overview())
-        return 0 if args else 2
+        status = ending.status_of("", "", print_overview)
+        return status or (0 if args else 2)
     kept = VERBS[args[0]].kept if args[0] in VERBS else ""
     return ending.status_of(args[0], kept, lambda: run(args[0], args[1:]))
 

@@ -8,4 +8,5 @@ from pathlib import Path
 
 def lines_of(path: Path, kind: str) -> list[dict]:
     whole = path.read_text().rpartition("\n")[0].splitlines()
-    return [line[kind] for line in map(json.loads, whole) if kind in line]
+    contents = [json.loads(line.partition(" ")[2]) for line in whole]
+    return [line[kind] for line in contents if kind in line]

@@ -84,7 +84,7 @@ def test_a_table_is_printed_and_bad_input_named(
     assert "carries no state between calls" in capsys.readouterr().err
     assert (measured / "again" / "prediction.json").read_bytes() == before
     assert main(["correlate", str(measured / "nowhere")]) == 2
-    assert "not JSON" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err
 
 
 def test_checkpoints_that_predict_better_and_succeed_more_correlate(

@@ -93,7 +93,7 @@ def status_of(name: str, kept: str, run: Callable[[], None]) -> int:
 def told(name: str, text: str, status: int) -> int:
     """Say on stderr how a verb ended, and return its status whether anybody hears it or not."""
     with suppress(OSError):
-        sys.stderr.write(f"wamkit {name}: {text.strip()}\n")
+        sys.stderr.write(f"{f'wamkit {name}'.strip()}: {text.strip()}\n")
     return status
 
 
@@ -101,7 +101,7 @@ def require_scored(episodes: Sequence[EpisodeRecord]) -> None:
     """Raise :class:`DataError`, with the first error, if every episode ended in one: nothing was measured."""
     errors = [episode for episode in episodes if episode.status == "error"]
     if errors and len(errors) == len(episodes):
-        why = (errors[0].error or "no reason given").strip().splitlines()[-1]
+        why = (errors[0].error or "no reason given").strip().splitlines()[-1].rstrip(".")
         raise DataError(
             f"no episode could be scored: all {len(errors)} ended in an error. The first, {errors[0].key}: {why}. "
             f"Mend that, then run the command again with --overwrite."

@@ -16,7 +16,7 @@ from journals import lines_of
 from resumable import CONFIG, EPISODES, Slow
 from wanderer import Wanderer
 
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import BusyError, ConfigError, DataError
 from wamkit.evaluation.closed_loop import rollout as module
 from wamkit.evaluation.closed_loop.assemble import Finished
 from wamkit.evaluation.closed_loop.episodes import Trace
@@ -111,7 +111,7 @@ def test_what_is_not_this_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with open_journal(path, HEAD) as journal:
         journal.append(episode(0))
-        with pytest.raises(ConfigError, match="another process"), open_journal(path, HEAD):
+        with pytest.raises(BusyError, match="another process"), open_journal(path, HEAD):
             pass
         journal.append(episode(0))
     with (
@@ -121,7 +121,10 @@ def test_what_is_not_this_journal_is_refused(tmp_path: Path) -> None:
         pass
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1], lines[2][:20] + "\n"]))
-    with pytest.raises(DataError, match="line 3: not JSON"), open_journal(path, HEAD):
+    with (
+        pytest.raises(DataError, match="line 3: the line is not as it was written"),
+        open_journal(path, HEAD),
+    ):
         pass
     path.write_text("".join(lines[:2]))
     longer = dataclasses.replace(HEAD, config={"seed": 0, "env": {"type": "toy", "max_ticks": 20}})
@@ -130,6 +133,47 @@ def test_what_is_not_this_journal_is_refused(tmp_path: Path) -> None:
     path.write_text('{"format": "else"}\n')
     with pytest.raises(ConfigError, match="'else'"), open_journal(path, HEAD):
         pass
+
+
+def test_a_changed_journal_is_never_believed(tmp_path: Path) -> None:
+    """Every bit flipped, every line repeated, taken out or moved: read as it was up to some line, or refused."""
+    path = tmp_path / "journal.jsonl"
+    with open_journal(path, HEAD) as journal:
+        for i in range(4):
+            journal.append(episode(i))
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    mutants = [
+        content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :] for at in range(len(content))
+    ]
+    for i in range(len(lines)):
+        mutants += [b"".join([*lines[: i + 1], *lines[i:]]), b"".join([*lines[:i], *lines[i + 1 :]])]
+        mutants += [b"".join([*lines[:j], lines[i], *lines[j:i], *lines[i + 1 :]]) for j in range(i)]
+    refused = 0
+    for mutant in mutants[::5]:
+        path.write_bytes(mutant)
+        found, told = [], ""
+        try:
+            with open_journal(path, HEAD) as journal:
+                found = list(journal.finished.values())
+        except (ConfigError, DataError) as error:
+            refused, told = refused + 1, str(error)
+        assert found == [episode(i) for i in range(len(found))]
+        assert not told or (str(path) in told and "choose another `out`" in told)
+    assert refused >= len(mutants) // 5 - len(lines[-1]) - 2  # only at the end can something be missing
+
+
+def test_another_simulator_or_wamkit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    for name in ("wamkit", "mujoco"):
+        with open_journal(path, dataclasses.replace(HEAD, versions={name: "1"})):
+            pass
+        with (
+            pytest.raises(ConfigError, match=f"versions.{name}: '1' there, '2' here"),
+            open_journal(path, dataclasses.replace(HEAD, versions={name: "2"})),
+        ):
+            pass
+        path.unlink()
 
 
 def test_another_version_is_named() -> None:

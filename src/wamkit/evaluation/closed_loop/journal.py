@@ -1,8 +1,9 @@
 """Journal of finished episodes, from which a killed evaluation resumes.
 
-One JSON object per line. The first line is the head, which identifies the evaluation. ``session`` (a start),
-``measured`` (times and memory) and ``episode`` lines follow in chronological order, each flushed to disk before the
-evaluation continues. A process killed while writing leaves a torn last line, which is dropped.
+A line is a checksum and a JSON object. The first line is the head, which identifies the evaluation. ``session`` (a
+start), ``measured`` (times and memory) and ``episode`` lines follow in chronological order, each flushed to disk before
+the evaluation continues. A process killed while writing leaves a torn last line, which is dropped. A checksum covers
+its line and all lines before it, so that a line that was changed, moved, repeated or taken out is noticed.
 
 The result of an episode does not depend on where the evaluation was interrupted: the seeds of the simulator and of the
 policy's noise follow from the episode. Only the batching differs, which changes the last bits of a network's output, as
@@ -14,6 +15,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +29,16 @@ import draccus.utils
 import numpy as np
 
 from wamkit.config import config_hash
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import BusyError, ConfigError, DataError, reason
 from wamkit.evaluation.closed_loop.assemble import Finished, SessionCosts
 from wamkit.evaluation.closed_loop.episodes import ActionBlock
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import load_strips, save_pictures
+from wamkit.evaluation.report.machine import decisive
 from wamkit.storage.fingerprint import differences
 
-FORMAT = "wamkit-journal-1"
+FORMAT = "wamkit-journal-2"
+DIGITS = 16  # of a checksum
 
 
 @dataclass(frozen=True)
@@ -71,20 +75,21 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, file: IO[bytes], lines: Sequence[Mapping[str, Any]], versions: Mapping[str, str]
+        self, path: Path, file: IO[bytes], lines: Sequence[Line], versions: Mapping[str, str]
     ) -> None:
         self._path, self._file = path, file
+        self._last = lines[-1].checksum if lines else ""
         self.finished: dict[str, Finished] = {}
-        self.sessions = sum("session" in line for line in lines)
+        self.sessions = sum("session" in line.content for line in lines)
         self.measured: SessionCosts | None = None
         self.now_with = versions
-        self.begun_with: Mapping[str, str] = lines[0]["versions"] if lines else versions
-        for number, line in enumerate(lines[1:], start=2):
-            place = f"{path}, line {number}"
-            if "episode" in line:
-                self._recall(line["episode"], place)
-            elif "measured" in line:
-                self.measured = _decode(SessionCosts, line["measured"], place)
+        self.begun_with: Mapping[str, str] = lines[0].content["versions"] if lines else versions
+        for line in lines[1:]:
+            with _read_as_written(line.place):
+                if "episode" in line.content:
+                    self._recall(line.content["episode"], line.place)
+                elif "measured" in line.content:
+                    self.measured = draccus.decode(SessionCosts, line.content["measured"])
 
     def append(self, episode: Finished) -> None:
         """Store an episode durably, its pictures first; it is on disk when this returns."""
@@ -109,18 +114,16 @@ class Journal:
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line and wait until the disk has it."""
         text = json.dumps(line, allow_nan=False, ensure_ascii=False)
-        self._file.write(text.encode() + b"\n")
+        self._last = checksum(self._last, text.encode())
+        self._file.write(f"{self._last} {text}\n".encode())
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def _recall(self, plain: Mapping[str, Any], place: str) -> None:
-        record = _decode(EpisodeRecord, plain["record"], place)
+        record = draccus.decode(EpisodeRecord, plain["record"])
         strips = load_strips(self._pictures(plain["key"]), plain["strips"]) if plain["strips"] else ()
         if plain["key"] in self.finished:
-            raise DataError(
-                f"{place}: episode {plain['key']!r} stands there twice. Two processes wrote this file; delete it "
-                f"and evaluate again."
-            )
+            raise DataError(f"{place}: episode {plain['key']!r} stands there twice. {_way_out(self._path)}")
         blocks = tuple(_unpack(block) for block in plain["blocks"])
         self.finished[plain["key"]] = Finished(plain["key"], record, dict(plain["counts"]), blocks, strips)
 
@@ -133,20 +136,21 @@ def open_journal(path: Path, head: Head) -> Iterator[Journal]:
     """Open the journal at ``path``, or begin it.
 
     Raises:
-        ConfigError: it belongs to another config or checkpoint, or another process is writing it.
-        DataError: a line other than the last one is broken.
+        BusyError: another process is writing it.
+        ConfigError: it belongs to another config, checkpoint or version.
+        DataError: a line other than the last one is broken, or was changed, moved, repeated or taken out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise BusyError(
                 f"{path}: another process is running this evaluation. Wait for it, or choose another `out`."
             ) from None
         lines = _read(path, file)
         if lines:
-            require_same_head(path, lines[0], head.plain())
+            require_same_head(path, lines[0].content, head.plain())
         journal = Journal(path, file, lines, head.versions)
         if not lines:
             journal.write(head.plain())
@@ -183,7 +187,7 @@ def require_journal_of(path: Path, head: Head) -> None:
     with path.open("rb") as file:
         first = file.readline()
     if first.endswith(b"\n"):  # else the process died before it had said what it evaluates
-        require_same_head(path, _parse(path, 1, first), head.plain())
+        require_same_head(path, _parse(path, 1, first[:-1], "").content, head.plain())
 
 
 def discard_journal(path: Path) -> None:
@@ -205,11 +209,13 @@ def require_same_head(path: Path, there: Mapping[str, Any], here: Mapping[str, A
         for name in ("checkpoint", "policy")
         if there.get(name) != here.get(name)
     ]
-    found += differences(there["config"], here["config"])
+    found += differences(there.get("config"), here["config"])
+    old, new = decisive(there.get("versions") or {}), decisive(here["versions"])
+    found += differences({"versions": old}, {"versions": new})
     if found:
         raise ConfigError(
-            f"{path} holds another, unfinished evaluation: {'; '.join(found)}. To go on with it, use its config and "
-            f"checkpoint. {_way_out(path)}"
+            f"{path} holds another, unfinished evaluation: {'; '.join(found)}. To go on with it, use its config, "
+            f"checkpoint and versions. {_way_out(path)}"
         )
 
 
@@ -217,24 +223,58 @@ def _way_out(path: Path) -> str:
     return f"To begin anew, delete {path} or choose another `out`."
 
 
-def _read(path: Path, file: IO[bytes]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Line:
+    """A line as it was read: its number and file for messages, its checksum and its content."""
+
+    place: str
+    checksum: str
+    content: dict[str, Any]
+
+
+def checksum(before: str, text: bytes) -> str:
+    """Checksum of a line and, through that of the line ``before`` it, of all earlier ones."""
+    return hashlib.blake2b(before.encode() + text, digest_size=DIGITS // 2).hexdigest()
+
+
+def _read(path: Path, file: IO[bytes]) -> list[Line]:
     """The whole lines of the file, which is cut after the last of them."""
     file.seek(0)
     content = file.read()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         file.truncate(whole)
-    return [_parse(path, number, text) for number, text in enumerate(content[:whole].splitlines(), start=1)]
+    lines: list[Line] = []
+    for number, text in enumerate(content[:whole].split(b"\n")[:-1], start=1):
+        lines.append(_parse(path, number, text, lines[-1].checksum if lines else ""))
+        if lines[0].content.get("format") != FORMAT:
+            break  # another version's lines are not read
+    return lines
 
 
-def _parse(path: Path, number: int, text: bytes) -> dict[str, Any]:
+def _parse(path: Path, number: int, text: bytes, before: str) -> Line:
+    place, (written, _, plain) = f"{path}, line {number}", text.partition(b" ")
+    if number == 1 and text.startswith(b"{"):  # of version 1, which had no checksums
+        written, plain = checksum("", text).encode(), text
+    if written.decode("ascii", "replace") != checksum(before, plain):
+        raise DataError(
+            f"{place}: the line is not as it was written, or it or a line before it was moved, repeated or taken out. "
+            f"{_way_out(path)}"
+        )
+    with _read_as_written(place):
+        content = json.loads(plain)
+    if not isinstance(content, dict):
+        raise DataError(f"{place}: expected an object, found {content!r}. {_way_out(path)}")
+    return Line(place, written.decode(), content)
+
+
+@contextmanager
+def _read_as_written(place: str) -> Iterator[None]:
+    """Name the line where its content does not have the form that this version writes."""
     try:
-        line = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error}). {_way_out(path)}") from error
-    if not isinstance(line, dict):
-        raise DataError(f"{path}, line {number}: expected an object, found {line!r}. {_way_out(path)}")
-    return line
+        yield
+    except (draccus.utils.ParsingError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{place}: {reason(error)}. Delete the journal, or choose another `out`.") from error
 
 
 def _pack(block: ActionBlock) -> dict[str, Any]:
@@ -247,10 +287,3 @@ def _pack(block: ActionBlock) -> dict[str, Any]:
 def _unpack(plain: Mapping[str, Any]) -> ActionBlock:
     values = np.frombuffer(base64.b64decode(plain["actions"]), np.float32)
     return ActionBlock(values.reshape(plain["shape"]), tuple(plain["look"]))
-
-
-def _decode(cls: type[Any], plain: Any, place: str) -> Any:
-    try:
-        return draccus.decode(cls, plain)
-    except (draccus.utils.DecodingError, TypeError) as error:
-        raise DataError(f"{place}: {error}") from error

@@ -1,0 +1,351 @@
+"""``python -m benchmarks.kill``: verbs killed at random moments go on, to the results of a run that nobody disturbed.
+
+Half of the moments are drawn over the run's time, the other half over its file operations, because the short moments in
+which files are replaced matter most. The first run of a verb, undisturbed, is the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from wamkit.api import DesignConfig, FutureConfig, TrainConfig, recipe
+from wamkit.cli import main as wamkit
+from wamkit.config import encode
+from wamkit.controllers import Chunked
+from wamkit.data import Dataset
+from wamkit.design import Factor
+from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
+from wamkit.estimators import RegressorConfig
+from wamkit.evaluation.closed_loop.sweep import Sweep
+from wamkit.evaluation.report.report import Report
+from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig
+from wamkit.training import OptimConfig
+from wamkit.trunks import TransformerConfig
+
+# Loaded late by the verbs; a fork finds them loaded.
+PRELOADED = (
+    "wamkit.evaluation.output.report_page",
+    "wamkit.evaluation.output.sweep_page",
+    "torchmetrics.functional.image",
+)
+FORK = multiprocessing.get_context("fork")  # no import per run: a moment is one of the verb's work
+TASKS = "[drawer-open-v3]"
+SIZE = 32
+TIMED = {"wall_s", "steps_per_s", "rollout_s"}  # times, and what else may differ from run to run
+OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate")
+MARK = "WAMKIT_KILL"  # in the environment of a run and of its simulators
+ENDS_S = 20.0  # seconds within which the simulators of a killed run must have ended
+
+
+@dataclass
+class Case:
+    """One verb: its command without ``--out``, and what its output says.
+
+    Attributes:
+        arguments: verb and options.
+        read: folder of the output -> everything in it that must not differ from run to run.
+        seconds: duration of the reference run.
+        operations: number of its file operations.
+        reference: what ``read`` said of it.
+        files: names of its files, and of what lies beside its output.
+    """
+
+    arguments: Sequence[str]
+    read: Callable[[Path], Any]
+    seconds: float = 0.0
+    operations: int = 0
+    reference: Any = None
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Count:
+    """What became of the runs of one verb."""
+
+    kills: int = 0
+    runs: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def write_settings(root: Path) -> None:
+    """The two tiny trainings: of a policy, and of a world model."""
+    trunk = {"main": TransformerConfig(width=32, depth=1, heads=2)}
+    encoders = {
+        "images": ImagesConfig(channels=(8, 8)),
+        "state": StateConfig(),
+        "instruction": InstructionConfig(),
+    }
+    base = recipe("direct")
+    policy = DesignConfig(
+        name="policy", horizon=4, stride=4, width=32, encoders=encoders,
+        trunks=dict.fromkeys(base.trunks, trunk["main"]), estimators=base.estimators, factors=base.factors,
+        controller=Chunked(4),
+    )  # fmt: skip
+    world = DesignConfig(
+        name="world", horizon=4, stride=4, width=32, encoders={"instruction": InstructionConfig()},
+        substrates={
+            "video": PixelLatentConfig(PatchPCAConfig(patch=16, features=4)), "body": ProprioceptionConfig()
+        },
+        futures={"future": FutureConfig("video", (4,)), "body": FutureConfig("body", (4,))},
+        trunks=trunk, estimators={"world": RegressorConfig(), "policy": RegressorConfig()},
+        factors=(Factor(("action",), (), "policy"), Factor(("future", "body"), ("action",), "world")),
+        controller=Chunked(4),
+    )  # fmt: skip
+    for name, design in (("policy", policy), ("world", world)):
+        config = TrainConfig(
+            dataset=root / "collect", out=root / name, design=design, steps=6, batch_size=4, checkpoint_every=2,
+            log_every=1, optim=OptimConfig(warmup=1),
+        )  # fmt: skip
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(encode(config), sort_keys=False), encoding="utf-8")
+
+
+def cases(root: Path) -> dict[str, Case]:
+    """The verbs, in an order in which each finds what it needs in the references of those before it."""
+    loop = {"tasks": TASKS, "workers": "1", "slots": "1", "latency_calls": "1"}
+    loop |= {"env.image_size": str(SIZE), "env.max_ticks": "12"}
+    options = [part for key, value in loop.items() for part in (f"--evaluation.{key}", value)]
+    policy = str(root / "train" / "model")
+    data = str(root / "collect")
+    imagined = ["--policies", f"{{a: {policy}}}", "--reports", f"{{a: {root / 'evaluate'}}}"]
+    imagined += ["--starts", data, "--demonstrations", data, "--env.image_size", str(SIZE), "--per_task", "2"]
+    return {
+        "collect": Case(
+            ["collect", "--tasks", TASKS, "--episodes", "2", "--workers", "1", "--image_size", str(SIZE)],
+            lambda out: Dataset(out).fingerprint(),
+        ),
+        "train": Case(["train", "--config_path", str(root / "policy.yaml")], read_training),
+        "evaluate": Case(
+            ["evaluate", "--checkpoint", policy, *options, "--evaluation.episodes", "3", "--films_of_failures", "1"],
+            lambda out: (read_report(out / "report.json"), files_of(out, "films", "*.mp4")),
+        ),
+        "sweep": Case(
+            ["sweep", "--checkpoint", policy, *options, "--evaluation.episodes", "2", "--grid.execute", "[2, 4]"],
+            read_sweep,
+        ),
+        "imagine": Case(
+            ["imagine", "--world", str(root / "world" / "model"), *imagined, "--steps", "[1, 2]", "--tail", "4"],
+            lambda out: untimed(json.loads((out / "imagined.json").read_text(encoding="utf-8"))),
+        ),
+    }  # fmt: skip
+
+
+def files_of(out: Path, folder: str, pattern: str) -> dict[str, bytes]:
+    """Content of files by name."""
+    return {file.name: file.read_bytes() for file in (out / folder).glob(pattern)}
+
+
+def read_training(out: Path) -> Any:
+    """Weights, statistics and losses of a training, bit for bit."""
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return files_of(out, "model", "*"), [untimed(json.loads(line)) for line in lines]
+
+
+def read_report(file: Path) -> Any:
+    """Episodes and scores of a report, which is checked when it is loaded."""
+    report = Report.load(file)
+    return report.episodes, report.tasks, report.shifts, report.seeds, report.config_hash, report.checkpoint
+
+
+def read_sweep(out: Path) -> Any:
+    """The points of a sweep and their reports."""
+    found = Sweep.load(out / "sweep.json")
+    return [(point.id, point.success, read_report(out / point.report)) for point in found.points]
+
+
+def untimed(value: Any) -> Any:
+    """Plain values without those that are times."""
+    if isinstance(value, Mapping):
+        return {key: untimed(inner) for key, inner in value.items() if key not in TIMED}
+    return [untimed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def all_files(out: Path) -> list[str]:
+    """Names of everything in an output and beside it."""
+    beside = [path.name.replace(out.name, "OUT") for path in out.parent.iterdir()]
+    return sorted([*beside, *(path.relative_to(out).as_posix() for path in out.rglob("*"))])
+
+
+def _child(arguments: Sequence[str], log: Path, stop_at: int | None, counted: Any) -> None:
+    """Run a verb; kill this process at file operation ``stop_at``."""
+    file = log.open("wb", buffering=0)
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+
+    def count(event: str, details: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(details[1], str) and set(details[1]) & set("wax+")
+        if writes or event in OPERATIONS:
+            counted.value += 1
+            if counted.value == stop_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    os._exit(wamkit(list(arguments)))
+
+
+class Killer:
+    """Runs verbs in forks of this process and kills some of them.
+
+    Args:
+        root: folder for settings, references and outputs.
+        seed: seed of the moments.
+    """
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self._root, self._random = root, random.Random(seed)
+        self._number = 0
+        for module in PRELOADED:
+            importlib.import_module(module)
+        write_settings(root)
+        self.cases = cases(root)
+        os.environ[MARK] = str(os.getpid())
+
+    def run(
+        self, arguments: Sequence[str], seconds: float | None = None, operation: int | None = None
+    ) -> tuple[int, str, int]:
+        """Status, output and number of file operations of one run, killed at the moment that is given."""
+        counted, log = FORK.Value("q", 0), self._root / "log.txt"
+        process = FORK.Process(target=_child, args=(arguments, log, operation, counted))
+        process.start()
+        process.join(seconds)
+        if seconds is not None and process.is_alive():
+            process.kill()
+            process.join()
+        status = process.exitcode
+        return (-1 if status is None else status), log.read_text(errors="replace"), counted.value
+
+    def refer(self, name: str) -> None:
+        """Run a verb undisturbed and keep what it says."""
+        case, out = self.cases[name], self._root / name
+        start = time.perf_counter()
+        status, said, case.operations = self.run([*case.arguments, "--out", str(out)])
+        case.seconds = time.perf_counter() - start
+        if status:
+            raise RuntimeError(f"{name} ended with {status}: {said}")
+        case.reference = case.read(out)
+        place = self._root / "reference" / name
+        place.mkdir(parents=True)
+        shutil.copytree(out, place / name)
+        case.files = [f for f in all_files(place / name) if f not in (".OUT.lock",)]
+        if name == "collect":
+            status, said, _ = self.run(["train", "--config_path", str(self._root / "world.yaml")])
+            if status:
+                raise RuntimeError(f"the world model's training ended with {status}: {said}")
+
+    def trial(self, name: str, count: Count, most: int) -> None:
+        """Kill runs of a verb up to three times, let it end, and compare with the reference."""
+        case = self.cases[name]
+        self._number += 1
+        folder = self._root / "trials" / str(self._number)
+        folder.mkdir(parents=True)
+        command, told = [*case.arguments, "--out", str(folder / name)], []
+        for _ in range(min(self._random.randint(1, 3), most)):
+            by_time = self._random.random() < 0.5
+            moment = (
+                self._random.uniform(0, case.seconds) if by_time else self._random.randint(1, case.operations)
+            )
+            told.append(f"{moment:.2f} s" if by_time else f"operation {moment}")
+            status, said, _ = self.run(command, **{"seconds" if by_time else "operation": moment})
+            count.runs += 1
+            count.kills += status == -signal.SIGKILL
+            if status != -signal.SIGKILL:
+                break
+        else:
+            status, said, _ = self.run(command)
+            count.runs += 1
+        place = f"{name}, killed at {', '.join(told)}: "
+        # Killed after the result was finished, the same command has nothing left to do, which it says.
+        finished = status == 2 and (
+            "nothing is left to do" in said or (name == "collect" and "exists" in said)
+        )
+        if status != 0 and not finished:
+            count.faults.append(f"{place}status {status}, {said.strip()[-300:]}")
+            return
+        try:
+            same = case.read(folder / name) == case.reference
+        except Exception as error:  # noqa: BLE001 (a result that cannot be read is what is looked for)
+            count.faults.append(f"{place}cannot be read: {error}")
+            return
+        left = set(all_files(folder / name)) ^ set(case.files)
+        left -= {".OUT.lock"}
+        count.faults += [] if same else [f"{place}another result than the reference's"]
+        count.faults += [f"{place}other files than the reference: {sorted(left)}"] if left else []
+        count.faults += [f"{place}a simulator is left"] if self._orphans() else []
+        shutil.rmtree(folder)
+
+    def _orphans(self) -> bool:
+        """Whether a process that a run started is still there after a while."""
+        mark = f"{MARK}={os.environ[MARK]}".encode()
+        end = time.monotonic() + ENDS_S
+        while any(mark in content and b"wamkit.envs.worker" in line for line, content in _processes()):
+            if time.monotonic() > end:
+                return True
+            time.sleep(0.2)
+        return False
+
+
+def _processes() -> list[tuple[bytes, bytes]]:
+    """Command line and environment of every process that may be looked at."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append(((folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()))
+        except OSError:
+            continue
+    return found
+
+
+def kill(kills: int, seed: int, root: Path, console: Console) -> dict[str, Count]:
+    """Kill verbs in turn until ``kills`` runs were killed."""
+    killer = Killer(root, seed)
+    for name in killer.cases:
+        killer.refer(name)
+        case = killer.cases[name]
+        console.print(f"{name}: {case.seconds:.1f} s, {case.operations} file operations undisturbed")
+    counts = {name: Count() for name in killer.cases}
+    with suppress(KeyboardInterrupt):  # Ctrl-C shows what was found until then
+        while (left := kills - sum(count.kills for count in counts.values())) > 0:
+            name = min(counts, key=lambda n: counts[n].kills)
+            killer.trial(name, counts[name], left)
+    return counts
+
+
+def main() -> int:
+    """Print the table; returns 1 if anything was lost, counted twice or left behind."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    console = Console(width=120)
+    with tempfile.TemporaryDirectory() as folder:
+        counts = kill(chosen.kills, chosen.seed, Path(folder), console)
+    table = Table("verb", "kills", "runs", "faults")
+    for name, count in counts.items():
+        table.add_row(name, str(count.kills), str(count.runs), str(len(count.faults)))
+    console.print(table)
+    for count in counts.values():
+        for fault in count.faults:
+            console.print(fault, markup=False)
+    return int(any(count.faults for count in counts.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

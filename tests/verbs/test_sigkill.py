@@ -1,0 +1,25 @@
+"""Verbs that are killed go on with the same command, to the results of a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.whole
+@pytest.mark.sim
+def test_twenty_kills_lose_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kill", "--kills", "20"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("│")[1:5] for line in done.stdout.splitlines() if line.startswith("│")]
+    kills = {verb.strip(): int(number) for verb, number, *_ in rows}
+    assert set(kills) == {"collect", "train", "evaluate", "sweep", "imagine"}
+    assert sum(kills.values()) == 20
+    assert min(kills.values()) >= 2
