@@ -66,7 +66,10 @@ WRONG: dict[str, tuple[Callable[[Values], object], str]] = {
         lambda v: v.update(horizon="long"),
         r"^here: horizon: must be an integer, got the text 'long'\.$",
     ),
-    "list for a number": (lambda v: v.update(stride=[1]), r"^here: stride: must be an integer, got the list \[1\]\.$"),
+    "list for a number": (
+        lambda v: v.update(stride=[1]),
+        r"^here: stride: must be an integer, got the list \[1\]\.$",
+    ),
     "text for a list": (
         lambda v: v["factors"][0].update(generates="action"),
         r"^here: factors.0.generates: must be a list, got the text 'action'\. Write \[action\]\.$",
@@ -75,7 +78,10 @@ WRONG: dict[str, tuple[Callable[[Values], object], str]] = {
         lambda v: v["encoders"]["state"].update(normalization="mean"),
         r"normalization.*mean_std, min_max, quantile",
     ),
-    "number for a mapping": (lambda v: v.update(trunks=3), r"^here: trunks: must be a mapping, such as .*, got 3\.$"),
+    "number for a mapping": (
+        lambda v: v.update(trunks=3),
+        r"^here: trunks: must be a mapping, such as .*, got 3\.$",
+    ),
     "refused by the part": (
         lambda v: v["controller"].update(execute=0),
         r"^here: controller.execute: must be at least 1 and at most 16384, got 0\.$",

@@ -41,12 +41,17 @@ def png_of_16_bit_rgb() -> bytes:
     import zlib
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     rows = b"".join(b"\0" + bytes(6 * SIZE[1]) for _ in range(SIZE[0]))
     head = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 16, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -106,7 +111,9 @@ def test_refused(kind: str) -> None:
         decode_picture({"bytes": data, "path": None}, SIZE, "here")
 
 
-@pytest.mark.parametrize("cell", [None, {}, {"bytes": None, "path": "a.png"}, b"abc", "a.png", {"bytes": "abc"}])
+@pytest.mark.parametrize(
+    "cell", [None, {}, {"bytes": None, "path": "a.png"}, b"abc", "a.png", {"bytes": "abc"}]
+)
 def test_cells_without_a_picture(cell: Any) -> None:
     with pytest.raises(DataError, match="here: contains no image bytes"):
         decode_picture(cell, SIZE, "here")
@@ -125,7 +132,9 @@ def test_no_flipped_bit_of_a_png_is_another_picture(kind: str, place: int, bit: 
     np.testing.assert_array_equal(got, expected)
 
 
-def with_pictures(root: Path, draw: Callable[[int], Any], shape: list[int], key: str = "observation.images.wrist") -> Path:
+def with_pictures(
+    root: Path, draw: Callable[[int], Any], shape: list[int], key: str = "observation.images.wrist"
+) -> Path:
     """Add a camera to a dataset whose pictures lie in the table."""
     table = pq.read_table(root / DATA)
     cells = [{"bytes": draw(number), "path": None} for number in range(table.num_rows)]
@@ -153,7 +162,9 @@ def test_a_camera_in_the_table(tmp_path: Path, memory: float) -> None:
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, memory: float) -> None:
     root = foreign_set(tmp_path / "set", [4, 5], 10)
     with_pictures(root, lambda n: REFUSED["CMYK"][0] if n == 6 else EXACT["RGB"][0], [*SIZE, 3])
-    with pytest.raises(DataError, match=r"episode 1, frame 2, feature 'observation\.images\.wrist': .*CMYK.*Store 8-bit"):
+    with pytest.raises(
+        DataError, match=r"episode 1, frame 2, feature 'observation\.images\.wrist': .*CMYK.*Store 8-bit"
+    ):
         rebuild_stats(root)
     edit_info(root, lambda info: info["features"].pop("observation.images.wrist"))
     rebuild_stats(root)

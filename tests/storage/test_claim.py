@@ -10,14 +10,21 @@ import pytest
 from wamkit.errors import BusyError
 from wamkit.storage import claim
 
-HOLD = "import sys, time; from pathlib import Path; from wamkit.storage import claim\nwith claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from wamkit.storage import claim
+with claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_second_claim_in_the_same_process_is_refused(tmp_path):
     with claim(tmp_path / "out"):
-        with pytest.raises(BusyError, match=r"out is being written by process \d+ on "):
-            with claim(tmp_path / "out"):
-                pass
+        refused = pytest.raises(BusyError, match=r"out is being written by process \d+ on ")
+        with refused, claim(tmp_path / "out"):
+            pass
         with claim(tmp_path / "other"):
             pass
     with claim(tmp_path / "out"):

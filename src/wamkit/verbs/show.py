@@ -19,7 +19,15 @@ NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number o
 def show_pairing(pairing: Pairing, console: Console) -> None:
     """Print what two runs reached on the episodes that they share."""
     first, other = pairing.first, pairing.other
-    table = Table("success", Column(Text(first)), Column(Text(other)), "difference, points", "pairs", "test", caption=NOTE)
+    table = Table(
+        "success",
+        Column(Text(first)),
+        Column(Text(other)),
+        "difference, points",
+        "pairs",
+        "test",
+        caption=NOTE,
+    )
     for row in pairing.rows:
         rates = ["–" if r.rate is None else f"{100 * r.rate:.0f} %" for r in (row.first, row.other)]
         test = "" if row.p_value is None else p_text(row.p_value) + (" *" if row.significant else "")
