@@ -60,6 +60,9 @@ def save_pretrained(
         folder: target folder; an existing checkpoint there is replaced.
         training: states of optimiser, average and random generators, for resuming.
         run: what the training was begun with, for comparison when it resumes.
+
+    Raises:
+        DataError: the weights cannot be written, such as on a full disk.
     """
     partial = _beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -78,9 +81,15 @@ def save_pretrained(
     }
     (partial / TRANSFORMS).write_text(json.dumps(stats), encoding="utf-8")
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in design.state_dict().items()}
-    save_file(tensors, partial / MODEL)
-    if training is not None:
-        torch.save(training, partial / TRAINING)
+    try:
+        save_file(tensors, partial / MODEL)
+        if training is not None:
+            torch.save(training, partial / TRAINING)
+    except (SafetensorError, RuntimeError) as error:  # how these libraries report a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(
+            f"{folder}: cannot be written ({reason(error)}). Free space on the disk and run the same command again."
+        ) from error
     if run is not None:
         (partial / RUN).write_text(json.dumps(run, indent=2), encoding="utf-8")
     digests = {CONFIG: _config_digest(config), **{p.name: file_digest(p) for p in sorted(partial.iterdir())}}

@@ -20,7 +20,8 @@ class TrainConfig(Config):
 
     Attributes:
         dataset: folder of a LeRobotDataset v3.0.
-        out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``.
+        out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``,
+            ``data.json`` (fingerprints of what is read).
         design: design to train.
         optim: optimiser and schedule.
         pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics replace those

@@ -44,7 +44,9 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
     }
     said: set[tuple[str, str]] = set()
     for module in design.modules():
-        if isinstance(module, Normalizer) and (module.feature, module.mode) not in said:
+        if not isinstance(module, Normalizer) or module.feature not in entries:
+            continue
+        if (module.feature, module.mode) not in said:
             said.add((module.feature, module.mode))
             values, names = entries[module.feature]
             check_values(module, values, names, design, dataset)
@@ -157,8 +159,9 @@ def check_values(
         where = f"{place_of(dataset, frame)} has {values[frame, i]:g}"
         if normal > LARGEST:
             log.warning(
-                "%s: normalised by %s, it reaches %.3g (%s). Check that value, or choose `normalization: min_max`",
+                "%s: normalised by %s, it reaches %.3g (%s). Check that value%s",
                 entry, module.mode, normal, where,
+                ", or choose `normalization: min_max`" if module.mode == "mean_std" else "",
             )  # fmt: skip
         elif module.mode == "quantile" and floor[i] > 0 and scale[i] == np.float32(floor[i]):
             log.warning(
