@@ -191,7 +191,6 @@ def test_a_distillation_resumes_bit_for_bit(root: Path) -> None:
     [
         ("joint", DistillConfig(), "`steps` names no stream"),
         ("joint", DistillConfig(steps={"video": 1}), "unknown stream 'video'"),
-        ("joint", DistillConfig(steps={"action": 0}), "steps 0 of stream 'action' must be at least 1"),
         (
             "autoregressive",
             DistillConfig(steps={"action": 1}),
@@ -208,6 +207,11 @@ def test_a_distillation_resumes_bit_for_bit(root: Path) -> None:
 def test_what_cannot_be_distilled(name: str, config: DistillConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Distillation(config, Design(recipe(name), data_spec()))
+
+
+def test_a_student_without_steps_is_refused_by_the_config() -> None:
+    with pytest.raises(ConfigError, match=r"steps\.action: must be at least 1 .*, got 0"):
+        DistillConfig(steps={"action": 0})
 
 
 def test_there_has_to_be_a_teacher(root: Path) -> None:
