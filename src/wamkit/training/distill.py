@@ -138,6 +138,3 @@ def check_distillable(config: DistillConfig, student: Design) -> None:
                 f"distill: stream {name!r} reads what is carried between calls, which no single window shows. Distil "
                 f"a design without a past."
             )
-        for label, steps in (("steps", config.steps[name]), ("teacher_steps", config.teacher_steps)):
-            if steps < 1:
-                raise ConfigError(f"distill: {label} {steps} of stream {name!r} must be at least 1")
