@@ -38,6 +38,9 @@ class MissingExtraError(WamkitError):
     """A missing optional dependency. The message gives the pip extra that installs it."""
 
 
+LISTED = 12  # names that a message lists
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Hint with the closest of ``known``, such as ``Did you mean 'joint'?``; empty when nothing is close."""
     close = difflib.get_close_matches(name, sorted(known), n=1)
@@ -47,7 +50,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Hint with the closest of ``known``, or the whole list when nothing is close."""
     options = sorted(known)
-    return nearest(name, options) or f"Known: {', '.join(options) or 'none'}."
+    listed = ", ".join(options[:LISTED]) or "none"
+    more = f" and {len(options) - LISTED} more" if len(options) > LISTED else ""
+    return nearest(name, options) or f"Known: {listed}{more}."
 
 
 def reason(error: Exception) -> str:

@@ -95,7 +95,7 @@ def test_any_ids_decode_to_admissible_actions_and_a_cut_code_is_a_low_pass(toy: 
 def test_refusals_say_what_to_set(toy: ToyWindows) -> None:
     with pytest.raises(ConfigError, match="vocabulary 100 is too small for coefficients up to"):
         FastConfig(vocabulary=100).build(DATA, H)
-    with pytest.raises(ConfigError, match="must be positive"):
+    with pytest.raises(ConfigError, match="scale: must be more than 0, got 0"):
         FastConfig(scale=0).build(DATA, H)
     with pytest.raises(DataError, match="but `tokens` is 2"):
         fitted(toy, tokens=2)

@@ -125,10 +125,12 @@ def test_what_cannot_be_learned_is_given_up() -> None:
 def test_corrections_stay_within_the_limit_and_configs_are_checked() -> None:
     sent, _, _ = play(adapt(rate=1.0), lambda tick, action: STEP * action - 0.05)
     assert np.abs(sent).max() == 1.0
-    for change in ({"rate": 0.0}, {"rate": 1.5}, {"step": 0.0}, {"state": (0,)}):
-        with pytest.raises(ConfigError, match="OnlineAdapt: needs as many"):
+    for change in ({"rate": 0.0}, {"rate": 1.5}, {"step": 0.0}):
+        with pytest.raises(ConfigError, match=r"OnlineAdapt\.(rate|step): must be more than 0"):
             OnlineAdapt(**change)
-    with pytest.raises(ConfigError, match="`patience` of at least 1"):
+    with pytest.raises(ConfigError, match="OnlineAdapt: needs as many"):
+        OnlineAdapt(state=(0,))
+    with pytest.raises(ConfigError, match=r"OnlineAdapt\.patience: must be at least 1, got 0"):
         OnlineAdapt(patience=0)
     with pytest.raises(ConfigError, match="corrects delta actions"):
         OnlineAdapt().check("absolute", ())

@@ -339,7 +339,7 @@ def at_another_rate(data: DataSpec) -> DataSpec:
     [
         ({"trunk": "policies"}, None, "the teacher has no trunk 'policies'. Did you mean 'policy'"),
         ({}, None, "the teacher has 2 trunks; name one in `trunk`"),
-        ({"trunk": "policy", "tokens": 0}, None, "needs at least one token"),
+        ({"trunk": "policy", "tokens": 0}, None, "tokens: must be at least 1"),
         ({"trunk": "policy", "heads": 5}, None, "width that the heads divide"),
         ({"trunk": "policy"}, with_one_camera, "the teacher sees camera 'gripper' as .* have None"),
         ({"trunk": "policy"}, at_another_rate, "at 40.0 Hz, the student's data have .* at 10.0 Hz"),

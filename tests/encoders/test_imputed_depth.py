@@ -275,7 +275,7 @@ def test_depth_is_dropped_in_training_only(fitted: DepthEncoder) -> None:
 
 
 def test_what_cannot_be_imputed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="impute_steps = 0 cannot train"):
+    with pytest.raises(ConfigError, match="impute_steps: must be at least 1, got 0"):
         build(replace(CONFIG, impute_steps=0))
     with pytest.raises(ConfigError, match=r"dropout = 1\.5 is not a probability"):
         build(replace(CONFIG, dropout=1.5))

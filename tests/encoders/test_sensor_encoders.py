@@ -150,7 +150,7 @@ def test_sensors_that_are_not_there_are_refused() -> None:
         build(BodySensorsConfig(("contact_forc",)))
     with pytest.raises(ConfigError, match="1024 values per step"):
         build(BodySensorsConfig(("depth.scene",)))
-    with pytest.raises(ConfigError, match="name some `sensors`"):
+    with pytest.raises(ConfigError, match="sensors: must not be empty"):
         build(BodySensorsConfig(()))
     with pytest.raises(SpecError, match=r"no sensor 'contact_force' in the observation"):
         build(BodySensorsConfig())(replace(look([PLATE]), extras={}))

@@ -281,7 +281,7 @@ def test_what_cannot_be_heard_or_felt_is_refused() -> None:
         build(TactileImageConfig(("wide",)))
     with pytest.raises(ConfigError, match="patch = 5 divides"):
         build(TactileImageConfig(patch=5))
-    with pytest.raises(ConfigError, match="name some `sensors`"):
+    with pytest.raises(ConfigError, match="sensors: must not be empty"):
         build(TactileImageConfig(()))
     with pytest.raises(SpecError, match=r"no sensor 'audio' in the observation"):
         build(AudioConfig())(replace(sense([50]), extras={}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -180,20 +181,20 @@ def test_token_ids_can_be_paced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("settings", "message"),
     [
-        (PacedConfig(counts=(4, 2)), r"counts \(4, 2\) must be ascending"),
-        (PacedConfig(tolerance=0.0), "tolerance 0.0 must be above 0"),
+        ({"counts": (4, 2)}, r"counts: must ascend, got the list \[4, 2\]"),
+        ({"tolerance": 0.0}, "tolerance: must be more than 0, got 0.0"),
         (
-            PacedConfig(inner=DenoiserConfig(trunk="other")),
+            {"inner": DenoiserConfig(trunk="other")},
             "`inner` runs on trunk 'other' and the gate on 'main'",
         ),
-        (PacedConfig(inner=AutoregressorConfig()), "'action' carries continuous values"),
+        ({"inner": AutoregressorConfig()}, "'action' carries continuous values"),
     ],
 )
-def test_settings_that_make_no_sense(config: PacedConfig, message: str) -> None:
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(config)
+        build(PacedConfig(**settings))
 
 
 def test_an_estimator_without_steps_cannot_be_paced() -> None:

@@ -214,13 +214,13 @@ def test_a_design_carries_the_plan_from_call_to_call() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ConfigError, match="temperature -1"):
+    with pytest.raises(ConfigError, match=r"temperature: must be at least 0 .*, got -1"):
         MPPIConfig(temperature=-1.0).build()
-    with pytest.raises(BudgetError, match="planner 'mppi': candidates 0"):
+    with pytest.raises(BudgetError, match="candidates: must be at least 1"):
         plan(MPPIConfig().build(), goals((0.0, 0.0)), Budget(candidates=0))
-    with pytest.raises(ConfigError, match="planner 'mppi': candidates 0 must be at least 1"):
+    with pytest.raises(ConfigError, match="candidates: must be at least 1"):
         MPPIConfig(candidates=0).build()
-    with pytest.raises(ConfigError, match="warm_shift -1"):
+    with pytest.raises(ConfigError, match=r"warm_shift: must be at least 0 .*, got -1"):
         MPPIConfig(warm_shift=-1).build()
     with pytest.raises(ConfigError, match="warm_shift 2 leaves nothing of an action of 2 steps"):
         MPPIConfig(warm_shift=2).build().check(StreamSpec("action", "action", 2, 1, 1))

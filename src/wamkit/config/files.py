@@ -19,6 +19,8 @@ WAY_OUT = "Name a text file of YAML in UTF-8."
 INTEGER = re.compile(r"[-+]?[0-9]+")
 BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+STANDARD = "tag:yaml.org,2002:"
+PLAIN_TAGS = {"str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge", "value"}
 SPECIAL = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -98,7 +100,7 @@ def _value(node: yaml.Node, place: str, above: tuple[int, ...] = ()) -> Any:
     line = f"{place}: line {node.start_mark.line + 1}"
     if id(node) in above:
         raise ConfigError(f"{line}: an alias stands inside its own anchor. Write the values out.")
-    if node.tag.startswith("!"):
+    if node.tag.removeprefix(STANDARD) not in PLAIN_TAGS:
         raise ConfigError(
             f"{line}: the tag {node.tag} means nothing here. Quote a text that begins with `!`."
         )
@@ -135,7 +137,7 @@ def _plain(text: str) -> Any:
         return Written(int(text), text)
     if len(text) < 1000 and BASED.fullmatch(text):
         return Written(int(text, 0), text)
-    return Written(float(text), text) if NUMBER.fullmatch(text) else text
+    return Written(float(text), text) if len(text) < 1000 and NUMBER.fullmatch(text) else text
 
 
 def read_option(text: str, place: str) -> Written:
@@ -146,5 +148,7 @@ def read_option(text: str, place: str) -> Written:
         value = read_yaml(text, place)
     except ConfigError as error:
         return Written(None, text, str(error))
+    if value is None or (isinstance(value, Written) and value.value is None and text.strip() not in SPECIAL):
+        return Written(None, text, f"{place}: {text!r} means nothing in YAML. Quote a text.")
     quoted = text.lstrip()[:1] in ("'", '"') and isinstance(value, str)
     return Written(value.value if isinstance(value, Written) else value, value if quoted else text)

@@ -100,11 +100,15 @@ Seed = Annotated[int, Range(0, 4294967295)]  # 32 bits, which every generator of
 Finite = Annotated[float, Range()]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
+Magnitude = Annotated[
+    float, Range(0, 1000)
+]  # a factor on values of about 1; larger ones leave only themselves
+Expansion = Annotated[float, Range(0, 64, above=True)]  # width of a hidden layer, as a factor
 Probability = Annotated[float, Range(0, 1)]
 Fraction = Annotated[float, Range(0, 1, above=True)]  # a share that is not nothing
 Decay = Annotated[float, Range(0, 1, below=True)]  # a share that is not all
 Dropout = Annotated[float, Range(0, 1, below=True)]  # what is always hidden in training is never learned from
-Past = Annotated[int, Range(-16384, 0)]  # ticks before "now"
+Earlier = Annotated[int, Range(-16384, 0)]  # ticks before "now"
 Word = Annotated[str, Length(1)]  # a text that is not empty
 Words = Annotated[tuple[Word, ...], Length(once=True)]
 SomeWords = Annotated[tuple[Word, ...], Length(1, once=True)]

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 from wamkit.errors import ConfigError
 
 SHOWN = 60  # characters of a refused value that a message shows
-LISTED = 12  # options that a message lists
 
 
 class FieldError(ConfigError):

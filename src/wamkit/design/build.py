@@ -24,6 +24,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
 from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.estimators import DenoiserConfig
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,29 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
             f"memory; set observation to (0,)"
         )
     config.controller.check_past(config.stride, config.horizon)
+    check_blocks(config)
+
+
+def check_blocks(config: DesignConfig) -> None:
+    """Raise :class:`ConfigError` unless the blocks of a denoiser with ``history`` are one stride long.
+
+    Its past is made of blocks like the one that it generates: the actions and the futures of one stride.
+    """
+    for name, part in config.estimators.items():
+        if not isinstance(part, DenoiserConfig) or not part.history:
+            continue
+        if config.horizon != config.stride:
+            raise ConfigError(
+                f"estimator {name!r}: its history is made of blocks of `stride` = {config.stride} ticks, and it "
+                f"generates `horizon` = {config.horizon}. Set both to one value."
+            )
+        generated = [s for f in config.factors if f.estimator == name for s in f.generates]
+        for stream in generated:
+            if stream in config.futures and config.futures[stream].offsets != (config.stride,):
+                raise ConfigError(
+                    f"future {stream!r}: offsets {list(config.futures[stream].offsets)} do not end the blocks of "
+                    f"estimator {name!r}. Set them to [{config.stride}], the design's stride."
+                )
 
 
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:

@@ -12,7 +12,7 @@ import wamkit.memory
 import wamkit.planners
 import wamkit.substrates  # noqa: F401
 from wamkit.actions import ChunkConfig
-from wamkit.config.ranges import Length, NonNegative, Past, Range, Room, Size, Word
+from wamkit.config.ranges import Earlier, Length, NonNegative, Range, Room, Size, Word
 from wamkit.config.values import Config
 from wamkit.contract.protocols import (
     ActionConfig,
@@ -80,7 +80,7 @@ class DesignConfig(Config):
     name: str = "design"
     horizon: Size = 16
     stride: Size = 8
-    observation: Annotated[tuple[Past, ...], Length(1, ascending=True)] = (0,)
+    observation: Annotated[tuple[Earlier, ...], Length(1, ascending=True)] = (0,)
     width: Size = 128
     encoders: dict[str, EncoderConfig] = field(default_factory=dict)
     substrates: dict[str, SubstrateConfig] = field(default_factory=dict)

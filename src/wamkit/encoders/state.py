@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import NonNegative, Probability
+from wamkit.config.ranges import Magnitude, Probability
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.nn.transforms import Mode, Normalizer
@@ -29,7 +29,7 @@ class StateConfig(EncoderConfig):
 
     normalization: Mode = "mean_std"
     dropout: Probability = 0.0
-    noise: NonNegative = 0.0
+    noise: Magnitude = 0.0
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> StateEncoder:

@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from wamkit.config.ranges import Range, Word
+from wamkit.config.ranges import Finite, Range, Word
 from wamkit.config.values import Config
 from wamkit.errors import ConfigError
 
-Vector = tuple[float, float, float]
+Vector = tuple[Finite, Finite, Finite]
 
 
 @dataclass(frozen=True)

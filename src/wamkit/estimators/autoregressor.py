@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import NonNegative, Size
+from wamkit.config.ranges import Magnitude, Size
 from wamkit.contract.calls import Call, FactorLoss
 from wamkit.contract.protocols import EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
@@ -35,7 +35,7 @@ class AutoregressorConfig(EstimatorConfig):
     """
 
     segments: Size = 1
-    temperature: NonNegative = 0.0
+    temperature: Magnitude = 0.0
     lookahead: Size = 1
 
     @override

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import NonNegative, Positive, Room, Size
+from wamkit.config.ranges import Magnitude, NonNegative, Positive, Room, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import EstimatorConfig, Trunk
@@ -74,7 +74,7 @@ class DenoiserConfig(LevelConfig):
     levels: Literal["independent", "shared"] = "independent"
     emphasis: Positive = 1.0
     draws: Size = 1
-    temperature: NonNegative = 1.0
+    temperature: Magnitude = 1.0
     history: Room = 0
 
     @override

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import NonNegative
+from wamkit.config.ranges import Magnitude, NonNegative
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
@@ -41,7 +41,7 @@ class LatentActionConfig(EstimatorConfig):
     """
 
     bottleneck: NonNegative = 1e-3
-    temperature: NonNegative = 0.0
+    temperature: Magnitude = 0.0
 
     @override
     def build(

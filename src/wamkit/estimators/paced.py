@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.config.ranges import Length, NonNegative, Size
+from wamkit.config.ranges import Length, Positive, Size
 from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
@@ -46,7 +46,7 @@ class PacedConfig(EstimatorConfig):
 
     inner: EstimatorConfig = field(default_factory=DenoiserConfig)
     counts: Annotated[tuple[Size, ...], Length(1, ascending=True)] = (1, 2, 4, 8)
-    tolerance: NonNegative = 0.1
+    tolerance: Positive = 0.1
     hidden: Size = 64
     train: Literal["all", "inner", "gate"] = "all"
 

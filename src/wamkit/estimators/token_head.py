@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wamkit.config.ranges import NonNegative, Size
+from wamkit.config.ranges import Magnitude, Size
 from wamkit.contract.protocols import EstimatorConfig
 from wamkit.contract.streams import RowNoise
 from wamkit.errors import ConfigError
@@ -31,7 +31,7 @@ class HeadedConfig(EstimatorConfig):
     """
 
     steps: Size = 8
-    temperature: NonNegative = 1.0
+    temperature: Magnitude = 1.0
     draws: Size = 4
     hidden: Size = 64
     depth: Size = 2

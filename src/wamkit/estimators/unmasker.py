@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import NonNegative
+from wamkit.config.ranges import Magnitude
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import EstimatorConfig, Trunk
@@ -50,8 +50,8 @@ class UnmaskerConfig(LevelConfig):
     """
 
     rates: Literal["independent", "shared"] = "independent"
-    temperature: NonNegative = 1.0
-    shuffle: NonNegative = 4.5
+    temperature: Magnitude = 1.0
+    shuffle: Magnitude = 4.5
 
     @override
     def build(

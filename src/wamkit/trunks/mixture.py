@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import Positive, Room, Size, Words
+from wamkit.config.ranges import Expansion, Room, Size, Words
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
@@ -51,8 +51,8 @@ class MixtureConfig(TrunkConfig):
     width: Size = 128
     depth: Size = 3
     heads: Size = 4
-    expansion: Positive = 4.0
-    expansions: dict[str, Positive] = field(default_factory=dict)
+    expansion: Expansion = 4.0
+    expansions: dict[str, Expansion] = field(default_factory=dict)
     time_range: Room = 0
 
     @override

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import Positive, Room, Size
+from wamkit.config.ranges import Expansion, Room, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError
@@ -33,7 +33,7 @@ class TransformerConfig(TrunkConfig):
     width: Size = 128
     depth: Size = 3
     heads: Size = 4
-    expansion: Positive = 4.0
+    expansion: Expansion = 4.0
     time_range: Room = 0
 
     @override

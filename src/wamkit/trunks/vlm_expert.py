@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import Positive, Size, Words
+from wamkit.config.ranges import Expansion, Size, Words
 from wamkit.contract.cache import Cache
 from wamkit.contract.protocols import Layout, Trunk, TrunkConfig
 from wamkit.errors import ConfigError, did_you_mean
@@ -53,7 +53,7 @@ class VlmExpertConfig(TrunkConfig):
     expert: Words = ("action",)
     language: Words = ()
     width: Size = 128
-    expansion: Positive = 4.0
+    expansion: Expansion = 4.0
     prefix: Literal["bidirectional", "causal"] = "bidirectional"
     learning: Literal["all", "frozen", "insulated"] = "all"
 

@@ -81,6 +81,8 @@ class CollectConfig(Config):
     timeout_s: Positive = 120.0
 
     def __post_init__(self) -> None:
+        if self.out.name in ("", ".."):
+            raise ConfigError(f"collect: out = {str(self.out)!r} has no name of its own. Name a new folder.")
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ConfigError(f"collect: tasks = {self.tasks} must name at least one task, each once.")
         offered = {f.name for f in fields(self.env)}
