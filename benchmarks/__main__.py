@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.design.sampling import context_of
 from wamkit.envs import MetaWorldConfig
+from wamkit.envs.returned import Returned
 from wamkit.evaluation.closed_loop.plan import Shifts
 from wamkit.evaluation.closed_loop.rollout import pure_simulation, rollout
 from wamkit.evaluation.report.machine import device_names
 from wamkit.training import OptimConfig
+from wamkit.trunks import TransformerConfig
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "window-open-v3")
 ROUNDS = 5
@@ -67,6 +70,15 @@ def build(name: str, dataset: Dataset) -> Design:
     return design
 
 
+def tiny(dataset: Dataset) -> Design:
+    """The smallest design that acts: what surrounds its networks weighs most."""
+    base = recipe("direct")
+    trunks = {name: TransformerConfig(width=32, depth=1, heads=2) for name in base.trunks}
+    design = Design(replace(base, width=32, trunks=trunks), data_spec(dataset))
+    design.fit(dataset, 0)
+    return design
+
+
 @torch.no_grad()
 def cached_step(design: Design, dataset: Dataset) -> list[float]:
     """One denoising step that reads the context's cache, over one that encodes the context again."""
@@ -90,6 +102,35 @@ def skipped_future(design: Design, dataset: Dataset) -> list[float]:
         lambda: design.forecast(observation, state, lean, range(8)),
         lambda: design.forecast(observation, state, full, range(8)),
     )
+
+
+def check_over_forecast(design: Design, dataset: Dataset) -> list[float]:
+    """What a call is given, compared with the specs, over the whole call of one robot."""
+    observation = observations(dataset, design.eval(), 1)
+    state, budget, seeds = design.initial_state(1), Budget(), range(1)
+
+    def check() -> None:  # at the entry of `forecast`, and of the `sample` that it calls
+        design.entries.called(observation, state, budget, seeds)
+        rows = design.entries.observed(observation, design.device)
+        design.entries.sampled(rows, budget, seeds, carry=state)
+
+    return paired(check, lambda: design.forecast(observation, state, budget, seeds))
+
+
+def check_over_tick() -> list[float]:
+    """What a simulator returns, compared with its specs, over one tick that is simulated and rendered."""
+    env = MetaWorldConfig(task=TASKS[0], record=("depth",), max_ticks=10_000).build()
+    seen, _ = env.reset(seed=0)
+    now = Returned(type(env).__name__, env.task_name, env.tick)
+
+    def check() -> None:
+        now.images(seen["images"], env.observation_spec.cameras)
+        now.state(seen["state"], env.observation_spec.state)
+        now.extras(seen["extras"], env.extras_spec)
+        now.reward(0.5)
+        now.success(False)
+
+    return paired(check, lambda: env.step(np.zeros(4, np.float32)))
 
 
 @torch.no_grad()
@@ -207,10 +248,15 @@ def main() -> None:
             "cached_over_uncached_step": lambda: cached_step(joint, dataset),
             "cached_over_uncached_decoding": lambda: cached_decoding(autoregressive, dataset),
             "future_skipped_over_generated_call": lambda: skipped_future(joint, dataset),
+            "check_over_forecast": lambda: check_over_forecast(joint, dataset),
+            "check_over_tiny_forecast": lambda: check_over_forecast(tiny(dataset), dataset),
+            "check_over_tick": check_over_tick,
             "joint_over_direct_training_step": lambda: joint_step(dataset),
         }
         rounds = {name: measure() for name, measure in track(figures.items(), description="bench")}
     bounds = {"evaluate_over_sim": 1.3, "shifted_evaluate_over_sim": 1.3, "loader_wait_fraction": 0.05}
+    checks = [name for name in figures if name.startswith("check_over_")]
+    bounds |= dict.fromkeys(checks, 0.02)
     table = Table("figure", "median", "min", "max", "rounds", "must be under")
     for name, values in rounds.items():
         shown = [f"{v:.4f}" for v in (statistics.median(values), min(values), max(values))]
@@ -226,6 +272,8 @@ def main() -> None:
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=2))
     Console().print(f"numbers {out}")
+    for name in checks:
+        assert result[name] < bounds[name], f"{name} {result[name]:.4f} is not under {bounds[name]}"
 
 
 if __name__ == "__main__":

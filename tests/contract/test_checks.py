@@ -152,7 +152,7 @@ def test_a_right_observation_acts_as_it_is(one: int, other: int, seed: int) -> N
     chosen = act(seen, seeds=[seed, seed + 1])
     with torch.inference_mode():
         context = DESIGN._encode(seen)
-        bare = DESIGN._sample(seen, ["action"], [seed, seed + 1], None, Budget(), None, context)
+        bare = DESIGN.sample(seen, ["action"], seeds=[seed, seed + 1], context=context)
     assert torch.equal(chosen, DESIGN.action.decode(bare.values["action"]))
     assert all(torch.equal(a, b) for a, b in zip(before, (seen.state, *seen.images.values()), strict=True))
 

@@ -93,16 +93,16 @@ def test_a_wrong_spec_is_refused_when_it_is_made(right: Any, change: dict[str, A
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"nfe": {"action": -1}}, "nfe for stream 'action': -1 must be at least 0"),
-        ({"nfe": {"action": 2.0}}, "must be a whole number"),
-        ({"nfe": 4}, "must map a stream to a number"),
-        ({"exit": {"future": True}}, "must be a whole number"),
-        ({"future": "no"}, "future 'no' must be true, false or None"),
-        ({"candidates": 0}, "candidates 0 must be at least 1"),
-        ({"iterations": -1}, "iterations -1 must be at least 0"),
-        ({"horizon": 0}, "horizon 0 must be at least 1"),
-        ({"rounds": -1}, "rounds -1 must be at least 0"),
-        ({"rounds": NAN}, "rounds nan must be a whole number"),
+        ({"nfe": {"action": -1}}, r"Budget.nfe.action: must be at least 0, got -1"),
+        ({"nfe": {"action": 2.0}}, r"Budget.nfe.action: must be an integer, got 2.0"),
+        ({"nfe": 4}, r"Budget.nfe: must be a mapping"),
+        ({"exit": {"future": True}}, r"Budget.exit.future: must be an integer, got true"),
+        ({"future": "no"}, r"Budget.future: must be true or false, got the text 'no'"),
+        ({"candidates": 0}, r"Budget.candidates: must be at least 1"),
+        ({"iterations": -1}, r"Budget.iterations: must be at least 0"),
+        ({"horizon": 0}, r"Budget.horizon: must be at least 1"),
+        ({"rounds": -1}, r"Budget.rounds: must be at least 0, got -1"),
+        ({"rounds": NAN}, r"Budget.rounds: must be an integer"),
     ],
 )
 def test_a_budget_that_no_design_can_honour(fields: dict[str, Any], message: str) -> None:

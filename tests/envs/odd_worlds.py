@@ -50,10 +50,10 @@ def returned(field: str, fault: str) -> Any:
         "reward": {"": np.float64(0.5), "text reward": "1.0", "nan reward": float("nan"), "no reward": None},
         "success": {"": np.bool_(False), "number success": 0.0, "no success": None, "text success": "no"},
         "expert": {
-            "": np.array([0.5], np.float32),
-            "outside": np.array([3.0], np.float32),
+            "": np.full(4, 0.5, np.float32),
+            "outside": np.array([3, 0, 0, 0], np.float32),
             "wide action": np.zeros(2, np.float32),
-            "nan action": np.array([np.nan], np.float32),
+            "nan action": np.array([0, 0, 0, np.nan], np.float32),
         },
     }
     return values[field].get(fault, values[field][""])
@@ -84,7 +84,7 @@ class OddConfig(EnvConfig):
         return ObservationSpec({"scene": CameraSpec(8, 6)}, names, 10.0)
 
     def action_spec(self) -> ActionSpec:
-        return ActionSpec(("a",), (-1.0,), (1.0,), 10.0)
+        return ActionSpec(tuple("abcd"), (-1.0,) * 4, (1.0,) * 4, 10.0)
 
     def extras_spec(self) -> ExtrasSpec:
         return {"depth": ((8, 6), "float32")}

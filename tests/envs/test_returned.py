@@ -47,7 +47,7 @@ MOVED: list[tuple[str, str]] = [
     ("wide action", "the demonstrator's action has the shape"),
     ("nan action", "the demonstrator's action is not finite"),
 ]
-ACTION = np.zeros(1, np.float32)
+ACTION = np.zeros(4, np.float32)
 
 
 @pytest.mark.parametrize(("fault", "message"), SEEN)
@@ -111,7 +111,7 @@ def test_a_worker_reports_it_in_our_words_and_the_others_go_on() -> None:
             envs.reset_async(slot, seed=slot)
         begun = envs.wait(range(4))
         for slot in range(2):
-            envs.step_async(slot, np.zeros((2, 1), np.float32), look=(1, 2))
+            envs.step_async(slot, np.zeros((2, 4), np.float32), look=(1, 2))
         stepped = envs.wait(range(2))
     words = "SpecError: environment OddEnv, task 'odd', tick"
     assert [begun[slot].error is None for slot in range(4)] == [True, True, False, False]

@@ -70,6 +70,28 @@ class Reads:
         """
         if not isinstance(seen, Observation):
             raise self._wrong(place, f"is a {type(seen).__name__}", "Give a `wamkit.contract.Observation`.")
+        rows = self._counted(seen, steps, place, device)
+        state = seen.state
+        if not is_finite(state):
+            raise self._not_finite(state, f"{place}.state", self.data.observation.state)
+        self._images(seen, rows, steps, place, device)
+        self._flags(seen.pad, rows, steps, f"{place}.pad", device)
+        if now and bool(seen.pad[:, -1].any()):
+            raise self._wrong(
+                f"{place}.pad",
+                "marks the last step, which is now, as padding",
+                "Only steps before it can be.",
+            )
+        self._extras(seen, rows, steps, extras, place, device)
+        if past or seen.past_action is not None or seen.past_action_pad is not None:
+            self._past(seen, rows, past, place, device)
+        if seen.goal is not None:
+            found = self.observation(seen.goal, 1, place=f"{place}.goal", device=device)
+            self._rows(found, rows, f"{place}.goal")
+        return rows
+
+    def _counted(self, seen: Observation, steps: int, place: str, device: torch.device | None) -> int:
+        """Rows of an observation, once its state has the right type and layout."""
         state = self._tensor(seen.state, f"{place}.state", torch.float32, device)
         if state.dim() != 3:
             raise self._wrong(
@@ -90,22 +112,6 @@ class Reads:
                 "Give one instruction per row.",
             )
         self._shape(state, f"{place}.state", (rows, steps, len(self.data.observation.state)), "state")
-        if not is_finite(state):
-            raise self._not_finite(state, f"{place}.state", self.data.observation.state)
-        self._images(seen, rows, steps, place, device)
-        self._flags(seen.pad, rows, steps, f"{place}.pad", device)
-        if now and bool(pad[:, -1].any()):
-            raise self._wrong(
-                f"{place}.pad",
-                "marks the last step, which is now, as padding",
-                "Only steps before it can be.",
-            )
-        self._extras(seen, rows, steps, extras, place, device)
-        if past or seen.past_action is not None or seen.past_action_pad is not None:
-            self._past(seen, rows, past, place, device)
-        if seen.goal is not None:
-            found = self.observation(seen.goal, 1, place=f"{place}.goal", device=device)
-            self._rows(found, rows, f"{place}.goal")
         return rows
 
     def batch(self, batch: Batch, window: WindowSpec, extras: Collection[str], device: torch.device) -> None:

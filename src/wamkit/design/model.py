@@ -259,19 +259,6 @@ class Design(nn.Module):
         budget = budget or Budget()
         rows = self.entries.observed(observation, self.device)
         self.entries.sampled(rows, budget, seeds, given, context, carry)
-        return self._sample(observation, want, seeds, given, budget, carry, context, guide)
-
-    def _sample(
-        self,
-        observation: Observation,
-        want: Sequence[str],
-        seeds: Sequence[int],
-        given: Mapping[str, Tensor] | None,
-        budget: Budget,
-        carry: Carries | None,
-        context: Mapping[str, Cache] | None,
-        guide: Guide | None = None,
-    ) -> Sampled:
         values = dict(given or {})
         for name in (*want, *values):
             if name not in self.streams:
@@ -283,7 +270,6 @@ class Design(nn.Module):
         if context is None:
             with stages.measure("encode"):
                 context = self._encode(observation)
-        rows = observation.batch_size
         call = SamplingCall(
             graph=self.graph,
             estimators=estimators,
@@ -330,7 +316,9 @@ class Design(nn.Module):
             context = self._encode(observation)
             state = self._observe(observation, state, context)
             values = to_device(dict(given or {}), self.device)
-        sampled = self._sample(observation, self._wanted(budget), seeds, values, budget, state, context)
+        sampled = self.sample(
+            observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=state, context=context
+        )  # fmt: skip
         with stages.measure("decode"):
             action = self.action.decode(sampled.values[ACTION]).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
@@ -350,7 +338,7 @@ class Design(nn.Module):
         observation = to_device(observation, self.device)
         context = self._encode(observation)
         carry = self._observe(observation, state, context)
-        sampled = self._sample(observation, [stream], seeds, None, budget, carry, context)
+        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=carry, context=context)
         return sampled.values[stream]
 
     def check_given(self, stream: str) -> None:
