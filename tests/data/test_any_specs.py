@@ -145,7 +145,7 @@ def test_specs_that_cannot_be_recorded(tmp_path: Path, kind: str) -> None:
 def test_episodes_of_other_types(tmp_path: Path, field: str, value: object, words: str) -> None:
     item = episode(4)
     object.__setattr__(item, field, value)
-    with pytest.raises(DataError, match=words):
-        with DatasetWriter(tmp_path / "set", OBSERVATION, ACTION, extras=EXTRAS) as writer:
-            writer.add(item)
+    writer = DatasetWriter(tmp_path / "set", OBSERVATION, ACTION, extras=EXTRAS)
+    with pytest.raises(DataError, match=words), writer:
+        writer.add(item)
     assert os.listdir(tmp_path) == [".set.lock"]

@@ -174,7 +174,11 @@ def test_episodes_written_in_part_are_not_kept(tmp_path: Path, monkeypatch: pyte
     def full(*_: object) -> bytes:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(DataError, match="writing episode 1 was interrupted"), writer:
+    def half() -> None:
+        with writer:
+            write_half()
+
+    def write_half() -> None:
         writer.add(episode(3))
         monkeypatch.setattr("wamkit.data.video.encode_video", full)
         with pytest.raises(OSError, match="No space left"):
@@ -182,4 +186,7 @@ def test_episodes_written_in_part_are_not_kept(tmp_path: Path, monkeypatch: pyte
         monkeypatch.undo()
         with pytest.raises(DataError, match="writing episode 1 was interrupted"):
             writer.add(episode(4))
+
+    with pytest.raises(DataError, match="writing episode 1 was interrupted"):
+        half()
     assert os.listdir(tmp_path) == [".set.lock"]
