@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,6 @@ def coded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def png_of_16_bit_rgb() -> bytes:
-    import struct
-    import zlib
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return (

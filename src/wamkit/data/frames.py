@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -218,10 +219,12 @@ class _Footage:
         owners = np.searchsorted(self._starts, frames, side="right") - 1
         steps = frames - self._starts[owners]
         numbers = self._first[owners] + steps
-        for i in range(len(frames)):
-            row = self._rows[owners[i]]
-            place = f"{self._name}, episode {row.index}, camera {self._camera!r}, frame {steps[i]}"
-            yield int(frames[i]), self._file.picture(int(numbers[i]), place)
+        for frame, number, owner in zip(frames.tolist(), numbers.tolist(), owners.tolist(), strict=True):
+            yield frame, self._file.picture(number, partial(self._place, owner, frame))
+
+    def _place(self, owner: int, frame: int) -> str:
+        row = self._rows[owner]
+        return f"{self._name}, episode {row.index}, camera {self._camera!r}, frame {frame - row.start}"
 
     def close(self) -> None:
         """Close the file."""

@@ -7,7 +7,7 @@ first, every decoded picture must have the time of the one that is asked for, an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -67,15 +67,21 @@ class VideoFile:
         try:
             with open_video(path) as source:
                 stream = source.streams.video[0]
-                packets = [p for p in source.demux(stream) if p.size > 0 and not p.is_discard]
+                packets = [
+                    (p.pts, p.is_keyframe) for p in source.demux(stream) if p.size and not p.is_discard
+                ]
                 unit = tick(stream)
         except (av.FFmpegError, OSError, IndexError) as error:
             raise DataError(f"{place}, {path}: cannot be read as a video ({error}). {COPY_AGAIN}") from error
-        if not packets or any(p.pts is None for p in packets):
+        if not packets or any(pts is None for pts, _ in packets):
             raise DataError(f"{place}, {path}: the video has pictures without a time, or none. {COPY_AGAIN}")
-        shown = sorted(packets, key=lambda p: p.pts or 0)
-        self._ticks = np.array([p.pts for p in shown], dtype=np.int64)
-        self._keys = np.flatnonzero([p.is_keyframe for p in shown])
+        shown = sorted((pts or 0, key) for pts, key in packets)
+        self._ticks = np.array([pts for pts, _ in shown], dtype=np.int64)
+        self._numbers = {pts: number for number, (pts, _) in enumerate(shown)}
+        keys = np.flatnonzero([key for _, key in shown])
+        before = np.searchsorted(keys, np.arange(len(shown)), side="right")
+        self._keys = np.where(before > 0, keys[before - 1], 0).tolist() if len(keys) else [0] * len(shown)
+        self._good: set[str] = set()  # pixel formats that were found good
         self.times: np.ndarray = self._ticks * float(unit)
         same = np.flatnonzero(np.diff(self._ticks) == 0)
         if len(same):
@@ -84,20 +90,18 @@ class VideoFile:
                 f"{self.times[same[0]]:.6f} s, so that it is not known which one was recorded. Encode it again."
             )
 
-    def picture(self, number: int, place: str) -> np.ndarray:
+    def picture(self, number: int, place: Callable[[], str]) -> np.ndarray:
         """Decode one picture (H, W, 3), uint8; fastest when numbers ascend.
 
         Args:
             number: number of the picture in the file.
-            place: dataset, episode, frame and camera, for messages.
+            place: gives dataset, episode, frame and camera, for messages.
 
         Raises:
             DataError: the picture is missing or damaged, or is not 8-bit RGB.
         """
-        before = int(np.searchsorted(self._keys, number, side="right"))
-        key = int(self._keys[before - 1]) if before else 0
         try:
-            frame = self._decode(number, key)
+            frame = self._decode(number, self._keys[number])
         except (av.FFmpegError, OSError, _LostError) as first:
             self.close()
             try:  # some streams can be decoded from their start only
@@ -105,14 +109,16 @@ class VideoFile:
             except (av.FFmpegError, OSError, _LostError):
                 self.close()
                 raise DataError(
-                    f"{place}, {self._path}: picture {number} of the video cannot be decoded ({first}). The file is "
+                    f"{place()}, {self._path}: picture {number} of the video cannot be decoded ({first}). The file is "
                     f"damaged. {COPY_AGAIN}"
                 ) from first
-        fault = pixel_fault(frame.format)
-        if frame.rotation:
-            fault = f"it is to be shown turned by {frame.rotation} degrees. Encode the video again the right way up"
-        if fault:
-            raise DataError(f"{place}, {self._path}: {fault}.")
+        if frame.format.name not in self._good or frame.rotation:
+            fault = pixel_fault(frame.format)
+            if frame.rotation:
+                fault = f"it is to be shown turned by {frame.rotation} degrees. Encode the video again the right way up"
+            if fault:
+                raise DataError(f"{place()}, {self._path}: {fault}.")
+            self._good.add(frame.format.name)
         return self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
     def close(self) -> None:
@@ -127,7 +133,9 @@ class VideoFile:
             self._pictures = self._seek(key)
             self._next = -1
         for frame in self._pictures:
-            found = self._number(frame.pts)
+            found = -1 if frame.pts is None else self._numbers.get(frame.pts, -1)
+            if found < 0:
+                raise _LostError(f"the decoder gave a picture at {frame.pts}, which the file does not list")
             if found < key:  # shown before the key frame: decoded without the pictures it refers to
                 continue
             if frame.is_corrupt or found > number or (self._next >= 0 and found != self._next):
@@ -136,12 +144,6 @@ class VideoFile:
             if found == number:
                 return frame
         raise _LostError("the stream ends before it")
-
-    def _number(self, ticks: int | None) -> int:
-        number = len(self._ticks) if ticks is None else int(np.searchsorted(self._ticks, ticks))
-        if number == len(self._ticks) or self._ticks[number] != ticks:
-            raise _LostError(f"the decoder gave a picture at {ticks}, which the file does not list")
-        return number
 
     def _seek(self, key: int) -> Iterator[av.VideoFrame]:
         if self._source is None:
