@@ -19,6 +19,7 @@ from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.rollout import Rollout
 from wamkit.evaluation.report.report import Report
+from wamkit.evaluation.report.scores import score
 from wamkit.verbs import evaluate as evaluate_module
 from wamkit.zoo import recipe
 
@@ -45,7 +46,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def rollout(policy: object, config: EvaluationConfig, **more: object) -> Rollout:
         runs.append(str(more["checkpoint"]))
-        return Rollout(small_report(errors=int(config.seed == 9) * 10), ())
+        return Rollout(broken_report() if config.seed == 9 else small_report(), ())
 
     def write(done: Rollout, config: EvaluationConfig, out: Path, *more: object) -> Report:
         done.report.save(out / "report.json")
@@ -54,6 +55,16 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(evaluate_module, "rollout", rollout)
     monkeypatch.setattr(evaluate_module, "write_results", write)
     return runs
+
+
+def broken_report() -> Report:
+    """A report of which every episode ended in an error."""
+    report = small_report()
+    episodes = tuple(
+        replace(e, status="error", error="Traceback\nValueError: lens cap") for e in report.episodes
+    )
+    tasks, overall, mean = score(episodes)
+    return replace(report, episodes=episodes, tasks=tasks, overall=overall, mean_over_tasks=mean)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
