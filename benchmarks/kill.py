@@ -347,10 +347,13 @@ def kill(kills: int, pairs: int, seed: int, root: Path, console: Console) -> dic
     counts = {name: Count() for name in killer.cases}
     for name in [*killer.cases] * pairs:
         killer.two_at_once(name, counts[name])
-    with suppress(KeyboardInterrupt):  # Ctrl-C shows what was found until then
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):  # Ctrl-C and SIGTERM show what was found until then
         while (left := kills - sum(count.kills for count in counts.values())) > 0:
             name = min(counts, key=lambda n: counts[n].kills)
             killer.trial(name, counts[name], left)
+            done, faults = counts[name], sum(len(count.faults) for count in counts.values())
+            console.print(f"{name}: {done.kills} kills, {done.runs} runs; {faults} faults in all")
     return counts
 
 
