@@ -185,6 +185,8 @@ def _read(result: Result, overwrite: bool) -> tuple[Mapping[str, Any] | None, bo
     try:
         stored = read_json(result.inputs, way_out)
         require_unchanged(stored, result.inputs, way_out)
+        if stored.get("verb") != result.verb and not overwrite:
+            raise ConfigError(f"{result.place} holds what `{stored.get('verb')}` has written. {way_out}")
         inputs, finished = stored.get("inputs"), stored.get("finished")
         known = stored.get("format") == FORMAT and stored.get("verb") == result.verb
         if not known or not isinstance(inputs, dict) or not isinstance(finished, bool):
