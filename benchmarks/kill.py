@@ -83,6 +83,7 @@ class Count:
 
     kills: int = 0
     runs: int = 0
+    pairs: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -291,6 +292,29 @@ class Killer:
         count.faults += [f"{place}a simulator is left"] if self._orphans() else []
         shutil.rmtree(folder)
 
+    def two_at_once(self, name: str, count: Count) -> None:
+        """Start a verb twice at the same moment: one is refused, and the other's result is that of the reference."""
+        case = self.cases[name]
+        self._number += 1
+        out = self._root / "trials" / str(self._number) / name
+        out.parent.mkdir(parents=True)
+        logs = [out.parent.with_suffix(f".{i}.txt") for i in range(2)]
+        command = [*case.arguments, "--out", str(out)]
+        both = [FORK.Process(target=_child, args=(command, log, None, FORK.Value("q", 0))) for log in logs]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        count.pairs += 1
+        said = [log.read_text(encoding="utf-8", errors="replace").strip()[-300:] for log in logs]
+        if sorted(process.exitcode or 0 for process in both) != [0, 2]:
+            count.faults.append(f"{name}, two at once: statuses {[p.exitcode for p in both]}: {said}")
+        elif not any("is being written by process" in text for text in said):
+            count.faults.append(f"{name}, two at once: refused for another reason: {said}")
+        elif case.read(out) != case.reference:
+            count.faults.append(f"{name}, two at once: another result than the reference's")
+        shutil.rmtree(out.parent, ignore_errors=True)
+
     def _orphans(self) -> bool:
         """Whether a process that a run started is still there after a while."""
         mark = f"{MARK}={os.environ[MARK]}".encode()
@@ -313,18 +337,23 @@ def _processes() -> list[tuple[bytes, bytes]]:
     return found
 
 
-def kill(kills: int, seed: int, root: Path, console: Console) -> dict[str, Count]:
-    """Kill verbs in turn until ``kills`` runs were killed."""
+def kill(kills: int, pairs: int, seed: int, root: Path, console: Console) -> dict[str, Count]:
+    """Start every verb twice at once, ``pairs`` times; kill verbs in turn until ``kills`` runs were killed."""
     killer = Killer(root, seed)
     for name in killer.cases:
         killer.refer(name)
         case = killer.cases[name]
         console.print(f"{name}: {case.seconds:.1f} s, {case.operations} file operations undisturbed")
     counts = {name: Count() for name in killer.cases}
-    with suppress(KeyboardInterrupt):  # Ctrl-C shows what was found until then
+    for name in [*killer.cases] * pairs:
+        killer.two_at_once(name, counts[name])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):  # Ctrl-C and SIGTERM show what was found until then
         while (left := kills - sum(count.kills for count in counts.values())) > 0:
             name = min(counts, key=lambda n: counts[n].kills)
             killer.trial(name, counts[name], left)
+            done, faults = counts[name], sum(len(count.faults) for count in counts.values())
+            console.print(f"{name}: {done.kills} kills, {done.runs} runs; {faults} faults in all")
     return counts
 
 
@@ -332,14 +361,15 @@ def main() -> int:
     """Print the table; returns 1 if anything was lost, counted twice or left behind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as folder:
-        counts = kill(chosen.kills, chosen.seed, Path(folder), console)
-    table = Table("verb", "kills", "runs", "faults")
+        counts = kill(chosen.kills, chosen.pairs, chosen.seed, Path(folder), console)
+    table = Table("verb", "kills", "runs", "two at once", "faults")
     for name, count in counts.items():
-        table.add_row(name, str(count.kills), str(count.runs), str(len(count.faults)))
+        table.add_row(name, str(count.kills), str(count.runs), str(count.pairs), str(len(count.faults)))
     console.print(table)
     for count in counts.values():
         for fault in count.faults:

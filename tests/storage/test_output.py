@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wamkit.errors import BusyError, ConfigError, DataError
+from wamkit.storage import write_atomically
 from wamkit.storage.output import Result, output
 
 A, B = {"data": "sha256:a", "config": {"steps": 1}}, {"data": "sha256:b", "config": {"steps": 2}}
@@ -181,3 +182,24 @@ def test_damaged_inputs_are_refused_or_say_what_they_said(data: st.DataObject) -
         assert result.file.read_text() == "result"
         write(result, B, "new", overwrite=True)  # the way out that both messages name
         assert json.loads(result.inputs.read_text())["inputs"] == B
+
+
+def test_the_result_of_another_verb_is_named(tmp_path: Path) -> None:
+    write(Result(tmp_path / "report.json", "merge"), A)
+    with pytest.raises(
+        ConfigError, match=r"holds what `merge` has written\. Choose another `out`, or set `overwrite`"
+    ):
+        write(a_result(tmp_path), A)
+    write(a_result(tmp_path), A, "mine", overwrite=True)
+    assert (tmp_path / "report.json").read_text() == "mine"
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "a.json", b"{}")
+    assert caught.value.filename == str(tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 
 import draccus
 
-from wamkit.errors import DataError
+from wamkit.errors import DataError, reason
 
 T = TypeVar("T")
+DIGEST = "digest"  # field of a document: what its other fields say, as 32 hexadecimal digits
 
 
 def read_text(path: Path, way_out: str) -> str:
@@ -62,13 +64,31 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_document(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain values as JSON, atomically.
+    """Write plain values as JSON, atomically, with a digest of them as the last field.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON has no word for.
     """
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    plain[DIGEST] = _digest(plain)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def require_unchanged(content: dict[str, Any], path: Path, way_out: str) -> None:
+    """Raise :class:`DataError` unless a document is as it was written; its digest is taken out.
+
+    A document without a digest is of an older version, and is left to the checks of its content.
+    """
+    digest = content.pop(DIGEST, None)
+    if digest is not None and digest != _digest(content):
+        raise DataError(
+            f"{path}: was changed since it was written: its content is not that of its digest. {way_out}"
+        )
 
 
 def read_document(path: Path, form: str, what: str) -> dict[str, Any]:
@@ -82,9 +102,13 @@ def read_document(path: Path, form: str, what: str) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read, or is another document or of another version.
     """
-    raw = read_json(path, f"Make the {what} again, or name another file.")
+    way_out = f"Make the {what} again, or name another file."
+    raw = read_json(path, way_out)
+    require_unchanged(raw, path, way_out)
     if raw.pop("format", None) != form:
-        raise DataError(f"{path}: field 'format' must be {form!r}; this is no {what} of this version.")
+        raise DataError(
+            f"{path}: field 'format' must be {form!r}; this is no {what} of this version. {way_out}"
+        )
     return raw
 
 
@@ -92,8 +116,8 @@ def decode_document(cls: type[T], raw: Mapping[str, Any], path: Path) -> T:
     """Plain values -> a dataclass; raises :class:`DataError` when a field is missing, unknown or of another type."""
     try:
         return draccus.decode(cls, raw)
-    except (draccus.utils.DecodingError, TypeError) as error:
-        raise DataError(f"{path}: {error}") from error
+    except (draccus.utils.ParsingError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: {reason(error)}. Make it again, or name another file.") from error
 
 
 def agree(one: Any, other: Any) -> bool:
@@ -123,5 +147,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        # The user knows the file and not its part; the system names neither when a disk is full.
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         part.unlink(missing_ok=True)  # only there when writing failed, such as on a full disk

@@ -17,7 +17,12 @@ from typing import Any
 
 from wamkit.errors import ConfigError, DataError
 from wamkit.storage.claim import claim
-from wamkit.storage.documents import read_json, write_atomically, write_document
+from wamkit.storage.documents import (
+    read_json,
+    require_unchanged,
+    write_atomically,
+    write_document,
+)
 from wamkit.storage.fingerprint import differences, listing
 
 FORMAT = "wamkit-inputs-1"
@@ -179,6 +184,9 @@ def _read(result: Result, overwrite: bool) -> tuple[Mapping[str, Any] | None, bo
     way_out = "Choose another `out`, or set `overwrite` to begin anew."
     try:
         stored = read_json(result.inputs, way_out)
+        require_unchanged(stored, result.inputs, way_out)
+        if stored.get("verb") != result.verb and not overwrite:
+            raise ConfigError(f"{result.place} holds what `{stored.get('verb')}` has written. {way_out}")
         inputs, finished = stored.get("inputs"), stored.get("finished")
         known = stored.get("format") == FORMAT and stored.get("verb") == result.verb
         if not known or not isinstance(inputs, dict) or not isinstance(finished, bool):

@@ -147,7 +147,9 @@ def stoppable(name: str) -> Iterator[None]:
         stopping.append(number)
         raise StoppedError(number)
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    # A shell starts a job in the background with Ctrl-C ignored, because it is meant for the job in front.
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:

@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reports import small_report
 from scipy.stats import binomtest
 
@@ -68,6 +72,10 @@ def test_an_edited_report_is_refused(tmp_path: Path, edit, message: str) -> None
     raw = json.loads(path.read_text())
     edit(raw)
     path.write_text(json.dumps(raw))
+    with pytest.raises(DataError, match=r"report\.json: was changed since it was written.*name another file"):
+        Report.load(path)
+    del raw["digest"]  # as an older version wrote it: what it says is compared all the same
+    path.write_text(json.dumps(raw))
     with pytest.raises(DataError, match=message) as caught:
         Report.load(path)
     assert str(path) in str(caught.value)
@@ -78,6 +86,7 @@ def test_a_report_whose_scores_were_rounded_otherwise_is_read(tmp_path: Path) ->
     path = tmp_path / "report.json"
     small_report().save(path)
     raw = json.loads(path.read_text())
+    del raw["digest"]
     low, high = raw["overall"]["wilson_95"]
     raw["overall"]["wilson_95"] = [float(np.nextafter(low, 1)), float(np.nextafter(high, 0))]
     path.write_text(json.dumps(raw))
@@ -107,3 +116,43 @@ def test_psnr_closed_form() -> None:
     assert frame_psnr(grey, grey) is None
     with pytest.raises(DataError, match="shape"):
         frame_psnr(grey, grey[:2])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_a_damaged_report_is_read_as_it_was_or_refused(data: st.DataObject) -> None:
+    """Any byte of a report or its pictures changed, or the file cut: the same values, or our own error."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        report = small_report(strips=True)
+        report.save(path)
+        file = data.draw(st.sampled_from([path, pictures_path(path)]))
+        whole = file.read_bytes()
+        at = data.draw(st.integers(0, len(whole) - 1))
+        if data.draw(st.booleans()):
+            file.write_bytes(whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :])
+        else:
+            file.write_bytes(whole[:at])
+        try:
+            found = Report.load(path)
+        except DataError as error:
+            told = str(error)
+        else:
+            told = ""
+            assert found == report
+            for ours, theirs in zip(found.filmstrips, report.filmstrips, strict=True):
+                assert np.array_equal(ours.real, theirs.real)
+                assert np.array_equal(ours.imagined, theirs.imagined)
+        assert not told or str(file) in told
+
+
+def test_pictures_of_another_report_are_refused(tmp_path: Path) -> None:
+    report = small_report(strips=True)
+    report.save(tmp_path / "report.json")
+    darker = tuple(replace(s, real=s.real // 2, imagined=s.imagined // 2) for s in report.filmstrips)
+    replace(report, filmstrips=darker).save(tmp_path / "other.json")
+    pictures_path(tmp_path / "other.json").replace(pictures_path(tmp_path / "report.json"))
+    with pytest.raises(
+        DataError, match=r"filmstrip 0: the pictures are not those that its caption was measured on\."
+    ):
+        Report.load(tmp_path / "report.json")

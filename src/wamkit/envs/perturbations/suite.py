@@ -14,6 +14,7 @@ import numpy as np
 from wamkit.envs.perturbations.base import DIMENSIONS, STRONGEST, Perturbation
 from wamkit.envs.perturbations.texture import SurfacePerturbation
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.storage import write_atomically
 
 CLEAN = "Original"
 
@@ -133,4 +134,4 @@ def write_variants(path: Path, variants: Sequence[Variant]) -> None:
             for name in ("id", "dimension", "kind", "strength", "task", "episode")
         }
         lines.append(json.dumps({**row, "perturbation": fields}) + "\n")
-    path.write_text("".join(lines))
+    write_atomically(path, "".join(lines).encode())

@@ -115,9 +115,13 @@ class Journal:
         """Append one line and wait until the disk has it."""
         text = json.dumps(line, allow_nan=False, ensure_ascii=False)
         self._last = checksum(self._last, text.encode())
-        self._file.write(f"{self._last} {text}\n".encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(f"{self._last} {text}\n".encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            error.filename = str(self._path)  # the system names no file when a disk is full
+            raise
 
     def _recall(self, plain: Mapping[str, Any], place: str) -> None:
         record = draccus.decode(EpisodeRecord, plain["record"])

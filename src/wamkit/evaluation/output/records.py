@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from wamkit.evaluation.report.episode import EpisodeRecord, Events
 from wamkit.evaluation.report.failures import TAGS, tags_of
+from wamkit.storage import write_atomically
 
 RECORDS_FILE = "report.variants.parquet"
 MEANING = b"meaning"  # key of a column's text in its metadata
@@ -94,11 +96,13 @@ RECORD_COLUMNS: tuple[Column, ...] = (
 
 
 def write_records(path: Path, episodes: Sequence[EpisodeRecord]) -> None:
-    """Write one row per episode, in their order, with :data:`RECORD_COLUMNS`.
+    """Write one row per episode, atomically, in their order, with :data:`RECORD_COLUMNS`.
 
     The columns of contacts (``phase`` to the tags) are null if the simulator reports no contacts or the episode ended
     in an error. Phases and tags are defined in :mod:`wamkit.evaluation.report.failures`.
     """
     schema = pa.schema([column.field() for column in RECORD_COLUMNS])
     values = {column.name: [column.read(episode) for episode in episodes] for column in RECORD_COLUMNS}
-    pq.write_table(pa.table(values, schema=schema), path)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(values, schema=schema), buffer)
+    write_atomically(path, buffer.getvalue())

@@ -13,7 +13,9 @@ from wamkit.evaluation.output.films import FILMS_FOLDER, choose_failures, write_
 from wamkit.evaluation.output.pages import require_plots, write_report_page
 from wamkit.evaluation.output.records import RECORDS_FILE, write_records
 from wamkit.evaluation.output.rerun import RERUN_FOLDER, require_rerun, write_rerun
-from wamkit.evaluation.report.report import Report
+from wamkit.evaluation.report.report import Report, pictures_path
+
+VARIANTS_FILE = "variants.jsonl"
 
 
 def check_outputs(failures: int, rerun: bool) -> None:
@@ -38,7 +40,7 @@ def write_results(
     The files are ``report.json``; ``report.variants.parquet``, one row per episode
     (:mod:`wamkit.evaluation.output.records`); ``variants.jsonl``, the list of variants, if episodes were perturbed;
     ``films/*.mp4`` of failed episodes; ``rerun/*.rrd`` of the same episodes and of those with filmstrips; and
-    ``report.html``. Films and exports of an earlier evaluation in ``out`` are removed.
+    ``report.html``. What an earlier evaluation in ``out`` left of these is removed.
 
     Args:
         done: finished evaluation.
@@ -56,7 +58,11 @@ def write_results(
     report.save(out / "report.json")
     write_records(out / RECORDS_FILE, report.episodes)
     if report.shifts is not None:
-        write_variants(out / "variants.jsonl", variants(config))
+        write_variants(out / VARIANTS_FILE, variants(config))
+    else:
+        (out / VARIANTS_FILE).unlink(missing_ok=True)
+    if not report.filmstrips:
+        pictures_path(out / "report.json").unlink(missing_ok=True)
     for folder, pattern in ((FILMS_FOLDER, "*.mp4"), (RERUN_FOLDER, "*.rrd")):
         for stale in (out / folder).glob(pattern):
             stale.unlink()
