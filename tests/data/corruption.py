@@ -140,8 +140,8 @@ def duplicate(root: Path, rng: random.Random) -> str:
 
 
 STRANGE: tuple[Any, ...] = (
-    None, True, 0, -1, 3, 1e300, 0.5, float("nan"), float("inf"), "", "text", "3", "../up", [], [[]], ["a", "a"],
-    {}, {"a": 1},
+    None, True, 0, -1, 3, 1e300, 0.5, float("nan"), float("inf"), "", "text", "3", "../up",
+    [], [[]], ["a", "a"], {}, {"a": 1},
 )  # fmt: skip
 
 

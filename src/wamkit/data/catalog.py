@@ -1,20 +1,24 @@
-"""Metadata of a dataset, from its ``meta/`` folder: info, episodes, statistics. Reads no frame."""
+"""Metadata of a dataset, from its ``meta/`` folder: episodes and statistics. Reads no frame."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from wamkit.data import layout, tables
-from wamkit.data.stats import FeatureStats, stats_from_json
+from wamkit.data.layout import VECTORS
+from wamkit.data.stats import REBUILD, FeatureStats, stats_from_json
+from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
+from wamkit.storage import read_json
 
-COPY_AGAIN = "Copy the dataset again."
+EPISODE_STATS = ("min", "max", "mean")
+OUTCOME = f"stats/{layout.SUCCESS_KEY}/max"  # of `next.success`, true in the last frame of a success
 
 
 @dataclass(frozen=True)
@@ -58,145 +62,200 @@ class EpisodeRow:
         return self.stop - self.start
 
 
-def read_info(root: Path) -> dict[str, Any]:
-    """Read ``meta/info.json``.
+def read_stats(
+    root: Path, wanted: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+    """Read ``meta/stats.json``.
+
+    Returns:
+        the statistics of every feature in ``wanted`` (key -> shape), and the whole file.
 
     Raises:
-        DataError: the file or an entry is missing, it is not JSON, or the version is not v3.0.
-    """
-    path = root / layout.INFO
-    if not path.is_file():
-        partial = root.with_name(root.name + ".partial")
-        hint = (
-            f" There is an interrupted recording at {partial}: record it again." if partial.exists() else ""
-        )
-        raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint}")
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not JSON ({error}). {COPY_AGAIN}") from error
-    version = info.get("codebase_version")
-    if version != layout.VERSION:
-        way_out = "Update wamkit or write the dataset as v3.0."
-        if version == "v2.1":
-            converter = "lerobot.datasets.v30.convert_dataset_v21_to_v30"
-            way_out = f"Run, with lerobot==0.4.4: python -m {converter} --repo-id=<id> --root=<folder>"
-        elif str(version).startswith(("v1", "v2")):
-            way_out = "Convert it to v2.1 first and then to v3.0, with the converters of the lerobot package."
-        raise DataError(
-            f"{path}: codebase_version is {version!r}, but only {layout.VERSION!r} can be read. {way_out}"
-        )
-    for key in ("fps", "features", "data_path", "total_episodes", "total_frames"):
-        if key not in info:
-            raise DataError(f"{path}: the entry {key!r} is missing. {COPY_AGAIN}")
-    required = (layout.ACTION_KEY, *layout.INDEX_FEATURES)
-    missing = [key for key in required if key not in info["features"]]
-    if missing:
-        raise DataError(
-            f"{path}, features: {missing[0]!r} is missing; the features are {', '.join(info['features'])}. "
-            f"{COPY_AGAIN}"
-        )
-    for key in (layout.ACTION_KEY, layout.STATE_KEY):
-        shape = info["features"].get(key, {"shape": [0]})["shape"]
-        if len(shape) != 1:
-            raise DataError(
-                f"{path}, features, {key!r}: shape {shape}, but only vectors are supported. Flatten it to one axis."
-            )
-    return dict(info)
-
-
-def read_stats(root: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, FeatureStats]:
-    """Read the statistics of every feature in ``wanted`` (key -> shape) from ``meta/stats.json``.
-
-    Raises:
-        DataError: the file, a feature or a statistic is missing, or has another shape.
+        DataError: the file, a feature or a statistic is missing, has another shape, or contradicts itself.
     """
     path = root / layout.STATS
-    way_out = "Recompute it with wamkit.data.rebuild_stats(root)."
     if not path.is_file():
-        raise DataError(f"{path}: no such file, but normalisation needs it. {way_out}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not JSON ({error}). {way_out}") from error
+        raise DataError(f"{path}: no such file, but normalisation needs it. {REBUILD}")
+    values = read_json(path, REBUILD)
     missing = [key for key in wanted if key not in values]
     if missing:
-        raise DataError(f"{path}: the statistics of the feature {missing[0]!r} are missing. {way_out}")
-    return {
-        key: stats_from_json(values[key], f"{path}, feature {key!r}", shape) for key, shape in wanted.items()
-    }
+        raise DataError(f"{path}: the statistics of the feature {missing[0]!r} are missing. {REBUILD}")
+    stats = {}
+    for key, shape in wanted.items():
+        scale = None if key in VECTORS else (0.0, 1.0)
+        stats[key] = stats_from_json(values[key], f"{path}, feature {key!r}", shape, scale)
+    return stats, values
+
+
+def episode_files(root: Path) -> list[Path]:
+    """The files of the episode table, in its order; raises :class:`DataError` where there is none."""
+    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    if not paths:
+        raise DataError(f"{root / 'meta/episodes'}: holds no parquet file. {COPY_AGAIN}")
+    return paths
 
 
 def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[EpisodeRow, ...]:
     """Read ``meta/episodes/``, without its statistics.
 
     Raises:
-        DataError: there is no file, a column or value is missing, or the rows are inconsistent.
+        DataError: there is no file, a column or value is missing or of a wrong type, or the rows are inconsistent.
     """
-    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
-    if not paths:
-        raise DataError(f"{root / 'meta/episodes'}: holds no parquet file. {COPY_AGAIN}")
-    rows: list[EpisodeRow] = []
     videos = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
-    for path in paths:
-        names = [n for n in tables.names(path) if not n.startswith("stats/")]
-        for row in _require_columns(tables.read(path, names), videos, path).to_pylist():
-            rows.append(_episode(root, info, row, videos))
-            _check_row(rows, row, path)
+    rows: list[EpisodeRow] = []
+    for path in episode_files(root):
+        table = tables.read(path, lambda names: _chosen(names, videos))
+        columns = {
+            name: tables.to_numpy(table, name, (), dtype, path) for name, dtype in _required(videos).items()
+        }
+        _check_rows(columns, len(rows), rows[-1].stop if rows else 0, path)
+        rows += _rows(root, info, columns, _tasks(table, path), _successes(table, path))
     _check_totals(rows, info, root)
     return tuple(rows)
 
 
-def _require_columns(table: pa.Table, videos: list[str], path: Path) -> pa.Table:
-    """Return the table itself; every column that is read must be there, with a value for every episode."""
-    required = ["episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"]
-    required += ["data/chunk_index", "data/file_index"]
-    parts = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
-    required += [f"videos/{key}/{part}" for key in videos for part in parts]
-    for name in required:
-        if name not in table.column_names:
-            raise DataError(f"{path}: the column {name!r} is missing. {COPY_AGAIN}")
-        values = table.column(name)
-        if values.null_count:
-            row = values.to_pylist().index(None)
-            raise DataError(f"{path}, row {row}, field {name!r}: the episode has no value. {COPY_AGAIN}")
-    return table
+def read_episode_stats(
+    root: Path, info: Mapping[str, Any], keys: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Read range and mean per episode from ``meta/episodes/``, as far as every file has them for all its episodes.
+
+    Args:
+        root: the dataset folder.
+        info: content of ``meta/info.json``.
+        keys: keys of vector features of width D.
+
+    Returns:
+        feature key -> statistic -> values (E, D), float64.
+
+    Raises:
+        DataError: a statistic is no vector of that width.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {key: {} for key in keys}
+    fields = {f"stats/{key}/{name}": (key, name) for key in keys for name in EPISODE_STATS}
+    paths = episode_files(root)
+    read = {
+        path: tables.read(path, lambda names: [field for field in fields if field in names]) for path in paths
+    }
+    for field, (key, name) in fields.items():
+        if all(field in t.column_names and not t.column(field).null_count for t in read.values()):
+            shape = tuple(info["features"][key]["shape"])
+            parts = [tables.to_numpy(t, field, shape, "float64", path) for path, t in read.items()]
+            found[key][name] = np.concatenate(parts)
+    return found
 
 
-def _episode(root: Path, info: Mapping[str, Any], row: Mapping[str, Any], videos: list[str]) -> EpisodeRow:
-    spans = {}
+def _required(videos: list[str]) -> dict[str, str]:
+    """Columns of plain numbers that every episode table has, with their dtypes."""
+    names = ["episode_index", "length", "dataset_from_index", "dataset_to_index"]
+    names += ["data/chunk_index", "data/file_index"]
+    names += [f"videos/{key}/{part}" for key in videos for part in ("chunk_index", "file_index")]
+    times = [f"videos/{key}/{part}" for key in videos for part in ("from_timestamp", "to_timestamp")]
+    return dict.fromkeys(names, "int64") | dict.fromkeys(times, "float64")
+
+
+def _chosen(names: list[str], videos: list[str]) -> list[str]:
+    return ["tasks", *_required(videos), *(name for name in ("success", OUTCOME) if name in names)]
+
+
+def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:
+    """The instructions of every episode."""
+    kind = table.schema.field("tasks").type
+    texts = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not texts or not (pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)):
+        raise DataError(f"{path}, field 'tasks': must hold lists of texts, but holds {kind}. {COPY_AGAIN}")
+    tasks = table.column("tasks").to_pylist()
+    for row, listed in enumerate(tasks):
+        if not listed or None in listed:
+            raise DataError(
+                f"{path}, row {row}, field 'tasks': {listed!r} names no instruction. {COPY_AGAIN}"
+            )
+    return [tuple(listed) for listed in tasks]
+
+
+def _successes(table: pa.Table, path: Path) -> list[bool | None]:
+    """The outcome of every episode; None where it is not recorded."""
+    if "success" not in table.column_names:
+        return [None] * table.num_rows
+    kind = table.schema.field("success").type
+    if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+        raise DataError(
+            f"{path}, field 'success': must be true, false or null, but holds values of type {kind}. {COPY_AGAIN}"
+        )
+    found: list[bool | None] = table.column("success").to_pylist()
+    if OUTCOME in table.column_names and not table.column(OUTCOME).null_count:
+        frames = tables.to_numpy(table, OUTCOME, (), "float64", path).tolist()
+        for row, (success, last) in enumerate(zip(found, frames, strict=True)):
+            if success is not None and success != last:
+                raise DataError(
+                    f"{path}, row {row}, field 'success': {success}, but {OUTCOME!r}, of the frames of the episode, is "
+                    f"{last:g}. {COPY_AGAIN}"
+                )
+    return found
+
+
+def _rows(
+    root: Path,
+    info: Mapping[str, Any],
+    columns: Mapping[str, np.ndarray],
+    tasks: list[tuple[str, ...]],
+    successes: list[bool | None],
+) -> list[EpisodeRow]:
+    videos = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
+    data = _paths(root, info["data_path"], columns, "data")
+    plain = {name: values.tolist() for name, values in columns.items()}
+    spans: list[dict[str, Span]] = [{} for _ in tasks]
     for key in videos:
-        path = info["video_path"].format(
-            video_key=key,
-            chunk_index=row[f"videos/{key}/chunk_index"],
-            file_index=row[f"videos/{key}/file_index"],
+        files = _paths(root, info["video_path"], columns, f"videos/{key}", video_key=key)
+        starts, ends = (plain[f"videos/{key}/{part}"] for part in ("from_timestamp", "to_timestamp"))
+        for row, path in enumerate(files):
+            spans[row][key] = Span(path, starts[row], ends[row])
+    return [
+        EpisodeRow(
+            index=plain["episode_index"][row],
+            start=plain["dataset_from_index"][row],
+            stop=plain["dataset_to_index"][row],
+            tasks=tasks[row],
+            data=data[row],
+            videos=spans[row],
+            success=successes[row],
         )
-        spans[key] = Span(root / path, row[f"videos/{key}/from_timestamp"], row[f"videos/{key}/to_timestamp"])
-    data = info["data_path"].format(chunk_index=row["data/chunk_index"], file_index=row["data/file_index"])
-    return EpisodeRow(
-        index=row["episode_index"],
-        start=row["dataset_from_index"],
-        stop=row["dataset_to_index"],
-        tasks=tuple(row["tasks"]),
-        data=root / data,
-        videos=spans,
-        success=row.get("success"),
-    )
+        for row in range(len(tasks))
+    ]
 
 
-def _check_row(rows: list[EpisodeRow], row: Mapping[str, Any], path: Path) -> None:
-    episode = rows[-1]
-    start = rows[-2].stop if len(rows) > 1 else 0
-    place = f"{path}, episode {episode.index}"
-    if episode.index != len(rows) - 1:
+def _paths(
+    root: Path, template: str, columns: Mapping[str, np.ndarray], prefix: str, **keys: str
+) -> list[Path]:
+    """File of every episode; episodes of one file share one path."""
+    known: dict[tuple[int, int], Path] = {}
+    out = []
+    for place in zip(
+        columns[f"{prefix}/chunk_index"].tolist(), columns[f"{prefix}/file_index"].tolist(), strict=True
+    ):
+        if place not in known:
+            known[place] = root / template.format(chunk_index=place[0], file_index=place[1], **keys)
+        out.append(known[place])
+    return out
+
+
+def _check_rows(columns: Mapping[str, np.ndarray], count: int, stop: int, path: Path) -> None:
+    """Raise :class:`DataError` unless episodes count on from ``count`` and their frames from ``stop`` without gaps."""
+    number, length = columns["episode_index"], columns["length"]
+    start, end = columns["dataset_from_index"], columns["dataset_to_index"]
+    before = np.concatenate([[stop], end[:-1]])[: len(end)]
+    wrong = number != count + np.arange(len(number))
+    if wrong.any():
+        row = int(np.argmax(wrong))
         raise DataError(
-            f"{place}: expected episode {len(rows) - 1}; episodes must count from 0 without gaps. "
-            f"{COPY_AGAIN}"
+            f"{path}, episode {number[row]}: expected episode {count + row}; episodes must count from 0 without "
+            f"gaps. {COPY_AGAIN}"
         )
-    if episode.start != start or len(episode) != row["length"] or len(episode) < 1:
+    wrong = (start != before) | (end - start != length) | (length < 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
         raise DataError(
-            f"{place}: dataset_from_index {episode.start} and dataset_to_index {episode.stop} do not agree "
-            f"with length {row['length']} and the episodes before it, which end at {start}. {COPY_AGAIN}"
+            f"{path}, episode {number[row]}: dataset_from_index {start[row]} and dataset_to_index {end[row]} do not "
+            f"agree with length {length[row]} and the episodes before it, which end at {before[row]}. {COPY_AGAIN}"
         )
 
 
@@ -205,5 +264,6 @@ def _check_totals(rows: list[EpisodeRow], info: Mapping[str, Any], root: Path) -
     if (len(rows), frames) != (info["total_episodes"], info["total_frames"]) or not rows:
         raise DataError(
             f"{root / 'meta/episodes'}: the table holds {len(rows)} episodes with {frames} frames, "
-            f"but {layout.INFO} declares {info['total_episodes']} with {info['total_frames']}. {COPY_AGAIN}"
+            f"but {layout.INFO} declares total_episodes {info['total_episodes']} and total_frames "
+            f"{info['total_frames']}. {COPY_AGAIN}"
         )

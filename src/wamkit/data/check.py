@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import layout, tables
-from wamkit.data.catalog import COPY_AGAIN, EpisodeRow
+from wamkit.data.catalog import EpisodeRow
 from wamkit.data.episode import require_finite
+from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 
 
@@ -23,13 +25,18 @@ def specs_match_features(
     """Raise :class:`DataError` unless specs and ``features`` of ``info.json`` describe the same arrays."""
     features, place = info["features"], root / layout.INFO
     way_out = f"Correct the specs under the key {layout.SPEC_KEY!r}, or remove it to have them inferred."
-    declared = {"action": (action.width, features[layout.ACTION_KEY]["shape"])}
-    if layout.STATE_KEY in features:
-        declared[layout.STATE_KEY] = (len(observation.state), features[layout.STATE_KEY]["shape"])
-    for key, (width, shape) in declared.items():
-        if [width] != list(shape):
+    declared = {layout.ACTION_KEY: action.names, layout.STATE_KEY: observation.state}
+    for key, names in declared.items():
+        feature = features.get(key, {"shape": [0]})  # a robot without proprioception has no state feature
+        if [len(names)] != list(feature["shape"]):
             raise DataError(
-                f"{place}, field {key!r}: shape {list(shape)}, but the spec names {width} entries. {way_out}"
+                f"{place}, field {key!r}: shape {list(feature['shape'])}, but the spec names {len(names)} entries. "
+                f"{way_out}"
+            )
+        listed = [str(name) for name in layout.listed_names(feature)]
+        if len(listed) == len(names) and listed != list(names):
+            raise DataError(
+                f"{place}, field {key!r}: names {listed}, but the spec has {list(names)}. {way_out}"
             )
     keys = layout.camera_keys(features)
     if set(keys) != set(observation.cameras):
@@ -39,13 +46,30 @@ def specs_match_features(
         )
     for name, camera in observation.cameras.items():
         size = layout.camera_size(features[keys[name]])
-        if size != (camera.height, camera.width):
+        if (*size, 3, 0, 255) != dataclasses.astuple(camera):
             raise DataError(
                 f"{place}, field {keys[name]!r}: size {size}, but the spec declares {camera}. {way_out}"
             )
     for rate in (observation.rate_hz, action.rate_hz):
         if abs(rate - info["fps"]) > 1e-6 * rate:
             raise DataError(f"{place}: fps is {info['fps']}, but a spec declares {rate} Hz. {way_out}")
+
+
+def extras_match_features(info: Mapping[str, Any], root: Path) -> None:
+    """Raise :class:`DataError` unless every extra that wamkit recorded is a feature of the same shape and dtype."""
+    extras = info[layout.SPEC_KEY].get("extras", {})
+    place = f"{root / layout.INFO}, key {layout.SPEC_KEY!r}"
+    way_out = f"{COPY_AGAIN} Or remove the key {layout.SPEC_KEY!r} to have all specs inferred."
+    if not isinstance(extras, dict):
+        raise DataError(f"{place}: 'extras' must be an object, got {extras!r}. {way_out}")
+    for name, extra in extras.items():
+        feature = info["features"].get(layout.EXTRA_PREFIX + name, {})
+        found = {"shape": feature.get("shape"), "dtype": feature.get("dtype")}
+        if not isinstance(extra, dict) or found != {**extra, "shape": extra.get("shape") or [1]}:
+            raise DataError(
+                f"{place}: the extra {name!r} is {extra!r}, but the feature {layout.EXTRA_PREFIX + name!r} has "
+                f"{found}. {way_out}"
+            )
 
 
 def read_frames(
@@ -66,16 +90,9 @@ def read_frames(
         table = tables.read(path, names)
         _check_rows(table, group, path)
         for name in names:
-            parts[name].append(_column(table, name, features[name], path))
+            parts[name].append(tables.frames(table, name, features[name], path))
         _check_index({name: parts[name][-1] for name in layout.INDEX_FEATURES}, group, path, fps)
     return {name: np.ascontiguousarray(np.concatenate(arrays)) for name, arrays in parts.items()}
-
-
-def _column(table: pa.Table, name: str, feature: Mapping[str, Any], path: Path) -> np.ndarray:
-    shape = tuple(feature["shape"])
-    vector = name in (layout.ACTION_KEY, layout.STATE_KEY)
-    dtype = "float32" if vector else feature["dtype"]
-    return tables.to_numpy(table, name, () if shape == (1,) and not vector else shape, dtype, path)
 
 
 def _check_rows(table: pa.Table, group: Sequence[EpisodeRow], path: Path) -> None:
@@ -112,28 +129,48 @@ def _check_index(
             )
 
 
-def values(
-    episodes: Sequence[EpisodeRow],
-    state: np.ndarray,
-    action: np.ndarray,
-    observation_spec: ObservationSpec,
-    action_spec: ActionSpec,
-) -> None:
-    """Raise :class:`DataError` unless every action and state is finite."""
-    fields = (
-        (layout.STATE_KEY, state, observation_spec.state),
-        (layout.ACTION_KEY, action, action_spec.names),
-    )
-    for key, array, names in fields:
-        if np.isfinite(array).all():
-            continue
+def read_feature(episodes: Sequence[EpisodeRow], key: str, feature: Mapping[str, Any]) -> np.ndarray:
+    """Read one column of all data files, (N, ...), in episode order, without the checks of :func:`read_frames`."""
+    paths = dict.fromkeys(episode.data for episode in episodes)
+    return np.concatenate([tables.frames(tables.read(path, [key]), key, feature, path) for path in paths])
+
+
+def finite(episodes: Sequence[EpisodeRow], key: str, array: np.ndarray, names: tuple[str, ...]) -> None:
+    """Raise :class:`DataError` naming episode, frame and entry unless all values of a vector (N, D) are finite."""
+    if not np.isfinite(array).all():
         for episode in episodes:
             place = f"{episode.data}, episode {episode.index}"
             require_finite(array[episode.start : episode.stop], names, key, place)
 
 
+def limits(episodes: Sequence[EpisodeRow], action: np.ndarray, spec: ActionSpec) -> None:
+    """Raise :class:`DataError` where an action lies outside the limits of the spec that was recorded with it."""
+    low, high = np.array(spec.low, dtype=np.float64), np.array(spec.high, dtype=np.float64)
+    slack = 1e-5 * (
+        1.0 + np.maximum(np.abs(low), np.abs(high))
+    )  # as when recording: float32 rounding of a limit
+    if not ((action.min(axis=0) < low - slack) | (action.max(axis=0) > high + slack)).any():
+        return
+    frame, entry = (int(i) for i in np.argwhere((action < low - slack) | (action > high + slack))[0])
+    episode = next(e for e in episodes if e.start <= frame < e.stop)
+    raise DataError(
+        f"{episode.data}, episode {episode.index}, field 'action': frame {frame - episode.start}, entry "
+        f"{spec.names[entry]!r} is {action[frame, entry]:g}, outside the limits [{low[entry]:g}, {high[entry]:g}] of "
+        f"the action spec in {layout.INFO}. {COPY_AGAIN}"
+    )
+
+
+def task_count(info: Mapping[str, Any], tasks: Sequence[str], root: Path) -> None:
+    """Raise :class:`DataError` unless ``total_tasks``, where ``info.json`` has it, is the number of tasks."""
+    if "total_tasks" in info and info["total_tasks"] != len(tasks):
+        raise DataError(
+            f"{root / layout.INFO}, entry 'total_tasks': {info['total_tasks']!r}, but {layout.TASKS} lists "
+            f"{len(tasks)}. {COPY_AGAIN}"
+        )
+
+
 def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: Sequence[str]) -> None:
-    """Raise :class:`DataError` unless every frame's task index is in ``meta/tasks.parquet``."""
+    """Raise :class:`DataError` unless every frame's task is in ``meta/tasks.parquet`` and is one of its episode's."""
     bad = np.flatnonzero((task_index < 0) | (task_index >= len(tasks)))
     if len(bad):
         episode = next(e for e in episodes if e.start <= bad[0] < e.stop)
@@ -141,3 +178,14 @@ def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: S
             f"{episode.data}, episode {episode.index}, field 'task_index': frame {bad[0] - episode.start} "
             f"has {task_index[bad[0]]}, but {layout.TASKS} lists {len(tasks)} tasks. {COPY_AGAIN}"
         )
+    starts = np.array([e.start for e in episodes])
+    changes = np.flatnonzero(np.diff(task_index)) + 1
+    runs = np.union1d(starts, changes)  # first frames of stretches with one task
+    owners = np.searchsorted(starts, runs, side="right") - 1
+    for frame, owner in zip(runs.tolist(), owners.tolist(), strict=True):
+        episode, task = episodes[owner], tasks[task_index[frame]]
+        if task not in episode.tasks:
+            raise DataError(
+                f"{episode.data}, episode {episode.index}, field 'task_index': frame {frame - episode.start} has the "
+                f"task {task!r}, but the episode table lists {list(episode.tasks)}. {COPY_AGAIN}"
+            )

@@ -14,13 +14,14 @@ import torch
 
 from wamkit.contract.specs import CLOCK, ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
-from wamkit.data import catalog, check, layout, spans, tables
+from wamkit.data import agreement, catalog, check, layout, seals, spans, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.channels import other_pictures
 from wamkit.data.frames import FrameStore
+from wamkit.data.info import PICTURES, check_extra, read_info
 from wamkit.data.milestones import milestones
 from wamkit.data.stats import FeatureStats
-from wamkit.errors import DataError, did_you_mean
+from wamkit.errors import DataError, SpecError, did_you_mean
 
 GB = 1024**3
 
@@ -63,7 +64,7 @@ class Dataset:
         if not 0 < image_memory_gb < float("inf"):
             raise DataError(f"{root}: image_memory_gb = {image_memory_gb} must be a number above 0, in GiB.")
         self._image_memory_gb = image_memory_gb
-        info = catalog.read_info(self.root)
+        info = read_info(self.root)
         self.info: Mapping[str, Any] = info
         self.fps = float(info["fps"])
         features = info["features"]
@@ -71,21 +72,25 @@ class Dataset:
         for key, what in other_pictures(features).items():
             LOG.warning("%s: %r is %s, not an RGB camera, and is left out.", self.root, key, what)
         stored = self._stored_specs()
+        vectors = [key for key in layout.VECTORS if key in features]
+        extra_keys = {name: self._extra_key(name) for name in extras if name != CLOCK}
         self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
-        vectors = [key for key in (layout.ACTION_KEY, layout.STATE_KEY) if key in features]
-        extra_keys = {name: self._extra_key(name) for name in extras if name != CLOCK}
+        check.task_count(info, self.tasks, self.root)
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
-        self.stats: Mapping[str, FeatureStats] = catalog.read_stats(self.root, shapes)
+        self.stats: Mapping[str, FeatureStats]
+        self.stats, listed = catalog.read_stats(self.root, shapes)
         self.observation_spec, self.action_spec = stored or self._infer_specs()
         columns = check.read_frames(self.episodes, features, [*vectors, *extra_keys.values()], self.fps)
         self.action: np.ndarray = columns[layout.ACTION_KEY]
         self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
         self.extras = {name: columns[key] for name, key in extra_keys.items()}
         self._task_index = columns["task_index"]
-        check.values(self.episodes, self.state, self.action, self.observation_spec, self.action_spec)
+        check.finite(self.episodes, layout.ACTION_KEY, self.action, self.action_spec.names)
+        check.finite(self.episodes, layout.STATE_KEY, self.state, self.observation_spec.state)
         check.tasks_known(self.episodes, self._task_index, self.tasks)
+        self._check_agreement(columns, listed)
         cameras = self.observation_spec.cameras
         spans.check_videos(self.episodes, cameras, keys, self.fps)
         limit = int(image_memory_gb * GB)
@@ -213,16 +218,48 @@ class Dataset:
             return None
         specs = layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
         check.specs_match_features(*specs, self.info, self.root)
+        check.extras_match_features(self.info, self.root)
         return specs
+
+    def _check_agreement(self, columns: Mapping[str, np.ndarray], listed: Mapping[str, Any]) -> None:
+        """Compare frames, their statistics and the specs with each other."""
+        if layout.SPEC_KEY in self.info:
+            check.limits(self.episodes, self.action, self.action_spec)
+        arrays = {key: values for key, values in columns.items() if key not in layout.INDEX_FEATURES}
+        if seals.intact(self.root, self.info, arrays, listed):
+            return
+        vectors = [key for key in layout.VECTORS if key in arrays]
+        further = {key: values for key, values in arrays.items() if key not in vectors}
+        agreement.vectors(
+            self.root,
+            self.info,
+            self.episodes,
+            {key: arrays[key] for key in vectors},
+            self.stats,
+            catalog.read_episode_stats(self.root, self.info, vectors),
+        )
+        agreement.extras(self.root, further, listed)
+        place = str(self.root / layout.INFO)
+        seals.check_stats(self.root, seals.stored(self.info, seals.STATS, place), listed)
+        seals.check_frames(self.root, seals.stored(self.info, seals.FRAMES, place), arrays)
 
     def _infer_specs(self) -> tuple[ObservationSpec, ActionSpec]:
         limits = self.stats[layout.ACTION_KEY]
-        return layout.infer_specs(self.info["features"], self.fps, limits.min.tolist(), limits.max.tolist())
+        try:
+            return layout.infer_specs(
+                self.info["features"], self.fps, limits.min.tolist(), limits.max.tolist()
+            )
+        except SpecError as error:
+            raise DataError(
+                f"{self.root / layout.INFO}, features: no spec can be made of them. {error} Correct the features, "
+                f"or copy the dataset again."
+            ) from error
 
     def _extra_key(self, name: str) -> str:
         features = self.info["features"]
         for key in (layout.EXTRA_PREFIX + name, name):
-            if key in features and features[key]["dtype"] not in ("video", "image", "string"):
+            if key in features and features[key]["dtype"] not in PICTURES:
+                check_extra(key, features[key], str(self.root / layout.INFO))
                 return key
         names = {
             key.removeprefix(layout.EXTRA_PREFIX) for key in features if key.startswith(layout.EXTRA_PREFIX)

@@ -8,13 +8,16 @@ LeRobot ignores.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data.channels import other_pictures
 from wamkit.data.episode import ExtraSpecs
-from wamkit.errors import DataError
+from wamkit.errors import DataError, SpecError
 
 VERSION = "v3.0"
 INFO = "meta/info.json"
@@ -26,11 +29,14 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 STATE_KEY = "observation.state"
 ACTION_KEY = "action"
+VECTORS = (ACTION_KEY, STATE_KEY)
 IMAGE_PREFIX = "observation.images."
 # Not below "observation.": LeRobot turns every such key into a policy input.
 EXTRA_PREFIX = "extra."
 SUCCESS_KEY = "next.success"
 SPEC_KEY = "wamkit"
+
+WORDS = {field: get_args(get_type_hints(ActionSpec)[field]) for field in ("mode", "rotation", "gripper")}
 
 INDEX_FEATURES = {
     "timestamp": "float32",
@@ -80,64 +86,126 @@ def _vector(names: list[str]) -> dict[str, Any]:
 
 def specs_to_json(observation: ObservationSpec, action: ActionSpec, extras: ExtraSpecs) -> dict[str, Any]:
     """Build the ``wamkit`` entry of ``info.json``."""
-    return {
+    block = {
         "observation_spec": dataclasses.asdict(observation),
         "action_spec": dataclasses.asdict(action),
         "extras": {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in extras.items()},
     }
+    return {**block, "digest": spec_digest(block)}
 
 
-def specs_from_json(block: Mapping[str, Any], place: str) -> tuple[ObservationSpec, ActionSpec]:
+def spec_digest(block: Mapping[str, Any]) -> str:
+    """Hash of the specs in a ``wamkit`` entry, which no other file repeats: action limits, frame, rotation."""
+    specs = {key: block.get(key) for key in ("observation_spec", "action_spec", "extras")}
+    text = json.dumps(specs, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def specs_from_json(block: Any, place: str) -> tuple[ObservationSpec, ActionSpec]:
     """Read the entry that :func:`specs_to_json` wrote.
 
     Raises:
-        DataError: an entry is missing or unknown.
+        DataError: an entry is missing, unknown or of a wrong type, the specs contradict themselves, or they were
+            changed since they were written.
     """
     try:
         observation, action = dict(block["observation_spec"]), dict(block["action_spec"])
         observation["cameras"] = {
             name: CameraSpec(**fields) for name, fields in observation["cameras"].items()
         }
-        observation["state"] = tuple(observation["state"])
-        for name in ("names", "low", "high"):
+        observation["state"] = _texts(observation["state"])
+        action["names"] = _texts(action["names"])
+        for name in ("low", "high"):
             action[name] = tuple(action[name])
-        return ObservationSpec(**observation), ActionSpec(**action)
-    except (KeyError, TypeError) as error:
+        specs = ObservationSpec(**observation), ActionSpec(**action)
+        _require_numbers(*specs)
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise DataError(
             f"{place}, key {SPEC_KEY!r}: not a spec that this version of wamkit can read ({error}). "
             f"Remove the key to have the specs inferred from the features."
         ) from error
+    digest = block.get("digest")
+    if digest is not None and digest != spec_digest(block):
+        raise DataError(
+            f"{place}, key {SPEC_KEY!r}: the specs were changed since they were recorded (they do not fit their "
+            f"'digest'). Copy the dataset again, or, if you changed them on purpose, remove the entry 'digest'."
+        )
+    return specs
 
 
-def camera_keys(all_features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Map camera names to the keys of features of dtype ``video`` or ``image``; a name is the key's last part."""
-    keys = {}
+def _texts(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"expected a list of names, got {names!r}")
+    return tuple(names)
+
+
+def _require_numbers(observation: ObservationSpec, action: ActionSpec) -> None:
+    """Raise :class:`TypeError` unless limits and rates are finite numbers and words are words."""
+    for name, value in (("observation rate", observation.rate_hz), ("action rate", action.rate_hz)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise TypeError(f"{name} {value!r}")
+    for low, high in zip(action.low, action.high, strict=True):
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
+        if not numbers or not -math.inf < low <= high < math.inf:
+            raise TypeError(f"limits {low!r} to {high!r}")
+    for field, known in WORDS.items():
+        if getattr(action, field) not in known:
+            raise TypeError(f"{field} {getattr(action, field)!r}, known: {', '.join(known)}")
+    if not isinstance(action.frame, str):
+        raise TypeError(f"frame {action.frame!r}")
+
+
+def camera_keys(all_features: Mapping[str, Mapping[str, Any]], place: str = INFO) -> dict[str, str]:
+    """Map camera names to the keys of features of dtype ``video`` or ``image``; a name is the key's last part.
+
+    Raises:
+        DataError: two keys give one name; ``place`` says where they stand.
+    """
+    keys: dict[str, str] = {}
     others = other_pictures(all_features)
     for key, feature in all_features.items():
         if feature["dtype"] in ("video", "image") and key not in others:
             name = key.removeprefix(IMAGE_PREFIX) if key.startswith(IMAGE_PREFIX) else key.split(".")[-1]
+            if name in keys:
+                raise DataError(
+                    f"{place}: {keys[name]!r} and {key!r} are both cameras of the name {name!r}. Remove one of them "
+                    f"from 'features' to leave that camera out."
+                )
             keys[name] = key
     return keys
 
 
+def channels_first(feature: Mapping[str, Any]) -> bool:
+    """Whether an image feature's shape begins with its channels: by its names, or else by its first number."""
+    shape, names = feature["shape"], feature.get("names")
+    axes = [str(n).lower().rstrip("s") for n in names] if isinstance(names, list) and len(names) == 3 else []
+    known = ("channel", "rgb", "c")
+    if any(axis in known for axis in axes):
+        return axes[0] in known
+    return shape[0] in (1, 3)
+
+
 def camera_size(feature: Mapping[str, Any]) -> tuple[int, int]:
     """Return rows and columns of an image feature, for channels first or last."""
-    shape, names = feature["shape"], feature.get("names")
-    axes = [str(n).rstrip("s") for n in names] if isinstance(names, list) else []
-    if axes[0] == "channel" if axes else shape[0] in (1, 3):
-        return int(shape[1]), int(shape[2])
-    return int(shape[0]), int(shape[1])
+    shape = feature["shape"]
+    rows, columns = shape[1:] if channels_first(feature) else shape[:2]
+    return int(rows), int(columns)
+
+
+def listed_names(feature: Mapping[str, Any]) -> list[Any]:
+    """The entries of ``names`` in one list, from ``["x"]``, ``{"motors": ["x"]}`` or ``[["x"]]``; empty for null."""
+    names = feature.get("names")
+    groups = list(names.values()) if isinstance(names, dict) else [names]
+    while any(isinstance(group, list) for group in groups):
+        groups = [name for group in groups for name in (group if isinstance(group, list) else [group])]
+    return [] if names is None else groups
 
 
 def entry_names(feature: Mapping[str, Any], stem: str) -> tuple[str, ...]:
     """Return the names of a vector feature's entries; ``<stem>_<i>`` where the dataset does not name them all."""
-    width = int(feature["shape"][0]) if len(feature["shape"]) == 1 else 0
-    names = feature.get("names")
-    if isinstance(names, dict):  # {"motors": [...]}, as in some converted datasets
-        names = [n for group in names.values() for n in (group if isinstance(group, list) else [group])]
-    if isinstance(names, list) and len(names) == width:
-        return tuple(str(n) for n in names)
-    return tuple(f"{stem}_{i}" for i in range(width))
+    width = int(feature["shape"][0])
+    names = listed_names(feature)
+    return tuple(str(n) for n in names) if len(names) == width else tuple(f"{stem}_{i}" for i in range(width))
 
 
 def infer_specs(

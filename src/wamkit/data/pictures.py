@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import ExifTags, Image
 
-from wamkit.data.catalog import COPY_AGAIN, EpisodeRow
+from wamkit.data.catalog import EpisodeRow
+from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 
 # What Pillow raises on damaged files, depending on the format and the place of the damage.

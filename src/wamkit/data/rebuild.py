@@ -1,23 +1,40 @@
-"""Recomputation of missing or incomplete dataset statistics."""
+"""Recomputation of dataset statistics that are missing, incomplete or those of other data."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from wamkit.contract.specs import CameraSpec
-from wamkit.data import catalog, check, layout, spans
+from wamkit.data import catalog, check, layout, seals, spans, tables
+from wamkit.data.catalog import EpisodeRow
 from wamkit.data.frames import FrameStore
-from wamkit.data.stats import FeatureStats, PixelCounts, vector_stats
+from wamkit.data.info import PICTURES, check_extra, read_info
+from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
+from wamkit.data.video_file import digest as video_digest
+from wamkit.errors import DataError
+from wamkit.storage import write_atomically
+
+LOG = logging.getLogger(__name__)
 
 
 def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     """Compute exact statistics of all numeric features and cameras and write ``meta/stats.json``.
 
-    Early v3.0 datasets have no quantiles; this adds them. Every frame is decoded once.
+    Early v3.0 datasets have no quantiles; this adds them. Statistics of actions and states in the episode table
+    are computed again as well, and the digests of the videos in a dataset of wamkit. Every frame is decoded once. Each
+    file is replaced whole: after a kill, run it again.
+
+    A feature that training does not need and whose values are no plain numbers (text, lists of varying length, nulls)
+    is left out, with a warning.
 
     Returns:
         feature key -> statistics, as written to the file.
@@ -26,23 +43,83 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
         DataError: the dataset is broken in other ways.
     """
     root = Path(root)
-    info = catalog.read_info(root)
+    info = read_info(root)
     features, fps = info["features"], float(info["fps"])
     episodes = catalog.read_episodes(root, info)
+    vectors = [key for key in layout.VECTORS if key in features]
+    columns = check.read_frames(episodes, features, vectors, fps)
+    for key in vectors:
+        check.finite(episodes, key, columns[key], layout.entry_names(features[key], "entry"))
+    stats = {name: vector_stats(values) for name, values in columns.items()}
+    for key, feature in features.items():
+        if key not in stats and feature["dtype"] not in PICTURES:
+            found = _optional(root, key, feature, episodes)
+            if found is not None:
+                stats[key] = found
+    stats |= _cameras(root, features, episodes, fps)
+    _renew_episodes(root, episodes, {key: columns[key] for key in vectors})
+    content = {key: value.to_json() for key, value in stats.items()}
+    write_atomically(root / layout.STATS, json.dumps(content, indent=4).encode())
+    if isinstance(info.get(layout.SPEC_KEY), dict):
+        block = {**info[layout.SPEC_KEY], **seals.seals(root, features, content)}
+        paths = sorted({span.path for episode in episodes for span in episode.videos.values()})
+        block[spans.DIGESTS] = {path.relative_to(root).as_posix(): video_digest(path) for path in paths}
+        if block != info[layout.SPEC_KEY]:
+            info[layout.SPEC_KEY] = block
+            write_atomically(root / layout.INFO, json.dumps(info, indent=4, ensure_ascii=False).encode())
+    return stats
+
+
+def _optional(
+    root: Path, key: str, feature: Mapping[str, Any], episodes: Sequence[EpisodeRow]
+) -> FeatureStats | None:
+    """Statistics of a feature that training can do without; None, with a warning, where it has none."""
+    try:
+        check_extra(key, feature, str(root / layout.INFO))
+        values = check.read_feature(episodes, key, feature)
+    except DataError as error:
+        LOG.warning("%s gets no statistics for the feature %r: %s", root / layout.STATS, key, error)
+        return None
+    if not np.isfinite(values).all():
+        LOG.warning(
+            "%s gets no statistics for the feature %r: not all values are finite", root / layout.STATS, key
+        )
+        return None
+    return vector_stats(values)
+
+
+def _cameras(
+    root: Path, features: Mapping[str, Any], episodes: Sequence[EpisodeRow], fps: float
+) -> dict[str, FeatureStats]:
     keys = layout.camera_keys(features)
-    numeric = [k for k, f in features.items() if f["dtype"] not in ("video", "image", "string")]
-    read = [k for k in numeric if k not in layout.INDEX_FEATURES]
-    stats = {name: vector_stats(v) for name, v in check.read_frames(episodes, features, read, fps).items()}
     cameras = {name: CameraSpec(*layout.camera_size(features[key])) for name, key in keys.items()}
     spans.check_videos(episodes, cameras, keys, fps)
-    frames = FrameStore(episodes, cameras, keys, fps, 0, str(root), spans.recorded_digests(root, info))
+    frames = FrameStore(episodes, cameras, keys, fps, 0, str(root))  # other videos are accepted: no digests
+    stats = {}
     for name, key in keys.items():
         counts = PixelCounts()
         for number in range(len(episodes)):
             counts.add(np.moveaxis(frames.episode(name, number), 1, -1))
         stats[key] = counts.stats()
-    target = root / layout.STATS
-    draft = target.with_suffix(".json.partial")
-    draft.write_text(json.dumps({k: v.to_json() for k, v in stats.items()}, indent=4), encoding="utf-8")
-    os.replace(draft, target)
     return stats
+
+
+def _renew_episodes(root: Path, episodes: Sequence[EpisodeRow], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the statistics of ``arrays`` (key -> (N, D)) into the columns that the episode table has for them."""
+    for path in catalog.episode_files(root):
+        table = tables.read(path)
+        numbers = tables.to_numpy(table, "episode_index", (), "int64", path).tolist()
+        renewed = table
+        for key, values in arrays.items():
+            parts = [vector_stats(values[episodes[n].start : episodes[n].stop]) for n in numbers]
+            for name in STATISTICS:
+                field = f"stats/{key}/{name}"
+                if field in table.column_names:
+                    cells = [tables.nested(getattr(part, name)) for part in parts]
+                    kind = pa.list_(pa.int64() if name == "count" else pa.float64())
+                    place = table.column_names.index(field)
+                    renewed = renewed.set_column(place, field, pa.array(cells, kind))
+        if not renewed.equals(table):
+            sink = io.BytesIO()
+            pq.write_table(renewed, sink, compression="snappy", write_page_checksum=True)
+            write_atomically(path, sink.getvalue())

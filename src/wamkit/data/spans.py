@@ -18,7 +18,8 @@ import numpy as np
 
 from wamkit.contract.specs import CameraSpec
 from wamkit.data import layout, video
-from wamkit.data.catalog import COPY_AGAIN, EpisodeRow
+from wamkit.data.catalog import EpisodeRow
+from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 
 NEAR = 0.4  # part of the time between two frames by which a picture may miss the time of its frame

@@ -8,7 +8,7 @@ over episodes; here all values are used and quantiles are exact (linear interpol
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,39 +55,95 @@ class FeatureStats:
         return {**arrays, "count": [self.count]}
 
 
+REBUILD = "Recompute the file with wamkit.data.rebuild_stats(root)."
+CHANGED = (
+    "Copy the dataset again. Or, if the frames were changed on purpose, recompute all statistics with "
+    "wamkit.data.rebuild_stats(root)."
+)
+SLACK = 1e-4  # LeRobot estimates in float32, and quantiles from histograms
 STATISTICS = tuple(f.name for f in dataclasses.fields(FeatureStats))
 
 
-def stats_from_json(values: Mapping[str, Any], place: str, shape: tuple[int, ...]) -> FeatureStats:
+def stats_from_json(
+    values: Any, place: str, shape: tuple[int, ...], scale: tuple[float, float] | None = None
+) -> FeatureStats:
     """Read one feature of ``meta/stats.json``.
 
     Args:
         values: statistic name -> nested lists.
         place: file and feature, for messages.
         shape: required shape of every statistic.
+        scale: smallest and largest value that the feature can have; None for no limit.
 
     Raises:
-        DataError: a statistic is missing, not finite or of another shape.
+        DataError: a statistic is missing, no number, not finite, of another shape, or contradicts another one.
     """
+    if not isinstance(values, dict):
+        raise DataError(f"{place}: expected an object of statistics, got {type(values).__name__}. {REBUILD}")
     missing = [name for name in STATISTICS if name not in values]
     if missing:
         raise DataError(
             f"{place}: statistic {missing[0]!r} is missing (all missing: {', '.join(missing)}). Statistics "
-            f"are never guessed; recompute the file with wamkit.data.rebuild_stats(root)."
+            f"are never guessed. {REBUILD}"
         )
-    arrays = {k: np.atleast_1d(np.asarray(values[k], dtype=np.float64)) for k in STATISTICS if k != "count"}
+    arrays = {name: _numbers(values[name], name, place) for name in STATISTICS}
+    count = arrays.pop("count")
     for name, array in arrays.items():
         if array.shape != shape:
             raise DataError(
-                f"{place}: statistic {name!r} has shape {list(array.shape)}, but info.json implies {list(shape)}. "
-                f"The file belongs to another dataset, or info.json was edited."
+                f"{place}: statistic {name!r} has shape {list(array.shape)}, but info.json implies {list(shape)}: the "
+                f"file belongs to another dataset, or info.json was edited. {REBUILD}"
             )
-        if not np.isfinite(array).all():
+    if count.size != 1 or count.ravel()[0] < 1 or count.ravel()[0] % 1:
+        raise DataError(
+            f"{place}: 'count' must be one whole number from 1 up, got {values['count']!r}. {REBUILD}"
+        )
+    stats = FeatureStats(**arrays, count=int(count.ravel()[0]))
+    _check_order(stats, place, scale)
+    return stats
+
+
+def _numbers(values: Any, name: str, place: str) -> np.ndarray:
+    array = as_numbers(values)
+    if array is None:
+        raise DataError(
+            f"{place}: statistic {name!r} must be numbers in lists, got {str(values)[:80]}. {REBUILD}"
+        )
+    if not np.isfinite(array).all():
+        raise DataError(f"{place}: statistic {name!r} is not finite: {array.ravel().tolist()}. {REBUILD}")
+    return array
+
+
+def as_numbers(values: Any) -> np.ndarray | None:
+    """Nested lists of a JSON file as an array of float64 with one axis or more; None where they hold anything else."""
+    try:
+        array = np.atleast_1d(np.asarray(values))
+    except ValueError:  # lists of unequal lengths
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
+
+
+def _check_order(stats: FeatureStats, place: str, scale: tuple[float, float] | None) -> None:
+    """Raise :class:`DataError` unless the statistics are those of one set of numbers."""
+    slack = SLACK * np.maximum(np.abs(stats.min), np.abs(stats.max)) + 1e-9
+    steps = {name: getattr(stats, name) for name in ("min", *QUANTILES, "max")}
+    ordered = [*itertools.pairwise(steps.items()), (("min", stats.min), ("mean", stats.mean))]
+    ordered += [(("mean", stats.mean), ("max", stats.max)), (("0", np.zeros_like(slack)), ("std", stats.std))]
+    ordered.append((("std", stats.std), ("max - min", stats.max - stats.min)))
+    if scale is not None:
+        low, high = (np.full_like(slack, bound) for bound in scale)
+        ordered += [
+            ((f"{scale[0]:g}", low), ("min", stats.min)),
+            (("max", stats.max), (f"{scale[1]:g}", high)),
+        ]
+    for (low_name, below), (high_name, above) in ordered:
+        wrong = below > above + slack
+        if wrong.any():
+            entry = int(np.argmax(wrong.ravel()))
             raise DataError(
-                f"{place}: statistic {name!r} is not finite: {array.ravel().tolist()}. "
-                f"Recompute the file with wamkit.data.rebuild_stats(root)."
+                f"{place}, entry {entry}: {low_name} {below.ravel()[entry]:.9g} is above {high_name} "
+                f"{above.ravel()[entry]:.9g}, which no data has. {REBUILD}"
             )
-    return FeatureStats(**arrays, count=int(np.ravel(values["count"])[0]))
 
 
 def vector_stats(values: np.ndarray) -> FeatureStats:

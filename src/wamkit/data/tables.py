@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wamkit.errors import DataError
+from wamkit.data import layout
+from wamkit.errors import DataError, reason
 
+COPY_AGAIN = "Copy the dataset again."
 PANDAS_INDEX = "__index_level_0__"
 
 
@@ -37,6 +39,8 @@ def column(values: np.ndarray) -> pa.Array:
 def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, path: Path) -> np.ndarray:
     """Convert one column of ``table`` to an array (T, *shape).
 
+    Numbers stored in another type are taken where nothing is lost but the rounding of floats.
+
     Args:
         table: table of T rows.
         name: name of the column.
@@ -45,69 +49,131 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
         path: file that the table was read from, for messages.
 
     Raises:
-        DataError: the column is missing, holds nulls, or has another width.
+        DataError: the column is missing, holds nulls, has another width in one row, or holds values that are no
+            numbers of ``dtype``.
     """
+    place = f"{path}, field {name!r}"
     if name not in table.column_names:
-        raise DataError(f"{path}: the column {name!r}, which info.json declares, is missing")
-    flat = table.column(name).combine_chunks()
-    if isinstance(flat, pa.ChunkedArray):  # combine_chunks of an empty column
-        flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.array([], flat.type)
-    rows = len(flat)
-    while True:
+        raise DataError(f"{path}: the column {name!r}, which info.json declares, is missing. {COPY_AGAIN}")
+    flat = _joined(table.column(name))
+    lengths = (*shape, 1)  # of the lists at every depth; LeRobot stores the shape (1,) as a plain number
+    rows, per_row = len(flat), 1
+    for depth in range(len(lengths) + 1):
         if isinstance(flat, pa.ExtensionArray):
             flat = flat.storage
         if flat.null_count:
-            row = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(f"{path}, field {name!r}: null at position {row}. Copy the dataset again.")
-        if not _is_list(flat.type):
+            row = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False))) // per_row
+            raise DataError(f"{place}: null in row {row}. {COPY_AGAIN}")
+        if not _is_list(flat.type) or depth == len(lengths):
             break
+        _check_widths(flat, lengths[depth], per_row, place, shape)
+        per_row *= lengths[depth]
         flat = flat.flatten()
-    size = int(np.prod(shape, dtype=np.int64))
-    if len(flat) != rows * size:
-        width = f"{len(flat) / max(rows, 1):g}"
+    if _is_list(flat.type) or per_row != int(np.prod(shape, dtype=np.int64)):
         raise DataError(
-            f"{path}, field {name!r}: {width} values per frame, but info.json declares shape {list(shape)}. "
-            f"The file belongs to another dataset, or info.json was edited."
+            f"{place}: {'nested lists' if _is_list(flat.type) else per_row} per frame, but info.json declares shape "
+            f"{list(shape)}. The file belongs to another dataset, or info.json was edited. {COPY_AGAIN}"
         )
-    return flat.to_numpy(zero_copy_only=False).astype(dtype, copy=False).reshape(rows, *shape)
+    return _as_dtype(flat, np.dtype(dtype), per_row, place).reshape(rows, *shape)
+
+
+def frames(table: pa.Table, key: str, feature: Mapping[str, Any], path: Path) -> np.ndarray:
+    """Convert a feature's column: vectors to (T, D) float32, even where D is 1; others with the shape [1] to (T,)."""
+    shape = tuple(feature["shape"])
+    vector = key in layout.VECTORS
+    return to_numpy(
+        table,
+        key,
+        () if shape == (1,) and not vector else shape,
+        "float32" if vector else feature["dtype"],
+        path,
+    )
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    flat = column.combine_chunks()
+    if isinstance(flat, pa.ChunkedArray):  # combine_chunks of an empty column
+        flat = pa.concat_arrays(flat.chunks) if flat.num_chunks else pa.array([], flat.type)
+    return flat
+
+
+def _check_widths(lists: pa.Array, width: int, per_row: int, place: str, shape: tuple[int, ...]) -> None:
+    """Raise :class:`DataError` unless every list has ``width`` entries."""
+    if pa.types.is_fixed_size_list(lists.type):
+        bad = np.arange(len(lists) and 1) if lists.type.list_size != width else np.arange(0)
+        found = lists.type.list_size
+    else:
+        sizes = np.diff(lists.offsets.to_numpy())
+        bad = np.flatnonzero(sizes != width)
+        found = int(sizes[bad[0]]) if len(bad) else width
+    if len(bad):
+        raise DataError(
+            f"{place}: {found} values per frame in row {int(bad[0]) // per_row}, but info.json declares shape "
+            f"{list(shape)}. The file belongs to another dataset, or info.json was edited. {COPY_AGAIN}"
+        )
+
+
+def _as_dtype(flat: pa.Array, dtype: np.dtype[Any], per_row: int, place: str) -> np.ndarray:
+    """Convert plain values to ``dtype``; floats may be rounded, everything else must keep its value."""
+    kind = flat.type
+    if not (pa.types.is_boolean(kind) if dtype.kind == "b" else _is_number(kind)):
+        raise DataError(f"{place}: holds values of type {kind}, but info.json implies {dtype}. {COPY_AGAIN}")
+    stored = flat.to_numpy(zero_copy_only=False)
+    if stored.dtype == dtype:
+        return np.asarray(stored)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored.astype(dtype)
+        kept = values == stored
+    if dtype.kind == "f" and stored.dtype.kind == "f":
+        # Rounding is no loss; a number that is too large for the type is.
+        kept = np.isfinite(values) | ~np.isfinite(stored)
+    if not kept.all():
+        place_of = int(np.argmin(kept))
+        raise DataError(
+            f"{place}: {stored[place_of]} in row {place_of // per_row} does not fit into {dtype}, which info.json "
+            f"implies. {COPY_AGAIN}"
+        )
+    return np.asarray(values)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
 
 
-def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a parquet file.
+def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str]] | None = None) -> pa.Table:
+    """Read a parquet file, and verify the checksums of its pages where it has some.
+
+    Args:
+        path: the file.
+        columns: names of the columns, or what chooses them from all names; all columns by default.
 
     Raises:
-        DataError: the file or one of ``columns`` is missing, or the file is cut off.
+        DataError: the file or one of ``columns`` is missing, or the file is cut off or damaged.
     """
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        missing = set(columns or ()) - set(file.schema_arrow.names)
+        known = file.schema_arrow.names
+        wanted = list(columns(known) if callable(columns) else known if columns is None else columns)
+        missing = sorted(set(wanted) - set(known))
+        twice = [name for name in wanted if known.count(name) > 1]
         if missing:
             raise DataError(
-                f"{path}: the column {min(missing)!r} is missing; the columns are "
-                f"{', '.join(file.schema_arrow.names)}. Copy the dataset again."
+                f"{path}: the column {missing[0]!r} is missing; the columns are {', '.join(known)}. {COPY_AGAIN}"
             )
-        return file.read(columns=list(columns) if columns is not None else None)
+        if twice:
+            raise DataError(f"{path}: there are two columns {twice[0]!r}. {COPY_AGAIN}")
+        table = file.read(columns=wanted)
+        table.validate(full=True)
+        return table
     except FileNotFoundError as error:
-        raise DataError(f"{path}: the file is missing. Copy the dataset again.") from error
-    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: the file is missing. {COPY_AGAIN}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise DataError(
-            f"{path}: cannot be read as parquet, probably cut off ({error}). Copy it again."
-        ) from error
-
-
-def names(path: Path) -> list[str]:
-    """Return the column names of a parquet file; raises :class:`DataError` when it cannot be read."""
-    try:
-        return list(pq.read_schema(path).names)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: the file is missing. Copy the dataset again.") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path}: cannot be read as parquet, probably cut off ({error}). Copy it again."
+            f"{path}: cannot be read as parquet, probably cut off or damaged ({reason(error)}). Copy it again."
         ) from error
 
 
@@ -144,23 +210,32 @@ def read_tasks(path: Path) -> tuple[str, ...]:
     """Read the instructions from ``meta/tasks.parquet``, ordered by task index.
 
     Raises:
-        DataError: the file cannot be read, or its task indices have gaps.
+        DataError: the file cannot be read, its task indices have gaps or come twice, or an instruction is missing.
     """
     table = read(path)
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     if "task_index" not in table.column_names or len(texts) != 1:
         raise DataError(
             f"{path}: must have the column 'task_index' and one column of instructions, but the columns are "
-            f"{table.column_names}. Copy the dataset again."
+            f"{table.column_names}. {COPY_AGAIN}"
         )
-    order: dict[int, str] = dict(
-        zip(table.column("task_index").to_pylist(), table.column(texts[0]).to_pylist(), strict=True)
-    )
-    if sorted(order) != list(range(len(order))):
+    index = to_numpy(table, "task_index", (), "int64", path).tolist()
+    tasks = table.column(texts[0]).to_pylist()
+    if sorted(index) != list(range(len(index))):
         raise DataError(
-            f"{path}, field 'task_index': must count from 0 without gaps, but starts {sorted(order)[:10]}. "
-            f"Copy the dataset again."
+            f"{path}, field 'task_index': must count from 0 without gaps, but starts {sorted(index)[:10]}. "
+            f"{COPY_AGAIN}"
         )
+    seen: set[str] = set()
+    for row, task in enumerate(tasks):
+        if task is None:
+            raise DataError(
+                f"{path}, row {row}: task {index[row]} has no instruction, but null. {COPY_AGAIN}"
+            )
+        if task in seen:
+            raise DataError(f"{path}, row {row}: the task {task!r} is listed twice. {COPY_AGAIN}")
+        seen.add(task)
+    order = dict(zip(index, tasks, strict=True))
     return tuple(order[i] for i in range(len(order)))
 
 

@@ -162,7 +162,7 @@ def probe_video(path: Path, rate: float) -> VideoFacts:
             return VideoFacts(stream.height, stream.width, float(start * unit), end, fault)
     except FileNotFoundError as error:
         raise DataError(f"{path}: the video file is missing. Copy the dataset again.") from error
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, AttributeError) as error:  # a stream of no known codec has no size
         raise DataError(
             f"{path}: cannot be read as a video, probably cut off ({error}). Copy it again."
         ) from error

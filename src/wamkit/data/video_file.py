@@ -38,8 +38,8 @@ def require_recorded(path: Path, expected: str, place: str) -> None:
     if found != expected:
         raise DataError(
             f"{place}, {path}: the bytes are not those that were recorded (their SHA-256 differs from info.json), so a "
-            f"picture may be another. {COPY_AGAIN} If you changed the file on purpose, remove 'videos' from the key "
-            f"'wamkit' of meta/info.json."
+            f"picture may be another. {COPY_AGAIN} If you changed the file on purpose, accept it with "
+            f"wamkit.data.rebuild_stats(root), or remove 'videos' from the key 'wamkit' of meta/info.json."
         )
 
 

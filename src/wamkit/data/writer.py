@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
-from wamkit.data import layout, spans, tables, video
+from wamkit.data import layout, seals, spans, tables, video
 from wamkit.data.episode import Episode, check_episode, check_specs
 from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
 from wamkit.data.replacement import Replacement
@@ -164,7 +164,7 @@ class DatasetWriter:
         tables.write_tasks(self._partial / layout.TASKS, list(self._tasks))
         stats = {name: value.to_json() for name, value in self._stats().items()}
         (self._partial / layout.STATS).write_text(json.dumps(stats, indent=4), encoding="utf-8")
-        info = json.dumps(self._info(), indent=4, ensure_ascii=False)
+        info = json.dumps(self._info(stats), indent=4, ensure_ascii=False)
         (self._partial / layout.INFO).write_text(info, encoding="utf-8")
         self._target.finish()
 
@@ -202,7 +202,9 @@ class DatasetWriter:
         }
         return layout.features(self._observation, self._action, self._extras, stream)
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, stats: Mapping[str, Any]) -> dict[str, Any]:
+        features = self._features()
+        specs = layout.specs_to_json(self._observation, self._action, self._extras)
         return {
             "codebase_version": layout.VERSION,
             "robot_type": self._robot_type,
@@ -216,9 +218,10 @@ class DatasetWriter:
             "splits": {"train": f"0:{len(self._rows)}"},
             "data_path": layout.DATA,
             "video_path": layout.VIDEO if self._observation.cameras else None,
-            "features": self._features(),
+            "features": features,
             layout.SPEC_KEY: {
-                **layout.specs_to_json(self._observation, self._action, self._extras),
+                **specs,
+                **seals.seals(self._partial, features, stats),
                 spans.DIGESTS: {
                     path.relative_to(self._partial).as_posix(): value
                     for files in self._videos.values()

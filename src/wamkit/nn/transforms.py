@@ -56,7 +56,8 @@ def statistic(stats: Mapping[str, Mapping[str, np.ndarray]], feature: str, name:
     """Look up one statistic; raises :class:`DataError` when the feature or the statistic is missing."""
     if feature not in stats:
         raise DataError(
-            f"no statistics for feature {feature!r} in the dataset. {did_you_mean(feature, stats)}"
+            f"the dataset has no feature {feature!r}, which a part of this design reads. "
+            f"{did_you_mean(feature, stats)} Leave that part out of the design, or record the feature."
         )
     if name not in stats[feature]:
         raise DataError(

@@ -1,0 +1,207 @@
+"""``meta/info.json``, read with suspicion: every entry that is used has its type, its range and its partner."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from wamkit.data import layout
+from wamkit.data.tables import COPY_AGAIN
+from wamkit.errors import DataError
+from wamkit.storage import read_json
+
+MAX_HZ = 10_000
+PICTURES = ("video", "image")
+DATA_FIELDS = {"chunk_index", "file_index"}
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """Read and check ``meta/info.json``.
+
+    Features that no part of wamkit reads (text, ragged arrays) may look as they like, beside having a dtype.
+
+    Raises:
+        DataError: the file or an entry is missing, has a wrong type or value, or contradicts another entry; it is not
+            JSON, or the version is not v3.0.
+    """
+    path = root / layout.INFO
+    if not path.is_file():
+        partial = root.with_name(root.name + ".partial")
+        hint = (
+            f" There is an interrupted recording at {partial}: record it again." if partial.exists() else ""
+        )
+        raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint}")
+    info = read_json(path, COPY_AGAIN)
+    _check_version(info, path)
+    for key in ("fps", "features", "data_path", "total_episodes", "total_frames"):
+        if key not in info:
+            raise DataError(f"{path}: the entry {key!r} is missing. {COPY_AGAIN}")
+    fps = info["fps"]
+    if not _is_number(fps) or not 0 < fps <= MAX_HZ:
+        raise DataError(
+            f"{path}, entry 'fps': must be a number of frames per second up to {MAX_HZ}, got {fps!r}. "
+            f"Write the rate at which the dataset was recorded."
+        )
+    for key in ("total_episodes", "total_frames"):
+        if not _is_int(info[key]) or info[key] < 1:
+            raise DataError(
+                f"{path}, entry {key!r}: must be a whole number from 1 up, got {info[key]!r}. {COPY_AGAIN}"
+            )
+    features = info["features"]
+    if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
+        raise DataError(f"{path}, entry 'features': must be an object of objects. {COPY_AGAIN}")
+    required = (layout.ACTION_KEY, *layout.INDEX_FEATURES)
+    missing = [key for key in required if key not in features]
+    if missing:
+        raise DataError(
+            f"{path}, features: {missing[0]!r} is missing; the features are {', '.join(features)}. {COPY_AGAIN}"
+        )
+    for key, feature in features.items():
+        _check_feature(key, feature, path)
+    layout.camera_keys(features, f"{path}, features")
+    _check_template(info, "data_path", DATA_FIELDS, path)
+    if any(feature["dtype"] == "video" for feature in features.values()):
+        if "video_path" not in info:
+            raise DataError(
+                f"{path}: the entry 'video_path' is missing, but features are videos. {COPY_AGAIN}"
+            )
+        _check_template(info, "video_path", {*DATA_FIELDS, "video_key"}, path)
+    return info
+
+
+def _check_version(info: Mapping[str, Any], path: Path) -> None:
+    version = info.get("codebase_version")
+    if version == layout.VERSION:
+        return
+    way_out = "Update wamkit or write the dataset as v3.0."
+    if version == "v2.1":
+        converter = "lerobot.datasets.v30.convert_dataset_v21_to_v30"
+        way_out = f"Run, with lerobot==0.4.4: python -m {converter} --repo-id=<id> --root=<folder>"
+    elif str(version).startswith(("v1", "v2")):
+        way_out = "Convert it to v2.1 first and then to v3.0, with the converters of the lerobot package."
+    raise DataError(
+        f"{path}: codebase_version is {version!r}, but only {layout.VERSION!r} can be read. {way_out}"
+    )
+
+
+def _check_feature(key: str, feature: Mapping[str, Any], path: Path) -> None:
+    """Raise :class:`DataError` unless a feature has a dtype and, if wamkit reads it, a shape and names that fit."""
+    place = f"{path}, features, {key!r}"
+    dtype = feature.get("dtype")
+    if not isinstance(dtype, str):
+        raise DataError(
+            f'{place}: \'dtype\' must be a text such as "float32" or "video", got {dtype!r}. {COPY_AGAIN}'
+        )
+    if key in (layout.ACTION_KEY, layout.STATE_KEY):
+        _check_vector(feature, place)
+    elif key in layout.INDEX_FEATURES:
+        if feature.get("shape") != [1] or _kind(dtype) != _kind(layout.INDEX_FEATURES[key]):
+            raise DataError(
+                f"{place}: must be {layout.INDEX_FEATURES[key]} of shape [1], got {dtype} of shape "
+                f"{feature.get('shape')!r}. {COPY_AGAIN}"
+            )
+    elif dtype in PICTURES:
+        _check_camera(key, feature, place)
+    elif key.startswith(layout.EXTRA_PREFIX):
+        check_extra(key, feature, str(path))
+
+
+def _check_vector(feature: Mapping[str, Any], place: str) -> None:
+    shape = _shape(feature, place)
+    if len(shape) != 1:
+        raise DataError(
+            f"{place}: shape {list(shape)}, but only vectors are supported. Flatten it to one axis."
+        )
+    if _kind(feature["dtype"]) not in "iuf":
+        raise DataError(
+            f"{place}: dtype {feature['dtype']!r}, but only numbers can be read. Store it as float32."
+        )
+    names = layout.listed_names(feature)
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise DataError(
+            f"{place}: 'names' must be texts, got {feature['names']!r}. Write one name per entry."
+        )
+    # One name for several entries is the name of the axis, as many converters write it.
+    if len(names) > 1 and len(names) != shape[0]:
+        raise DataError(
+            f"{place}: 'names' lists {len(names)} entries, but the shape is {list(shape)}. Correct the names, or "
+            f"write null there to have the entries numbered."
+        )
+
+
+def _check_camera(key: str, feature: Mapping[str, Any], place: str) -> None:
+    """Check form only; pictures that are not RGB are left out (:mod:`wamkit.data.channels`)."""
+    shape = _shape(feature, place)
+    if len(shape) not in (2, 3):
+        raise DataError(
+            f"{place}: shape {list(shape)}, but a picture has rows, columns and channels. {COPY_AGAIN}"
+        )
+    for entry in ("info", "video_info"):
+        if not isinstance(feature.get(entry) or {}, dict):
+            raise DataError(f"{place}: {entry!r} must be an object, got {feature[entry]!r}. {COPY_AGAIN}")
+    if feature["dtype"] == "video" and "/" in key:
+        raise DataError(f"{place}: a feature's name is a folder, so it must not contain '/'. {COPY_AGAIN}")
+
+
+def check_extra(key: str, feature: Mapping[str, Any], path: str) -> None:
+    """Raise :class:`DataError` unless a further feature is an array of numbers with a fixed shape."""
+    place = f"{path}, features, {key!r}"
+    if _kind(feature["dtype"]) not in "biuf":
+        raise DataError(
+            f"{place}: dtype {feature['dtype']!r} is not numeric, so it cannot be loaded as an extra. "
+            f"Leave it out of the extras."
+        )
+    _shape(feature, place)
+
+
+def _shape(feature: Mapping[str, Any], place: str) -> tuple[int, ...]:
+    shape = feature.get("shape")
+    if not isinstance(shape, list) or not all(_is_int(n) and 0 < n < 2**31 for n in shape) or not shape:
+        raise DataError(
+            f"{place}: 'shape' must be a list of whole numbers from 1 up, got {shape!r}. {COPY_AGAIN}"
+        )
+    return tuple(shape)
+
+
+def _check_template(info: Mapping[str, Any], key: str, fields: set[str], path: Path) -> None:
+    """Raise :class:`DataError` unless a path template has all its fields, no other, and stays below the dataset."""
+    template = info[key]
+    place = f"{path}, entry {key!r}"
+    usual = layout.DATA if key == "data_path" else layout.VIDEO
+    way_out = f"The usual value is {usual!r}."
+    if not isinstance(template, str):
+        raise DataError(f"{place}: must be a text, got {template!r}. {way_out}")
+    try:
+        found = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        example = template.format(**{name: "key" if name == "video_key" else 0 for name in found & fields})
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise DataError(f"{place}: {template!r} cannot be filled in ({error!r}). {way_out}") from error
+    if found != fields:
+        raise DataError(
+            f"{place}: {template!r} must have the fields {sorted(fields)}, has {sorted(found)}. {way_out}"
+        )
+    parts = PurePosixPath(example)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in example:
+        raise DataError(f"{place}: {template!r} leads out of the dataset's folder. {way_out}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _kind(dtype: str) -> str:
+    """Letter of a numpy dtype: ``b``, ``i``, ``u`` or ``f``; ``-`` for every other word, such as ``string``."""
+    try:
+        kind = np.dtype(dtype).kind
+    except TypeError:
+        return "-"
+    return kind if kind in "biuf" else "-"
