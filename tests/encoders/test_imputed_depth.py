@@ -277,7 +277,7 @@ def test_depth_is_dropped_in_training_only(fitted: DepthEncoder) -> None:
 def test_what_cannot_be_imputed_is_refused() -> None:
     with pytest.raises(ConfigError, match="impute_steps: must be at least 1, got 0"):
         build(replace(CONFIG, impute_steps=0))
-    with pytest.raises(ConfigError, match=r"dropout = 1\.5 is not a probability"):
+    with pytest.raises(ConfigError, match=r"dropout: must be at least 0 and at most 1, got 1\.5"):
         build(replace(CONFIG, dropout=1.5))
     finer = replace(DATA, extras={**DATA.extras, "depth.scene": (2 * SIDE, 2 * SIDE)})
     with pytest.raises(ConfigError, match="have 32 x 32 pixels and its depth 64 x 64"):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from wamkit.config.ranges import Room, Size, Whole
+from wamkit.config.ranges import Count, Room, Size, Whole
 from wamkit.config.values import Config, FieldError
 from wamkit.contract.values import whole
 from wamkit.errors import BudgetError, SpecError, did_you_mean
@@ -185,7 +185,7 @@ class Budget(Config):
     nfe: Mapping[str, Whole] = field(default_factory=dict)
     exit: Mapping[str, Whole] = field(default_factory=dict)
     future: bool | None = None
-    candidates: Size | None = None
+    candidates: Count | None = None
     iterations: Room | None = None
     horizon: Size | None = None
     rounds: Whole | None = None

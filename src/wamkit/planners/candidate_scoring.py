@@ -7,7 +7,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
-from wamkit.config.ranges import Size
+from wamkit.config.ranges import Count
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise
@@ -23,7 +23,7 @@ class CandidateScoringConfig(SamplingConfig):
         candidates: proposals per call; 1 executes the base policy's own action.
     """
 
-    candidates: Size = 8
+    candidates: Count = 8
 
     @override
     def build(self) -> CandidateScoring:

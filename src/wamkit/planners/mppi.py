@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import Fraction, Magnitude, NonNegative, Room
+from wamkit.config.ranges import Fraction, NonNegative, Room
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
@@ -35,7 +35,7 @@ class MPPIConfig(SamplingConfig):
     """
 
     iterations: Room = 2
-    temperature: Magnitude = 0.05
+    temperature: NonNegative = 0.05
     decay: Fraction = 1.0
     deviation_cost: NonNegative = 0.0
     warm_shift: Room = 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import Size
+from wamkit.config.ranges import Count
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import Planner, PlannerConfig
 from wamkit.contract.streams import RowNoise
@@ -33,7 +33,7 @@ class SamplingConfig(PlannerConfig):
 
     future: str = "future"
     goal: str = "goal"
-    candidates: Size = 32
+    candidates: Count = 32
 
 
 def check_sampling(planner: str, candidates: int, iterations: int = 0, deviation_cost: float = 0.0) -> None:
