@@ -50,7 +50,12 @@ PRELOADED = (
 FORK = multiprocessing.get_context("fork")  # no import per run: a moment is one of the verb's work
 TASKS = "[drawer-open-v3]"
 SIZE = 32
-TIMED = {"wall_s", "steps_per_s", "rollout_s"}  # times, and what else may differ from run to run
+TIMED = {
+    "wall_s",
+    "steps_per_s",
+    "rollout_s",
+    "digest",
+}  # times, and the digest of a document that holds them
 OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate")
 MARK = "WAMKIT_KILL"  # in the environment of a run and of its simulators
 ENDS_S = 20.0  # seconds within which the simulators of a killed run must have ended
