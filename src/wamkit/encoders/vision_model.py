@@ -14,7 +14,8 @@ from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
 from wamkit.nn.named import NamedParameters
-from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
+from wamkit.nn.picture_model import PictureModel, Preprocessing
+from wamkit.nn.pretrained import Source, pin
 
 PART = "encoder 'vision_model'"
 

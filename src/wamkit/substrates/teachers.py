@@ -18,7 +18,8 @@ from wamkit.config.values import Config
 from wamkit.contract.protocols import Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
-from wamkit.nn.pretrained import PictureModel, Preprocessing, Source, pin
+from wamkit.nn.picture_model import PictureModel, Preprocessing
+from wamkit.nn.pretrained import Source, pin
 
 FIT_FRAMES = 256
 
