@@ -142,7 +142,7 @@ def test_list_prints_the_fields_of_one_part(capsys: pytest.CaptureFixture[str]) 
     (entry,) = json.loads(capsys.readouterr().out)
     assert (entry["kind"], entry["module"]) == ("estimator", "wamkit.estimators.denoiser")
     fields = {option["name"]: option for option in entry["fields"]}
-    assert (fields["steps"]["type"], fields["steps"]["default"]) == ("int", "8")
+    assert (fields["steps"]["type"], fields["steps"]["default"]) == ("1 <= int <= 16384", "8")
     assert all(option["text"] for option in entry["fields"])
     assert main(["list", "denoiser"]) == 0
     printed = capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_configuration_errors_name_the_value() -> None:
         ({"task": "drawer-open"}, "Did you mean"),
         ({"cameras": ("scene", "griper")}, "Did you mean 'gripper'"),
         ({"record": ("depht",)}, "Did you mean 'depth'"),
-        ({"action_repeat": 0}, "action_repeat = 0"),
+        ({"action_repeat": 0}, r"MetaWorldConfig\.action_repeat: must be at least 1 .*got 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             MetaWorldConfig(**wrong)  # type: ignore[arg-type]

@@ -128,7 +128,9 @@ def test_refusals_name_the_way_out() -> None:
         ContinuousAutoregressorConfig().build((ids,), (), trunk)
     with pytest.raises(ConfigError, match="segments 3 does not divide the 4 steps of stream 'action'"):
         ContinuousAutoregressorConfig(segments=3).build((ACTION,), (), trunk)
-    with pytest.raises(ConfigError, match="draws 0 must be at least 1"):
-        ContinuousAutoregressorConfig(draws=0).build((ACTION,), (), trunk)
+    with pytest.raises(
+        ConfigError, match=r"ContinuousAutoregressorConfig\.draws: must be at least 1 .*got 0"
+    ):
+        ContinuousAutoregressorConfig(draws=0)
     with pytest.raises(BudgetError, match="one evaluation per token"):
         build().check_budget(BOTH, Budget(nfe={"action": 1}))

@@ -173,8 +173,8 @@ def test_a_design_with_fast_weights_trains_through_them_and_acts() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"needs one factor p\(state \| c\)"):
         CONFIG.build([StreamSpec("action", "action", 1, 1, 2)], [], None)
-    with pytest.raises(ConfigError, match="width 0"):
-        FastWeightsConfig(width=0).build([STATE], [], None)
+    with pytest.raises(ConfigError, match=r"FastWeightsConfig\.width: must be at least 1 .*got 0"):
+        FastWeightsConfig(width=0)
     batch = ToyWindows().windows(torch.arange(20, 22).numpy(), design().training_window)
     with pytest.raises(ConfigError, match=r"has \(1, 4\) .* `shape` says \(2, 4\)"):
         design(shape=(2, 4)).loss(batch)

@@ -121,7 +121,13 @@ def test_every_head_learns_its_distance() -> None:
             assert right > 0.95, (distance, right)
 
 
-@pytest.mark.parametrize("heads", [0, 15])
-def test_a_lookahead_beyond_the_window_is_refused(heads: int) -> None:
-    with pytest.raises(ConfigError, match=f"lookahead {heads} must be 1 to 14"):
+@pytest.mark.parametrize(
+    ("heads", "told"),
+    [
+        (0, r"AutoregressorConfig\.lookahead: must be at least 1 .*got 0"),
+        (15, "lookahead 15 must be 1 to 14"),
+    ],
+)
+def test_a_lookahead_beyond_the_window_is_refused(heads: int, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
         build(heads)

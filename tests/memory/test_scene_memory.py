@@ -163,7 +163,7 @@ def test_a_design_learns_acts_and_comes_back_with_it(tmp_path: Path) -> None:
     ("change", "told"),
     [
         ({"cameras": ("wrist",)}, "no camera 'wrist'"),
-        ({"cameras": ()}, "`cameras` is empty"),
+        ({"cameras": ()}, r"SceneMemoryConfig\.cameras: must not be empty"),
         ({"patch": 5}, "patches of 5"),
         ({"viewpoint": (0.0, 0.0, 1.0)}, "must have 8 entries"),
     ],

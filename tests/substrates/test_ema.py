@@ -183,5 +183,7 @@ def test_wrong_names_are_refused() -> None:
         built(jepa(encoder="imags"))
     with pytest.raises(ConfigError, match="values move while the design trains"):
         QuantizedConfig(EmaFeatureConfig()).build(data_spec())
-    with pytest.raises(ConfigError, match=r"decay 1\.5"):
+    with pytest.raises(
+        ConfigError, match=r"EmaFeatureConfig\.decay: must be at least 0 and at most 1, got 1\.5"
+    ):
         built(jepa(decay=1.5))

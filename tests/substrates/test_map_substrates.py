@@ -124,7 +124,7 @@ def test_maps_and_sensors_refuse_what_they_cannot_read() -> None:
             config.build(DATA)
     with pytest.raises(ConfigError, match="near_m < far_m"):
         DepthMapConfig(near_m=2.0, far_m=1.0).build(DATA)
-    with pytest.raises(ConfigError, match="cannot be read back"):
-        HeatmapConfig(sigma=0.1).build(DATA)
-    with pytest.raises(ConfigError, match="unit_n = 0"):
-        WrenchConfig(unit_n=0.0).build(DATA)
+    with pytest.raises(ConfigError, match=r"HeatmapConfig\.sigma: must be at least 0\.5, got 0\.1"):
+        HeatmapConfig(sigma=0.1)
+    with pytest.raises(ConfigError, match=r"WrenchConfig\.unit_n: must be more than 0, got 0"):
+        WrenchConfig(unit_n=0.0)

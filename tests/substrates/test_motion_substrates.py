@@ -113,8 +113,10 @@ def test_the_pose_stream_keeps_bodies_apart_and_needs_their_poses() -> None:
     assert substrate.label() == "Geometric (pose)"
     with pytest.raises(ConfigError, match=r"'pose_stream' needs the extra 'gripper_pose'"):
         PoseStreamConfig().build(replace(DATA, extras={"object_pose": (2, 7)}))
-    with pytest.raises(ConfigError, match="each body once"):
-        PoseStreamConfig(("object", "object")).build(DATA)
+    with pytest.raises(
+        ConfigError, match=r"PoseStreamConfig\.bodies: must name each entry once.*'object', 'object'"
+    ):
+        PoseStreamConfig(("object", "object"))
 
 
 # --------------------------------------------------------------------------------------------------- polyline

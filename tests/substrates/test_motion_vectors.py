@@ -96,5 +96,5 @@ def test_vectors_refuse_at_build() -> None:
         MotionVectorsConfig().build(
             replace(DATA, observation=ObservationSpec({"scene": CameraSpec(40, 64)}, ("x",), 40.0))
         )
-    with pytest.raises(ConfigError, match="not 12"):
-        MotionVectorsConfig(block=12).build(DATA)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"MotionVectorsConfig\.block: must be one of 8, 16, got 12"):
+        MotionVectorsConfig(block=12)  # type: ignore[arg-type]

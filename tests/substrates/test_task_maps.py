@@ -187,10 +187,15 @@ def test_maps_refuse_what_they_cannot_read() -> None:
     for config in (ProgressConfig(), ValueConfig(), HeatmapConfig(discount=0.9)):
         with pytest.raises(ConfigError, match="needs the extra 'episode_clock'"):
             config.build(scene_spec())
-    with pytest.raises(ConfigError, match=r"discount 1\.0 must lie between"):
-        ValueConfig(1.0).build(DATA)
-    with pytest.raises(ConfigError, match="where = 'hand' must be one of"):
-        HeatmapConfig(where="hand").build(DATA)  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match=r"ValueConfig\.discount: must be more than 0 and less than 1, got 1\.0"
+    ):
+        ValueConfig(1.0)
+    with pytest.raises(
+        ConfigError,
+        match=r"HeatmapConfig\.where: must be one of gripper, object, contact, got the text 'hand'",
+    ):
+        HeatmapConfig(where="hand")  # type: ignore[arg-type]
     for where, extra in (("object", "object_pose"), ("contact", "contact")):
         less = replace(DATA, extras={k: v for k, v in DATA.extras.items() if k != extra})
         with pytest.raises(ConfigError, match=f"needs the extra '{extra}'"):

@@ -114,8 +114,8 @@ def test_a_text_that_is_no_target_is_refused(text: str) -> None:
     ("options", "message"),
     [
         ({"camera": "scne"}, "no camera 'scne'.*scene"),
-        ({"bodies": ("gripper", "gripper")}, "name each body once"),
-        ({"bins": 1}, "bins 1 must be"),
+        ({"bodies": ("gripper", "gripper")}, r"VlmTokenConfig\.bodies: must name each entry once"),
+        ({"bins": 1}, r"VlmTokenConfig\.bins: must be at least 2 .*got 1"),
         ({"opening": "opn"}, "no state dimension 'opn'.*open"),
     ],
 )

@@ -81,8 +81,8 @@ def test_a_run_that_breaks_leaves_no_dataset(
 def test_configuration_errors_name_the_value(tmp_path: Path) -> None:
     for changes, message in (
         ({"tasks": ("window-opn-v3",)}, "Did you mean 'window-open-v3'"),
-        ({"tasks": ()}, "at least one task"),
-        ({"episodes": 0}, "episodes = 0"),
+        ({"tasks": ()}, r"CollectConfig\.tasks: must not be empty"),
+        ({"episodes": 0}, r"CollectConfig\.episodes: must be at least 1, got 0"),
         ({"seed": 100}, "seed 100"),
     ):
         with pytest.raises(ConfigError, match=message):

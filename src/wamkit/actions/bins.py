@@ -33,10 +33,6 @@ class BinsConfig(ActionConfig):
     @override
     def build(self, data: DataSpec, horizon: int) -> Bins:
         """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
-        if self.bins < 1 or self.ticks_per_token < 1:
-            raise ConfigError(
-                f"action bins: bins {self.bins} and ticks_per_token {self.ticks_per_token} must be at least 1"
-            )
         if horizon % self.ticks_per_token:
             raise ConfigError(
                 f"action bins: ticks_per_token {self.ticks_per_token} does not divide the horizon {horizon}"

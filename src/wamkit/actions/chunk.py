@@ -32,8 +32,6 @@ class ChunkConfig(ActionConfig):
     @override
     def build(self, data: DataSpec, horizon: int) -> Chunk:
         """Build; raises :class:`ConfigError` when ``ticks_per_token`` does not divide ``horizon``."""
-        if self.ticks_per_token < 1:
-            raise ConfigError(f"action chunk: ticks_per_token {self.ticks_per_token} must be at least 1")
         if horizon % self.ticks_per_token:
             raise ConfigError(
                 f"action chunk: ticks_per_token {self.ticks_per_token} does not divide the horizon {horizon}"

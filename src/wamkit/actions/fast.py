@@ -51,10 +51,6 @@ class FastConfig(ActionConfig):
     @override
     def build(self, data: DataSpec, horizon: int) -> Fast:
         """Build; raises :class:`ConfigError` when the vocabulary is too small for a coefficient."""
-        if self.scale <= 0 or self.reach <= 0 or (self.tokens is not None and self.tokens < 1):
-            raise ConfigError(
-                f"action fast: scale {self.scale}, reach {self.reach} and tokens {self.tokens} must be positive"
-            )
         # The orthonormal transform of values up to `reach` stays below reach * sqrt(H).
         largest = math.ceil(self.scale * self.reach * math.sqrt(horizon))
         least = 2 * largest + 2

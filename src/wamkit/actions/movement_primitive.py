@@ -61,11 +61,8 @@ class MovementPrimitiveConfig(ActionConfig):
     def build(self, data: DataSpec, horizon: int) -> MovementPrimitive:
         """Build; raises :class:`ConfigError` on actions that cannot be summed entry by entry."""
         import_dmp()
-        if self.weights < 2 or self.rest < 0 or horizon < 3:
-            raise ConfigError(
-                f"action movement_primitive: weights {self.weights} must be at least 2, rest {self.rest} at least 0 "
-                f"and the horizon {horizon} at least 3"
-            )
+        if horizon < 3:
+            raise ConfigError(f"action movement_primitive: the horizon {horizon} must be at least 3")
         if data.action.rotation in ("quaternion_wxyz", "rot6d"):
             raise ConfigError(
                 f"action movement_primitive: the entries of a {data.action.rotation} rotation do not move "

@@ -106,6 +106,7 @@ Magnitude = Annotated[
 Expansion = Annotated[float, Range(0, 64, above=True)]  # width of a hidden layer, as a factor
 Probability = Annotated[float, Range(0, 1)]
 Fraction = Annotated[float, Range(0, 1, above=True)]  # a share that is not nothing
+Between = Annotated[float, Range(0, 1, above=True, below=True)]  # neither nothing nor all
 Decay = Annotated[float, Range(0, 1, below=True)]  # a share that is not all
 Dropout = Annotated[float, Range(0, 1, below=True)]  # what is always hidden in training is never learned from
 Earlier = Annotated[int, Range(-16384, 0)]  # ticks before "now"

@@ -40,14 +40,6 @@ class SubgoalRefresh(Every):
     latency: Whole = 20
     stop_after: Count | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.refresh < 1 or self.latency < 0 or (self.stop_after is not None and self.stop_after < 1):
-            raise ConfigError(
-                f"SubgoalRefresh: needs a `refresh` of at least 1, a `latency` of at least 0 and a `stop_after` of at "
-                f"least 1 or None, got {self.refresh}, {self.latency} and {self.stop_after}."
-            )
-
     @property
     @override
     def supplies(self) -> str:

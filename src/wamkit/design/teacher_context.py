@@ -63,10 +63,9 @@ class TeacherContextConfig(EncoderConfig):
         """Build the encoder; raises :class:`ConfigError` when the student's data lack what the teacher reads."""
         if not self.checkpoint:
             raise ConfigError(f"{PART}: name a `checkpoint`: a folder that training wrote, or a hub id.")
-        if self.tokens < 1 or width % self.heads:
+        if width % self.heads:
             raise ConfigError(
-                f"{PART}: {self.tokens} tokens of width {width} with {self.heads} heads; needs at least one token and "
-                f"a width that the heads divide"
+                f"{PART}: tokens of width {width} with {self.heads} heads; needs a width that the heads divide"
             )
         design, absent = load_teacher(self)
         check_inputs(design, data, window)

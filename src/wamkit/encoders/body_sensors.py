@@ -42,8 +42,6 @@ class BodySensorsConfig(EncoderConfig):
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> BodySensorEncoder:
         """Build; raises :class:`ConfigError` when a sensor is unknown or has more than 64 values per step."""
-        if not self.sensors:
-            raise ConfigError(f"encoder 'body_sensors': name some `sensors`, of {sorted(data.extras)}")
         sizes = {name: math.prod(data.extra(name, "encoder 'body_sensors'")) for name in self.sensors}
         for name, size in sizes.items():
             if size > LARGEST:

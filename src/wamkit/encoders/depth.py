@@ -55,12 +55,6 @@ class DepthConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` when an extra is missing or cells do not tile the depth map."""
         reader = "encoder 'depth'"
         camera = data.camera(self.camera, reader)
-        if not 0 <= self.dropout <= 1:
-            raise ConfigError(
-                f"{reader}: dropout = {self.dropout} is not a probability; give a value from 0 to 1"
-            )
-        if self.impute and self.impute_steps < 1:
-            raise ConfigError(f"{reader}: impute_steps = {self.impute_steps} cannot train; give at least 1")
         names = [f"depth.{self.camera}", f"camera.{self.camera}"]
         names += ["gripper_pose"] if self.frame == "gripper" else []
         shapes = [data.extra(name, reader) for name in names]

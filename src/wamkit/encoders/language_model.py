@@ -12,7 +12,6 @@ from typing_extensions import override
 from wamkit.config.ranges import Size
 from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
-from wamkit.errors import ConfigError
 from wamkit.nn.pretrained import Host, Source, pin
 
 PART = "encoder 'language_model'"
@@ -47,10 +46,6 @@ class LanguageModelConfig(EncoderConfig):
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> LanguageModelEncoder:
         """Build; raises :class:`ConfigError` when the model, its tokenizer or its layer is missing."""
-        if self.length < 1:
-            raise ConfigError(
-                f"{PART}: length = {self.length} leaves nothing of an instruction; give at least 1"
-            )
         host = Host(Source(self.model, self.architecture, PART, self.layer, self.trainable), "text")
         return LanguageModelEncoder(self, host, width)
 

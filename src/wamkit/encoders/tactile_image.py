@@ -41,8 +41,6 @@ class TactileImageConfig(EncoderConfig):
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TactileImageEncoder:
         """Build; raises :class:`ConfigError` when an extra is not a picture or patches do not tile it."""
-        if not self.sensors:
-            raise ConfigError(f"encoder 'tactile_image': name some `sensors`, of {sorted(data.extras)}")
         for name in self.sensors:
             shape = data.extra(name, "encoder 'tactile_image'")
             if len(shape) != 3 or shape[2] != 3 or shape[0] % self.patch or shape[1] % self.patch:

@@ -82,8 +82,6 @@ class AlohaConfig(EnvConfig):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image_size < 8:
-            raise ConfigError(f"AlohaConfig: image_size = {self.image_size} must be at least 8")
         for name in self.cameras:
             if name not in CAMERAS:
                 raise ConfigError(f"camera {name!r}: {did_you_mean(name, CAMERAS)}")

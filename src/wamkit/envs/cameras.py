@@ -34,8 +34,6 @@ class CameraPose(Config):
     body: Word = "world"
 
     def __post_init__(self) -> None:
-        if not 1.0 <= self.fovy_deg <= 170.0:
-            raise ConfigError(f"CameraPose.fovy_deg = {self.fovy_deg}: choose between 1 and 170 degrees.")
         forward = np.subtract(self.target, self.position)
         if np.linalg.norm(np.cross(forward, self.up)) < 1e-9:
             raise ConfigError(

@@ -14,7 +14,6 @@ from wamkit.config.values import Config
 from wamkit.contract.specs import ActionSpec
 from wamkit.envs.base import EnvConfig, OutOfReachError, SimulatedEnv
 from wamkit.envs.worker import WorkerState
-from wamkit.errors import ConfigError
 
 # Action that is stored: the demonstrator's undisturbed one, the target of a policy, or the executed one with its
 # disturbance, which a world model needs because the next observation follows from it.
@@ -39,12 +38,6 @@ class ActionNoise(Config):
     probability: Probability = 0.05
     scale: NonNegative = 0.6
     longest: Count = 6
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.probability <= 1.0 or self.scale < 0.0 or self.longest < 1:
-            raise ConfigError(
-                f"{self}: probability must lie in [0, 1], scale must not be negative, longest must be at least 1."
-            )
 
 
 class Disturbance:

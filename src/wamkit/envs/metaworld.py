@@ -100,11 +100,6 @@ class MetaWorldConfig(EnvConfig):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image_size < 8 or self.action_repeat < 1:
-            raise ConfigError(
-                f"MetaWorldConfig: image_size = {self.image_size} (at least 8) and "
-                f"action_repeat = {self.action_repeat} (at least 1) cannot be built."
-            )
         for name in self.cameras:
             if name not in ("scene", "gripper"):
                 raise ConfigError(f"camera {name!r}: {did_you_mean(name, ('scene', 'gripper'))}")

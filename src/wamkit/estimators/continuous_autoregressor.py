@@ -42,7 +42,6 @@ class ContinuousAutoregressorConfig(HeadedConfig):
         """
         place = "estimator 'continuous_autoregressor'"
         require_serial(outputs, given, self.segments, discrete=False, reader=place)
-        self.check_head(place)
         return ContinuousAutoregressor(self, outputs, given, require_trunk(trunk, place))
 
 

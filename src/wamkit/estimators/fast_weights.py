@@ -55,16 +55,11 @@ class FastWeightsConfig(EstimatorConfig):
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> FastWeights:
-        """Build the estimator; raises :class:`ConfigError` on other factors than p(state | c) or a number below 1."""
+        """Build the estimator; raises :class:`ConfigError` on other factors than p(state | c)."""
         if [s.role for s in outputs] != ["state"] or given:
             raise ConfigError(
                 "estimator 'fast_weights' needs one factor p(state | c); it outputs "
                 f"{[s.name for s in outputs]} and is given {[s.name for s in given]}"
-            )
-        if min(*self.shape, self.width, self.queries, self.past) < 1:
-            raise ConfigError(
-                f"estimator 'fast_weights': shape {self.shape}, width {self.width}, queries {self.queries} and "
-                f"past {self.past} must be at least 1"
             )
         return FastWeights(self, outputs[0])
 

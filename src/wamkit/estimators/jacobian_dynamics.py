@@ -48,8 +48,8 @@ class JacobianDynamicsConfig(EstimatorConfig):
         """Build the estimator.
 
         Raises:
-            ConfigError: the output is not one continuous action, the given streams are not all continuous futures or
-                goals, or a number is out of range.
+            ConfigError: the output is not one continuous action, or the given streams are not all continuous futures
+                or goals.
         """
         reader = "estimator 'jacobian_dynamics'"
         if len(outputs) != 1 or outputs[0].role != "action":
@@ -58,10 +58,6 @@ class JacobianDynamicsConfig(EstimatorConfig):
             raise ConfigError(
                 f"{reader} inverts the motion of futures or goals, but is given {[s.name for s in given]}. Name "
                 f"them, and nothing else, in its factor's `given`."
-            )
-        if self.damping <= 0 or self.inverse < 0:
-            raise ConfigError(
-                f"{reader}: damping {self.damping} must be positive and inverse {self.inverse} at least 0"
             )
         for spec in (*outputs, *given):
             spec.require(discrete=False, reader=reader)

@@ -20,7 +20,7 @@ from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.errors import BudgetError, ConfigError
+from wamkit.errors import BudgetError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.pyramids import Ids, Pyramid, Residuals
 from wamkit.estimators.samplers import evaluations_spent
@@ -49,12 +49,9 @@ class NextScaleConfig(HeadedConfig):
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> NextScale:
-        """Build the estimator; raises :class:`ConfigError` on a number below 1 or a stream both generated and read."""
+        """Build the estimator; raises :class:`ConfigError` on a stream both generated and read."""
         place = "estimator 'next_scale'"
         require_disjoint(outputs, given, place)
-        if self.scales < 1:
-            raise ConfigError(f"{place}: scales {self.scales} must be at least 1")
-        self.check_head(place)
         return NextScale(self, outputs, given, require_trunk(trunk, place))
 
 

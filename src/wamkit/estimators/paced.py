@@ -55,18 +55,13 @@ class PacedConfig(EstimatorConfig):
         """Build the estimator.
 
         Raises:
-            ConfigError: ``inner`` runs on another trunk, does not work in steps or keeps a past, or ``counts`` or
-                ``tolerance`` is out of range.
+            ConfigError: ``inner`` runs on another trunk, or does not work in steps or keeps a past.
         """
         place = "estimator 'paced'"
         if self.inner.trunk != self.trunk:
             raise ConfigError(
                 f"{place}: `inner` runs on trunk {self.inner.trunk!r} and the gate on {self.trunk!r}; name one"
             )
-        if not self.counts or self.counts[0] < 1 or list(self.counts) != sorted(set(self.counts)):
-            raise ConfigError(f"{place}: counts {self.counts} must be ascending and at least 1")
-        if self.tolerance <= 0:
-            raise ConfigError(f"{place}: tolerance {self.tolerance} must be above 0")
         inner = self.inner.build(outputs, given, trunk)
         if inner.family != "diffusion" or inner.past:
             raise ConfigError(

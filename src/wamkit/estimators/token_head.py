@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from wamkit.config.ranges import Magnitude, Size
 from wamkit.contract.protocols import EstimatorConfig
 from wamkit.contract.streams import RowNoise
-from wamkit.errors import ConfigError
 from wamkit.estimators.samplers import FlowWalk
 from wamkit.estimators.tokens import LevelEmbedding
 
@@ -35,12 +34,6 @@ class HeadedConfig(EstimatorConfig):
     draws: Size = 4
     hidden: Size = 64
     depth: Size = 2
-
-    def check_head(self, reader: str) -> None:
-        """Raise :class:`ConfigError` when one of the head's numbers is below 1."""
-        for key in ("steps", "draws", "hidden", "depth"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{reader}: {key} {getattr(self, key)} must be at least 1")
 
     def head(self, features: int, width: int) -> TokenHead:
         """Build the head of a stream with ``features`` per token, on a trunk of ``width``."""

@@ -55,10 +55,8 @@ class SceneMemoryConfig(EncoderConfig):
                 f"{PART}: viewpoint {self.viewpoint} must have 8 entries (position, quaternion, field of view in "
                 f"degrees between 0 and 180)"
             )
-        if self.patch < 1 or self.size < 1 or self.size % self.patch:
+        if self.size % self.patch:
             raise ConfigError(f"{PART}: patches of {self.patch} pixels do not divide a side of {self.size}")
-        if not self.cameras:
-            raise ConfigError(f"{PART}: `cameras` is empty; name the views to remember")
         names = []
         for camera in self.cameras:
             view = data.camera(camera, PART)

@@ -11,7 +11,7 @@ from wamkit.config.ranges import Count
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise
-from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest, check_sampling
+from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest
 
 
 @PlannerConfig.register_subclass("candidate_scoring")
@@ -27,8 +27,7 @@ class CandidateScoringConfig(SamplingConfig):
 
     @override
     def build(self) -> CandidateScoring:
-        """Build the planner; raises :class:`ConfigError` when ``candidates`` is below 1."""
-        check_sampling("candidate_scoring", self.candidates)
+        """Build the planner."""
         return CandidateScoring(self)
 
 

@@ -13,7 +13,7 @@ from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest, check_sampling
+from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest
 
 
 @PlannerConfig.register_subclass("cem")
@@ -34,14 +34,8 @@ class CEMConfig(SamplingConfig):
 
     @override
     def build(self) -> CEM:
-        """Build the planner.
-
-        Raises:
-            ConfigError: ``candidates`` is below 1, another number is negative, or ``elites`` is not between 1 and
-                ``candidates``.
-        """
-        check_sampling("cem", self.candidates, self.iterations, self.deviation_cost)
-        if not 1 <= self.elites <= self.candidates:
+        """Build the planner; raises :class:`ConfigError` when there are more ``elites`` than ``candidates``."""
+        if self.elites > self.candidates:
             raise ConfigError(
                 f"planner 'cem': elites {self.elites} must be 1 to candidates {self.candidates}"
             )

@@ -14,7 +14,7 @@ from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.errors import ConfigError
-from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, check_sampling
+from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner
 
 
 @PlannerConfig.register_subclass("mppi")
@@ -42,21 +42,7 @@ class MPPIConfig(SamplingConfig):
 
     @override
     def build(self) -> MPPI:
-        """Build the planner.
-
-        Raises:
-            ConfigError: ``candidates`` is below 1, another number is negative, or ``decay`` lies outside (0, 1].
-        """
-        check_sampling("mppi", self.candidates, self.iterations, self.deviation_cost)
-        if self.warm_shift < 0:
-            raise ConfigError(
-                f"planner 'mppi': warm_shift {self.warm_shift} must be at least 0, which is off"
-            )
-        if not self.temperature >= 0 or not 0 < self.decay <= 1:
-            raise ConfigError(
-                f"planner 'mppi': temperature {self.temperature} must be at least 0 and decay {self.decay} above 0 "
-                f"and at most 1"
-            )
+        """Build the planner."""
         return MPPI(self)
 
 

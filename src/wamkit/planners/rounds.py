@@ -17,7 +17,7 @@ from wamkit.contract.calls import PlanResult
 from wamkit.contract.protocols import Planner, PlannerConfig
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget
-from wamkit.errors import BudgetError, ConfigError
+from wamkit.errors import BudgetError
 from wamkit.planners.goal_cost import goal_cost
 
 
@@ -34,15 +34,6 @@ class SamplingConfig(PlannerConfig):
     future: str = "future"
     goal: str = "goal"
     candidates: Count = 32
-
-
-def check_sampling(planner: str, candidates: int, iterations: int = 0, deviation_cost: float = 0.0) -> None:
-    """Raise :class:`ConfigError` when a planner's counts or its deviation cost are out of range."""
-    if candidates < 1 or iterations < 0 or not deviation_cost >= 0:
-        raise ConfigError(
-            f"planner {planner!r}: candidates {candidates} must be at least 1, iterations {iterations} and "
-            f"deviation_cost {deviation_cost} at least 0"
-        )
 
 
 def cheapest(candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:

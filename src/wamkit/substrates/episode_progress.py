@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import Fraction
+from wamkit.config.ranges import Between
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import DataError
 
 
 def success_value(observation: Observation, discount: float) -> Tensor:
@@ -76,13 +76,11 @@ class ValueConfig(SubstrateConfig):
         discount: factor on the value for every tick until success.
     """
 
-    discount: Fraction = 0.98
+    discount: Between = 0.98
 
     @override
     def build(self, data: DataSpec) -> Value:
-        """Build; raises :class:`ConfigError` on a discount outside (0, 1) or without an episode clock."""
-        if not 0 < self.discount < 1:
-            raise ConfigError(f"substrate 'value': discount {self.discount} must lie between 0 and 1")
+        """Build; raises :class:`ConfigError` without an episode clock."""
         data.extra(CLOCK, "substrate 'value'")
         return Value(self)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import Fraction, Positive, Size, Word
+from wamkit.config.ranges import Between, Range, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError
 from wamkit.geometry.cameras import NEAR_M, project
 from wamkit.substrates.episode_progress import success_value
 from wamkit.substrates.views import first_pose
@@ -38,26 +37,17 @@ class HeatmapConfig(SubstrateConfig):
     """
 
     camera: Word = "scene"
-    grid: Size = 16
-    sigma: Positive = 1.5
+    # A smaller grid or a narrower spot cannot be read back below a pixel.
+    grid: Annotated[int, Range(3, 16384)] = 16
+    sigma: Annotated[float, Range(0.5)] = 1.5
     where: Literal["gripper", "object", "contact"] = "gripper"
-    discount: Fraction | None = None
+    discount: Between | None = None
 
     @override
     def build(self, data: DataSpec) -> Heatmap:
         """Build; raises :class:`ConfigError` when the camera or a pose is missing."""
         reader = "substrate 'heatmap'"
         size = data.camera(self.camera, reader)
-        if self.grid < 3 or self.sigma < 0.5:
-            raise ConfigError(
-                f"{reader}: grid {self.grid} (at least 3) and sigma {self.sigma} cells (at least 0.5) cannot be "
-                f"read back below a pixel"
-            )
-        if self.where not in POSES or not (self.discount is None or 0 < self.discount < 1):
-            raise ConfigError(
-                f"{reader}: where = {self.where!r} must be one of {sorted(POSES)}, and discount = {self.discount} "
-                f"None or between 0 and 1"
-            )
         extras = [POSES[self.where], f"camera.{self.camera}"]
         extras += ["contact"] if self.where == "contact" else []
         extras += [CLOCK] if self.discount is not None else []

@@ -48,10 +48,9 @@ class MotionVectorsConfig(SubstrateConfig):
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that blocks do not tile."""
         reader = "substrate 'motion_vectors'"
         size = data.camera(self.camera, reader)
-        if self.block not in (8, 16) or size.height % 16 or size.width % 16:
+        if size.height % 16 or size.width % 16:
             raise ConfigError(
-                f"{reader}: blocks have 8 or 16 pixels, not {self.block}, and the {size.height} x {size.width} pixels "
-                f"of camera {self.camera!r} must be multiples of 16"
+                f"{reader}: the {size.height} x {size.width} pixels of camera {self.camera!r} must be multiples of 16"
             )
         return MotionVectors(self, size.height, size.width)
 

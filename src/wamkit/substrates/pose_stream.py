@@ -13,7 +13,6 @@ from wamkit.config.ranges import Length, Positive
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError
 from wamkit.geometry.rotations import from_quaternion, from_six_d, six_d
 from wamkit.substrates.views import first_pose
 
@@ -36,10 +35,6 @@ class PoseStreamConfig(SubstrateConfig):
     @override
     def build(self, data: DataSpec) -> PoseStream:
         """Build; raises :class:`ConfigError` when the dataset lacks a pose."""
-        if not self.bodies or len(set(self.bodies)) < len(self.bodies):
-            raise ConfigError(
-                f"substrate 'pose_stream': `bodies` must name each body once, got {list(self.bodies)}"
-            )
         for body in self.bodies:
             data.extra(f"{body}_pose", "substrate 'pose_stream'")
         return PoseStream(self)

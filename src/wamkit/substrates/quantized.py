@@ -45,11 +45,6 @@ class QuantizedConfig(SubstrateConfig):
     @override
     def build(self, data: DataSpec) -> Quantized:
         """Build; raises :class:`ConfigError` when the inner substrate is discrete or moves in training."""
-        if self.scales < 1 or self.vocabulary < min(self.scales, 2):
-            raise ConfigError(
-                f"substrate 'quantized': scales {self.scales} and vocabulary {self.vocabulary} must be at least 1, and "
-                f"with several scales the vocabulary at least 2"
-            )
         inner = self.inner.build(data)
         if inner.moving:
             raise ConfigError(

@@ -14,7 +14,6 @@ from wamkit.config.ranges import SomeWords
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError
 from wamkit.nn.transforms import Standardizer
 from wamkit.substrates.views import FIT_FRAMES, sample_frames
 
@@ -34,12 +33,7 @@ class SensorValuesConfig(SubstrateConfig):
 
     @override
     def build(self, data: DataSpec) -> SensorValues:
-        """Build; raises :class:`ConfigError` when none is named or the dataset lacks one."""
-        if not self.sensors or len(set(self.sensors)) < len(self.sensors):
-            raise ConfigError(
-                f"substrate 'sensor_values': `sensors` must name extras, each once, got {list(self.sensors)}; the "
-                f"dataset has {sorted(data.extras)}"
-            )
+        """Build; raises :class:`ConfigError` when the dataset lacks one."""
         return SensorValues({name: data.extra(name, "substrate 'sensor_values'") for name in self.sensors})
 
 

@@ -40,13 +40,9 @@ class VAEConfig(CodecConfig):
 
     @override
     def build(self, channels: int = 3) -> VAE:
-        """Build; raises :class:`ConfigError` when ``patch`` is not a power of two or nothing would be trained."""
+        """Build; raises :class:`ConfigError` when ``patch`` is not a power of two above 1."""
         if self.patch < 2 or self.patch & (self.patch - 1):
             raise ConfigError(f"codec 'vae': patch {self.patch} must be a power of two of at least 2")
-        if self.steps < 1 or self.batch_size < 1:
-            raise ConfigError(
-                f"codec 'vae': steps = {self.steps} and batch_size = {self.batch_size} cannot train"
-            )
         return VAE(self, channels)
 
 

@@ -46,10 +46,6 @@ class VlmTokenConfig(SubstrateConfig):
     def build(self, data: DataSpec) -> VlmToken:
         """Build; raises :class:`ConfigError` when the camera, a pose or the gripper's opening is missing."""
         size, state = data.camera(self.camera, PLACE), data.observation.state
-        if not self.bodies or len(set(self.bodies)) < len(self.bodies):
-            raise ConfigError(f"{PLACE}: `bodies` must name each body once, got {list(self.bodies)}")
-        if not 2 <= self.bins <= 10_000:
-            raise ConfigError(f"{PLACE}: bins {self.bins} must be 2 to 10000, which four digits can write")
         if self.opening and self.opening not in state:
             raise ConfigError(
                 f"{PLACE}: no state dimension {self.opening!r}. {did_you_mean(self.opening, state)} Leave `opening` "

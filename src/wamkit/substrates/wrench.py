@@ -14,7 +14,6 @@ from wamkit.config.ranges import Positive
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError
 
 
 @SubstrateConfig.register_subclass("wrench")
@@ -31,8 +30,6 @@ class WrenchConfig(SubstrateConfig):
     @override
     def build(self, data: DataSpec) -> Wrench:
         """Build; raises :class:`ConfigError` when the dataset has no forces."""
-        if self.unit_n <= 0:
-            raise ConfigError(f"substrate 'wrench': unit_n = {self.unit_n} must be positive")
         return Wrench(self, math.prod(data.extra("contact_force", "substrate 'wrench'")))
 
 

@@ -31,10 +31,10 @@ class Ramp(Config):
     end: Whole = 1000
 
     def __post_init__(self) -> None:
-        if self.first < 0 or self.last < 0 or not 0 <= self.begin <= self.end:
+        if self.begin > self.end:
             raise ConfigError(
-                f"ramp from {self.first} at step {self.begin} to {self.last} at step {self.end}: factors must not be "
-                f"negative and the end not before the beginning"
+                f"ramp from {self.first} at step {self.begin} to {self.last} at step {self.end}: the end must not lie "
+                f"before the beginning"
             )
 
     def at(self, step: int) -> float:

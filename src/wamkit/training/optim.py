@@ -29,7 +29,7 @@ class OptimConfig(Config):
             matches anything, and empty means all. Everything else stays as it is, bit for bit.
     """
 
-    lr: Positive = 1e-3
+    lr: NonNegative = 1e-3
     final_lr: Probability = 0.01
     warmup: Whole = 100
     weight_decay: NonNegative = 0.01

@@ -110,5 +110,5 @@ def test_dead_pixels_stay_where_they_are() -> None:
 
 
 def test_strength_has_limits() -> None:
-    with pytest.raises(ConfigError, match="strength 6 must lie between 0 and 5"):
+    with pytest.raises(ConfigError, match=r"Fog\.strength: must be at least 0 and at most 5, got 6"):
         Perturbation.get_choice_class("fog")(strength=6)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from wamkit.config.ranges import Range
 from wamkit.config.values import Config
-from wamkit.errors import ConfigError
 
 Dimension = Literal[
     "Camera Viewpoints",
@@ -150,10 +149,6 @@ class Perturbation(Config, draccus.ChoiceRegistry, ABC):
 
     dimension: ClassVar[Dimension]
     strength: Annotated[int, Range(0, 5)] = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= STRONGEST:
-            raise ConfigError(f"perturbation strength {self.strength} must lie between 0 and {STRONGEST}.")
 
     @property
     def kind(self) -> str:
