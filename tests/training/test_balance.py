@@ -86,5 +86,5 @@ def test_a_ramp_stays_between_its_ends(first: float, last: float, begin: int, le
 def test_errors_come_before_the_first_step(settings: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'future'"):
         train(dataclasses.replace(settings, out=tmp_path / "x", ramps={"futur": Ramp()}), progress=False)
-    with pytest.raises(ConfigError, match="end not before"):
+    with pytest.raises(ConfigError, match="the end must not lie before the beginning"):
         Ramp(begin=5, end=4)
