@@ -142,7 +142,7 @@ def test_list_prints_the_fields_of_one_part(capsys: pytest.CaptureFixture[str]) 
     (entry,) = json.loads(capsys.readouterr().out)
     assert (entry["kind"], entry["module"]) == ("estimator", "wamkit.estimators.denoiser")
     fields = {option["name"]: option for option in entry["fields"]}
-    assert (fields["steps"]["type"], fields["steps"]["default"]) == ("int", "8")
+    assert (fields["steps"]["type"], fields["steps"]["default"]) == ("1 <= int <= 16384", "8")
     assert all(option["text"] for option in entry["fields"])
     assert main(["list", "denoiser"]) == 0
     printed = capsys.readouterr().out
@@ -206,3 +206,18 @@ def test_verbs_are_functions() -> None:
     for verb in ("collect", "train", "evaluate", "report", "compare", "list_parts", "inspect"):
         assert verb in api.__all__
         assert callable(getattr(api, verb))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --recipe direct --recipe=joint", "--recipe is given twice, as 'direct' and as 'joint'"),
+        ("report a --out x.html --out y.html", "--out is given twice, as 'x.html' and as 'y.html'"),
+        ("evaluate --shard 0/2 --evaluation.shard 1/2", "--evaluation.shard is given twice, as '1/2' and as '0/2'"),
+        ("sweep --out a --out b", "--out is given twice, as 'a' and as 'b'"),
+        ("inspect direct --dataset a --dataset b", "--dataset is given twice, as 'a' and as 'b'"),
+    ],
+)  # fmt: skip
+def test_an_option_given_twice_is_refused(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 2
+    assert f"{said}. Give it once." in capsys.readouterr().err
