@@ -353,14 +353,14 @@ class Plan:
         verbs: names of the verbs to disturb.
         kills: number of runs to kill, over all verbs.
         pairs: number of times that each verb is started twice at once.
-        chain: kills of one output at most, before its verb may end.
+        chain: smallest and largest number of kills of one output, before its verb may end.
         seed: seed of the moments.
     """
 
     verbs: Sequence[str]
     kills: int
     pairs: int
-    chain: int
+    chain: Sequence[int]
     seed: int
 
 
@@ -380,7 +380,7 @@ def kill(plan: Plan, root: Path) -> dict[str, Count]:
             verdict(f"{name}, two at once", counts[name])
         while (left := plan.kills - sum(count.kills for count in counts.values())) > 0:
             name = min(counts, key=lambda n: counts[n].kills)
-            moments = killer.trial(name, counts[name], min(draws.randint(1, plan.chain), left))
+            moments = killer.trial(name, counts[name], min(draws.randint(*plan.chain), left))
             verdict(moments, counts[name])
     return counts
 
@@ -403,7 +403,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--chain", type=int, default=3, help="kills of one output before its verb may end")
+    parser.add_argument(
+        "--chain",
+        type=int,
+        nargs=2,
+        default=(1, 3),
+        metavar=("LEAST", "MOST"),
+        help="kills of one output before its verb may end [1 3]",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbs", nargs="+", choices=verbs, default=verbs)
     chosen = parser.parse_args()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -37,11 +37,8 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
         if key == "config_path":
             values = _merged(values, _read(file), cls)
     options = [(key, text) for key, text in options if key != "config_path"]
-    whole: list[str] = []
     for key, text in sorted(options, key=_turn):
-        _require_unset(values, key, text, whole)
         _set(values, key, text)
-        whole += [] if key.endswith(".type") else [key]
     return decode(cls, values, "command line")
 
 
@@ -74,35 +71,15 @@ def require_once(flags: Iterable[str], args: Sequence[str]) -> None:
             raise _twice(flag, one, other)
 
 
-def _twice(flag: str, one: str | None, other: str | None, where: str = "") -> ConfigError:
+def _twice(flag: str, one: str | None, other: str | None) -> ConfigError:
     shown = ["a switch" if text is None else repr(text) for text in (one, other)]
-    return ConfigError(
-        f"command line: {flag} is given twice, as {shown[0]} and{where} as {shown[1]}. Give it once."
-    )
+    return ConfigError(f"command line: {flag} is given twice, as {shown[0]} and as {shown[1]}. Give it once.")
 
 
 def _turn(option: tuple[str, str | None]) -> tuple[int, bool]:
-    """Place of an option in the order of setting: a part as a whole, its type, its fields."""
+    """Place of an option in the order of setting: a part as a whole, its type, its fields. The narrower one wins."""
     *path, last = option[0].split(".")
     return (len(path), True) if last == "type" else (len(path) + 1, False)
-
-
-def _require_unset(values: Mapping[str, Any], key: str, text: str | None, whole: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` if an option sets what one of the options ``whole``, which hold it, has set."""
-    above = next((name for name in whole if key.startswith(f"{name}.")), None)
-    if above is None:
-        return
-    node: Any = values
-    for name in key.split("."):
-        node = _bare(node)
-        if not isinstance(node, dict) or name not in node:
-            if key != f"{above}.type":
-                return
-            raise ConfigError(
-                f"command line: --{key} and --{above} are both given. Write the type inside --{above}."
-            )
-        node = node[name]
-    raise _twice(f"--{key}", text, str(_bare(node)), f", inside --{above},")
 
 
 def _default_values(cls: type[Any]) -> dict[str, Any]:
