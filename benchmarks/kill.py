@@ -90,6 +90,7 @@ class Count:
     runs: int = 0
     pairs: int = 0
     faults: list[str] = field(default_factory=list)
+    told: int = 0
 
 
 def write_settings(root: Path) -> None:
@@ -256,14 +257,17 @@ class Killer:
             if status:
                 raise RuntimeError(f"the world model's training ended with {status}: {said}")
 
-    def trial(self, name: str, count: Count, most: int) -> None:
-        """Kill runs of a verb up to three times, let it end, and compare with the reference."""
+    def trial(self, name: str, count: Count, most: int) -> str:
+        """Kill runs of a verb up to ``most`` times, let it end, and compare with the reference.
+
+        Returns the moments, for people.
+        """
         case = self.cases[name]
         self._number += 1
         folder = self._root / "trials" / str(self._number)
         folder.mkdir(parents=True)
         command, told = [*case.arguments, "--out", str(folder / name)], []
-        for _ in range(min(self._random.randint(1, 3), most)):
+        for _ in range(most):
             by_time = self._random.random() < 0.5
             moment = (
                 self._random.uniform(0, case.seconds) if by_time else self._random.randint(1, case.operations)
@@ -277,25 +281,24 @@ class Killer:
         else:
             status, said, _ = self.run(command)
             count.runs += 1
-        place = f"{name}, killed at {', '.join(told)}: "
+        place = f"{name}, killed at {', '.join(told)}"
         # Killed after the result was finished, the same command has nothing left to do, which it says.
-        finished = status == 2 and (
-            "nothing is left to do" in said or (name == "collect" and "exists" in said)
-        )
+        finished = status == 2 and "nothing is left to do" in said
         if status != 0 and not finished:
-            count.faults.append(f"{place}status {status}, {said.strip()[-300:]}")
-            return
+            count.faults.append(f"{place}: status {status}, {said.strip()[-300:]}")
+            return place
         try:
             same = case.read(folder / name) == case.reference
         except Exception as error:  # noqa: BLE001 (a result that cannot be read is what is looked for)
-            count.faults.append(f"{place}cannot be read: {error}")
-            return
+            count.faults.append(f"{place}: cannot be read: {error}")
+            return place
         left = set(all_files(folder / name)) ^ set(case.files)
         left -= {".OUT.lock"}
-        count.faults += [] if same else [f"{place}another result than the reference's"]
-        count.faults += [f"{place}other files than the reference: {sorted(left)}"] if left else []
-        count.faults += [f"{place}a simulator is left"] if self._orphans() else []
+        count.faults += [] if same else [f"{place}: another result than the reference's"]
+        count.faults += [f"{place}: other files than the reference: {sorted(left)}"] if left else []
+        count.faults += [f"{place}: a simulator is left"] if self._orphans() else []
         shutil.rmtree(folder)
+        return place
 
     def two_at_once(self, name: str, count: Count) -> None:
         """Start a verb twice at the same moment: one is refused, and the other's result is that of the reference."""
@@ -342,43 +345,83 @@ def _processes() -> list[tuple[bytes, bytes]]:
     return found
 
 
-def kill(kills: int, pairs: int, seed: int, root: Path, console: Console) -> dict[str, Count]:
-    """Start every verb twice at once, ``pairs`` times; kill verbs in turn until ``kills`` runs were killed."""
-    killer = Killer(root, seed)
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        verbs: names of the verbs to disturb.
+        kills: number of runs to kill, over all verbs.
+        pairs: number of times that each verb is started twice at once.
+        chain: smallest and largest number of kills of one output, before its verb may end.
+        seed: seed of the moments.
+    """
+
+    verbs: Sequence[str]
+    kills: int
+    pairs: int
+    chain: Sequence[int]
+    seed: int
+
+
+def kill(plan: Plan, root: Path) -> dict[str, Count]:
+    """Start every verb twice at once, then kill verbs in turn; what was found is printed as it is found."""
+    killer = Killer(root, plan.seed)
     for name in killer.cases:
         killer.refer(name)
         case = killer.cases[name]
-        console.print(f"{name}: {case.seconds:.1f} s, {case.operations} file operations undisturbed")
-    counts = {name: Count() for name in killer.cases}
-    for name in [*killer.cases] * pairs:
-        killer.two_at_once(name, counts[name])
+        tell(f"{name}: {case.seconds:.1f} s, {case.operations} file operations undisturbed")
+    counts = {name: Count() for name in plan.verbs}
+    draws = random.Random(plan.seed)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):  # Ctrl-C and SIGTERM show what was found until then
-        while (left := kills - sum(count.kills for count in counts.values())) > 0:
+        for name in [*plan.verbs] * plan.pairs:
+            killer.two_at_once(name, counts[name])
+            verdict(f"{name}, two at once", counts[name])
+        while (left := plan.kills - sum(count.kills for count in counts.values())) > 0:
             name = min(counts, key=lambda n: counts[n].kills)
-            killer.trial(name, counts[name], left)
-            done, faults = counts[name], sum(len(count.faults) for count in counts.values())
-            console.print(f"{name}: {done.kills} kills, {done.runs} runs; {faults} faults in all")
+            moments = killer.trial(name, counts[name], min(draws.randint(*plan.chain), left))
+            verdict(moments, counts[name])
     return counts
+
+
+def verdict(what: str, count: Count) -> None:
+    """Say what became of a trial."""
+    new = count.faults[count.told :]
+    count.told = len(count.faults)
+    tell(f"{what}: {'; '.join(new) or 'right'}")
+
+
+def tell(line: str) -> None:
+    """Print at once, also into a file."""
+    print(line, flush=True)
 
 
 def main() -> int:
     """Print the table; returns 1 if anything was lost, counted twice or left behind."""
+    verbs = ("collect", "train", "evaluate", "sweep", "imagine")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument(
+        "--chain",
+        type=int,
+        nargs=2,
+        default=(1, 3),
+        metavar=("LEAST", "MOST"),
+        help="kills of one output before its verb may end [1 3]",
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbs", nargs="+", choices=verbs, default=verbs)
     chosen = parser.parse_args()
-    console = Console(width=120)
     with tempfile.TemporaryDirectory() as folder:
-        counts = kill(chosen.kills, chosen.pairs, chosen.seed, Path(folder), console)
+        counts = kill(Plan(**vars(chosen)), Path(folder))
     table = Table("verb", "kills", "runs", "two at once", "faults")
     for name, count in counts.items():
         table.add_row(name, str(count.kills), str(count.runs), str(count.pairs), str(len(count.faults)))
-    console.print(table)
-    for count in counts.values():
-        for fault in count.faults:
-            console.print(fault, markup=False)
+    Console(width=120).print(table)
+    for fault in (fault for count in counts.values() for fault in count.faults):
+        tell(fault)
     return int(any(count.faults for count in counts.values()))
 
 

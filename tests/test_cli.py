@@ -206,3 +206,18 @@ def test_verbs_are_functions() -> None:
     for verb in ("collect", "train", "evaluate", "report", "compare", "list_parts", "inspect"):
         assert verb in api.__all__
         assert callable(getattr(api, verb))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --recipe direct --recipe=joint", "--recipe is given twice, as 'direct' and as 'joint'"),
+        ("report a --out x.html --out y.html", "--out is given twice, as 'x.html' and as 'y.html'"),
+        ("evaluate --shard 0/2 --evaluation.shard 1/2", "--evaluation.shard is given twice, as '1/2' and as '0/2'"),
+        ("sweep --out a --out b", "--out is given twice, as 'a' and as 'b'"),
+        ("inspect direct --dataset a --dataset b", "--dataset is given twice, as 'a' and as 'b'"),
+    ],
+)  # fmt: skip
+def test_an_option_given_twice_is_refused(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 2
+    assert f"{said}. Give it once." in capsys.readouterr().err

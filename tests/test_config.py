@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain, permutations
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,10 @@ BAD_ARGUMENTS = {
     "--observation [1,": r"--observation: not YAML",
     "horizon 8": r"expected `--option value`, got 'horizon' alone",
     "--config_path nowhere.yaml": r"nowhere.yaml: no such file",
+    "--horizon 8 --horizon 9": r"^command line: --horizon is given twice, as '8' and as '9'\. Give it once\.$",
+    "--horizon 8 --horizon=8": r"--horizon is given twice, as '8' and as '8'",
+    "--planner.type cem --planner.type mppi": r"--planner\.type is given twice, as 'cem' and as 'mppi'",
+    "--config_path a.yaml --config_path b.yaml": r"--config_path is given twice, as 'a\.yaml' and as 'b\.yaml'",
 }
 
 
@@ -164,6 +169,19 @@ BAD_ARGUMENTS = {
 def test_wrong_arguments_name_the_way_out(line: str) -> None:
     with pytest.raises(ConfigError, match=BAD_ARGUMENTS[line]):
         parse(DesignConfig, line.split(), joint())
+
+
+def test_the_order_of_options_does_not_matter() -> None:
+    options = [
+        ["--planner.type", "cem"],
+        ["--planner.iterations", "3"],
+        ["--action", "{type: bins}"],
+        ["--action.bins", "16"],
+        ["--horizon", "8"],
+    ]
+    found = {str(parse(DesignConfig, [*chain(*order)], joint())) for order in permutations(options)}
+    expected = replace(joint(), planner=CEMConfig(iterations=3), action=BinsConfig(bins=16), horizon=8)
+    assert found == {str(expected)}
 
 
 # ------------------------------------------------------------------------------------------------ transforms

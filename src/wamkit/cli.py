@@ -15,6 +15,7 @@ from rich.text import Text
 
 from wamkit import api
 from wamkit.config import encode, parse
+from wamkit.config.command_line import require_once
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.verbs import catalog, declarations, ending, usage
 
@@ -347,6 +348,7 @@ def run(name: str, args: list[str]) -> None:
         name, args = "sweep", [arg for arg in args if arg != "--sweep"]
     if {"-h", "--help"} & set(args):
         return print_help(name, [arg for arg in args if arg not in ("-h", "--help")])
+    require_once((flag for flag in VERBS[name].arguments if flag.startswith("--")), args)
     own, options = parser_of(name).parse_known_args(args)
     if options and VERBS[name].config is None:
         flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]

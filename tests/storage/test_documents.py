@@ -1,6 +1,10 @@
 """Files of ours: read as UTF-8, refused with the file and the way out, written whole or not at all."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +41,22 @@ def test_a_document_is_read_as_it_was_written(tmp_path):
     write_atomically(tmp_path / "a.json", json.dumps(values, ensure_ascii=False).encode())
     assert read_json(tmp_path / "a.json", "") == values
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    file = tmp_path / "report [1].json"
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom wamkit.storage import write_atomically\n"
+        "os.replace = lambda *paths: os.kill(os.getpid(), 9)\nwrite_atomically(Path(sys.argv[1]), b'half')"
+    )
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code, str(file)]).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.read_bytes() == b"half"
+    running = left.with_name(f"{left.name.rpartition('-')[0]}-{os.getppid()}.part")
+    others = [running, tmp_path / f".other{left.name}", tmp_path / ".report [1].json.x.part"]
+    for other in others:
+        other.write_text("of somebody else")
+    write_atomically(file, b"whole")
+    assert {*tmp_path.iterdir()} == {file, *others}
+    assert file.read_bytes() == b"whole"

@@ -10,7 +10,7 @@ import pytest
 from plain_world import WORDS, PlainConfig
 
 from wamkit.config import parse
-from wamkit.data import Dataset
+from wamkit.data import Dataset, layout
 from wamkit.envs import AlohaConfig, EnvConfig, MetaWorldConfig
 from wamkit.envs.demonstrations import ActionNoise
 from wamkit.envs.worker import WorkerLostError
@@ -104,6 +104,48 @@ def test_any_environment_with_a_demonstrator_is_collected(tmp_path: Path) -> Non
     assert data.observation_spec == PlainConfig().observation_spec()
     assert {text for episode in data.episodes for text in episode.tasks} <= set(WORDS)
     assert '"robot_type": "plain"' in (tmp_path / "d/meta/info.json").read_text()
+
+
+@pytest.mark.usefixtures("_named")
+def test_a_finished_dataset_is_recorded_anew_only_when_asked(tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    collect(plain(out), progress=False)
+    before = contents(out)
+    assert Dataset(out).observation_spec == PlainConfig().observation_spec()
+    for changes, said in (
+        ({}, r"of this very `collect`: nothing is left to do\."),
+        ({"workers": 2, "timeout_s": 50.0}, r"nothing is left to do\."),
+        ({"max_ticks": PlainConfig().max_ticks}, r"nothing is left to do\."),  # the same, said elsewhere
+        ({"seed": 1}, r"another `collect`: seed: 0 there, 1 here\."),
+        ({"episodes": 2}, r"episodes: 3 there, 2 here\."),
+        ({"tasks": ("left",)}, r"tasks: \['left', 'right'\] there, \['left'\] here\."),
+        ({"recorded": "executed"}, r"recorded: 'clean' there, 'executed' here\."),
+        ({"noise": ActionNoise(0.5)}, r"noise\.probability: 0\.05 there, 0\.5 here"),
+        ({"max_ticks": 30}, r"env\.max_ticks: \d+ there, 30 here\."),
+        ({"env": PlainConfig(gives_up_at=1)}, r"env\.gives_up_at: "),
+    ):
+        with pytest.raises(ConfigError, match=said + r".*set `overwrite` to replace it"):
+            collect(plain(out, **changes), progress=False)
+        assert contents(out) == before
+    collect(plain(out, tasks=("left",), overwrite=True), progress=False)
+    with pytest.raises(ConfigError, match=r"tasks: \['left'\] there"):
+        collect(plain(out), progress=False)
+
+
+@pytest.mark.usefixtures("_named")
+def test_a_dataset_of_unknown_origin_is_not_replaced_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    collect(plain(out), progress=False)
+    (out / layout.INPUTS).write_text("{")
+    with pytest.raises(DataError, match=r"info\.inputs\.json: not JSON .*set `overwrite`"):
+        collect(plain(out), progress=False)
+    Dataset(out)  # its readers do without
+    (out / layout.INPUTS).unlink()
+    with pytest.raises(ConfigError, match=r"info\.json exists\..*set `overwrite`"):
+        collect(plain(out), progress=False)
+    collect(plain(out, overwrite=True), progress=False)
+    with pytest.raises(ConfigError, match="nothing is left to do"):
+        collect(plain(out), progress=False)
 
 
 @pytest.mark.usefixtures("_named")

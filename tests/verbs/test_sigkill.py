@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.sim
 def test_twenty_kills_lose_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kill", "--kills", "20", "--pairs", "1"],
+        [sys.executable, "-m", "benchmarks.kill", "--kills", "20", "--pairs", "1", "--chain", "4", "4"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -28,7 +28,8 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
         defaults: a config whose values hold where the arguments say nothing.
 
     Raises:
-        ConfigError: an unknown option (with the nearest known one) or a value of the wrong type.
+        ConfigError: an unknown option (with the nearest known one), a value of the wrong type, or an option that is
+            given twice.
     """
     values = _default_values(cls) if defaults is None else encode(defaults)
     options = _options(args)
@@ -36,7 +37,7 @@ def parse(cls: type[T], args: Sequence[str], defaults: Any | None = None) -> T:
         if key == "config_path":
             values = _merged(values, _read(file), cls)
     options = [(key, text) for key, text in options if key != "config_path"]
-    for key, text in sorted(options, key=lambda option: not option[0].endswith(".type")):
+    for key, text in sorted(options, key=_turn):
         _set(values, key, text)
     return decode(cls, values, "command line")
 
@@ -51,8 +52,34 @@ def _options(args: Sequence[str]) -> list[tuple[str, str | None]]:
             raise ConfigError(f"command line: expected `--option value`, got {arg!r} alone")
         key, equals, value = arg.removeprefix("--").partition("=")
         alone = not equals and (not rest or rest[0].startswith("--"))
-        options.append((key, value if equals else None if alone else rest.pop(0)))
+        text = value if equals else None if alone else rest.pop(0)
+        for earlier in (value for name, value in options if name == key):
+            raise _twice(f"--{key}", earlier, text)
+        options.append((key, text))
     return options
+
+
+def require_once(flags: Iterable[str], args: Sequence[str]) -> None:
+    """Raise :class:`ConfigError`, with both values, if one of ``flags`` such as ``--out`` stands twice in ``args``."""
+    for flag in flags:
+        given = [i for i, arg in enumerate(args) if arg.partition("=")[0] == flag]
+        if len(given) > 1:
+            one, other = (
+                (args[i].partition("=")[2] if "=" in args[i] else " ".join(args[i + 1 : i + 2]))
+                for i in given[:2]
+            )
+            raise _twice(flag, one, other)
+
+
+def _twice(flag: str, one: str | None, other: str | None) -> ConfigError:
+    shown = ["a switch" if text is None else repr(text) for text in (one, other)]
+    return ConfigError(f"command line: {flag} is given twice, as {shown[0]} and as {shown[1]}. Give it once.")
+
+
+def _turn(option: tuple[str, str | None]) -> tuple[int, bool]:
+    """Place of an option in the order of setting: a part as a whole, its type, its fields. The narrower one wins."""
+    *path, last = option[0].split(".")
+    return (len(path), True) if last == "type" else (len(path) + 1, False)
 
 
 def _default_values(cls: type[Any]) -> dict[str, Any]:

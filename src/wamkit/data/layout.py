@@ -21,6 +21,7 @@ from wamkit.errors import DataError, SpecError
 
 VERSION = "v3.0"
 INFO = "meta/info.json"
+INPUTS = "meta/info.inputs.json"  # what a recording was made of; only the verb that records reads it
 STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

@@ -19,6 +19,7 @@ from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
 from wamkit.data.replacement import Replacement
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
 from wamkit.errors import DataError
+from wamkit.storage.documents import write_document
 
 
 class DatasetWriter:
@@ -36,6 +37,7 @@ class DatasetWriter:
         extras: name -> (shape of one frame, numpy dtype) of ground truth stored beside the observations.
         overwrite: true to replace an existing dataset at ``root``.
         storage: file sizes and video encoding.
+        made_of: document that says what the recording is made of, stored beside ``info.json``, or None.
 
     Raises:
         DataError: ``root`` exists or cannot be a folder, or an episode does not fit the specs.
@@ -53,6 +55,7 @@ class DatasetWriter:
         extras: Mapping[str, tuple[tuple[int, ...], str]] = {},
         overwrite: bool = False,
         storage: Storage = DEFAULT_STORAGE,
+        made_of: Mapping[str, Any] | None = None,
     ) -> None:
         check_specs(observation, action, extras, storage.pixel_format)
         self._root = Path(root)
@@ -60,7 +63,7 @@ class DatasetWriter:
         self._partial = self._target.partial
         self._held = contextlib.ExitStack()
         self._fault: str | None = "episodes are added inside `with DatasetWriter(...) as writer:`"
-        self._robot_type, self._storage = robot_type, storage
+        self._robot_type, self._storage, self._made_of = robot_type, storage, made_of
         self._observation, self._action, self._extras = observation, action, dict(extras)
         self._rate = video.frame_rate(action.rate_hz)
         self._target.check()
@@ -164,6 +167,8 @@ class DatasetWriter:
         tables.write_tasks(self._partial / layout.TASKS, list(self._tasks))
         stats = {name: value.to_json() for name, value in self._stats().items()}
         (self._partial / layout.STATS).write_text(json.dumps(stats, indent=4), encoding="utf-8")
+        if self._made_of is not None:
+            write_document(self._partial / layout.INPUTS, self._made_of)
         info = json.dumps(self._info(stats), indent=4, ensure_ascii=False)
         (self._partial / layout.INFO).write_text(info, encoding="utf-8")
         self._target.finish()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import math
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,9 +140,18 @@ def agree(one: Any, other: Any) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` so that a reader sees the old file or the whole new one, never a part."""
+    """Write ``content`` so that a reader sees the old file or the whole new one, never a part.
+
+    What processes of this machine that were killed have left of ``path`` is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    machine = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    mine = f".{path.name}.{machine}-"
+    for left in path.parent.glob(f"{glob.escape(mine)}*.part"):
+        number = left.name[len(mine) : -len(".part")]
+        if number.isdecimal() and not _runs(int(number)):
+            left.unlink(missing_ok=True)
+    part = path.with_name(f"{mine}{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             file.write(content)
@@ -153,3 +164,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
     finally:
         part.unlink(missing_ok=True)  # only there when writing failed, such as on a full disk
+
+
+def _runs(process: int) -> bool:
+    """Return true if there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True

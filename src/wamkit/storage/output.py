@@ -85,21 +85,28 @@ def output(result: Result, inputs: Mapping[str, Any], overwrite: bool = False) -
         DataError: the file of inputs is broken.
     """
     require_place(result.place, folder=result.whole_folder)
-    here = json.loads(json.dumps(inputs, default=str))
     with claim(result.place):
-        _require_free(result, here, overwrite)
+        require_free(result, inputs, overwrite)
         before = result.inputs.read_bytes() if result.inputs.exists() else None
         result_before, new = _stamp(result.file), not result.file.parent.exists()
-        state = {"format": FORMAT, "verb": result.verb, "inputs": here}
         try:
-            write_document(result.inputs, {**state, "finished": False})
+            write_document(result.inputs, inputs_document(result.verb, inputs, finished=False))
             yield
         except BaseException:
             if not result.begun() and _stamp(result.file) == result_before:
                 _put_back(result.inputs, before, new)
             raise
-        write_document(result.inputs, {**state, "finished": True})
+        write_document(result.inputs, inputs_document(result.verb, inputs, finished=True))
         result.tidy()
+
+
+def inputs_document(verb: str, inputs: Mapping[str, Any], finished: bool) -> dict[str, Any]:
+    """Content of the file that says what a result is made of."""
+    return {"format": FORMAT, "verb": verb, "inputs": _plain(inputs), "finished": finished}
+
+
+def _plain(inputs: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(inputs, default=str))
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
@@ -146,15 +153,22 @@ def _above(place: Path) -> tuple[Path, ...]:
     return tuple(Path(os.path.abspath(place)).parents)
 
 
-def _require_free(result: Result, here: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse, or clear away what may be: afterwards there is nothing, or work made of the same to go on with."""
+def require_free(result: Result, inputs: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse, or clear away what may be: afterwards there is nothing, or work made of the same to go on with.
+
+    :func:`output` does this; a folder that is written elsewhere and put in place as a whole needs no more of it.
+
+    Raises:
+        ConfigError: the place holds a finished result, another unfinished one, or something else.
+        DataError: the file of inputs is broken.
+    """
     exists = result.file.exists()
     if exists and not result.ours(result.file):
         raise ConfigError(
             f"{result.file} is no result of `{result.verb}`, so it is not replaced. {ELSEWHERE}."
         )
     there, finished = _read(result, overwrite)
-    changed = [] if there is None else differences(there, here)
+    changed = [] if there is None else differences(there, _plain(inputs))
     if exists and (there is None or changed or (finished and not result.grows)):
         refusal = f"{_finished(result, there, changed)} {ELSEWHERE}, or set `overwrite` to replace it."
     elif result.begun() and (changed or (there is None and overwrite)):

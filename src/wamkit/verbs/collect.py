@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wamkit.config.ranges import Count, Positive, Range, Seed, Size, SomeWords, Words
 from wamkit.config.values import Config
+from wamkit.data import layout
 from wamkit.data.episode import Episode
 from wamkit.data.writer import DatasetWriter
 from wamkit.envs.base import EnvConfig, episode_seed
@@ -26,6 +27,8 @@ from wamkit.envs.demonstrations import ActionNoise, DemonstrationAttempt, Record
 from wamkit.envs.metaworld import MetaWorldConfig
 from wamkit.envs.worker import Worker
 from wamkit.errors import ConfigError, DataError
+from wamkit.storage.output import Result, inputs_document, require_free
+from wamkit.verbs.inputs import inputs_of
 
 REQUESTS_PER_WORKER = 2  # one running, one waiting, so that a worker never idles while an episode is written
 MAX_DISCARDED = 3  # attempts per requested episode before a task counts as not demonstrable
@@ -207,12 +210,15 @@ def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
         progress: true to show a progress bar.
 
     Raises:
-        DataError: ``out`` exists, the simulator cannot record demonstrations, or the demonstrator fails too often.
+        ConfigError: ``out`` holds a dataset and is not to be replaced; the message names what differs.
+        DataError: ``out`` is something else, the simulator cannot record demonstrations, or the demonstrator fails too
+            often.
         WorkerLostError: a simulator process died or hung.
     """
     start = time.perf_counter()
     env = config.environment(config.tasks[0])
-    frames = 0
+    inputs, frames = inputs_of_collection(config), 0
+    require_free(Result(config.out / layout.INFO, "collect"), inputs, config.overwrite)
     with (
         DatasetWriter(
             config.out,
@@ -221,6 +227,7 @@ def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
             robot_type=env.robot_type,
             extras=env.extras_spec(),
             overwrite=config.overwrite,
+            made_of=inputs_document("collect", inputs, finished=True),
         ) as writer,
         Progress(
             TextColumn("collect {task.description}", markup=False),
@@ -238,6 +245,14 @@ def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
             bar.update(line, description=task, advance=1)
     counts = {attempts.task: attempts.count for attempts in queue}
     return CollectReport(counts, frames, time.perf_counter() - start)
+
+
+def inputs_of_collection(config: CollectConfig) -> dict[str, Any]:
+    """Everything that determines the frames: the config with its overrides in ``env``, whoever does the work."""
+    inputs = inputs_of(replace(config, env=config.environment(config.tasks[0])))
+    env = {name: value for name, value in inputs["env"].items() if name != "task"}
+    indecisive = ("workers", "timeout_s", *OVERRIDES)
+    return {**{name: value for name, value in inputs.items() if name not in indecisive}, "env": env}
 
 
 def _episode(recording: DemonstrationAttempt) -> Episode:
