@@ -51,7 +51,7 @@ def sums(values: np.ndarray, starts: np.ndarray) -> Sums:
         count=count,
         min=np.minimum.reduceat(values, starts),
         max=np.maximum.reduceat(values, starts),
-        mean=np.add.reduceat(values, starts, dtype=np.float64) / count,
+        mean=np.add.reduceat(values.astype(np.float64), starts) / count,
     )
 
 

@@ -95,52 +95,49 @@ def episode_files(root: Path) -> list[Path]:
     return paths
 
 
-def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[EpisodeRow, ...]:
-    """Read ``meta/episodes/``, without its statistics.
+def read_episodes(
+    root: Path, info: Mapping[str, Any], stats_of: Sequence[str] = ()
+) -> tuple[tuple[EpisodeRow, ...], dict[str, dict[str, np.ndarray]]]:
+    """Read ``meta/episodes/``: every file once.
+
+    Args:
+        root: the dataset folder.
+        info: content of ``meta/info.json``.
+        stats_of: keys of vector features of width D, whose range and mean per episode are read as well.
+
+    Returns:
+        the E episodes; feature key -> statistic -> values (E, D), float64, as far as every file has them for all its
+        episodes.
 
     Raises:
         DataError: there is no file, a column or value is missing or of a wrong type, or the rows are inconsistent.
     """
     videos = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
+    optional = ["success", OUTCOME, *(f"stats/{key}/{name}" for key in stats_of for name in EPISODE_STATS)]
     rows: list[EpisodeRow] = []
+    read: dict[Path, pa.Table] = {}
     for path in episode_files(root):
-        table = tables.read(path, lambda names: _chosen(names, videos))
+        table = tables.read(path, lambda names: _chosen(names, videos, optional))
         columns = {
             name: tables.to_numpy(table, name, (), dtype, path) for name, dtype in _required(videos).items()
         }
         _check_rows(columns, len(rows), rows[-1].stop if rows else 0, path)
         rows += _rows(root, info, columns, _tasks(table, path), _successes(table, path))
+        read[path] = table
     _check_totals(rows, info, root)
-    return tuple(rows)
+    return tuple(rows), {key: _stats(read, key, info["features"][key]) for key in stats_of}
 
 
-def read_episode_stats(
-    root: Path, info: Mapping[str, Any], keys: Sequence[str]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Read range and mean per episode from ``meta/episodes/``, as far as every file has them for all its episodes.
-
-    Args:
-        root: the dataset folder.
-        info: content of ``meta/info.json``.
-        keys: keys of vector features of width D.
-
-    Returns:
-        feature key -> statistic -> values (E, D), float64.
-
-    Raises:
-        DataError: a statistic is no vector of that width.
-    """
-    found: dict[str, dict[str, np.ndarray]] = {key: {} for key in keys}
-    fields = {f"stats/{key}/{name}": (key, name) for key in keys for name in EPISODE_STATS}
-    paths = episode_files(root)
-    read = {
-        path: tables.read(path, lambda names: [field for field in fields if field in names]) for path in paths
-    }
-    for field, (key, name) in fields.items():
+def _stats(read: Mapping[Path, pa.Table], key: str, feature: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Statistics of one feature, by name, that all files have for all their episodes."""
+    found = {}
+    for name in EPISODE_STATS:
+        field = f"stats/{key}/{name}"
         if all(field in t.column_names and not t.column(field).null_count for t in read.values()):
-            shape = tuple(info["features"][key]["shape"])
-            parts = [tables.to_numpy(t, field, shape, "float64", path) for path, t in read.items()]
-            found[key][name] = np.concatenate(parts)
+            parts = [
+                tables.to_numpy(t, field, tuple(feature["shape"]), "float64", p) for p, t in read.items()
+            ]
+            found[name] = np.concatenate(parts)
     return found
 
 
@@ -153,8 +150,9 @@ def _required(videos: list[str]) -> dict[str, str]:
     return dict.fromkeys(names, "int64") | dict.fromkeys(times, "float64")
 
 
-def _chosen(names: list[str], videos: list[str]) -> list[str]:
-    return ["tasks", *_required(videos), *(name for name in ("success", OUTCOME) if name in names)]
+def _chosen(names: list[str], videos: list[str], optional: list[str]) -> list[str]:
+    known = set(names)
+    return ["tasks", *_required(videos), *(name for name in optional if name in known)]
 
 
 def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:

@@ -74,7 +74,10 @@ class Dataset:
         stored = self._stored_specs()
         vectors = [key for key in layout.VECTORS if key in features]
         extra_keys = {name: self._extra_key(name) for name in extras if name != CLOCK}
-        self.episodes: tuple[EpisodeRow, ...] = catalog.read_episodes(self.root, info)
+        # What wamkit recorded is known by its digests; only what is not is compared episode by episode.
+        compared = [] if stored else vectors
+        self.episodes: tuple[EpisodeRow, ...]
+        self.episodes, per_episode = catalog.read_episodes(self.root, info, compared)
         self.tasks = tables.read_tasks(self.root / layout.TASKS)
         check.task_count(info, self.tasks, self.root)
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
@@ -90,7 +93,7 @@ class Dataset:
         check.finite(self.episodes, layout.ACTION_KEY, self.action, self.action_spec.names)
         check.finite(self.episodes, layout.STATE_KEY, self.state, self.observation_spec.state)
         check.tasks_known(self.episodes, self._task_index, self.tasks)
-        self._check_agreement(columns, listed)
+        self._check_agreement(columns, listed, per_episode)
         cameras = self.observation_spec.cameras
         spans.check_videos(self.episodes, cameras, keys, self.fps)
         limit = int(image_memory_gb * GB)
@@ -221,7 +224,12 @@ class Dataset:
         check.extras_match_features(self.info, self.root)
         return specs
 
-    def _check_agreement(self, columns: Mapping[str, np.ndarray], listed: Mapping[str, Any]) -> None:
+    def _check_agreement(
+        self,
+        columns: Mapping[str, np.ndarray],
+        listed: Mapping[str, Any],
+        per_episode: Mapping[str, Mapping[str, np.ndarray]],
+    ) -> None:
         """Compare frames, their statistics and the specs with each other."""
         if layout.SPEC_KEY in self.info:
             check.limits(self.episodes, self.action, self.action_spec)
@@ -230,13 +238,15 @@ class Dataset:
             return
         vectors = [key for key in layout.VECTORS if key in arrays]
         further = {key: values for key, values in arrays.items() if key not in vectors}
+        if not per_episode:
+            _, per_episode = catalog.read_episodes(self.root, self.info, vectors)
         agreement.vectors(
             self.root,
             self.info,
             self.episodes,
             {key: arrays[key] for key in vectors},
             self.stats,
-            catalog.read_episode_stats(self.root, self.info, vectors),
+            per_episode,
         )
         agreement.extras(self.root, further, listed)
         place = str(self.root / layout.INFO)

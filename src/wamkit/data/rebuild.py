@@ -45,7 +45,7 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     root = Path(root)
     info = read_info(root)
     features, fps = info["features"], float(info["fps"])
-    episodes = catalog.read_episodes(root, info)
+    episodes, _ = catalog.read_episodes(root, info)
     vectors = [key for key in layout.VECTORS if key in features]
     columns = check.read_frames(episodes, features, vectors, fps)
     for key in vectors:

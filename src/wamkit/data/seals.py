@@ -89,8 +89,8 @@ def check_stats(root: Path, digests: Mapping[str, str], stats: Mapping[str, Any]
 
 def check_frames(root: Path, digests: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
     """Raise :class:`DataError` where frames (N, ...) are not those that were recorded."""
-    for key, values in arrays.items():
-        if digests.get(key) not in (None, array_digest(values)):
+    for key in digests.keys() & arrays.keys():
+        if digests[key] != array_digest(arrays[key]):
             raise DataError(
                 f"{root / 'data'}, feature {key!r}: the frames were changed since they were recorded: they do not fit "
                 f"their digest in {layout.INFO}. {CHANGED}"
