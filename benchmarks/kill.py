@@ -1,7 +1,8 @@
 """``python -m benchmarks.kill``: verbs killed at random moments go on, to the results of a run that nobody disturbed.
 
 Half of the moments are drawn over the run's time, the other half over its file operations, because the short moments in
-which files are replaced matter most. The first run of a verb, undisturbed, is the reference.
+which files are replaced matter most. Some runs are stopped by SIGTERM before. The first run of a verb, undisturbed, is
+the reference.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Count:
     """What became of the runs of one verb."""
 
     kills: int = 0
+    stops: int = 0
     runs: int = 0
     pairs: int = 0
     faults: list[str] = field(default_factory=list)
@@ -193,6 +195,7 @@ def all_files(out: Path) -> list[str]:
 
 def _child(arguments: Sequence[str], log: Path, stop_at: int | None, counted: Any) -> None:
     """Run a verb; kill this process at file operation ``stop_at``."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     file = log.open("wb", buffering=0)
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
@@ -226,15 +229,19 @@ class Killer:
         os.environ[MARK] = str(os.getpid())
 
     def run(
-        self, arguments: Sequence[str], seconds: float | None = None, operation: int | None = None
+        self,
+        arguments: Sequence[str],
+        seconds: float | None = None,
+        operation: int | None = None,
+        number: signal.Signals = signal.SIGKILL,
     ) -> tuple[int, str, int]:
-        """Status, output and number of file operations of one run, killed at the moment that is given."""
+        """Status, output and number of file operations of one run, which gets a signal at the moment that is given."""
         counted, log = FORK.Value("q", 0), self._root / "log.txt"
         process = FORK.Process(target=_child, args=(arguments, log, operation, counted))
         process.start()
         process.join(seconds)
         if seconds is not None and process.is_alive():
-            process.kill()
+            os.kill(process.pid or 0, number)
             process.join()
         status = process.exitcode
         return (-1 if status is None else status), log.read_text(errors="replace"), counted.value
@@ -266,7 +273,8 @@ class Killer:
         self._number += 1
         folder = self._root / "trials" / str(self._number)
         folder.mkdir(parents=True)
-        command, told = [*case.arguments, "--out", str(folder / name)], []
+        command = [*case.arguments, "--out", str(folder / name)]
+        told = self._stop(name, command, count) if self._random.random() < 0.5 else []
         for _ in range(most):
             by_time = self._random.random() < 0.5
             moment = (
@@ -299,6 +307,18 @@ class Killer:
         count.faults += [f"{place}: a simulator is left"] if self._orphans() else []
         shutil.rmtree(folder)
         return place
+
+    def _stop(self, name: str, command: Sequence[str], count: Count) -> list[str]:
+        """Stop a run by SIGTERM, which it must tell in one line; returns the moment, for people."""
+        moment = self._random.uniform(0, self.cases[name].seconds)
+        status, said, _ = self.run(command, seconds=moment, number=signal.SIGTERM)
+        count.runs += 1
+        count.stops += status == 128 + signal.SIGTERM
+        told = f"wamkit {name}: stopped. " in said and "Traceback" not in said
+        early = status == -signal.SIGTERM and not said  # before the verb had begun
+        if status and not (status == 128 + signal.SIGTERM and told) and not early:
+            count.faults.append(f"{name}, stopped at {moment:.2f} s: status {status}, {said.strip()[-300:]}")
+        return [f"SIGTERM {moment:.2f} s"]
 
     def two_at_once(self, name: str, count: Count) -> None:
         """Start a verb twice at the same moment: one is refused, and the other's result is that of the reference."""
@@ -367,7 +387,8 @@ class Plan:
 def kill(plan: Plan, root: Path) -> dict[str, Count]:
     """Start every verb twice at once, then kill verbs in turn; what was found is printed as it is found."""
     killer = Killer(root, plan.seed)
-    for name in killer.cases:
+    last = max([*killer.cases].index(name) for name in plan.verbs)
+    for name in [*killer.cases][: last + 1]:  # a verb reads the references of those before it
         killer.refer(name)
         case = killer.cases[name]
         tell(f"{name}: {case.seconds:.1f} s, {case.operations} file operations undisturbed")
@@ -416,9 +437,16 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = kill(Plan(**vars(chosen)), Path(folder))
-    table = Table("verb", "kills", "runs", "two at once", "faults")
+    table = Table("verb", "kills", "stops", "runs", "two at once", "faults")
     for name, count in counts.items():
-        table.add_row(name, str(count.kills), str(count.runs), str(count.pairs), str(len(count.faults)))
+        table.add_row(
+            name,
+            str(count.kills),
+            str(count.stops),
+            str(count.runs),
+            str(count.pairs),
+            str(len(count.faults)),
+        )
     Console(width=120).print(table)
     for fault in (fault for count in counts.values() for fault in count.faults):
         tell(fault)

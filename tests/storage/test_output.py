@@ -57,6 +57,16 @@ def test_a_finished_result_is_replaced_only_when_asked(tmp_path: Path) -> None:
         write(result, A)
 
 
+def test_what_a_process_killed_at_its_end_has_left_is_tidied(tmp_path: Path) -> None:
+    result = resumable(tmp_path)
+    write(result, A)
+    before = content(tmp_path)
+    (tmp_path / "journal").write_text("every episode")
+    with pytest.raises(ConfigError, match="nothing is left to do"):
+        write(result, A, "again")
+    assert content(tmp_path) == before
+
+
 def test_a_result_of_which_nobody_says_what_it_is_made_of_is_not_replaced(tmp_path: Path) -> None:
     result = a_result(tmp_path)
     result.file.write_text("old")

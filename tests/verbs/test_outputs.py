@@ -232,3 +232,18 @@ def test_the_report_of_another_policy_is_not_imagined_with(models: Path, tmp_pat
     with pytest.raises(ConfigError, match="is of another checkpoint than policy 'a'"):
         api.imagine(config, progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys", "/proc/new", "/sys/new"])
+def test_where_the_system_lets_nobody_write_is_told_in_one_line(
+    place: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """These refuse the administrator too, as a read-only disk does."""
+    if not Path("/proc/self").exists():
+        pytest.skip("no such folders on this system")
+    small_report().save(tmp_path / "report.json")
+    assert main(["report", str(tmp_path), "--out", f"{place}/page.html"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("wamkit report: /")
+    assert printed.count("\n") == 1
+    assert place in printed

@@ -21,7 +21,7 @@ def test_twenty_kills_lose_nothing() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.split("│")[1:6] for line in done.stdout.splitlines() if line.startswith("│")]
+    rows = [line.split("│")[1:7] for line in done.stdout.splitlines() if line.startswith("│")]
     kills = {verb.strip(): int(number) for verb, number, *_ in rows}
     assert set(kills) == {"collect", "train", "evaluate", "sweep", "imagine"}
     assert sum(kills.values()) == 20

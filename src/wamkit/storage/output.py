@@ -168,6 +168,8 @@ def require_free(result: Result, inputs: Mapping[str, Any], overwrite: bool) -> 
             f"{result.file} is no result of `{result.verb}`, so it is not replaced. {ELSEWHERE}."
         )
     there, finished = _read(result, overwrite)
+    if exists and finished:
+        result.tidy()  # a process that was killed while it did so has left some of it
     changed = [] if there is None else differences(there, _plain(inputs))
     if exists and (there is None or changed or (finished and not result.grows)):
         refusal = f"{_finished(result, there, changed)} {ELSEWHERE}, or set `overwrite` to replace it."
