@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ def test_train_and_act_in_the_simulator(name: str, data: Path, tmp_path: Path) -
     assert (tmp_path / "report.html").stat().st_size > 10_000
     # A design that can decode its future shows it beside what happened.
     assert bool(report.filmstrips) == (name not in ("direct", "post_head"))
-    assert main(["report", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "two.html")]) == 0
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path, again, ignore=shutil.ignore_patterns("run", "again"))
+    assert main(["report", str(tmp_path), str(again), "--out", str(tmp_path / "two.html")]) == 0
 
 
 def main_formula(name: str) -> str:

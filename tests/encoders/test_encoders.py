@@ -231,6 +231,7 @@ def test_state_noise_is_for_training_only() -> None:
 def test_state_needs_its_statistics() -> None:
     poor = replace(data_spec(), stats={"observation.stat": {}})
     with pytest.raises(
-        DataError, match=r"'observation.state' in the dataset. Did you mean 'observation.stat'"
+        DataError,
+        match=r"no feature 'observation.state', which a part of this design reads. Did you mean 'observation",
     ):
         StateConfig().build(poor, WINDOW, WIDTH)

@@ -142,5 +142,5 @@ def test_every_dimension_has_several_kinds_and_every_surface_can_change(env: Met
 
 
 def test_what_a_perturbation_cannot_find_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="strength -1"):
+    with pytest.raises(ConfigError, match=r"Fog\.strength: must be at least 0 and at most 5, got -1"):
         part("fog", -1)
