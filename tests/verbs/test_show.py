@@ -42,7 +42,7 @@ def test_a_design_is_shown_with_its_own_name(name: str, markup: bool) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_prints_text(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
-    monkeypatch.setattr(cli.CONSOLE, "file", out)
+    monkeypatch.setattr(cli.CONSOLE, "_file", out)  # `file` would be put back as a closed capture
     cli.CONSOLE.print(f"{name}: kept 1 of 2 attempts")
     assert out.getvalue() == f"{name}: kept 1 of 2 attempts\n"
 
