@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from wamkit.errors import BusyError
 
@@ -29,6 +27,8 @@ def claim(target: Path) -> Iterator[None]:
     Raises:
         BusyError: another run holds ``target``; the message names its process.
     """
+    from filelock import FileLock, Timeout  # only who writes pays for it: help starts without
+
     file = claim_file(target)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file, timeout=0)
@@ -40,7 +40,7 @@ def claim(target: Path) -> Iterator[None]:
             f"{target} is being written by {holder}. Wait until it ends, or choose another output."
         ) from error
     try:
-        file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        file.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         yield
     finally:
         lock.release()
