@@ -13,6 +13,23 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import DatasetWriter, Episode
 
 SIZE = 32
+# Names that are words of torch or Python, or mean something to a format, a path or a console.
+ODD_NAMES = (
+    "rgb.head",
+    "type",
+    "keys",
+    "forward",
+    "items",
+    "train",
+    "a b",
+    "ä",
+    "__class__",
+    "a.b",
+    "%",
+    "[red]",
+    "T_destination",
+    "%s",
+)
 
 
 def data_spec() -> DataSpec:

@@ -17,7 +17,6 @@ from torch import Tensor
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.api import recipe
 from wamkit.contract import Batch, Budget, Observation
-from wamkit.contract.checks import is_finite
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.encoders import BodySensorsConfig, GoalImageConfig, ImagesConfig, InstructionConfig, StateConfig
@@ -395,13 +394,3 @@ def test_a_batch_without_its_future_and_weights_of_nothing() -> None:
         JOINT.loss(made, {"future": NAN})
     with pytest.raises(SpecError, match="batch is a Observation"):
         JOINT.loss(made.observation)  # type: ignore[arg-type]
-
-
-@given(st.lists(st.floats(width=32), max_size=5))
-def test_finite_is_what_torch_calls_finite(values: list[float]) -> None:
-    x = torch.tensor(values)
-    assert is_finite(x) == bool(torch.isfinite(x).all())
-
-
-def test_large_finite_values_are_not_taken_for_infinite() -> None:
-    assert is_finite(torch.full((4,), 3e38))

@@ -12,7 +12,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from support import SIZE, ToyWindows, data_spec
+from support import ODD_NAMES, SIZE, ToyWindows, data_spec
 from wamkit.api import recipe
 from wamkit.contract import Batch, Budget, CameraSpec, DataSpec, Observation, ObservationSpec
 from wamkit.design import Design, DesignConfig
@@ -23,29 +23,14 @@ from wamkit.estimators import RegressorConfig
 from wamkit.trunks import TransformerConfig
 
 ODD = [
-    "rgb.head",
-    "type",
-    "keys",
-    "forward",
-    "items",
-    "train",
-    "a b",
-    "ä",
-    "__class__",
-    "a.b",
-    "%",
-    "[red]",
+    *ODD_NAMES,
     "{0}",
-]
-ODD += [
     "head.rgb",
     "weight",
     "parameters",
-    "T_destination",
     "a.",
     ".a",
     "planner",
-    "%s",
     "$x$",
     "<b>",
     "a\nb",

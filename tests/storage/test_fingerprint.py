@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wamkit.errors import ConfigError, DataError
-from wamkit.storage.fingerprint import LISTED, differing, digest, file_digest, require_same
+from wamkit.storage.fingerprint import LISTED, differences, differing, digest, file_digest, require_same
 
 LEAVES = (
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.integers(), max_size=3)
@@ -27,7 +27,9 @@ PRINTS = st.dictionaries(st.sampled_from("abcde"), TREES, min_size=1, max_size=4
 
 @given(PRINTS)
 def test_what_was_stored_as_json_is_the_same(values: dict[str, Any]) -> None:
-    require_same(json.loads(json.dumps(values)), values, "out", "Go.")
+    stored = json.loads(json.dumps(values))
+    require_same(stored, values, "out", "Go.")
+    assert differences(stored, values) == []
 
 
 @given(PRINTS, st.data())
@@ -47,7 +49,10 @@ def test_one_changed_leaf_is_named_with_both_values(values: dict[str, Any], data
 
 
 def test_tuples_and_paths_are_compared_in_the_form_that_json_gives_them() -> None:
-    require_same({"a": [1, 2], "b": "x/y"}, {"a": (1, 2), "b": Path("x/y")}, "out", "Go.")
+    stored = {"a": [1, 2], "b": "x/y"}
+    require_same(stored, {"a": (1, 2), "b": Path("x/y")}, "out", "Go.")
+    with pytest.raises(ConfigError, match=r"a: \[1, 2\] there, \[1, 3\] here; b: 'x/y' there, 'x/z' here"):
+        require_same(stored, {"a": (1, 3), "b": Path("x/z")}, "out", "Go.")
 
 
 def test_digests_are_named_without_their_digits(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from wamkit.contract.specs import CameraSpec
 from wamkit.data import layout, video
 from wamkit.data.catalog import EpisodeRow
+from wamkit.data.seals import stored
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 
@@ -40,14 +41,7 @@ def by_file(episodes: Sequence[EpisodeRow], key: str) -> dict[Path, list[Episode
 
 def recorded_digests(root: Path, info: Mapping[str, Any]) -> dict[Path, str]:
     """Video file -> SHA-256 of its bytes, as wamkit's writer stores it; empty for a dataset written elsewhere."""
-    block = info.get(layout.SPEC_KEY)
-    stored = block.get(DIGESTS, {}) if isinstance(block, Mapping) else {}
-    if not isinstance(stored, Mapping):
-        raise DataError(
-            f"{root / layout.INFO}, key {layout.SPEC_KEY!r}: {DIGESTS!r} must map video files to their SHA-256. "
-            f"{COPY_AGAIN} Or remove it to have the videos read without comparing them."
-        )
-    return {root / name: str(value) for name, value in stored.items()}
+    return {root / name: value for name, value in stored(info, DIGESTS, str(root / layout.INFO)).items()}
 
 
 def check_videos(

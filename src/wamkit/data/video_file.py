@@ -14,13 +14,13 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from wamkit.data.tables import COPY_AGAIN
 from wamkit.data.video import open_video, pixel_fault, tick
 from wamkit.errors import DataError
 
 # Errors of the stream are raised instead of being concealed ("ec": error concealment). Not every flipped bit is an
 # error of the stream: half of them decode to other pixels, which is why the writer stores a digest of every video.
 STRICT = {"err_detect": "explode", "ec": "0"}
-COPY_AGAIN = "Copy the dataset again."
 
 
 def digest(path: Path) -> str:

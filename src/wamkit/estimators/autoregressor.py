@@ -51,9 +51,9 @@ class AutoregressorConfig(EstimatorConfig):
         place = "estimator 'autoregressor'"
         require_serial(outputs, given, self.segments, discrete=True, reader=place)
         length = sum(spec.length for spec in outputs)
-        if not 1 <= self.lookahead <= length:
+        if self.lookahead > length:
             raise ConfigError(
-                f"{place}: lookahead {self.lookahead} must be 1 to {length}, the tokens of a window"
+                f"{place}: lookahead {self.lookahead} must be at most {length}, the tokens of a window"
             )
         return Autoregressor(self, outputs, given, require_trunk(trunk, place))
 

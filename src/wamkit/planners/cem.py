@@ -37,7 +37,7 @@ class CEMConfig(SamplingConfig):
         """Build the planner; raises :class:`ConfigError` when there are more ``elites`` than ``candidates``."""
         if self.elites > self.candidates:
             raise ConfigError(
-                f"planner 'cem': elites {self.elites} must be 1 to candidates {self.candidates}"
+                f"planner 'cem': elites {self.elites} must be at most candidates {self.candidates}"
             )
         return CEM(self)
 

@@ -89,13 +89,14 @@ def output(result: Result, inputs: Mapping[str, Any], overwrite: bool = False) -
         require_free(result, inputs, overwrite)
         before = result.inputs.read_bytes() if result.inputs.exists() else None
         result_before, new = _stamp(result.file), not result.file.parent.exists()
+        made = False
         try:
             write_document(result.inputs, inputs_document(result.verb, inputs, finished=False))
             yield
-        except BaseException:
-            if not result.begun() and _stamp(result.file) == result_before:
+            made = True
+        finally:
+            if not made and not result.begun() and _stamp(result.file) == result_before:
                 _put_back(result.inputs, before, new)
-            raise
         write_document(result.inputs, inputs_document(result.verb, inputs, finished=True))
         result.tidy()
 

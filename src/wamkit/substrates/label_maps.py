@@ -105,9 +105,9 @@ class DepthMapConfig(SubstrateConfig):
     @override
     def build(self, data: DataSpec) -> DepthMap:
         """Build; raises :class:`ConfigError` when depth is missing or the grid does not fit."""
-        if not 0 < self.near_m < self.far_m:
+        if not self.near_m < self.far_m:
             raise ConfigError(
-                f"substrate 'depth_map': need 0 < near_m < far_m, got {self.near_m} and {self.far_m}"
+                f"substrate 'depth_map': need near_m < far_m, got {self.near_m} and {self.far_m}"
             )
         return DepthMap(self, check_grid("depth", self.camera, self.grid, data, "substrate 'depth_map'"))
 

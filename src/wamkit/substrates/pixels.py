@@ -134,8 +134,8 @@ class RGBDConfig(SubstrateConfig):
         """Build; raises :class:`ConfigError` when depth is missing or patches do not tile the picture."""
         reader = "substrate 'rgbd'"
         cameras = chosen_cameras(self.cameras, data, reader)
-        if not 0 < self.near_m < self.far_m:
-            raise ConfigError(f"{reader}: need 0 < near_m < far_m, got {self.near_m} and {self.far_m}")
+        if not self.near_m < self.far_m:
+            raise ConfigError(f"{reader}: need near_m < far_m, got {self.near_m} and {self.far_m}")
         for camera in cameras:
             height, width = data.extra(f"depth.{camera}", reader)
             if self.normals:

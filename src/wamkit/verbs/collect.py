@@ -86,8 +86,6 @@ class CollectConfig(Config):
     def __post_init__(self) -> None:
         if self.out.name in ("", ".."):
             raise ConfigError(f"collect: out = {str(self.out)!r} has no name of its own. Name a new folder.")
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ConfigError(f"collect: tasks = {self.tasks} must name at least one task, each once.")
         offered = {f.name for f in fields(self.env)}
         for name, value in self.overrides().items():
             if name not in offered:
@@ -97,9 +95,6 @@ class CollectConfig(Config):
                 )
         for task in self.tasks:
             self.environment(task)  # raises with a hint if the task or an option is invalid
-        for name, least in (("episodes", 1), ("workers", 1), ("tail_ticks", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"collect: {name} = {getattr(self, name)} must be at least {least}.")
         episode_seed("train", self.seed, self.episodes)
 
     def overrides(self) -> dict[str, Any]:

@@ -125,15 +125,8 @@ class EvaluationConfig(Config):
     shard: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "workers", "slots", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"EvaluationConfig: `{name}` must be at least 1, got {getattr(self, name)}."
-                )
         if self.shard is not None:
             Shard.parse(self.shard)
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ConfigError(f"EvaluationConfig: `tasks` must name each task once, got {list(self.tasks)}.")
 
 
 def plan_episodes(config: EvaluationConfig) -> list[PlannedEpisode]:

@@ -65,13 +65,6 @@ class PredictionConfig(Config):
     budget: Budget = field(default_factory=Budget)
     seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        if self.windows < 1 or self.batch_size < 1 or self.steps < 1:
-            raise ConfigError(
-                f"prediction: windows, batch_size and steps must be at least 1, got {self.windows}, "
-                f"{self.batch_size} and {self.steps}"
-            )
-
 
 def measure_prediction(
     design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig, progress: bool = False

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import draccus
 import draccus.utils
@@ -21,20 +21,6 @@ from wamkit.evaluation.report.fidelity import frame_psnr
 from wamkit.storage.documents import write_atomically
 
 Frames = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Caption:
-    """The plain fields of a :class:`Filmstrip`, as they stand in a report."""
-
-    task: str
-    seed: int
-    camera: str
-    tick: int
-    offsets: tuple[int, ...]
-    psnr_db: tuple[float | None, ...]
-    still_db: tuple[float | None, ...]
-    acted: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +62,10 @@ class Filmstrip:
 DAMAGED = (zipfile.BadZipFile, zlib.error)  # raised for an archive whose bytes were changed
 CLOSE_DB = 1e-3
 PICTURES = ("now", "imagined", "real")
+# The plain fields of a strip, as they stand in a report.
+CAPTION = dataclasses.make_dataclass(
+    "Caption", [(name, hint) for name, hint in get_type_hints(Filmstrip).items() if name not in PICTURES]
+)
 
 
 def make_strip(
@@ -144,7 +134,7 @@ def _join(
         raise DataError(f"{place}: lacks {', '.join(missing)}. {way_out}")
     pictures = {name: arrays[f"{i:04d}.{name}"] for name in PICTURES}
     try:
-        strip = draccus.decode(Caption, caption)
+        strip = draccus.decode(CAPTION, caption)
     except (draccus.utils.ParsingError, TypeError) as error:
         raise DataError(f"{place}: its caption cannot be read ({reason(error)}). {way_out}") from error
     frames = (len(strip.offsets), *pictures["now"].shape)
