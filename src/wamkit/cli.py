@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wamkit import api
-from wamkit.config import encode, parse
-from wamkit.config.command_line import require_once
+from wamkit import config as configs
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.verbs import catalog, declarations, ending, usage
 
@@ -29,7 +28,7 @@ EPILOG = (
 
 def collect(_: Namespace, options: list[str]) -> None:
     """Record scripted demonstrations as a LeRobot dataset."""
-    config = parse(api.CollectConfig, options)
+    config = configs.parse(api.CollectConfig, options)
     result = api.collect(config)
     for task, count in result.tasks.items():
         CONSOLE.print(Text(f"{task}: kept {count.kept} of {count.tried} attempts"))
@@ -39,14 +38,14 @@ def collect(_: Namespace, options: list[str]) -> None:
 def train(verb: Namespace, options: list[str]) -> None:
     """Train a design on a dataset; the same command resumes a run that was stopped."""
     defaults = None if verb.recipe is None else api.TrainConfig(design=api.recipe(verb.recipe))
-    CONSOLE.print(Text(f"model -> {api.train(parse(api.TrainConfig, options, defaults))}"))
+    CONSOLE.print(Text(f"model -> {api.train(configs.parse(api.TrainConfig, options, defaults))}"))
 
 
 def evaluate(verb: Namespace, options: list[str]) -> None:
     """Run a checkpoint closed loop in simulators and write its report."""
     if verb.shard is not None:
         options = [*options, "--evaluation.shard", verb.shard]
-    config = parse(api.EvaluateConfig, options)
+    config = configs.parse(api.EvaluateConfig, options)
     if verb.shards is not None and verb.ray is None:
         raise ConfigError(f"--shards {verb.shards}: give it together with --ray ADDRESS.")
     here = verb.ray is None
@@ -58,7 +57,7 @@ def evaluate(verb: Namespace, options: list[str]) -> None:
 
 def sweep(_: Namespace, options: list[str]) -> None:
     """Evaluate a checkpoint at every budget of a grid: success against latency."""
-    config = parse(api.SweepConfig, options)
+    config = configs.parse(api.SweepConfig, options)
     result = api.sweep(config)
     CONSOLE.print(Text(result.headline()))
     for point in result.refused:
@@ -78,7 +77,7 @@ def merge(verb: Namespace, _: list[str]) -> None:
 
 def ceiling(_: Namespace, options: list[str]) -> None:
     """Let the scripted demonstrator play the episodes of an evaluation."""
-    config = parse(api.CeilingConfig, options)
+    config = configs.parse(api.CeilingConfig, options)
     result = api.ceiling(config)
     CONSOLE.print(Text(result.headline()))
     CONSOLE.print(Text(f"ceiling -> {config.out}"))
@@ -103,7 +102,7 @@ def predict(_: Namespace, options: list[str]) -> None:
     """Measure how well a checkpoint predicts futures."""
     from wamkit.verbs.show import show_prediction
 
-    config = parse(api.PredictConfig, options)
+    config = configs.parse(api.PredictConfig, options)
     show_prediction(api.predict(config), CONSOLE)
     CONSOLE.print(Text(f"prediction -> {config.folder() / 'prediction.json'}"))
 
@@ -116,7 +115,7 @@ def correlate(verb: Namespace, _: list[str]) -> None:
 
 def imagine(_: Namespace, options: list[str]) -> None:
     """Score policies in a world model's imagination and compare with their success."""
-    config = parse(api.ImagineConfig, options)
+    config = configs.parse(api.ImagineConfig, options)
     result = api.imagine(config)
     for judgement in result.judgements:
         CONSOLE.print(Text(f"actions of {judgement.actor}: {judgement.proxy.headline()}"))
@@ -323,7 +322,7 @@ def print_help(name: str, args: list[str]) -> None:
     parser, verb = parser_of(name), VERBS[name]
     if verb.config is not None:
         recipe = parser.parse_known_args(args)[0].recipe if "--recipe" in verb.arguments else None
-        values = {} if recipe is None else {"design": encode(api.recipe(recipe))}
+        values = {} if recipe is None else {"design": configs.encode(api.recipe(recipe))}
         usage.add_options(parser, declarations.declaration(verb.config), values, usage.chosen_types(args))
     sys.stdout.write(parser.format_help())  # `parser.print_help` would say nothing of a full disk
 
@@ -348,7 +347,7 @@ def run(name: str, args: list[str]) -> None:
         name, args = "sweep", [arg for arg in args if arg != "--sweep"]
     if {"-h", "--help"} & set(args):
         return print_help(name, [arg for arg in args if arg not in ("-h", "--help")])
-    require_once((flag for flag in VERBS[name].arguments if flag.startswith("--")), args)
+    configs.require_once((flag for flag in VERBS[name].arguments if flag.startswith("--")), args)
     own, options = parser_of(name).parse_known_args(args)
     if options and VERBS[name].config is None:
         flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]

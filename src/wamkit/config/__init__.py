@@ -1,9 +1,8 @@
-"""Configs: typed values with ranges, from YAML and the command line; an unknown key or choice is refused by name."""
+"""Configs: typed values with ranges, from YAML and the command line; an unknown key or choice is refused by name.
 
-from wamkit.config.command_line import parse
-from wamkit.config.comparing import config_hash
-from wamkit.config.decoding import decode, encode
-from wamkit.config.files import read_config
-from wamkit.config.values import Config
+Its names are listed in ``__init__.pyi`` and loaded on first use, because help reads ranges without parsing anything.
+"""
 
-__all__ = ["Config", "config_hash", "decode", "encode", "parse", "read_config"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

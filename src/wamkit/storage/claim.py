@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,9 @@ def claim(target: Path) -> Iterator[None]:
     Raises:
         BusyError: another run holds ``target``; the message names its process.
     """
-    from filelock import FileLock, Timeout  # only who writes pays for it: help starts without
+    import platform  # only who writes pays for these: help starts without
+
+    from filelock import FileLock, Timeout
 
     file = claim_file(target)
     file.parent.mkdir(parents=True, exist_ok=True)
