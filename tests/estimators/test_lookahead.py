@@ -125,7 +125,7 @@ def test_every_head_learns_its_distance() -> None:
     ("heads", "told"),
     [
         (0, r"AutoregressorConfig\.lookahead: must be at least 1 .*got 0"),
-        (15, "lookahead 15 must be 1 to 14"),
+        (15, "lookahead 15 must be at most 14"),
     ],
 )
 def test_a_lookahead_beyond_the_window_is_refused(heads: int, told: str) -> None:

@@ -135,7 +135,7 @@ def test_replanning_beats_open_loop_under_noise() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ConfigError, match="elites 9 must be 1 to candidates 8"):
+    with pytest.raises(ConfigError, match="elites 9 must be at most candidates 8"):
         CEMConfig(candidates=8, elites=9).build()
     for part, broken in (
         (CEMConfig, {"candidates": 0}), (CEMConfig, {"iterations": -1}), (CEMConfig, {"deviation_cost": -0.1}),
