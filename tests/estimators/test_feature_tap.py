@@ -253,7 +253,7 @@ def test_the_cell_follows_what_the_action_reads(data: DataSpec) -> None:
     assert model.cells()["substrate"] == "Pixel (latent)"
     assert (model.graph.coupling(), model.graph.wam().kind) == ("Direct", "VLA")
     both = replace(config, factors=(config.factors[0], Factor(("action",), ("future", "tap"), "policy")))
-    assert Design(both, data).cells()["substrate"] == "Feature (tap) ∧ Pixel (latent)"
+    assert Design(both, data).cells()["substrate"] == "Pixel (latent) ∧ Feature (tap)"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -90,6 +91,12 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
             dict(e.reads),
             dict(e.exposes),
             any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
+            {
+                stream: e.sees(streams[stream], factor.generates)
+                for factor in config.factors
+                if factor.estimator == name
+                for stream in factor.generates
+            },
         )
         for name, e in estimators.items()
     }
@@ -99,6 +106,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         facts,
         planner.future if planner else None,
         planner.goal if planner else None,
+        executed_steps(config, streams),
     )
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
@@ -115,6 +123,14 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner=planner,
         past_blocks=past_blocks,
     )
+
+
+def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> int | None:
+    """Leading steps of the action that the controller executes of one forecast; None for all, or without actions."""
+    used = config.controller.horizon(config.horizon).used
+    if used is None or ACTION not in streams:
+        return None
+    return math.ceil(used / streams[ACTION].ticks_per_step)
 
 
 def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> dict[str, Encoder]:

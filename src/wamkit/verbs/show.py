@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -67,6 +68,12 @@ def number(estimate: Estimate) -> str:
     return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
 
 
+def steps_seen(steps: Sequence[Sequence[str]]) -> str:
+    """Futures that reach the executed steps of an action, each with its number of steps."""
+    counts = Counter(name for step in steps for name in step)
+    return ", ".join(f"{name}: {n} of {len(steps)}" for name, n in sorted(counts.items())) or "no future"
+
+
 def show_design(facts: Mapping[str, Any], console: Console) -> None:
     """Print what ``wamkit inspect`` says of a design."""
     cells = facts["tuple"]
@@ -79,6 +86,12 @@ def show_design(facts: Mapping[str, Any], console: Console) -> None:
         "tuple": "(" + ", ".join(cells.values()) + ")",
         "factorisation": facts["formula"],
         "world action model": paths,
+        "futures": "\n".join(
+            f"{k}: {v}" + ("" if k in facts["faced"] else " (the action does not face it)")
+            for k, v in facts["futures"].items()
+        ),
+        "an executed action step sees": "\n".join(steps_seen(v) for v in facts["action_sees"].values()),
+        "controller": facts["controller"],
         "parameters": "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()),
         "streams (T, N, D)": "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()),
         "inputs": "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()),
