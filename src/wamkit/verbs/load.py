@@ -18,6 +18,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, nearest
 from wamkit.zoo import RECIPES, recipe
+from wamkit.zoo.system import PREFIX
 
 
 def load(name: str, dataset: Path | None = None) -> Design:
@@ -29,7 +30,7 @@ def load(name: str, dataset: Path | None = None) -> Design:
         ConfigError: the name is none of these; the message names the closest recipe.
     """
     path = Path(name)
-    if name in RECIPES:
+    if name in RECIPES or name.startswith(PREFIX):
         config = recipe(name)
     elif path.suffix in (".yaml", ".yml", ".json") and path.exists():
         config = decode(DesignConfig, read_config(path), str(path))
