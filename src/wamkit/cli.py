@@ -162,12 +162,12 @@ def zoo(verb: Namespace, _: list[str]) -> None:
     from wamkit.verbs.zoo import show
     from wamkit.verbs.zoo import zoo as find
 
-    if verb.what and (verb.what[0] != "show" or len(verb.what) < 2):
+    if verb.show and (verb.show[0] != "show" or len(verb.show) < 2):
         raise ConfigError(
-            f"zoo: {' '.join(verb.what)!r} is no request. Use `wamkit zoo` or `wamkit zoo show NAME`."
+            f"zoo: {' '.join(verb.show)!r} is no request. Use `wamkit zoo` or `wamkit zoo show NAME`."
         )
-    if verb.what:
-        entries = show(" ".join(verb.what[1:]))
+    if verb.show:
+        entries = show(" ".join(verb.show[1:]))
         if verb.json:
             sys.stdout.write(json.dumps(entries, indent=2, ensure_ascii=False) + "\n")
         else:
@@ -305,10 +305,9 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             zoo,
             "[show NAME] [--kind KIND] [--state STATE] [--json]",
             arguments={
-                "what": {
+                "show": {
                     "nargs": "*",
-                    "metavar": "show NAME",
-                    "help": "the card of one system; all without it",
+                    "help": "`show NAME` for the card of one system; all of them without it",
                 },
                 "--kind": {"metavar": "KIND", "help": "only rows of this kind, such as wam or vla"},
                 "--state": {"metavar": "STATE", "help": "only rows that are works, partly or open"},

@@ -82,24 +82,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
-    facts = {
-        name: EstimatorFacts(
-            e.family,
-            config.estimators[name].trunk,
-            e.processes,
-            e.past,
-            dict(e.reads),
-            dict(e.exposes),
-            any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
-            {
-                stream: e.sees(streams[stream], factor.generates)
-                for factor in config.factors
-                if factor.estimator == name
-                for stream in factor.generates
-            },
-        )
-        for name, e in estimators.items()
-    }
+    facts = estimator_facts(config, estimators, streams, trunks)
     graph = FactorGraph(
         config.factors,
         {name: spec.role for name, spec in streams.items()},
@@ -123,6 +106,30 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner=planner,
         past_blocks=past_blocks,
     )
+
+
+def estimator_facts(
+    config: DesignConfig,
+    estimators: Mapping[str, Estimator],
+    streams: Mapping[str, StreamSpec],
+    trunks: Mapping[str, Trunk],
+) -> dict[str, EstimatorFacts]:
+    """What the graph reads of every estimator."""
+    facts = {}
+    for name, estimator in estimators.items():
+        trunk = config.estimators[name].trunk
+        generated = [f.generates for f in config.factors if f.estimator == name]
+        facts[name] = EstimatorFacts(
+            estimator.family,
+            trunk,
+            estimator.processes,
+            estimator.past,
+            dict(estimator.reads),
+            dict(estimator.exposes),
+            trunk is not None and trunks[trunk].language,
+            {stream: estimator.sees(streams[stream], outputs) for outputs in generated for stream in outputs},
+        )
+    return facts
 
 
 def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> int | None:

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from wamkit.contract.protocols import Substrate
+from wamkit.contract.protocols import Standing, Substrate
 from wamkit.contract.streams import StreamSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
 
+# Futures that a cell names: those of the first of these kinds that the action faces.
+STANDINGS: tuple[Standing, ...] = ("world", "body", "score")
 # Order of the categories in a cell that names several, as in the survey's tables; others come last, by name.
 CATEGORY_ORDER = ("Pixel", "Feature", "Geometric", "Affordance")
 
@@ -19,11 +21,11 @@ CATEGORY_ORDER = ("Pixel", "Feature", "Geometric", "Affordance")
 def substrate_cell(graph: FactorGraph, substrates: Mapping[str, Substrate]) -> str:
     """Cell of the futures that the action faces, in the survey's words.
 
-    Scores are no substrate, and the robot's own sensors are one only where no future of the world is faced.
+    The robot's own sensors are named only where no future of the world is faced, and scores where neither is.
     """
     faced = [substrates[name] for name in sorted(graph.facing())]
-    world = [part for part in faced if part.standing == "world"]
-    entries = {entry for part in world or [p for p in faced if p.standing == "body"] for entry in part.cell()}
+    named = next((found for kind in STANDINGS if (found := [p for p in faced if p.standing == kind])), [])
+    entries = {entry for part in named for entry in part.cell()}
     entries |= {("Feature", kind) for kind in graph.tapped().values()}
     variants: dict[str, list[str]] = {}
     for category, variant in sorted(entries):

@@ -19,7 +19,7 @@ def compared(place: Standing, departs: Mapping[str, str]) -> list[tuple[str, str
     """Cells of the tuple: name, computed, census, and why the two differ (empty where they do not)."""
     found = []
     for cell in CELLS:
-        here, there = place.tuple.get(cell, ""), place.row.cells.get(cell, "")
+        here, there = place.cells.get(cell, ""), place.row.cells.get(cell, "")
         differs = bool(here and there and here != there)
         found.append((cell, here, there, departs.get(cell, "no reason given") if differs else ""))
     return found
@@ -29,7 +29,7 @@ def card(row: Row) -> dict[str, str]:
     """Entries of the card, title -> text; empty entries are left out."""
     found = systems().get(row.name)
     place = standing(row, found)
-    record = recorded().get(row.name, {}) if place.tuple else {}
+    record = recorded().get(row.name, {}) if place.cells else {}
     known = blocks()
     cells = [
         f"{cell}: {here or '-'} | census: {there or '-'}{'. ' + why if why else ''}"
@@ -41,7 +41,7 @@ def card(row: Row) -> dict[str, str]:
         "recipe": place.recipe,
         "formula": str(record.get("formula", "")),
         "kind": str(record.get("kind", "")),
-        "tuple": "\n".join(cells) if row.cells or place.tuple else "",
+        "tuple": "\n".join(cells) if row.cells or place.cells else "",
         "mechanism": row.mechanism,
         "here": found.summary if found else "",
         "distinct blocks": ", ".join(found.distinct) if found else "",

@@ -37,7 +37,7 @@ class Standing:
         state: ``works`` when every check of its recipe passed and no block is left out; ``partly`` when the recipe
             exists and a check failed or a block is left out; ``open`` without a recipe that was checked as it is now.
         recipe: name for ``--recipe``; empty without one.
-        tuple: computed cells of the recipe; empty where no check has run.
+        cells: computed cells of the recipe; empty where no check has run.
         missing: what is missing, as text.
         checks: check -> ``passed`` or what went wrong.
     """
@@ -45,7 +45,7 @@ class Standing:
     row: Row
     state: State
     recipe: str
-    tuple: Mapping[str, str]
+    cells: Mapping[str, str]
     missing: tuple[str, ...]
     checks: Mapping[str, str]
 
@@ -56,7 +56,7 @@ class Standing:
             "kind": self.row.kind,
             "state": self.state,
             "recipe": self.recipe,
-            "tuple": dict(self.tuple),
+            "tuple": dict(self.cells),
             "census": dict(self.row.cells),
             "missing": list(self.missing),
         }
