@@ -24,7 +24,8 @@ def substrate_cell(graph: FactorGraph, substrates: Mapping[str, Substrate]) -> s
     The robot's own sensors are named only where no future of the world is faced, and scores where neither is.
     """
     faced = [substrates[name] for name in sorted(graph.facing())]
-    named = next((found for kind in STANDINGS if (found := [p for p in faced if p.standing == kind])), [])
+    groups = ([part for part in faced if part.standing == kind] for kind in STANDINGS)
+    named = next((group for group in groups if group), [])
     entries = {entry for part in named for entry in part.cell()}
     entries |= {("Feature", kind) for kind in graph.tapped().values()}
     variants: dict[str, list[str]] = {}
@@ -33,8 +34,8 @@ def substrate_cell(graph: FactorGraph, substrates: Mapping[str, Substrate]) -> s
     order = {category: i for i, category in enumerate(CATEGORY_ORDER)}
     cells = []
     for category in sorted(variants, key=lambda name: (order.get(name, len(order)), name)):
-        named = " / ".join(variant for variant in variants[category] if variant)
-        cells.append(f"{category} ({named})" if named else category)
+        words = " / ".join(variant for variant in variants[category] if variant)
+        cells.append(f"{category} ({words})" if words else category)
     return " ∧ ".join(cells) or "None"
 
 
