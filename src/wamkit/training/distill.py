@@ -113,7 +113,9 @@ class Distillation(Objective):
                 )
                 for side, context in contexts
             )
-            terms.update(few_step_loss(teacher, student, targets, self.config, factor.generates))
+            # A tap is read off the generation and has no steps of its own.
+            outputs = [name for name in factor.generates if name not in design.config.taps]
+            terms.update(few_step_loss(teacher, student, targets, self.config, outputs))
         return Losses.weighted(terms, weights)
 
 
