@@ -31,7 +31,7 @@ from wamkit.zoo.systems import parts as p
     choices="The region conditions the video as a crop among the context tokens.",
 )
 def ardup() -> DesignConfig:
-    """Find the region that moves, imagine the task in latents conditioned on it and read the actions off the latents."""
+    """Find the region that moves, imagine the task in latents conditioned on it and read the actions off them."""
     encoders = {
         "images": ImagesConfig(),
         "state": StateConfig(),

@@ -7,7 +7,13 @@ from dataclasses import replace
 from wamkit.controllers import AsyncOverlap, OnlineAdapt, ProgressGate, VerifierReplan
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
-from wamkit.encoders import BodySensorsConfig, ImagesConfig, InstructionConfig, StateConfig, TactileImageConfig
+from wamkit.encoders import (
+    BodySensorsConfig,
+    ImagesConfig,
+    InstructionConfig,
+    StateConfig,
+    TactileImageConfig,
+)
 from wamkit.estimators import FastWeightsConfig
 from wamkit.substrates import (
     HeatmapConfig,
@@ -109,7 +115,7 @@ def aim() -> DesignConfig:
 @system(
     "CLWM",
     ("ps.teacher-feature", "mm.ttt-memory", "bb.mot"),
-    simplified="One state of fast weights by the delta rule in place of two; a small teacher trained on the recordings.",
+    simplified="One state of fast weights by the delta rule in place of two; a small teacher of its own.",
     choices="The memory stores the teacher's features of every block that was executed.",
 )
 def clwm() -> DesignConfig:

@@ -84,8 +84,8 @@ def act2goal() -> DesignConfig:
     simplified="Two small networks in place of two diffusion transformers.",
     choices="The first evaluation, from the centre of the noise, with a sampled action.",
     departs={
-        "substrate": "the survey's table says Pixel (latent), its text that the action reads intermediate features at a "
-        "fixed denoising step; a hidden state has no decoder"
+        "substrate": "the survey's table says Pixel (latent), its text features at a fixed denoising step; "
+        "a hidden state has no decoder"
     },
 )
 def dit4dit() -> DesignConfig:
@@ -152,9 +152,7 @@ def vampo() -> DesignConfig:
 )
 def lamp() -> DesignConfig:
     """Let a motion expert predict scene flow in one step and open its state to the action expert by gates."""
-    trunk = p.mixture(
-        {"motion": ("future",), "control": ("action", "tap")}, bridges={"control": ("motion",)}
-    )
+    trunk = p.mixture({"motion": ("future", "tap"), "control": ("action",)}, bridges={"control": ("motion",)})
     tap = FeatureTapConfig(generator=p.denoiser(steps=2), layer=1, evaluation=1)
     return p.tapped(
         "LaMP",
