@@ -163,7 +163,9 @@ def iterative_refine(case: Case) -> None:
     label = case.design.graph.factor_of(ACTION).estimator
     still = {**case.config.estimators, label: replace(part, temperature=0.0)}
     design = sharpen(case.untrained(estimators=still))
-    (future,) = [n for n in design.graph.factor_of(ACTION).generates if n != ACTION]
+    beside = [n for n in design.graph.factor_of(ACTION).generates if n != ACTION]
+    assert len(beside) == 1, f"the action is refined against one future, not against {beside}"
+    future = beside[0]
     both = [future, ACTION]
     runs = [sampled(case, design, both, budget=Budget(rounds=r)) for r in (0, 1, 2)]
     action = runs[0].values[ACTION]

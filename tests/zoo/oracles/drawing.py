@@ -71,6 +71,15 @@ def graded(design: Design, loss: Tensor) -> set[str]:
     return found
 
 
+def heads(case: Case, design: Design, futures: Iterable[str]) -> set[str]:
+    """Names of the weights of estimators and trunks that the losses of futures train and the action's loss does not."""
+    design.train()
+    acting = graded(design, terms(case, design)[ACTION])
+    found = set().union(*(graded(design, terms(case, design)[name]) for name in futures)) - acting
+    design.eval()
+    return {name for name in found if name.startswith(("estimators.", "trunks."))}
+
+
 def terms(case: Case, design: Design) -> dict[str, Tensor]:
     """Losses of a fresh pass over the first training windows, stream -> scalar."""
     return design.loss(case.batch(design=design)).terms

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from cases import Case
 
-from gates import sharpen
+from gates import moved_steps, sharpen
 from oracles.drawing import another, graded, sampled, terms
 from oracles.registry import oracle
 from wamkit.contract.specs import ACTION
@@ -28,6 +28,7 @@ def action_centric(case: Case) -> None:
     if neck:
         bottleneck(case, design, neck)
         return
+    assert not any(moved_steps(design, case.cut(design.window))), "a predicted future moves the action"
     alone = sampled(case, design, [ACTION], budget=Budget(future=False)).values[ACTION]
     futures = sorted(graph.of_role("future"))
     beside = sampled(case, design, [ACTION, *futures]).values[ACTION]

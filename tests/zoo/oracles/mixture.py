@@ -9,7 +9,7 @@ from cases import Case
 from torch import Tensor
 
 from gates import sharpen
-from oracles.drawing import beside_action, graded, known_beside, poison, scramble, terms
+from oracles.drawing import beside_action, graded, heads, known_beside, poison, scramble, terms
 from oracles.registry import oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget
@@ -118,11 +118,11 @@ def shared_trunk(case: Case) -> None:
     assert inside, "the action's loss does not train the trunk"
     for name in peers:
         assert reached[name] & inside, f"the loss of {name!r} does not train what the action runs on"
-    heads = set().union(*(reached[name] for name in peers)) - reached[ACTION]
-    assert heads, "the future has no weights of its own"
+    own = heads(case, design, peers)
+    assert own, "the future has no weights of its own"
     known = known_beside(case, design)
     before = case.act(design, case.cut(design.window), given=known)
-    poison(p for n, p in design.named_parameters() if n in heads)
+    poison(p for n, p in design.named_parameters() if n in own)
     assert torch.equal(before, case.act(design, case.cut(design.window), given=known)), (
         "a future's head acted"
     )

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from cases import Case
+from torch import Tensor
 
+from gates import sharpen
+from oracles.drawing import another, graded, heads, poison, sampled, terms
 from oracles.registry import calls, oracle
+from wamkit.contract.protocols import Trunk
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget
 from wamkit.design import Design
+from wamkit.errors import BudgetError
+from wamkit.estimators import FeatureTapConfig
 
 
 def trunk_calls(design: Design) -> list[list[int]]:
@@ -26,38 +34,73 @@ def spent(case: Case, budget: Budget) -> int:
 
 @oracle("ps.feature-tap")
 def feature_tap(case: Case) -> None:
-    """The action reads hidden states of a chosen place; what comes after it is not run; the future stays off."""
+    """The action reads hidden states of a chosen place that the future's loss shapes; what comes after is not run."""
     design = case.design
     (tap,) = design.config.taps
-    shown = design.sample(case.observation(), [tap], seeds=[1]).values[tap]
-    spec = design.streams[tap]
-    assert shown.shape == (1, spec.steps, spec.tokens, spec.features)
-    assert spec.features == next(iter({t.width for t in design.trunks.values()}))
     future = design.config.taps[tap]
+    part = case.config.estimators[design.graph.factor_of(tap).estimator]
+    assert isinstance(part, FeatureTapConfig)
+    shown = design.sample(case.observation(), [tap], seeds=[1]).values[tap]
+    spec, trunk = design.streams[tap], design.trunks[part.trunk or ""]
+    assert shown.shape == (1, spec.steps, spec.tokens, spec.features)
+    assert spec.features == trunk.width
+    runs = passes(trunk, future)
     alone = design.sample(case.observation(), [ACTION], seeds=[1])
     assert future not in alone.nfe, "the whole future was generated for the action"
-    both = design.sample(case.observation(), [ACTION, future], seeds=[1])
-    assert alone.nfe[tap] <= both.nfe[future]
+    assert len(runs) == (part.evaluation if part.kind == "tap" else 1), f"{len(runs)} passes of the network"
+    assert runs[-1] == part.layer, f"layers up to {runs[-1]} were run for a tap after layer {part.layer}"
+    del trunk.forward
+    acts = [case.act(design, case.observation(), given={tap: value}) for value in (shown, another(shown))]
+    assert not torch.equal(*acts), "the action does not read the tap"
+    fresh = case.untrained().train()
+    reached = graded(fresh, terms(case, fresh)[future])
+    assert any(name.startswith(f"trunks.{part.trunk}.") for name in reached), (
+        "no future trains what is tapped"
+    )
+
+
+def passes(trunk: Trunk, stream: str) -> list[int | None]:
+    """Record the passes over the tokens of one stream from now on: layers that each pass runs, None for all."""
+    runs: list[int | None] = []
+    inner = trunk.forward
+
+    def counted(tokens: Tensor, *, layout: Any = (), layers: int | None = None, **more: Any) -> Any:
+        if [name for name, _ in layout] == [stream]:
+            runs.append(layers)
+        return inner(tokens, layout=layout, layers=layers, **more)
+
+    trunk.forward = counted  # type: ignore[method-assign]
+    return runs
 
 
 @oracle("ss.early-exit")
 def early_exit(case: Case) -> None:
-    """An exit after k evaluations spends k, and less than the whole run."""
-    design = case.design
+    """An exit after k evaluations spends k and as many passes, and the action reads the state that it left."""
+    design = sharpen(case.untrained())
     futures = [*design.config.taps, *case.futures()]
-    spends = []
+    spends, costs, acts = [], [], []
     for exit_at in (1, 2):
         exits = {name: exit_at for name in futures if can_exit(design, name, exit_at)}
         assert exits, "nothing of the recipe can be passed on partly denoised"
+        counters = trunk_calls(design)
         made = design.sample(case.observation(), [ACTION], seeds=[1], budget=Budget(exit=exits))
         spends.append(sum(made.nfe[name] for name in exits if name in made.nfe))
+        costs.append(sum(map(len, counters)))
+        acts.append(made.values[ACTION])
     assert spends[0] < spends[1], spends
+    assert alongside(design) or costs[0] < costs[1], f"an earlier exit costs as many passes: {costs}"
+    assert not acts[0].is_floating_point() or not torch.equal(*acts), (
+        "the action does not read where it stopped"
+    )
+
+
+def alongside(design: Design) -> bool:
+    """True when the future is generated in the same evaluations as the action, which then cost the same."""
+    return bool(set(design.graph.factor_of(ACTION).generates) & design.graph.of_role("future"))
 
 
 def can_exit(design: Design, name: str, at: int) -> bool:
     """True when a budget may stop the generation of ``name`` after ``at`` evaluations."""
-    from wamkit.errors import BudgetError
-
     try:
         design.check_budget(Budget(exit={name: at}))
     except BudgetError:
@@ -81,9 +124,37 @@ def decoupled_times(case: Case) -> None:
 
 @oracle("ss.future-skip")
 def future_skip(case: Case) -> None:
-    """Without the future the action costs fewer calls of the network or fewer tokens, and none for the future."""
-    design = case.design
-    skipped = design.sample(case.observation(), [ACTION], seeds=[1], budget=Budget(future=False))
-    assert not set(case.futures()) & set(skipped.nfe)
-    whole = design.sample(case.observation(), [ACTION, *case.futures()], seeds=[1])
-    assert set(case.futures()) <= set(whole.nfe)
+    """Acting without the future costs fewer tokens and none of its weights; with it, it is there again."""
+    design = case.untrained()
+    futures = case.futures()
+    own = heads(case, design, futures)
+    tokens, acted = [], []
+    for budget in (Budget(), Budget(future=False)):
+        runs = widths(design)
+        want = [ACTION, *(futures if budget.future is None else ())]
+        made = sampled(case, design, want, budget=budget)
+        assert set(futures) & set(made.nfe) == (set(futures) if budget.future is None else set())
+        tokens.append(sum(sum(run) for run in runs))
+        acted.append(made.values[ACTION])
+    assert tokens[1] < tokens[0], f"{tokens[1]} tokens without the future, {tokens[0]} with it"
+    poison(p for n, p in design.named_parameters() if n in own)
+    after = sampled(case, design, [ACTION], budget=Budget(future=False)).values[ACTION]
+    assert torch.equal(acted[1], after), "the skipped branch acts"
+
+
+def widths(design: Design) -> list[list[int]]:
+    """Tokens of every pass of each trunk, recorded from now on."""
+    return [counted_tokens(trunk) for trunk in design.trunks.values()]
+
+
+def counted_tokens(trunk: Trunk) -> list[int]:
+    """Tokens of every pass of a trunk, recorded from now on."""
+    made: list[int] = []
+    inner = trunk.forward
+
+    def counted(tokens: Tensor, **more: Any) -> Any:
+        made.append(tokens.shape[1])
+        return inner(tokens, **more)
+
+    trunk.forward = counted  # type: ignore[method-assign]
+    return made
