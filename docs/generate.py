@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import zoo_tables
 from from_code import designs, evaluation_rooms, house, reference
 
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
@@ -31,6 +32,7 @@ PAGES = (
     "docs/benchmark.md",
     "docs/robustness.md",
     "docs/world_model.md",
+    "docs/zoo.md",
 )
 
 
@@ -348,6 +350,10 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "rooms": house,
     "evaluation": evaluation_rooms,
     "reference": reference,
+    "zoo states": zoo_tables.states,
+    "zoo departs": zoo_tables.departs,
+    "zoo missing": zoo_tables.missing,
+    "zoo table": lambda: zoo_tables.table(RESULTS / "zoo.json"),
 }
 
 

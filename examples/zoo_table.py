@@ -1,8 +1,8 @@
 """`make zoo-table`: systems of the field on the embedded benchmark, trained for the same processor time.
 
 Every `tiny` recipe of the zoo that acts on the benchmark is trained on the same demonstrations for the same processor
-seconds of one thread, fitting included, and evaluated on the same unseen episodes. ``docs/results/zoo.json`` keeps a row
-per system; systems that have a row there are left as they are, so that several sittings finish the table. Weak results
+seconds of one thread, fitting included, and evaluated on the same unseen episodes. ``docs/results/zoo.json`` keeps a
+row per system; systems that have one are left as they are, so that several sittings finish the table. Weak results
 are shown as they are.
 """
 
