@@ -243,6 +243,7 @@ class VlmExpert(Trunk):
     def __init__(self, config: VlmExpertConfig) -> None:
         super().__init__()
         self.config = config
+        self.streams = (*config.expert, *config.language)
         self.model = LanguageModel(config)
         self.width, self.depth = config.width, self.model.depth
         shape = (self.model.heads, self.model.groups, self.model.size)
