@@ -18,7 +18,9 @@ def check_unused(config: DesignConfig) -> None:
     named = {part.trunk for part in config.estimators.values()}
     _refuse("trunk", config.trunks, named, "is named by no estimator", "`estimators.NAME.trunk`")
     drawn = {config.substrate_of(stream) for stream in (*config.futures, *config.goals)}
-    _refuse("substrate", config.substrates, drawn, "represents no stream", "`futures.NAME.substrate` or `goals`")
+    _refuse(
+        "substrate", config.substrates, drawn, "represents no stream", "`futures.NAME.substrate` or `goals`"
+    )
     modelled = {factor.estimator for factor in config.factors}
     _refuse("estimator", config.estimators, modelled, "is not used by any factor", "`factors`")
     given = {stream for factor in config.factors for stream in factor.given}

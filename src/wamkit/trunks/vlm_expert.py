@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast, final
+from typing import Any, ClassVar, Literal, Self, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class VlmExpertConfig(TrunkConfig):
             passes, Driess et al. 2025; only streams of ``language`` then train the model).
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     model: str = ""
     architecture: str = ""
     expert: Words = ("action",)

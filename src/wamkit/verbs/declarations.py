@@ -111,6 +111,17 @@ class Declaration:
         named = [self.module.resolve(base.id) for base in self.node.bases if isinstance(base, ast.Name)]
         return tuple(base for base in named if isinstance(base, Declaration))
 
+    def constant(self, name: str) -> Any:
+        """Value of a class variable, its own or an inherited one; None where there is none."""
+        for node in self.node.body:
+            if (
+                isinstance(node, ast.AnnAssign)
+                and ast.unparse(node.target) == name
+                and node.value is not None
+            ):
+                return self.module.evaluate(node.value)
+        return next((value for base in self.bases if (value := base.constant(name)) is not None), None)
+
     @cached_property
     def fields(self) -> tuple[ConfigField, ...]:
         """Fields in the order of the constructor: those of base classes first."""
