@@ -73,8 +73,12 @@ def reference() -> str:
         parts.append(f"## {kind.capitalize()}s")
         for entry in (entry for entry in entries if entry.kind == kind):
             parts += [f"### `{entry.name}`", prose(entry.description)]
-            if entry.source:
-                parts.append(f"Source: {prose(entry.source)} Module: `{entry.module}`")
+            source = f"Source: {prose(entry.source)} " if entry.source else ""
+            parts.append(f"{source}Module: `{entry.module}`")
+            if entry.extras:
+                parts.append(f"Reads the extras {', '.join(extra(name) for name in entry.extras)}.")
+            if entry.packages:
+                parts.append(f"Needs `pip install 'wamkit[{','.join(entry.packages)}]'`.")
             if entry.fields:
                 rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
                 rows += [
@@ -89,6 +93,13 @@ def prose(text: str) -> str:
     """A docstring's text as one paragraph of Markdown."""
     text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", " ".join(text.split()))
     return text.replace("``", "`").replace("|", "\\|")
+
+
+def extra(text: str) -> str:
+    """Names of extras as code, what is said about them as prose."""
+    names, bracket, rest = text.partition("(")
+    shown = " or ".join(f"`{name.strip()}`" for name in names.split(" or ") if name.strip())
+    return f"{shown} {bracket}{rest}".strip()
 
 
 def code(text: str) -> str:
