@@ -89,6 +89,16 @@ def reference() -> str:
     return "\n\n".join(parts)
 
 
+def extras() -> str:
+    """Every part that reads extras of a dataset, with their names and what the part is."""
+    rows = ["| part | reads | what it is |", "|---|---|---|"]
+    for entry in list_parts():
+        if entry.extras:
+            cells = f"{entry.kind} `{entry.name}`", ", ".join(map(extra, entry.extras)), prose(entry.summary)
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def prose(text: str) -> str:
     """A docstring's text as one paragraph of Markdown."""
     text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", " ".join(text.split()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from from_code import designs, evaluation_rooms, house, reference
+from from_code import designs, evaluation_rooms, extras, house, reference
 
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
@@ -28,6 +28,7 @@ PAGES = (
     "docs/map.md",
     "docs/reference.md",
     "docs/contract.md",
+    "docs/ground_truth.md",
     "docs/benchmark.md",
     "docs/robustness.md",
     "docs/world_model.md",
@@ -348,6 +349,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "rooms": house,
     "evaluation": evaluation_rooms,
     "reference": reference,
+    "extras": extras,
 }
 
 

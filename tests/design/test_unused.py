@@ -52,6 +52,13 @@ def test_a_part_that_nothing_uses(changes: Mapping[str, Any], message: str) -> N
     assert message in refused(replace(JOINT, **changes))
 
 
+def test_the_default_trunk_says_where_it_comes_from() -> None:
+    recurrent = recipe("recurrent")
+    alone = {"world": recurrent.estimators["world"]}  # brings its own network
+    config = replace(recurrent, estimators=alone, factors=(Factor(("latent",), (), "world"),), futures={})
+    assert "it is there by default where `trunks` is not given" in refused(replace(config, substrates={}))
+
+
 def test_a_state_or_a_tap_that_no_factor_reads() -> None:
     recurrent, tapped = recipe("recurrent"), recipe("feature_tap")
     blind = tuple(replace(f, given=tuple(s for s in f.given if s != "latent")) for f in recurrent.factors)

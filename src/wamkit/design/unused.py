@@ -16,7 +16,10 @@ def check_unused(config: DesignConfig) -> None:
     the windows.
     """
     named = {part.trunk for part in config.estimators.values()}
-    _refuse("trunk", config.trunks, named, "is named by no estimator", "`estimators.NAME.trunk`")
+    fault = "is named by no estimator"
+    if "main" in config.trunks and len(config.trunks) == 1:
+        fault += " (it is there by default where `trunks` is not given; {} is none at all)"
+    _refuse("trunk", config.trunks, named, fault, "`estimators.NAME.trunk`")
     drawn = {config.substrate_of(stream) for stream in (*config.futures, *config.goals)}
     _refuse(
         "substrate", config.substrates, drawn, "represents no stream", "`futures.NAME.substrate` or `goals`"
