@@ -59,6 +59,17 @@ def test_the_default_trunk_says_where_it_comes_from() -> None:
     assert "it is there by default where `trunks` is not given" in refused(replace(config, substrates={}))
 
 
+def test_a_context_that_no_trunk_reads() -> None:
+    recurrent = recipe("recurrent")
+    world = Factor(("latent",), (), "world"), Factor(("future",), ("latent",), "world")
+    config = replace(recurrent, estimators={"world": recurrent.estimators["world"]}, factors=world, trunks={})
+    assert "encoders state, instruction: no estimator runs on a trunk" in refused(config)
+    assert "needs factors p(state | c)" in refused(
+        replace(config, encoders={})
+    )  # nothing to see is right here
+    assert "encoders: is empty" in refused(replace(JOINT, encoders={}))
+
+
 def test_a_state_or_a_tap_that_no_factor_reads() -> None:
     recurrent, tapped = recipe("recurrent"), recipe("feature_tap")
     blind = tuple(replace(f, given=tuple(s for s in f.given if s != "latent")) for f in recurrent.factors)

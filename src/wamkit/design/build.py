@@ -24,7 +24,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
 from wamkit.design.observed import check_compared, check_given
 from wamkit.design.sampling import PLANNER_CARRY
-from wamkit.design.unused import check_experts, check_unused
+from wamkit.design.unused import check_encoders, check_experts, check_unused
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators import DenoiserConfig
 
@@ -70,6 +70,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         encoders = build_encoders(config, data, window)
         for substrate in substrates.values():
             substrate.bind(encoders, data)
+    check_encoders(config, substrates)
     action = config.action.build(data, config.horizon)
     trunks = {name: c.build() for name, c in config.trunks.items()}
     streams = build_streams(config, substrates, action, trunks)
@@ -133,7 +134,7 @@ def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
 
 def check_names(config: DesignConfig) -> None:
     """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
-    if not config.encoders:
+    if not config.encoders and config.trunks:
         raise ConfigError(
             "encoders: is empty, so the design would see nothing. Name an encoder, such as 'images'."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from wamkit.contract.protocols import Trunk
+from wamkit.contract.protocols import Substrate, Trunk
 from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError
 
@@ -47,6 +47,15 @@ def check_unused(config: DesignConfig) -> None:
                 f"loss_weights: no factor generates {name!r}, so it has no loss. Remove its weight, or name the stream "
                 f"in `generates` of a factor."
             )
+
+
+def check_encoders(config: DesignConfig, substrates: Mapping[str, Substrate]) -> None:
+    """Raise :class:`ConfigError` when no trunk reads what the encoders see, and no substrate tracks one of them."""
+    if config.encoders and not config.trunks and not any(part.moving for part in substrates.values()):
+        raise ConfigError(
+            f"encoders {', '.join(config.encoders)}: no estimator runs on a trunk, so nothing reads the context. "
+            f"Remove them, or run an estimator on a trunk."
+        )
 
 
 def check_experts(config: DesignConfig, trunks: Mapping[str, Trunk]) -> None:
