@@ -85,22 +85,10 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
-    facts = {
-        name: EstimatorFacts(
-            e.family,
-            config.estimators[name].trunk,
-            e.processes,
-            e.past,
-            dict(e.reads),
-            dict(e.exposes),
-            any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
-        )
-        for name, e in estimators.items()
-    }
     graph = FactorGraph(
         config.factors,
         {name: spec.role for name, spec in streams.items()},
-        facts,
+        {name: facts_of(e, config.estimators[name].trunk, trunks) for name, e in estimators.items()},
         planner.future if planner else None,
         planner.goal if planner else None,
     )
@@ -119,6 +107,19 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         graph=graph,
         planner=planner,
         past_blocks=past_blocks,
+    )
+
+
+def facts_of(estimator: Estimator, trunk: str | None, trunks: Mapping[str, Trunk]) -> EstimatorFacts:
+    """Facts about an estimator on the trunk of this name that the factorisation reads."""
+    return EstimatorFacts(
+        estimator.family,
+        trunk,
+        estimator.processes,
+        estimator.past,
+        dict(estimator.reads),
+        dict(estimator.exposes),
+        trunk is not None and trunks[trunk].language,
     )
 
 

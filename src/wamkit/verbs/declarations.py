@@ -113,14 +113,9 @@ class Declaration:
 
     def constant(self, name: str) -> Any:
         """Value of a class variable, its own or an inherited one; None where there is none."""
-        for node in self.node.body:
-            if (
-                isinstance(node, ast.AnnAssign)
-                and ast.unparse(node.target) == name
-                and node.value is not None
-            ):
-                return self.module.evaluate(node.value)
-        return next((value for base in self.bases if (value := base.constant(name)) is not None), None)
+        own = [n for n in self.node.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == name]
+        values = [self.module.evaluate(node.value) for node in own if node.value is not None]
+        return next(iter([*values, *(base.constant(name) for base in self.bases)]), None)
 
     @cached_property
     def fields(self) -> tuple[ConfigField, ...]:
