@@ -115,7 +115,8 @@ class Declaration:
         """Value of a class variable, its own or an inherited one; None where there is none."""
         own = [n for n in self.node.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == name]
         values = [self.module.evaluate(node.value) for node in own if node.value is not None]
-        return next(iter([*values, *(base.constant(name) for base in self.bases)]), None)
+        inherited = [base.constant(name) for base in self.bases]
+        return next((value for value in [*values, *inherited] if value is not None), None)
 
     @cached_property
     def fields(self) -> tuple[ConfigField, ...]:
