@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: demo table robustness world_model test quick check bench mutants kill setup clean
+.PHONY: zoo demo table robustness world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -45,6 +45,10 @@ mutants: $(VENV)/.ready
 # Verbs killed at 100 random moments; each goes on to the results of an undisturbed run.
 kill: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.kill
+
+# Every check of every system of the field; records what `wamkit zoo` shows.
+zoo: $(VENV)/.ready
+	JOBS=$(JOBS) $(BIN)/python tests/zoo/record.py
 
 setup: $(VENV)/.ready
 

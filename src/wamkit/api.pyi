@@ -29,4 +29,5 @@ from .verbs.report import compare as compare
 from .verbs.report import report as report
 from .verbs.sweep import SweepConfig as SweepConfig
 from .verbs.sweep import sweep as sweep
+from .verbs.zoo import zoo as zoo
 from .zoo import recipe as recipe

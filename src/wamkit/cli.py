@@ -139,6 +139,30 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def zoo(verb: Namespace, _: list[str]) -> None:
+    """List the systems of the field and where they stand, or show the card of one."""
+    from wamkit.verbs.show import show_card, show_standings
+    from wamkit.verbs.zoo import show
+    from wamkit.verbs.zoo import zoo as find
+
+    if verb.show and (verb.show[0] != "show" or len(verb.show) < 2):
+        raise ConfigError(
+            f"zoo: {' '.join(verb.show)!r} is no request. Use `wamkit zoo` or `wamkit zoo show NAME`."
+        )
+    if verb.show:
+        entries = show(" ".join(verb.show[1:]))
+        if verb.json:
+            sys.stdout.write(json.dumps(entries, indent=2, ensure_ascii=False) + "\n")
+        else:
+            show_card(entries, CONSOLE)
+        return
+    found = find(verb.kind, verb.state)
+    if verb.json:
+        sys.stdout.write(json.dumps([one.plain() for one in found], indent=1, ensure_ascii=False) + "\n")
+    else:
+        show_standings(found, CONSOLE)
+
+
 def inspect(verb: Namespace, _: list[str]) -> None:
     """Print what a design is: tuple, factorisation, parameters, inputs and outputs."""
     from wamkit.verbs.show import show_design
@@ -211,7 +235,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             {
                 "--recipe": {
                     "metavar": "NAME",
-                    "help": "design to start from; `wamkit list recipe` names them",
+                    "help": "design to start from, of `wamkit list recipe` or zoo:NAME of `wamkit zoo`",
                 }
             },
             "What was trained up to the last checkpoint is kept; the same command goes on from there.",
@@ -261,11 +285,27 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "--json": JSON,
             },
         ),
+        "zoo": Verb(
+            zoo,
+            "[show NAME] [--kind KIND] [--state STATE] [--json]",
+            arguments={
+                "show": {
+                    "nargs": "*",
+                    "help": "`show NAME` for the card of one system; all of them without it",
+                },
+                "--kind": {"metavar": "KIND", "help": "only rows of this kind, such as wam or vla"},
+                "--state": {"metavar": "STATE", "help": "only rows that are works, partly or open"},
+                "--json": JSON,
+            },
+        ),
         "inspect": Verb(
             inspect,
             "DESIGN [--dataset DIR] [--json]",
             arguments={
-                "design": {"metavar": "DESIGN", "help": "recipe, YAML file, checkpoint folder or hub id"},
+                "design": {
+                    "metavar": "DESIGN",
+                    "help": "recipe, zoo:NAME, YAML file, checkpoint folder or hub id",
+                },
                 "--dataset": {"type": Path, "metavar": "path", "help": "build the design for this dataset"},
                 "--json": JSON,
             },

@@ -252,7 +252,7 @@ def test_the_cell_follows_what_the_action_reads(data: DataSpec) -> None:
     with pytest.raises(ConfigError, match="tap 'tap' is read by no factor"):
         Design(unread, data)
     both = replace(config, factors=(config.factors[0], Factor(("action",), ("future", "tap"), "policy")))
-    assert Design(both, data).cells()["substrate"] == "Feature (tap) ∧ Pixel (latent)"
+    assert Design(both, data).cells()["substrate"] == "Pixel (latent) ∧ Feature (tap)"
 
 
 @pytest.mark.parametrize("kind", KINDS)

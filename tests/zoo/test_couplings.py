@@ -26,12 +26,7 @@ TUPLES = {
     "autoregressive": ("Pixel (latent)", "Joint generation", "Autoregressive", "Chunked"),
     "rollout": ("Pixel (latent)", "Cond. rollout", "Joint-embedding", "Chunked"),
     "recurrent": ("Pixel (latent)", "Cond. rollout", "State-space", "Chunked"),
-    "chunk_causal": (
-        "Pixel (latent) ∧ Sensor (proprioception)",
-        "Joint generation",
-        "AR / Diffusion",
-        "Chunked",
-    ),
+    "chunk_causal": ("Pixel (latent)", "Joint generation", "AR / Diffusion", "Chunked"),
 }
 FORMULAS = {
     "direct": "p(a|c)",
@@ -46,7 +41,7 @@ PATHS = {
     "direct": (),
     "joint": ("joint",),
     "post_head": ("produces",),
-    "autoregressive": ("joint",),
+    "autoregressive": ("trains",),
     "rollout": ("selects",),
     "recurrent": ("trains",),
     "chunk_causal": ("joint",),

@@ -31,6 +31,7 @@ Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance
 Layout = Sequence[tuple[str, int]]
 Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space"]
 Exposure = Literal["tap", "encoder-only"]
+Standing = Literal["world", "body", "score"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ class Substrate(nn.Module, ABC):
         category: substrate category of the survey.
         variant: variant within the category, such as ``latent``.
         decodable: true when :meth:`decode` returns images.
+        standing: kind of thing that is predicted: the ``world`` as the action faces it, the robot's own ``body`` (its
+            sensors), or a ``score`` (progress, value, reward). The survey's substrate cell names futures of the world,
+            and those of the body where no other is faced.
     """
 
     extras: tuple[str, ...] = ()
@@ -116,9 +120,19 @@ class Substrate(nn.Module, ABC):
     category: ClassVar[Category]
     variant: ClassVar[str]
     decodable: bool = False
+    standing: Standing = "world"
+
+    def cell(self) -> tuple[tuple[str, str], ...]:
+        """Entries of the substrate in the survey's tables, (category, variant) each, e.g. ``("Pixel", "latent")``.
+
+        The survey names no variant of geometric and affordance futures.
+        """
+        names = {"pixel-grounded": "Pixel", "latent state": "Latent state"}
+        unnamed = self.category in ("geometric", "affordance")
+        return ((names.get(self.category, self.category.capitalize()), "" if unnamed else self.variant),)
 
     def label(self) -> str:
-        """Cell of the substrate in the survey's tables, e.g. ``Pixel (latent)``."""
+        """Name of the representation for people, more exact than its cell, e.g. ``Geometric (tracks)``."""
         names = {"pixel-grounded": "Pixel", "latent state": "Latent state"}
         return f"{names.get(self.category, self.category.capitalize())} ({self.variant})"
 
@@ -281,6 +295,25 @@ class Estimator(nn.Module, ABC):
 
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:
         """Raise :class:`BudgetError` when this estimator cannot honour ``budget``."""
+
+    def sees(self, spec: StreamSpec, outputs: Sequence[str]) -> tuple[frozenset[str], ...]:
+        """Streams among ``outputs`` that reach each step of the generated stream ``spec``, directly or through others.
+
+        The default follows ``reads`` and holds for estimators whose steps all read the same.
+        """
+        todo, reached = [spec.name], set[str]()
+        while todo:
+            sources = set(self.reads.get(todo.pop(), outputs)) & set(outputs) - reached
+            reached |= sources
+            todo += sorted(sources)
+        return (frozenset(reached),) * spec.steps
+
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """Return True when ``outputs`` are sampled given a value of ``stream``, which is generated with or after them.
+
+        Streams that a factor is given do not count: every estimator reads those.
+        """
+        return False
 
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """Return True when the other outputs can be generated without ``stream`` under this budget."""

@@ -16,7 +16,7 @@ from wamkit.controllers.cost import chunk_cost, feasible, open_loop_cost, single
 from wamkit.controllers.interactive import Interactive
 from wamkit.controllers.online_adapt import OnlineAdapt
 from wamkit.controllers.overlap import Overlap
-from wamkit.controllers.periodic import Chunked, Early, OpenLoop, Periodic, SingleStep
+from wamkit.controllers.periodic import Chunked, Early, OpenChunked, OpenLoop, Periodic, SingleStep
 from wamkit.controllers.phase_trigger import PhaseTrigger
 from wamkit.controllers.progress_gate import ProgressGate
 from wamkit.controllers.slow_fast import SlowFast
@@ -33,6 +33,7 @@ __all__ = [
     "HorizonUse",
     "Interactive",
     "OnlineAdapt",
+    "OpenChunked",
     "OpenLoop",
     "Overlap",
     "Periodic",

@@ -278,6 +278,13 @@ class Controller(Config, draccus.ChoiceRegistry, abc.ABC):
             ConfigError: the model predicts fewer actions than this controller executes.
         """
 
+    def regime(self, predicted: int) -> str:
+        """Deployment cell of the survey's tuple (eqs. 33 to 36); the mechanism is the controller's own name."""
+        execute = self.horizon(predicted).execute
+        if execute is None:
+            return "Open-loop"
+        return "Single-step" if execute == 1 else "Chunked"
+
     @abc.abstractmethod
     def calls(self, ticks: int) -> tuple[int, ...]:
         """Return the ticks, ascending from 0, at which an episode of ``ticks`` ticks calls the model.

@@ -38,6 +38,10 @@ class Interactive(Early):
                     f"of 0 or later."
                 )
 
+    @override
+    def regime(self, predicted: int) -> str:
+        return "Interactive"
+
     @property
     @override
     def regular(self) -> bool:

@@ -128,6 +128,31 @@ class Chunked(Every):
     """
 
 
+@Controller.register_subclass("open_chunked")
+@dataclass(frozen=True)
+class OpenChunked(Every):
+    """Execute all H predicted actions without an observation in between, then call again (survey eqs. 33 and 34).
+
+    Open-loop over the planned horizon, and chunked where the episode is longer: the survey's ``Open / Chunked``.
+
+    Attributes:
+        execute: H, the design's horizon.
+    """
+
+    @override
+    def horizon(self, predicted: int) -> HorizonUse:
+        if predicted != self.execute:
+            raise ConfigError(
+                f"Controller 'open_chunked' executes all predicted actions, but `execute` is {self.execute} and the "
+                f"model predicts {predicted}. Set `execute` to {predicted}, or use 'chunked'."
+            )
+        return super().horizon(predicted)
+
+    @override
+    def regime(self, predicted: int) -> str:
+        return "Open / Chunked"
+
+
 @Controller.register_subclass("single_step")
 @dataclass(frozen=True)
 class SingleStep(Periodic):

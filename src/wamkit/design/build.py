@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -85,12 +86,14 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
+    facts = estimator_facts(config, estimators, streams, trunks)
     graph = FactorGraph(
         config.factors,
         {name: spec.role for name, spec in streams.items()},
-        {name: facts_of(e, config.estimators[name].trunk, trunks) for name, e in estimators.items()},
+        facts,
         planner.future if planner else None,
         planner.goal if planner else None,
+        executed_steps(config, streams),
     )
     check_experts(config, trunks)
     past_blocks = max((e.past for e in estimators.values()), default=0)
@@ -110,17 +113,36 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     )
 
 
-def facts_of(estimator: Estimator, trunk: str | None, trunks: Mapping[str, Trunk]) -> EstimatorFacts:
-    """Facts about an estimator on the trunk of this name that the factorisation reads."""
-    return EstimatorFacts(
-        estimator.family,
-        trunk,
-        estimator.processes,
-        estimator.past,
-        dict(estimator.reads),
-        dict(estimator.exposes),
-        trunk is not None and trunks[trunk].language,
-    )
+def estimator_facts(
+    config: DesignConfig,
+    estimators: Mapping[str, Estimator],
+    streams: Mapping[str, StreamSpec],
+    trunks: Mapping[str, Trunk],
+) -> dict[str, EstimatorFacts]:
+    """What the graph reads of every estimator."""
+    facts = {}
+    for name, estimator in estimators.items():
+        trunk = config.estimators[name].trunk
+        generated = [f.generates for f in config.factors if f.estimator == name]
+        facts[name] = EstimatorFacts(
+            estimator.family,
+            trunk,
+            estimator.processes,
+            estimator.past,
+            dict(estimator.reads),
+            dict(estimator.exposes),
+            trunk is not None and trunks[trunk].language,
+            {stream: estimator.sees(streams[stream], outputs) for outputs in generated for stream in outputs},
+        )
+    return facts
+
+
+def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> int | None:
+    """Leading steps of the action that the controller executes of one forecast; None for all, or without actions."""
+    used = config.controller.horizon(config.horizon).used
+    if used is None or ACTION not in streams:
+        return None
+    return math.ceil(used / streams[ACTION].ticks_per_step)
 
 
 def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> dict[str, Encoder]:

@@ -7,10 +7,35 @@ from typing import Any
 
 from torch import nn
 
-from wamkit.contract.protocols import Substrate
+from wamkit.contract.protocols import Standing, Substrate
 from wamkit.contract.streams import StreamSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
+
+# Futures that a cell names: those of the first of these kinds that the action faces.
+STANDINGS: tuple[Standing, ...] = ("world", "body", "score")
+# Order of the categories in a cell that names several, as in the survey's tables; others come last, by name.
+CATEGORY_ORDER = ("Pixel", "Feature", "Geometric", "Affordance")
+
+
+def substrate_cell(graph: FactorGraph, substrates: Mapping[str, Substrate]) -> str:
+    """Cell of the futures that the action faces, in the survey's words.
+
+    The robot's own sensors are named only where no future of the world is faced, and scores where neither is.
+    """
+    faced = [substrates[name] for name in sorted(graph.facing())]
+    named = next((found for kind in STANDINGS if (found := [p for p in faced if p.standing == kind])), [])
+    entries = {entry for part in named for entry in part.cell()}
+    entries |= {("Feature", kind) for kind in graph.tapped().values()}
+    variants: dict[str, list[str]] = {}
+    for category, variant in sorted(entries):
+        variants.setdefault(category, []).append(variant)
+    order = {category: i for i, category in enumerate(CATEGORY_ORDER)}
+    cells = []
+    for category in sorted(variants, key=lambda name: (order.get(name, len(order)), name)):
+        named = " / ".join(variant for variant in variants[category] if variant)
+        cells.append(f"{category} ({named})" if named else category)
+    return " ∧ ".join(cells) or "None"
 
 
 def survey_tuple(
@@ -23,14 +48,11 @@ def survey_tuple(
         graph: factorisation of the design.
         substrates: future or goal stream -> its substrate.
     """
-    cells = {substrates[name].label() for name in graph.facing()}
-    cells |= {f"Feature ({kind})" for kind in graph.tapped().values()}
-    regime = config.controller.get_choice_name(type(config.controller))
     return {
-        "substrate": " ∧ ".join(sorted(cells)) or "None",
+        "substrate": substrate_cell(graph, substrates),
         "coupling": graph.coupling(),
         "backbone": graph.backbone(),
-        "deployment": regime.replace("_", "-").capitalize(),
+        "deployment": config.controller.regime(config.horizon),
     }
 
 
@@ -67,9 +89,16 @@ def describe(
     """
     status = graph.wam()
     counts = parameter_counts(parts)
+    faced = graph.facing()
     return {
         "name": config.name,
         "tuple": survey_tuple(config, graph, substrates),
+        "futures": {name: substrates[name].label() for name in sorted(graph.futures())},
+        "faced": sorted(faced),
+        "controller": config.controller.get_choice_name(type(config.controller)),
+        "action_sees": {
+            name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.of_role("action"))
+        },
         "formula": graph.formula(),
         "is_wam": status.is_wam,
         "kind": status.kind,

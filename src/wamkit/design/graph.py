@@ -67,6 +67,8 @@ class EstimatorFacts:
 
     Attributes:
         trunk: name of its trunk, or None for an estimator that brings its own network.
+        sees: stream -> for each of its steps, the streams of the same factor that reach the step; without an entry,
+            all that ``reads`` leads to.
         language: true when its trunk is a language model.
     """
 
@@ -77,6 +79,7 @@ class EstimatorFacts:
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exposes: Mapping[str, Exposure] = field(default_factory=dict)
     language: bool = False
+    sees: Mapping[str, tuple[frozenset[str], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class FactorGraph:
         estimators: estimator name -> facts.
         scored: future stream that a planner scores, or None without a planner.
         goal: goal stream that the future is scored against, or None without a planner.
+        executed: leading steps of the action that are executed before the next call; None for all.
     """
 
     factors: tuple[Factor, ...]
@@ -96,6 +100,7 @@ class FactorGraph:
     estimators: Mapping[str, EstimatorFacts]
     scored: str | None = None
     goal: str | None = None
+    executed: int | None = None
 
     def __post_init__(self) -> None:
         done: set[str] = set()
@@ -180,12 +185,35 @@ class FactorGraph:
         read = self.ancestors(self.of_role("action"))
         return {name: kind for name, kind in exposed.items() if name in read}
 
+    def futures(self) -> set[str]:
+        """Streams that are futures: those of that role, and goals that actions are generated from (subgoals)."""
+        return self.of_role("future") | self.of_role("goal") & self.ancestors(self.of_role("action"))
+
     def facing(self) -> set[str]:
-        """Futures that reach the action themselves, not only through a hidden state of their network."""
-        futures, actions = self.of_role("future"), self.of_role("action")
-        hidden = {s for name in self.tapped() for s in self.factor_of(name).generates} & futures
-        joined = {s for f in self.factors if set(f.generates) & actions for s in f.generates}
-        return futures - (hidden - joined - self.ancestors(actions))
+        """Futures that the action reads itself or is chosen by, not through a tap or another future.
+
+        All futures but those behind a tap where the action reads none: they train its network or are predicted beside
+        it.
+        """
+        futures, actions = self.futures(), self.of_role("action")
+        read = futures & {self.scored}
+        for name in actions:
+            factor = self.factor_of(name)
+            read |= self._through_states({*factor.given, *self._direct(factor, name)}) & futures
+        if read or self.tapped():
+            return read
+        return futures
+
+    def _through_states(self, streams: set[str]) -> set[str]:
+        """``streams`` and those that the inferred states among them are generated from; taps are left as they are."""
+        found, todo = set(streams), [name for name in streams if self.roles[name] == "state"]
+        tapped = self.tapped()
+        while todo:
+            name = todo.pop()
+            fresh = set() if name in tapped else set(self.factor_of(name).given) - found
+            found |= fresh
+            todo += [name for name in fresh if self.roles[name] == "state"]
+        return found
 
     def _symbol(self, name: str) -> str:
         role = self.roles.get(name, "state")
@@ -206,7 +234,7 @@ class FactorGraph:
 
     def coupling(self) -> Coupling:
         """Coupling of future and action (eqs. 17, 18, 20)."""
-        futures, actions = self.of_role("future"), self.of_role("action")
+        futures, actions = self.futures(), self.of_role("action")
         if not actions:
             return "None"
         if not futures:
@@ -220,35 +248,54 @@ class FactorGraph:
         return "Joint generation" if "trains" in self.wam().paths else "Direct"
 
     def backbone(self) -> str:
-        """Family of the predicting estimators; ``Hybrid`` when two processes share one trunk (eqs. 30, 31).
+        """Family of the processes that generate the futures, or the action where there is none (eqs. 25 to 32).
 
-        One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys and values (eq. 32).
+        Futures that are generated from other futures do not count. ``Hybrid`` means that two processes share one
+        trunk, that a language model acts on the future of another generator, or that futures come from several
+        families (eqs. 30, 31). One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys
+        and values (eq. 32).
         """
-        futures, actions = self.of_role("future"), self.of_role("action")
+        futures, actions = self.futures(), self.of_role("action")
+        sources = {name for name in futures if not self.ancestors([name]) & futures}
         used = {f.estimator for f in self.factors if set(f.generates) & (futures | actions)}
-        leading = futures or actions
-        names = sorted({self.factor_of(stream).estimator for stream in leading})
-        if any(self.estimators[n].language and self.estimators[n].processes == 1 for n in names):
-            return "LLM/VLM"
+        names = sorted({self.factor_of(stream).estimator for stream in sources or actions})
+        acting = {self.factor_of(stream).estimator for stream in actions}
+        facts = [self.estimators[name] for name in names]
         trunks = [self.estimators[name].trunk for name in used if self.estimators[name].trunk is not None]
-        if len(trunks) > len(set(trunks)):
+        shared = len(trunks) > len(set(trunks))
+        apart = shared and not acting & set(names) and any(f.family == "diffusion" for f in facts)
+        if any(f.language and f.processes == 1 for f in facts):
+            return "Hybrid" if apart else "LLM/VLM"
+        if shared or any(self.estimators[name].language for name in acting):
             return "Hybrid"
-        if any(self.estimators[n].past and self.estimators[n].family == "diffusion" for n in names):
+        if any(f.past and f.family == "diffusion" for f in facts):
             return "AR / Diffusion"
-        if any(self.estimators[name].processes > 1 for name in used):
+        families = {FAMILY_NAMES[f.family] for f in facts}
+        if len(families) > 1 or any(self.estimators[name].processes > 1 for name in used):
             return "Hybrid"
-        return " + ".join(sorted({FAMILY_NAMES[self.estimators[n].family] for n in names}))
+        return families.pop()
 
-    def _beside(self, factor: Factor, streams: set[str]) -> set[str]:
-        """Streams that reach ``streams`` inside the factor that generates them, directly or indirectly."""
+    def _direct(self, factor: Factor, stream: str) -> set[str]:
+        """Streams that ``stream`` reads inside the factor that generates it."""
         reads = self.estimators[factor.estimator].reads
-        todo = sorted(streams & set(factor.generates))
-        reached: set[str] = set()
+        return set(reads.get(stream, factor.generates)) & set(factor.generates)
+
+    def _reach(self, factor: Factor, stream: str) -> frozenset[str]:
+        """Streams that reach ``stream`` inside the factor that generates it, directly or through others."""
+        todo, reached = [stream], set[str]()
         while todo:
-            sources = set(reads.get(todo.pop(), factor.generates)) & set(factor.generates) - reached
+            sources = self._direct(factor, todo.pop()) - reached
             reached |= sources
             todo += sorted(sources)
-        return reached
+        return frozenset(reached)
+
+    def sees(self, stream: str) -> tuple[frozenset[str], ...]:
+        """Futures that reach each executed step of an action stream, through its factor or through earlier ones."""
+        factor = self.factor_of(stream)
+        earlier = self.ancestors([stream]) & self.futures()
+        facts = self.estimators[factor.estimator]
+        beside = facts.sees.get(stream, (self._reach(factor, stream),))[: self.executed]
+        return tuple(frozenset((step | earlier) & self.futures()) for step in beside)
 
     def _parameters_of(self, streams: Iterable[str]) -> set[tuple[str, str]]:
         """Estimators and trunks that produce ``streams`` and everything they are generated from."""
@@ -264,13 +311,14 @@ class FactorGraph:
 
     def wam(self) -> WamStatus:
         """Look for paths from a predicted future to the executed action (survey section 2)."""
-        futures, actions = self.of_role("future"), self.of_role("action")
+        futures, actions = self.futures(), self.of_role("action")
         if not actions:
             return WamStatus(False, (), "world model")
         paths = []
-        if any(self._beside(f, actions) & futures for f in self.factors):
+        earlier = self.ancestors(actions) & futures
+        if any(step - earlier for name in actions for step in self.sees(name)):
             paths.append("joint")
-        if self.ancestors(actions) & futures or "tap" in self.tapped().values():
+        if earlier or "tap" in self.tapped().values():
             paths.append("produces")
         if self.scored is not None:
             paths.append("selects")

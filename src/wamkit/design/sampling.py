@@ -73,8 +73,29 @@ def check_budget(
     for factor in graph.factors:
         estimators[factor.estimator].check_budget(factor.generates, budget)
     needed = required(graph, estimators, wanted, given, budget)
+    check_known(graph, estimators, needed, given)
     check_rounds(budget, graph, estimators, needed)
     return needed
+
+
+def check_known(
+    graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str], given: Sequence[str]
+) -> None:
+    """Raise :class:`BudgetError` when a needed stream would be sampled as if a given one were unknown.
+
+    A given stream that is generated together with a needed one, or from it, says something about it; only some
+    estimators can sample under that condition.
+    """
+    for known in given:
+        sources = {*graph.ancestors([known]), *graph.factor_of(known).generates} - {known}
+        for factor in graph.factors:
+            outputs = [name for name in factor.generates if name in needed & sources]
+            if outputs and not estimators[factor.estimator].takes(outputs, known):
+                raise BudgetError(
+                    f"given {known!r}: estimator {factor.estimator!r} samples {', '.join(outputs)} without reading it "
+                    f"({graph.formula()}), so the result would not be conditional on it. Leave it out, or generate "
+                    f"{known!r} in an earlier factor, or beside the others by a denoiser or unmasker that reads it."
+                )
 
 
 def revised(outputs: Sequence[str], estimator: Estimator) -> bool:

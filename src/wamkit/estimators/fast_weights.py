@@ -121,6 +121,11 @@ class FastWeights(Estimator):
         return FactorLoss({}, {self.state.name: self._recall(carry)})
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True for the state: the real past determines it, whatever is known of the future."""
+        return self.state.name in outputs
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Read the state from the carried memory."""
         return Generated({self.state.name: self._recall(call.carry)}, {self.state.name: 1})

@@ -274,6 +274,11 @@ class FeatureTap(Estimator):
         return Generated({**sample.values, **values}, {**sample.nfe, self.tap: 1})
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True for an encoder-only state, which the context determines."""
+        return self.config.kind == "encoder-only" and list(outputs) == [self.tap]
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Sample the wanted streams; tap and future together cost one further pass, up to the tap."""
         if self.config.kind == "tap":

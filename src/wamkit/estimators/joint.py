@@ -68,6 +68,10 @@ class StreamReads:
             todo += sorted(fresh)
         return frozenset(reached)
 
+    def reaches(self, source: str, reader: str, present: Sequence[str]) -> bool:
+        """True when ``reader`` depends on ``source``, directly or through other present streams."""
+        return source in self._reach(reader, present)
+
     def blocks(self, present: Sequence[str]) -> list[list[str]]:
         """Group the present streams into blocks that read each other; every block comes after the blocks it reads."""
         reach = {name: self._reach(name, present) for name in present}

@@ -122,6 +122,11 @@ class LatentAction(Estimator):
         return FactorLoss({self.state.name: term}, {self.state.name: mean + std * torch.randn_like(std)})
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True for the future, from which the posterior infers z."""
+        return stream == self.future.name
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Generate z from the prior, or from the posterior when the future is given; generate the future from z."""
         name = self.state.name

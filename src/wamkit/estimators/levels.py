@@ -129,6 +129,15 @@ class LevelEstimator(Estimator, Revises):
             self.spending(name, budget)
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True for a stream of this estimator that reaches every output which it depends on itself."""
+        present = [*outputs, stream]
+        return stream in self.outputs and all(
+            self.joint.reaches(stream, name, present) or not self.joint.reaches(name, stream, present)
+            for name in outputs
+        )
+
+    @override
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """True for a stream that training has hidden, or that no other output reads."""
         return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0

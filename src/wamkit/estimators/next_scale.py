@@ -170,6 +170,10 @@ class NextScale(Estimator):
         return max(self.pyramids[name].count for name in names)
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        return stream in self.outputs
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Generate scale by scale from the cache; given streams of this estimator keep their own parts.
 

@@ -144,6 +144,14 @@ class Paced(Estimator, Revises):
         return counts[self.scores(call).argmax(dim=1)]
 
     @override
+    def sees(self, spec: StreamSpec, outputs: Sequence[str]) -> tuple[frozenset[str], ...]:
+        return self.inner.sees(spec, outputs)
+
+    @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        return self.inner.takes(outputs, stream)
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Generate each row with its chosen step count; ``nfe`` is the mean over rows, rounded.
 

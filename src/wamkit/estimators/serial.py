@@ -190,6 +190,26 @@ class Serial(Estimator):
                 )
 
     @override
+    def sees(self, spec: StreamSpec, outputs: Sequence[str]) -> tuple[frozenset[str], ...]:
+        """Streams with an element before the step in the serialised order."""
+        order = self.order([name for name in self.outputs if name in outputs])
+        seen: list[frozenset[str]] = []
+        before: set[str] = set()
+        for piece in order:
+            if piece.stream == spec.name:
+                seen += [frozenset(before)] * (piece.stop - piece.start)
+            before.add(piece.stream)
+        return tuple(seen)
+
+    @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True when an element of every output comes after one of ``stream``, whose elements are forced."""
+        return stream in self.outputs and all(
+            any(stream in seen for seen in self.sees(self.outputs[name].spec, [*outputs, stream]))
+            for name in outputs
+        )
+
+    @override
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """True for a stream that comes after all the other outputs."""
         wanted = [name for name in outputs if name != stream]

@@ -205,6 +205,11 @@ class StateSpace(Estimator):
         return torch.stack(futures, dim=1)
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True for the state: the real past determines it, whatever is known of the future."""
+        return self.state.name in outputs
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Return the carried state, or the future that actions lead to from it (prior means)."""
         if self.state.name in outputs:

@@ -66,6 +66,11 @@ class EmaFeature(Substrate):
     seen: Tensor
 
     @override
+    def cell(self) -> tuple[tuple[str, str], ...]:
+        """The survey's cell of features that a network without gradient provides."""
+        return (("Feature", "teacher"),)
+
+    @override
     def bind(self, encoders: Mapping[str, Encoder], data: DataSpec) -> None:
         """Copy the encoder to average and measure the number of tokens it makes of one step."""
         name = self.config.encoder

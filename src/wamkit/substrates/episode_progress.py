@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Between
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
@@ -52,6 +52,7 @@ class Progress(Substrate):
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "progress"
+    standing: Standing = "score"
     extras = (CLOCK,)
 
     @override
@@ -94,6 +95,7 @@ class Value(Substrate):
 
     category: ClassVar[Category] = "affordance"
     variant: ClassVar[str] = "value"
+    standing: Standing = "score"
     extras = (CLOCK,)
 
     def __init__(self, config: ValueConfig) -> None:

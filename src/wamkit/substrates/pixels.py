@@ -168,6 +168,11 @@ class RGBD(Substrate):
         self.codecs = Named[Codec]({str(i): config.codec.build(channels) for i in range(len(cameras))})
 
     @override
+    def cell(self) -> tuple[tuple[str, str], ...]:
+        """Pictures with depth; surfaces where the normals are predicted too, as the survey files 4D video."""
+        return (("Geometric", ""),) if self.config.normals else (("Pixel", "latent"),)
+
+    @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
         return codec_spec(self.codecs["0"], sum(self.counts), name, role, steps)
 

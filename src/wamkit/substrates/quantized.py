@@ -73,9 +73,14 @@ class Quantized(Substrate):
         self.extras = inner.extras
         self.relative = inner.relative
         self.decodable = inner.decodable
+        self.standing = inner.standing
         self.scales = halved(inner.grids(), config.scales)
         self.ladder = Ladder(self.scales)
         self.register_buffer("centres", torch.zeros(config.vocabulary, features))
+
+    @override
+    def cell(self) -> tuple[tuple[str, str], ...]:
+        return self.inner.cell()
 
     @override
     def label(self) -> str:

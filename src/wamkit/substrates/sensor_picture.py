@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive, Size, Word
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
@@ -53,6 +53,7 @@ class TactileFuture(Substrate):
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "tactile image"
+    standing: Standing = "body"
 
     def __init__(self, config: TactileFutureConfig, height: int, width: int) -> None:
         super().__init__()
@@ -139,12 +140,17 @@ class AudioFuture(Substrate):
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "audio"
+    standing: Standing = "body"
 
     def __init__(self, config: AudioFutureConfig, mel: LogMel, frames: int) -> None:
         super().__init__()
         self.config, self.mel, self.frames = config, mel, frames
         self.extras = (config.sensor,)
         self.codec = config.codec.build(channels=1)
+
+    @override
+    def cell(self) -> tuple[tuple[str, str], ...]:
+        return (("Audio", "latent"),)
 
     @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:

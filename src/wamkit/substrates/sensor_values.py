@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import SomeWords
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Standardizer
@@ -44,6 +44,7 @@ class SensorValues(Substrate):
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "values"
+    standing: Standing = "body"
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()

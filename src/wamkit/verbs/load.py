@@ -18,6 +18,7 @@ from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, nearest
 from wamkit.zoo import RECIPES, recipe
+from wamkit.zoo.system import PREFIX
 
 
 def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Design:
@@ -31,7 +32,7 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
     """
     if isinstance(design, DesignConfig):
         config = design
-    elif str(design) in RECIPES:
+    elif str(design) in RECIPES or str(design).startswith(PREFIX):
         config = recipe(str(design))
     elif Path(design).suffix in (".yaml", ".yml", ".json") and Path(design).exists():
         config = decode(DesignConfig, read_config(Path(design)), str(design))

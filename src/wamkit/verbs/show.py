@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.text import Text
 from wamkit.evaluation.prediction.prediction import Estimate, Prediction
 from wamkit.evaluation.report.compare import Pairing, p_text
 from wamkit.evaluation.report.words import span
+from wamkit.verbs.zoo import counts
+from wamkit.zoo.states import STATES, Standing
 
 NOTE = "* significant at 5 %, exact McNemar test, not corrected for the number of rows"
 
@@ -67,6 +70,35 @@ def number(estimate: Estimate) -> str:
     return f"{estimate.mean:.3g} ({estimate.low:.3g} to {estimate.high:.3g})"
 
 
+def show_standings(found: Sequence[Standing], console: Console) -> None:
+    """Print the systems by kind, then how many of each kind are in which state."""
+    table = Table("kind", Column("system", overflow="fold"), "state", Column("missing", overflow="fold"))
+    for one in found:
+        table.add_row(
+            *(Text(cell) for cell in (one.row.kind, one.row.name, one.state, ", ".join(one.missing)))
+        )
+    console.print(table)
+    tallies = Table("kind", *(Column(state, justify="right") for state in STATES))
+    for kind, tally in counts(found):
+        tallies.add_row(kind, *(str(tally[state]) for state in STATES))
+    console.print(tallies)
+    console.print("card of a system: wamkit zoo show NAME")
+
+
+def show_card(entries: Mapping[str, str], console: Console) -> None:
+    """Print what is known of one system."""
+    table = Table(show_header=False)
+    for title, text in entries.items():
+        table.add_row(title, Text(text))
+    console.print(table)
+
+
+def steps_seen(steps: Sequence[Sequence[str]]) -> str:
+    """Futures that reach the executed steps of an action, each with its number of steps."""
+    counts = Counter(name for step in steps for name in step)
+    return ", ".join(f"{name}: {n} of {len(steps)}" for name, n in sorted(counts.items())) or "no future"
+
+
 def show_design(facts: Mapping[str, Any], console: Console) -> None:
     """Print what ``wamkit inspect`` says of a design."""
     cells = facts["tuple"]
@@ -79,6 +111,12 @@ def show_design(facts: Mapping[str, Any], console: Console) -> None:
         "tuple": "(" + ", ".join(cells.values()) + ")",
         "factorisation": facts["formula"],
         "world action model": paths,
+        "futures": "\n".join(
+            f"{k}: {v}" + ("" if k in facts["faced"] else " (the action does not face it)")
+            for k, v in facts["futures"].items()
+        ),
+        "action sees": "\n".join(steps_seen(v) for v in facts["action_sees"].values()),
+        "controller": facts["controller"],
         "parameters": "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()),
         "streams (T, N, D)": "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()),
         "inputs": "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()),

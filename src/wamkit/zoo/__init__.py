@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.zoo import backbones, couplings, substrates
+from wamkit.zoo.system import PREFIX
 
 Recipe = Callable[[], DesignConfig]
 
@@ -64,7 +65,15 @@ RECIPES: Mapping[str, Recipe] = {name: make for group in GROUPS.values() for nam
 
 
 def recipe(name: str) -> DesignConfig:
-    """Config of a named recipe; raises :class:`ConfigError` with the closest name when there is none."""
+    """Config of a named recipe, or of a system of the field as ``zoo:NAME``.
+
+    Raises:
+        ConfigError: there is none of this name; the message names the closest.
+    """
+    if name.startswith(PREFIX):
+        from wamkit.zoo.registry import recipe_of  # many recipes, which only these names need
+
+        return recipe_of(name)
     if name not in RECIPES:
         raise ConfigError(f"no recipe {name!r}. {did_you_mean(name, RECIPES)}")
     return RECIPES[name]()
