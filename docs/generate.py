@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo_tables
-from from_code import designs, evaluation_rooms, house, reference
+from from_code import designs, evaluation_rooms, extras, house, reference
 
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
@@ -29,6 +29,7 @@ PAGES = (
     "docs/map.md",
     "docs/reference.md",
     "docs/contract.md",
+    "docs/ground_truth.md",
     "docs/benchmark.md",
     "docs/robustness.md",
     "docs/world_model.md",
@@ -354,6 +355,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "zoo departs": zoo_tables.departs,
     "zoo missing": zoo_tables.missing,
     "zoo table": lambda: zoo_tables.table(RESULTS / "zoo.json"),
+    "extras": extras,
 }
 
 
