@@ -13,9 +13,10 @@ from oracles.drawing import beside_action, graded, heads, known_beside, poison, 
 from oracles.registry import oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget
-from wamkit.design import Design
+from wamkit.design import Design, DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.errors import BudgetError
+from wamkit.estimators import DenoiserConfig
 from wamkit.trunks import MixtureConfig
 from wamkit.trunks.mixture import CONTEXT, Mixture
 
@@ -131,25 +132,31 @@ def shared_trunk(case: Case) -> None:
 
 def three_orders(case: Case, design: Design, trunk: str, future: str) -> None:
     """Orders of the heads on the recipe's own trunk, with its weights, are the three couplings of the survey."""
-    from wamkit.estimators import DenoiserConfig
-
-    pair, head = DenoiserConfig(trunk=trunk), DenoiserConfig(trunk=trunk)
+    config, part = case.config, case.config.trunks[trunk]
+    if isinstance(part, MixtureConfig) or any(design.streams[n].vocabulary for n in (future, ACTION)):
+        return  # experts are named after the recipe's own streams, and a denoiser takes no ids
     orders = {
-        "Joint generation": (Factor((future, ACTION), (), "a"),),
-        "Post-prediction head": (Factor((future,), (), "a"), Factor((ACTION,), (future,), "b")),
-        "Cond. rollout": (Factor((ACTION,), (), "a"), Factor((future,), (ACTION,), "b")),
+        "Joint generation": (Factor((future, ACTION), (), "first"),),
+        "Post-prediction head": (Factor((future,), (), "first"), Factor((ACTION,), (future,), "second")),
+        "Cond. rollout": (Factor((ACTION,), (), "first"), Factor((future,), (ACTION,), "second")),
     }
-    if design.streams[future].vocabulary or design.streams[ACTION].vocabulary:
-        return
-    weights = design.trunks[trunk].state_dict()
+    place = config.substrate_of(future)
     for coupling, factors in orders.items():
-        used = {factor.estimator: pair if factor.estimator == "a" else head for factor in factors}
-        fields = {"futures": {future: case.config.futures[future]}, "states": {}, "taps": {}, "goals": {}}
-        other = Design(
-            replace(case.config, estimators=used, factors=factors, planner=None, loss_weights={}, **fields),
-            case.spec,
+        plain = DesignConfig(
+            horizon=config.horizon,
+            stride=config.stride,
+            observation=config.observation,
+            width=config.width,
+            encoders=config.encoders,
+            substrates={place: config.substrates[place]},
+            futures={future: config.futures[future]},
+            action=config.action,
+            trunks={trunk: part},
+            estimators={factor.estimator: DenoiserConfig(trunk=trunk) for factor in factors},
+            factors=factors,
         )
-        other.trunks[trunk].load_state_dict(weights)
+        other = Design(plain, case.spec)
+        other.trunks[trunk].load_state_dict(design.trunks[trunk].state_dict())
         assert other.cells()["coupling"] == coupling
 
 
