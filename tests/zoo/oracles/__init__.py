@@ -9,7 +9,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     mixture,
     pixels,
     sampling,
-    senses,
+    sensed,
 )
 from oracles.registry import ORACLES
 

@@ -64,7 +64,7 @@ def vilp() -> DesignConfig:
     "Im2Flow2Act",
     ("ps.motion-geometry", "ar.goal-policy"),
     simplified="Exact flow of the simulator in place of flow tracked in human videos.",
-    choices="The policy reads the flow and the robot's state and pictures, and no words.",
+    choices="Four steps of flow in the picture; the policy also reads what the flow model reads.",
 )
 def im2flow2act() -> DesignConfig:
     """Imagine how the object moves in the picture; a policy that learned to follow true flow executes it."""
