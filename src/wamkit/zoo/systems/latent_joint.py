@@ -108,7 +108,7 @@ def vtam() -> DesignConfig:
 def aim() -> DesignConfig:
     """Predict video, turn it into a map of value, and let the action read the future through that map alone."""
     reads = {"video": ("video",), "map": ("video", "map"), "action": ("map", "action")}
-    places = {"video": p.LATENT, "map": HeatmapConfig(grid=4, where="object", discount=0.98)}
+    places = {"video": p.LATENT, "map": HeatmapConfig(grid=8, sigma=1.0, where="object", discount=0.98)}
     return p.joint("AIM", p.denoiser(levels="shared", reads=reads), places)
 
 
