@@ -18,8 +18,8 @@ from wamkit.estimators import FastWeightsConfig
 from wamkit.substrates import (
     HeatmapConfig,
     PatchPCAConfig,
-    SensorValuesConfig,
     TactileFutureConfig,
+    TouchDivergenceConfig,
     WrenchConfig,
 )
 from wamkit.zoo.system import system
@@ -83,18 +83,18 @@ def gigaworld_policy() -> DesignConfig:
     "VTAM",
     ("ps.sensor-latent", "bb.shared-trunk"),
     data="senses",
-    simplified="A measured wrench stands for the force proxy that the paper reads off the flow of the touch pictures.",
+    simplified="Small PCA codecs; the recordings are noise with touch.",
     choices="The touch picture is one more view: it has a codec of its own and its own noise level.",
 )
 def vtam() -> DesignConfig:
-    """Denoise touch pictures as further views beside those of the cameras, with a force and the action."""
+    """Denoise touch pictures as views beside the cameras', with the action and a force proxy from how touch spreads."""
     return p.joint(
         "VTAM",
         p.denoiser(),
         {
             "future": p.LATENT,
             "touch": TactileFutureConfig(codec=PatchPCAConfig(patch=8, features=8)),
-            "force": SensorValuesConfig(("wrench",)),
+            "force": TouchDivergenceConfig(),
         },
         encoders={"images": ImagesConfig(), "state": StateConfig(), "touch": TactileImageConfig()},
     )
