@@ -167,7 +167,13 @@ class Substrate(nn.Module, ABC):
 
 
 class ActionRepresentation(nn.Module, ABC):
-    """Action chunk in physical units <-> the values of the action stream a."""
+    """Action chunk in physical units <-> the values of an action stream a.
+
+    Attributes:
+        columns: indices of the entries of the action that it represents, ascending; None for all of them.
+    """
+
+    columns: tuple[int, ...] | None = None
 
     @abstractmethod
     def spec(self, name: str) -> StreamSpec:
@@ -179,7 +185,7 @@ class ActionRepresentation(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, values: Tensor) -> Tensor:
-        """Invert :meth:`encode`, clipped to the limits of the action spec: (B, H, A)."""
+        """Invert :meth:`encode`, clipped to the limits of the action spec: (B, H, A), or its ``columns`` alone."""
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit a tokenizer once, before the design is trained. Frozen afterwards, saved in buffers."""
@@ -283,6 +289,14 @@ class Estimator(nn.Module, ABC):
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """Return True when the other outputs can be generated without ``stream`` under this budget."""
         return False
+
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """Outputs to learn from rows in which the outputs ``missing`` were not recorded (:attr:`Target.absent`).
+
+        None by default: such rows then teach the factor nothing. An estimator that names one must not read the missing
+        streams in these rows.
+        """
+        return set()
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Make the state carried between calls, at the start of an episode; an empty tuple when nothing is carried."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from wamkit.contract.protocols import Substrate
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import StreamSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
@@ -37,12 +38,12 @@ def survey_tuple(
 def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     """Trainable parameters per part; a shared trunk is counted once, at its first label.
 
-    The action representation has no entry: it has nothing to train.
+    Action representations have no entry: they have nothing to train.
     """
     counted: set[int] = set()
     counts = {}
     for label, part in parts.items():
-        if label != "action":
+        if label != ACTION and not label.startswith("actions."):
             fresh = [p for p in part.parameters() if p.requires_grad and id(p) not in counted]
             counted.update(id(p) for p in fresh)
             counts[label] = sum(p.numel() for p in fresh)

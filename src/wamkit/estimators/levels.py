@@ -134,6 +134,11 @@ class LevelEstimator(Estimator, Revises):
         return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
 
     @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """All outputs: a missing stream is pure noise, or all masked, in its rows, and then nothing reads it."""
+        return set(outputs)
+
+    @override
     def revisable(self, outputs: Sequence[str]) -> bool:
         """True when training has shown every output clean and all outputs read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)

@@ -176,5 +176,9 @@ class Paced(Estimator, Revises):
         return self.inner.skippable(outputs, stream, budget)
 
     @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        return self.inner.learns_without(outputs, missing)
+
+    @override
     def revisable(self, outputs: Sequence[str]) -> bool:
         return isinstance(self.inner, Revises) and self.inner.revisable(outputs)

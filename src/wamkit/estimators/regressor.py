@@ -92,6 +92,11 @@ class Regressor(Estimator):
         return FactorLoss(terms, predictions)
 
     @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """All outputs, since none reads the value of another."""
+        return set(outputs)
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Predict the outputs in one function evaluation."""
         return Generated(self._predict(outputs, call), dict.fromkeys(outputs, 1))

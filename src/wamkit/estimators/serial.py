@@ -190,6 +190,15 @@ class Serial(Estimator):
                 )
 
     @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """Outputs whose elements all come before those of the missing streams, so that they read none of them."""
+        before: set[str] = set()
+        after: set[str] = set()
+        for piece in self.order(list(outputs)):
+            (after if after or piece.stream in missing else before).add(piece.stream)
+        return before - after
+
+    @override
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """True for a stream that comes after all the other outputs."""
         wanted = [name for name in outputs if name != stream]
