@@ -106,7 +106,10 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
-    config.controller.horizon(config.horizon)
+    if graph.acting():  # nobody calls a world model tick by tick
+        config.controller.horizon(config.horizon)
+        if past_blocks:
+            config.controller.check_past(config.stride, config.horizon)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
@@ -294,7 +297,6 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
             f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
             f"memory; set observation to (0,)"
         )
-    config.controller.check_past(config.stride, config.horizon)
     check_blocks(config)
 
 

@@ -31,7 +31,7 @@ def survey_tuple(
         "substrate": " ∧ ".join(sorted(cells)) or "None",
         "coupling": graph.coupling(),
         "backbone": graph.backbone(),
-        "deployment": regime.replace("_", "-").capitalize(),
+        "deployment": regime.replace("_", "-").capitalize() if graph.acting() else "None",
     }
 
 

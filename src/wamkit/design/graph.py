@@ -197,6 +197,10 @@ class FactorGraph:
         """Names of the streams with this role that a factor generates."""
         return self.of_role(role) - set(self.known)
 
+    def learned(self) -> list[str]:
+        """Names of all streams that a factor generates, in declaration order: those that have a loss."""
+        return [name for name in self.roles if name not in self.known]
+
     def acting(self) -> set[str]:
         """Action streams on the way to the executed action; empty for a design that does not act.
 

@@ -36,10 +36,8 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
         ConfigError: a stream has no target to learn from in any window, or every loss has the weight 0.
     """
     check_weights(design, config)
-    for name, spec in design.streams.items():
-        if name in design.config.given:
-            continue  # it is read, not learned
-        check_targets(name, spec, design.config, dataset)
+    for name in design.graph.learned():
+        check_targets(name, design.streams[name], design.config, dataset)
     entries = {
         ACTION_KEY: (dataset.action, dataset.action_spec.names),
         STATE_KEY: (dataset.state, dataset.observation_spec.state),
@@ -82,8 +80,7 @@ def check_weights(design: Design, config: TrainConfig) -> None:
     corners = {0, config.steps - 1, *(min(r.end, config.steps - 1) for r in config.ramps.values())}
     for step in corners:
         weights = weights_at(step, config.ramps, config.design.loss_weights)
-        learned = [name for name in design.streams if name not in config.design.given]
-        if any(weights.get(name, 1.0) > 0 for name in learned):
+        if any(weights.get(name, 1.0) > 0 for name in design.graph.learned()):
             return
     raise ConfigError(
         "every loss has the weight 0 from the first step to the last. Give a stream a weight above 0 in "

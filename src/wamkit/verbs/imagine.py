@@ -144,8 +144,8 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     """Dream every policy from the same starts, correlate with success, write ``imagined.json`` into ``config.out``.
 
     Raises:
-        ConfigError: no future of the design follows an action, a policy does not act or carries a state between calls, a
-            report is of another policy, or ``config.out`` holds scores.
+        ConfigError: no future of the design follows an action, a policy does not act or carries a state between calls,
+            a report is of another policy, or ``config.out`` holds scores.
         SpecError: the specs of world, policies and demonstrations differ.
         DataError: demonstrations or reports cannot be used.
     """
