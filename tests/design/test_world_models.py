@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from support import ToyWindows, acting_observation, data_spec
-from wamkit.actions import BinsConfig, ChunkConfig
+from wamkit.actions import BinsConfig, ChunkConfig, ColumnsConfig
 from wamkit.contract.protocols import EstimatorConfig
 from wamkit.contract.types import Batch, Budget
+from wamkit.controllers import Chunked
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig, from_pretrained, save_pretrained
 from wamkit.encoders import StateConfig
 from wamkit.errors import BudgetError, ConfigError, SpecError
@@ -244,6 +245,29 @@ def test_what_makes_no_sense_is_refused() -> None:
         ConfigError, match=r"actions: .'tokens'. stand beside the executed action, but no factor"
     ):
         made(replace(world, actions={"tokens": BinsConfig()}))
+    whole = replace(recurrent(), given=(), controller=Chunked(STEP))
+    whole = replace(
+        whole,
+        estimators={**whole.estimators, "policy": RegressorConfig(), "arm": RegressorConfig()},
+        trunks=world.trunks,
+        factors=(
+            whole.factors[0],
+            Factor(("action",), ("latent",), "policy"),
+            Factor(("arm",), ("latent",), "arm"),
+            whole.factors[1],
+        ),
+    )
+    with pytest.raises(
+        ConfigError, match=r"remembers the stream 'action', which owns only a part .*\['arm'\]"
+    ):
+        made(
+            replace(
+                whole, action=ColumnsConfig(("grip",)), actions={"arm": ColumnsConfig(("dx", "dy", "dz"))}
+            )
+        )
+    other = (*whole.factors[:3], Factor(("future",), ("latent", "arm"), "world"))
+    with pytest.raises(ConfigError, match=r"keeps a past of the stream 'action', but reads \['arm'\]"):
+        made(replace(whole, actions={"arm": ChunkConfig()}, factors=other))
     planner = CEMConfig(candidates=4, iterations=1, elites=2)
     goal: dict[str, EstimatorConfig] = {**world.estimators, "goal": ProposerConfig()}
     factors = (Factor(("goal",), (), "goal"), *world.factors)

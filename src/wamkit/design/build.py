@@ -154,6 +154,13 @@ def check_executed(graph: FactorGraph, past_blocks: int) -> None:
             f"actions: an estimator that keeps a past remembers the stream {ACTION!r}, which owns only a part of the "
             f"action beside {list(graph.executed[1:])}. Let {ACTION!r} own the whole action."
         )
+    for factor in graph.factors:
+        further = sorted(set(factor.given) & graph.of_role("action") - {ACTION})
+        if graph.estimators[factor.estimator].past and further:
+            raise ConfigError(
+                f"actions: estimator {factor.estimator!r} keeps a past of the stream {ACTION!r}, but reads {further}. "
+                f"Give it {ACTION!r}."
+            )
 
 
 def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
