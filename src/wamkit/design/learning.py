@@ -27,13 +27,17 @@ def fit_parts(
     windows: Windows,
     seed: int,
     labels: Container[str],
+    streams: Container[str],
 ) -> None:
-    """Fit the frozen parts with a label in ``labels``: encoders, then actions, then substrates bound to them."""
+    """Fit the frozen parts with a label in ``labels``: encoders, then actions, then substrates bound to them.
+
+    An action that is none of the ``streams`` is left as it is: nothing reads it.
+    """
     for name in sorted(encoders):
         if f"encoders.{key_of(name)}" in labels:
             encoders[name].fit(windows, seed)
     for name, part in actions.parts.items():
-        if action_label(name) in labels:
+        if action_label(name) in labels and name in streams:
             part.fit(windows, seed)
     for name in sorted(substrates):
         if f"substrates.{key_of(name)}" in labels:

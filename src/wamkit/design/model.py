@@ -173,7 +173,8 @@ class Design(nn.Module):
             labels: labels of :meth:`parts` to fit; None for all parts.
         """
         labels = self.parts() if labels is None else labels
-        fit_parts(self.encoders, self.action_streams, self.substrates, self.data, windows, seed, labels)
+        parts = self.encoders, self.action_streams, self.substrates
+        fit_parts(*parts, self.data, windows, seed, labels, self.streams)
 
     def after_step(self, labels: Container[str] | None = None) -> None:
         """Update what tracks the encoders (moving averages); call it after every step of the optimiser.

@@ -12,7 +12,7 @@ import numpy as np
 
 from wamkit.contract.streams import StreamSpec
 from wamkit.data import Dataset
-from wamkit.data.layout import ACTION_KEY, STATE_KEY
+from wamkit.data.layout import ACTED_KEY, ACTION_KEY, STATE_KEY
 from wamkit.design import Design
 from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError
@@ -36,6 +36,7 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
         ConfigError: a stream has no target to learn from in any window, or every loss has the weight 0.
     """
     check_weights(design, config)
+    check_actions(design, dataset)
     for name in design.graph.learned():
         check_targets(name, design.streams[name], design.config, dataset)
     entries = {
@@ -52,6 +53,28 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
             check_values(module, values, names, design, dataset)
     check_limits(dataset, design)
     check_schedule(config, dataset)
+
+
+def acted_episodes(dataset: Dataset) -> np.ndarray:
+    """Mark the episodes that were recorded with actions, (E,) bool."""
+    return np.array([bool(dataset.acted[episode.start]) for episode in dataset.episodes])
+
+
+def check_actions(design: Design, dataset: Dataset) -> None:
+    """Raise :class:`ConfigError` when the design learns or reads actions and no episode was recorded with any."""
+    actions = [name for name, spec in design.streams.items() if spec.role == "action"]
+    acted = acted_episodes(dataset)
+    if actions and not acted.any():
+        raise ConfigError(
+            f"stream {actions[0]!r}: no episode of {dataset.root} was recorded with actions (feature "
+            f"{ACTED_KEY!r}), so {design.factorisation()} cannot be learned from it. Add episodes with actions, or "
+            f"train a design without an action stream, p(s|c)."
+        )
+    if actions and not acted.all():
+        log.info(
+            "%d of %d episodes of %s have no actions: they teach what does not read an action",
+            int((~acted).sum()), len(acted), dataset.root,
+        )  # fmt: skip
 
 
 def check_schedule(config: TrainConfig, dataset: Dataset) -> None:
@@ -100,6 +123,8 @@ def ticks_needed(name: str, spec: StreamSpec, config: DesignConfig) -> np.ndarra
 def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Dataset) -> None:
     """Say how few targets of a stream can be learned from; raises :class:`ConfigError` when there are none."""
     lengths = np.array([len(episode) for episode in dataset.episodes])
+    if spec.role == "action":
+        lengths = lengths[acted_episodes(dataset)]
     needed = ticks_needed(name, spec, config)
     shares = np.clip(lengths[None] - needed[:, None], 0, None).sum(axis=1) / lengths.sum()
     longest = int(lengths.max())
@@ -147,14 +172,18 @@ def check_values(
 ) -> None:
     """Say which entries of a feature become very large by normalisation, and which are taken for constant."""
     shift, scale = module.shift.cpu().numpy(), module.scale.cpu().numpy()
-    spread = values.max(axis=0) - values.min(axis=0)
+    # Actions of frames without one are zeros that nothing learns from.
+    known = dataset.acted if module.feature == ACTION_KEY else np.ones(len(values), bool)
+    if not known.any():
+        return
+    spread = values[known].max(axis=0) - values[known].min(axis=0)
     stats, width = design.data.stats, values.shape[1]
     if len(scale) != width:
         return
     floor = statistic(stats, module.feature, FLOOR) if FLOOR in stats[module.feature] else np.zeros(width)
     for i in range(width):
         entry = f"{module.feature} entry {names[i]!r}"
-        frame = int(np.abs(values[:, i] - shift[i]).argmax())
+        frame = int(np.where(known, np.abs(values[:, i] - shift[i]), -1.0).argmax())
         normal = abs(float(values[frame, i] - shift[i])) / float(scale[i])
         where = f"{place_of(dataset, frame)} has {values[frame, i]:g}"
         if normal > LARGEST:
@@ -180,7 +209,8 @@ def check_limits(dataset: Dataset, design: Design) -> None:
     low, high = (np.asarray(limit, np.float32) for limit in (design.action_spec.low, design.action_spec.high))
     slack = 1e-3 * np.maximum(high - low, 1e-9)
     excess = np.maximum(low - slack - dataset.action, dataset.action - high - slack)
-    for i, share in enumerate((excess > 0).mean(axis=0)):
+    excess[~dataset.acted] = 0.0
+    for i, share in enumerate((excess > 0).sum(axis=0) / max(1, dataset.acted.sum())):
         if share > BEYOND:
             frame = int(excess[:, i].argmax())
             log.warning(

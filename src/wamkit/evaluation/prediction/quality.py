@@ -96,7 +96,8 @@ def measure_prediction(
     ]
     collector = Collector(design, config, extractors)
     ahead = max(design.training_window.future, default=1)
-    index, episodes = spread_windows(dataset, config.windows, max(ahead, config.steps * design.config.stride))
+    ahead = max(ahead, config.steps * design.config.stride)
+    index, episodes = spread_windows(dataset, config.windows, ahead, config.actions == "demonstrated")
     batches = range(0, len(index), config.batch_size)
     for first in track(batches, "predict", disable=not progress, transient=True):
         part = slice(first, first + config.batch_size)
