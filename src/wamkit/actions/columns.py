@@ -97,6 +97,7 @@ class Columns(ActionRepresentation):
         columns: their indices in the action.
     """
 
+    columns: tuple[int, ...]
     index: Tensor
 
     def __init__(self, inner: ActionRepresentation, columns: tuple[int, ...]) -> None:

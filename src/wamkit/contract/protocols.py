@@ -226,12 +226,10 @@ class Trunk(nn.Module, ABC):
         Args:
             tokens: (B, N, D) new tokens. All of them attend to the cache.
             cache: keys and values of earlier tokens, never recomputed.
-            attend: (N, N) or (B, N, N) bool mask among the new tokens, True where the row may attend to the column;
-                None for no mask.
+            attend: (N, N) or (B, N, N) bool among the new tokens, True where row may attend to column; None for no mask.
             pad: (B, N) bool padding mask, True for new tokens that must not be read; None for no padding.
             times: (B, N) int64 block index of each new token, for the relative time bias; None for no bias.
-            layout: runs of new tokens in order, (stream, length) each, for trunks with an expert per stream;
-                empty for context tokens.
+            layout: runs of new tokens in order, (stream, length) each, for trunks with experts; empty for context.
             layers: number of layers to run, from the first one; None for all. The hidden state of an inner layer is
                 not normalised, and the cache then holds the keys and values of these layers only.
 
@@ -289,14 +287,6 @@ class Estimator(nn.Module, ABC):
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """Return True when the other outputs can be generated without ``stream`` under this budget."""
         return False
-
-    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
-        """Outputs to learn from rows in which the outputs ``missing`` were not recorded (:attr:`Target.absent`).
-
-        None by default: such rows then teach the factor nothing. An estimator that names one must not read the missing
-        streams in these rows.
-        """
-        return set()
 
     def initial_carry(self, batch_size: int) -> Carry:
         """Make the state carried between calls, at the start of an episode; an empty tuple when nothing is carried."""

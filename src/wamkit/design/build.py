@@ -82,27 +82,8 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
-    facts = {
-        name: EstimatorFacts(
-            e.family,
-            config.estimators[name].trunk,
-            e.processes,
-            e.past,
-            dict(e.reads),
-            dict(e.exposes),
-            any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
-        )
-        for name, e in estimators.items()
-    }
-    graph = FactorGraph(
-        config.factors,
-        {name: spec.role for name, spec in streams.items()},
-        facts,
-        planner.future if planner else None,
-        planner.goal if planner else None,
-        config.given,
-        actions.executed() if generates(config, ACTION) else (ACTION,),
-    )
+    executed = actions.executed() if generates(config, ACTION) else (ACTION,)
+    graph = build_graph(config, streams, estimators, trunks, planner, executed)
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
@@ -121,6 +102,38 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         graph=graph,
         planner=planner,
         past_blocks=past_blocks,
+    )
+
+
+def build_graph(
+    config: DesignConfig,
+    streams: Mapping[str, StreamSpec],
+    estimators: Mapping[str, Estimator],
+    trunks: Mapping[str, Trunk],
+    planner: Planner | None,
+    executed: tuple[str, ...],
+) -> FactorGraph:
+    """Build the factorisation from the config and the facts of the built estimators."""
+    facts = {
+        name: EstimatorFacts(
+            e.family,
+            config.estimators[name].trunk,
+            e.processes,
+            e.past,
+            dict(e.reads),
+            dict(e.exposes),
+            any(trunk.language for key, trunk in trunks.items() if key == config.estimators[name].trunk),
+        )
+        for name, e in estimators.items()
+    }
+    return FactorGraph(
+        config.factors,
+        {name: spec.role for name, spec in streams.items()},
+        facts,
+        planner.future if planner else None,
+        planner.goal if planner else None,
+        config.given,
+        executed,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.cache import Cache
-from wamkit.contract.calls import Call
+from wamkit.contract.calls import Call, LearnsApart
 from wamkit.contract.protocols import DataSpec, Encoder, Estimator, Substrate, Windows
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Past, Target
@@ -56,14 +56,15 @@ def learnable(
     """Targets of a factor, padded in the rows in which it would have to read a stream that was not recorded.
 
     A clip without actions teaches p(s|c) and not p(s|a,c). Of p(s,a|c) it teaches what the estimator can learn
-    without the action (:meth:`wamkit.contract.Estimator.learns_without`); nothing without an estimator.
+    without the action (:class:`wamkit.contract.calls.LearnsApart`); nothing without an estimator.
     """
     absent = {name: t.absent for name, t in targets.items() if t.absent is not None and bool(t.absent.any())}
     if not absent:
         return targets
     blind = [absent[name] for name in factor.given if name in absent and factor.read == "target"]
     missing = [name for name in factor.generates if name in absent]
-    kept = set() if estimator is None else estimator.learns_without(factor.generates, missing)
+    apart = isinstance(estimator, LearnsApart)
+    kept = estimator.learns_without(factor.generates, missing) if apart else set()
     changed = dict(targets)
     for name in factor.generates:
         rows = [*blind, *(absent[other] for other in missing if name not in kept and name != other)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Dropout, Probability, Size, Word
-from wamkit.contract.calls import Revises
+from wamkit.contract.calls import LearnsApart, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Budget
@@ -74,7 +74,7 @@ class LevelConfig(EstimatorConfig):
             raise ConfigError(f"{reader}: `absent` and `clean` need {shared}: independent")
 
 
-class LevelEstimator(Estimator, Revises):
+class LevelEstimator(Estimator, Revises, LearnsApart):
     """Bidirectional network over all output streams in one sequence.
 
     Args:
