@@ -217,14 +217,18 @@ def test_a_goal_can_be_given_too() -> None:
     assert design.describe()["kind"] == "VLA"
     seen = acting_observation(WINDOWS, [8], design.window)
     state = design.initial_state(1)
-    design.check_budget(Budget())
     first, second = (
         design.forecast(seen, state, Budget(), [0], given={"goal": torch.full((1, 1, 1, 4), x)})[0].action
         for x in (-1.0, 1.0)
     )
     assert not torch.allclose(first, second)
-    with pytest.raises(BudgetError, match="stream 'goal' is not generated"):
-        design.forecast(seen, state, Budget(), [0])
+    for call in (lambda: design.forecast(seen, state, Budget(), [0]), lambda: design.check_budget(Budget())):
+        with pytest.raises(
+            BudgetError, match="stream 'goal' is not generated"
+        ):  # in a closed loop nobody knows it
+            call()
+    with pytest.raises(ConfigError, match="goal stream 'goal' is given"):
+        design.check_given("goal")
 
 
 def test_what_makes_no_sense_is_refused() -> None:

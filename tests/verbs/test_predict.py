@@ -124,6 +124,10 @@ def test_a_world_model_is_measured_and_does_not_act(
     design = Design(config, data_spec())
     design.fit(Dataset(measured / "data"), 0)
     save_pretrained(design, tmp_path / "model")
+    facts = api.inspect(str(tmp_path / "model"))
+    assert facts["kind"] == "world model"
+    assert facts["inputs"].get("given", []) == list(action)
+    assert facts["outputs"] == {"futures": ["future"]}
     where = ["--checkpoint", str(tmp_path / "model"), "--dataset", str(measured / "data")]
     assert main(["predict", *where, "--out", str(tmp_path / "out"), "--prediction.windows", "2"]) == 0
     found = Prediction.load(tmp_path / "out" / "prediction.json")

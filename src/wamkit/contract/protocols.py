@@ -226,7 +226,7 @@ class Trunk(nn.Module, ABC):
         Args:
             tokens: (B, N, D) new tokens. All of them attend to the cache.
             cache: keys and values of earlier tokens, never recomputed.
-            attend: (N, N) or (B, N, N) bool among the new tokens, True where row may attend to column; None for no mask.
+            attend: (N, N) or (B, N, N) bool among new tokens, True where row may attend to column; None for no mask.
             pad: (B, N) bool padding mask, True for new tokens that must not be read; None for no padding.
             times: (B, N) int64 block index of each new token, for the relative time bias; None for no bias.
             layout: runs of new tokens in order, (stream, length) each, for trunks with experts; empty for context.

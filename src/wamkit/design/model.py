@@ -223,7 +223,7 @@ class Design(nn.Module):
         """Raise :class:`BudgetError` when a call cannot honour ``budget``, :class:`ConfigError` when it cannot act."""
         self.check_acts()
         parts = self.graph, dict(self.estimators.items()), self.planner, self.config.horizon
-        check_budget(budget, *parts, self.graph.wanted(budget), self.config.given)
+        check_budget(budget, *parts, self.graph.wanted(budget))
 
     def check_acts(self) -> None:
         """Raise :class:`ConfigError` when no factor generates the executed action (a world model)."""

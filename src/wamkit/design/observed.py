@@ -138,5 +138,10 @@ def check_given(graph: FactorGraph, stream: str) -> None:
             f"{graph.formula()} has no goal stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
+    if stream in graph.known:
+        raise ConfigError(
+            f"goal stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
+            f"call for it. Add a factor that generates it, and remove it from `given`."
+        )
     if stream not in graph.ancestors(graph.acting()) | {graph.goal}:
         raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")

@@ -156,10 +156,13 @@ def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Da
 def _way_out(name: str, spec: StreamSpec, config: DesignConfig, longest: int) -> str:
     """Settings with which a stream has targets in episodes of ``longest`` ticks; empty where there are none."""
     if spec.role == "action":
-        tied = "ticks_per_token" in {field.name for field in dataclasses.fields(config.action)}
+        part, place = (
+            (config.actions[name], f"actions.{name}") if name in config.actions else (config.action, "action")
+        )
+        tied = "ticks_per_token" in {field.name for field in dataclasses.fields(part)}
         divisors = [n for n in range(1, longest + 1) if config.horizon % n == 0]
         option, value = (
-            ("design.action.ticks_per_token", divisors[-1]) if tied else ("design.horizon", longest)
+            (f"design.{place}.ticks_per_token", divisors[-1]) if tied else ("design.horizon", longest)
         )
         return f"Set `{option}` to {value}, "
     if longest < 2:

@@ -19,20 +19,27 @@ def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:
     design = load(name, dataset)
     observation, action = design.observation_spec, design.action_spec
     cameras = {c: [s.height, s.width, s.channels] for c, s in observation.cameras.items()}
-    inputs = {"cameras": cameras, "state": list(observation.state), "rate_hz": observation.rate_hz}
-    window = design.window
+    inputs: dict[str, Any] = {
+        "cameras": cameras,
+        "state": list(observation.state),
+        "rate_hz": observation.rate_hz,
+    }
+    window, given = design.window, list(design.config.given)
+    inputs |= {"observed_ticks": list(window.observation), "past_actions": window.past_actions}
+    outputs = {
+        "action": list(action.names),
+        "low": list(action.low),
+        "high": list(action.high),
+        "mode": action.mode,
+        "frame": action.frame,
+        "rotation": action.rotation,
+        "gripper": action.gripper,
+    }
     return {
         **design.describe(),
-        "inputs": {**inputs, "observed_ticks": list(window.observation), "past_actions": window.past_actions},
-        "outputs": {
-            "action": list(action.names),
-            "low": list(action.low),
-            "high": list(action.high),
-            "mode": action.mode,
-            "frame": action.frame,
-            "rotation": action.rotation,
-            "gripper": action.gripper,
-        },
+        "inputs": {**inputs, **({"given": given} if given else {})},
+        # A design that does not act puts out its futures alone.
+        "outputs": outputs if design.graph.acting() else {"futures": list(design.config.futures)},
     }
 
 
