@@ -19,12 +19,13 @@ from wamkit.contract.types import Batch
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig, from_pretrained
 from wamkit.encoders import StateConfig
-from wamkit.errors import ConfigError, DataError
+from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.estimators import (
     AutoregressorConfig,
     DenoiserConfig,
     ProposerConfig,
     RegressorConfig,
+    StateSpaceConfig,
     UnmaskerConfig,
 )
 from wamkit.evaluation.prediction.windows import spread_windows
@@ -170,3 +171,17 @@ def test_what_is_fitted_to_actions_or_follows_them_leaves_clips_out(tmp_path: Pa
     assert not mixed.acted[spread_windows(mixed, 4, 8)[0]].all()
     with pytest.raises(DataError, match="no episode with actions has two frames"):
         spread_windows(clips, 4, 8, acted=True)
+
+
+def test_a_batch_cannot_have_half_a_clip() -> None:
+    past = {"world": StateSpaceConfig(stochastic=8, hidden=16, past=2)}
+    factors = (Factor(("latent",), (), "world"), Factor(("future",), ("latent", "action"), "world"))
+    changes = {"states": {"latent": 24}, "estimators": past, "trunks": {}, "stride": 4, "given": ("action",)}
+    made = design(RegressorConfig(), CHUNK, *factors, **changes)
+    shown = batch(made)
+    assert pull(made, "latent", batch(made, 0, 1)) > 0  # a clip still shows what is seen
+    assert pull(made, "future", batch(made, 0, 1)) == 0.0
+    half = shown.action_pad.clone()
+    half[1, shown.past :] = True
+    with pytest.raises(SpecError, match="marks all actions from now on in row 1, but not those before"):
+        made.loss(replace(shown, action_pad=half))

@@ -11,7 +11,7 @@ from torch import Tensor
 from wamkit.contract.protocols import ActionRepresentation
 from wamkit.contract.specs import ACTION, ActionSpec
 from wamkit.contract.types import Batch
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, SpecError
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,19 @@ def known_ticks(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Actions from "now" on, (B, H, A), their padding mask (B, H), and the rows (B,) recorded without any.
 
     What stands under the padding is not read: the last real action is held there, and rows without actions are zero.
+
+    Raises:
+        SpecError: a row has actions before "now" and none after.
     """
     action, pad = batch.action[:, batch.past :], batch.action_pad[:, batch.past :]
     ticks = torch.arange(pad.shape[1], device=pad.device).expand_as(pad)
     last = ticks.masked_fill(pad, -1).cummax(dim=1).values.clamp(min=0)
     absent = pad.all(dim=1)
+    half = absent & (~batch.action_pad[:, : batch.past]).any(dim=1)
+    if half.any():
+        raise SpecError(
+            f"batch.action_pad marks all actions from now on in row {int(half.nonzero()[0])}, but not those before. The "
+            f"action of now lies inside its episode; a clip without actions is padded throughout."
+        )
     held = action.gather(1, last[..., None].expand_as(action))
     return held.masked_fill(absent[:, None, None], 0.0), pad, absent
