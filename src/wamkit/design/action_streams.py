@@ -88,8 +88,8 @@ def known_ticks(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     half = absent & (~batch.action_pad[:, : batch.past]).any(dim=1)
     if half.any():
         raise SpecError(
-            f"batch.action_pad marks all actions from now on in row {int(half.nonzero()[0])}, but not those before. The "
-            f"action of now lies inside its episode; a clip without actions is padded throughout."
+            f"batch.action_pad marks all actions from now on in row {int(half.nonzero()[0])}, but not those before. "
+            f"The action of now lies inside its episode; a clip without actions is padded throughout."
         )
     held = action.gather(1, last[..., None].expand_as(action))
     return held.masked_fill(absent[:, None, None], 0.0), pad, absent

@@ -63,8 +63,9 @@ def learnable(
         return targets
     blind = [absent[name] for name in factor.given if name in absent and factor.read == "target"]
     missing = [name for name in factor.generates if name in absent]
-    apart = isinstance(estimator, LearnsApart)
-    kept = estimator.learns_without(factor.generates, missing) if apart else set()
+    kept: set[str] = set()
+    if isinstance(estimator, LearnsApart):
+        kept = estimator.learns_without(factor.generates, missing)
     changed = dict(targets)
     for name in factor.generates:
         rows = [*blind, *(absent[other] for other in missing if name not in kept and name != other)]

@@ -177,8 +177,7 @@ class Paced(Estimator, Revises, LearnsApart):
 
     @override
     def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
-        apart = isinstance(self.inner, LearnsApart)
-        return self.inner.learns_without(outputs, missing) if apart else set()
+        return self.inner.learns_without(outputs, missing) if isinstance(self.inner, LearnsApart) else set()
 
     @override
     def revisable(self, outputs: Sequence[str]) -> bool:
