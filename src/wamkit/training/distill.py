@@ -24,6 +24,7 @@ from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise, Target, masked_mean
 from wamkit.contract.types import Batch, Budget, Losses
 from wamkit.design import Design
+from wamkit.design.learning import learnable
 from wamkit.design.sampling import context_of
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.training.objective import Objective
@@ -115,7 +116,8 @@ class Distillation(Objective):
             )
             # A tap is read off the generation and has no steps of its own.
             outputs = [name for name in factor.generates if name not in design.config.taps]
-            terms.update(few_step_loss(teacher, student, targets, self.config, outputs))
+            known = learnable(factor, None, targets)
+            terms.update(few_step_loss(teacher, student, known, self.config, outputs))
         return Losses.weighted(terms, weights)
 
 
@@ -126,6 +128,8 @@ def check_distillable(config: DistillConfig, student: Design) -> None:
     for name in config.steps:
         if name not in student.streams:
             raise ConfigError(f"distill: unknown stream {name!r}. {did_you_mean(name, student.streams)}")
+        if name in student.config.given:
+            raise ConfigError(f"distill: stream {name!r} is given and not generated, so no step can be saved")
         student.streams[name].require(discrete=False, reader="few-step distillation")
         factor = student.graph.factor_of(name)
         family = student.graph.estimators[factor.estimator].family
