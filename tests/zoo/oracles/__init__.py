@@ -1,6 +1,7 @@
 """Oracles of building blocks, each run on the very recipe that the block distinguishes: block -> function of a case."""
 
 from oracles import (  # noqa: F401 (they register themselves)
+    clips,
     couplings,
     denoising,
     deployment,

@@ -22,7 +22,7 @@ FROZEN = (Factor(("future", "tap"), (), "video"), Factor(("action",), ("tap",), 
 
 @system(
     "VPP",
-    ("ps.feature-tap", "ss.early-exit", "dp.single-step"),
+    ("ps.feature-tap", "ss.early-exit", "dp.single-step", "pt.video-cotrain"),
     simplified="A small denoiser of one latent frame in place of Stable Video Diffusion.",
     choices="The action's loss also trains the tapped layers.",
 )
@@ -33,7 +33,7 @@ def vpp() -> DesignConfig:
 
 @system(
     "Video Policy",
-    ("ps.feature-tap", "cp.post-head"),
+    ("ps.feature-tap", "cp.post-head", "pt.video-cotrain"),
     simplified="A small video network, trained beside the policy but never by it, in place of a pretrained frozen one.",
     choices="Features of the last layer, at the end of the generation.",
 )
@@ -125,7 +125,7 @@ def s_vam() -> DesignConfig:
 
 @system(
     "Fast-WAM",
-    ("ps.feature-tap", "cp.action-centric-mask", "ss.future-skip"),
+    ("ps.feature-tap", "cp.action-centric-mask", "ss.future-skip", "pt.video-cotrain"),
     simplified="Video and action have a network each and meet in the tap, not in shared attention.",
 )
 def fast_wam() -> DesignConfig:
