@@ -12,17 +12,17 @@ import wamkit.memory
 import wamkit.planners
 import wamkit.substrates  # noqa: F401
 from wamkit.actions import ChunkConfig
-from wamkit.config.ranges import Earlier, Length, NonNegative, Range, Room, Size, Word
+from wamkit.config.ranges import Earlier, Finite, Length, NonNegative, Range, Room, Size, Word
 from wamkit.config.values import Config
+from wamkit.contract.planning import ObjectiveConfig, PlannerConfig
 from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
     EstimatorConfig,
-    PlannerConfig,
     SubstrateConfig,
     TrunkConfig,
 )
-from wamkit.contract.types import Aim
+from wamkit.contract.types import Aim, Budget
 from wamkit.controllers import Chunked, Controller
 from wamkit.design.graph import Factor
 from wamkit.errors import ConfigError
@@ -50,6 +50,24 @@ class FutureConfig(Config):
 
 
 @dataclass(frozen=True)
+class GuideConfig(Config):
+    """Guidance of every call of a design: one stream is steered towards an objective (`ss.guided-inference`).
+
+    The gradient of the objective moves the clean estimate of the stream at every step of its denoising. The objective
+    reads the stream, or what other factors generate from it; these then run on the estimate, with gradients.
+
+    Attributes:
+        stream: steered stream; also a future behind a feature tap.
+        objective: what it is steered towards.
+        weight: factor on the gradient; 0 is the base sampler, exactly.
+    """
+
+    stream: Word
+    objective: ObjectiveConfig
+    weight: Finite = 1.0
+
+
+@dataclass(frozen=True)
 class DesignConfig(Config):
     """The survey's four choices (eq. 37) and the mechanisms, as one value.
 
@@ -73,6 +91,8 @@ class DesignConfig(Config):
         estimators: name -> estimator.
         factors: chain rule, in the order in which streams are generated.
         planner: search over actions, or None.
+        guide: guidance of one stream in every call, or None.
+        budget: what a call spends by default; a call's own budget overrides it field by field.
         controller: controller that turns forecasts into one action per tick.
         loss_weights: stream name -> weight of its loss, 1 for streams without an entry (eq. 19's lambda).
     """
@@ -94,6 +114,8 @@ class DesignConfig(Config):
     estimators: dict[str, EstimatorConfig] = field(default_factory=dict)
     factors: tuple[Factor, ...] = ()
     planner: PlannerConfig | None = None
+    guide: GuideConfig | None = None
+    budget: Budget = field(default_factory=Budget)
     controller: Controller = field(default_factory=Chunked)
     loss_weights: dict[str, NonNegative] = field(default_factory=dict)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
 from wamkit.contract.protocols import Substrate
 from wamkit.contract.streams import StreamSpec
-from wamkit.design.config import DesignConfig
+from wamkit.contract.types import Budget
+from wamkit.design.config import DesignConfig, GuideConfig
 from wamkit.design.graph import FactorGraph
 
 
@@ -49,6 +51,19 @@ def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     return counts
 
 
+def describe_budget(budget: Budget) -> dict[str, Any]:
+    """Fields of a budget that are set."""
+    return {name: value for name, value in asdict(budget).items() if value not in (None, {})}
+
+
+def describe_guide(guide: GuideConfig | None) -> dict[str, Any] | None:
+    """Steered stream, name of the objective and weight, or None without a guide."""
+    if guide is None:
+        return None
+    objective = guide.objective.get_choice_name(type(guide.objective))
+    return {"stream": guide.stream, "objective": objective, "weight": guide.weight}
+
+
 def describe(
     config: DesignConfig,
     graph: FactorGraph,
@@ -76,5 +91,7 @@ def describe(
         "wam_paths": list(status.paths),
         "parameters": {**counts, "total": sum(counts.values())},
         "horizon": {"predict": config.horizon},
+        "budget": describe_budget(config.budget),
+        "guide": describe_guide(config.guide),
         "streams": {s.name: [s.steps, s.tokens, s.features] for s in streams.values()},
     }

@@ -13,7 +13,7 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.checks import Reads
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
-from wamkit.errors import BudgetError, SpecError
+from wamkit.errors import BudgetError, SpecError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,12 @@ class Entries:
                     f"design {self.reads.name!r}: the context of trunk {trunk!r} has {cache.pad.shape[0]} rows, the "
                     f"observation {rows}. Encode the context of the same observation."
                 )
+
+    def known(self, names: Sequence[str]) -> None:
+        """Raise :class:`BudgetError` when a name is not that of a stream."""
+        for name in names:
+            if name not in self.streams:
+                raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
 
     def batch(self, batch: Batch, device: torch.device) -> None:
         """Check a batch that is learned from."""

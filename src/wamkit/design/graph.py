@@ -11,6 +11,7 @@ from typing import Literal
 
 from wamkit.config.ranges import SomeWords, Word, Words
 from wamkit.config.values import Config
+from wamkit.contract.planning import Objective, selection
 from wamkit.contract.protocols import Exposure, Family
 from wamkit.contract.streams import SYMBOLS, Role
 from wamkit.errors import ConfigError, did_you_mean
@@ -23,6 +24,7 @@ FAMILY_NAMES: Mapping[Family, str] = {
     "joint-embedding": "Joint-embedding",
     "proposal": "Proposal",
     "state-space": "State-space",
+    "geometric": "Geometric",
 }
 
 
@@ -87,15 +89,13 @@ class FactorGraph:
         factors: chain rule.
         roles: stream name -> role, in declaration order.
         estimators: estimator name -> facts.
-        scored: future stream that a planner scores, or None without a planner.
-        goal: goal stream that the future is scored against, or None without a planner.
+        objective: what a planner chooses the action by, or None without a planner.
     """
 
     factors: tuple[Factor, ...]
     roles: Mapping[str, Role]
     estimators: Mapping[str, EstimatorFacts]
-    scored: str | None = None
-    goal: str | None = None
+    objective: Objective | None = None
 
     def __post_init__(self) -> None:
         done: set[str] = set()
@@ -122,38 +122,43 @@ class FactorGraph:
         missing = [name for name in self.roles if name not in done]
         if missing:
             raise ConfigError(f"no factor generates: {', '.join(missing)}. Add one or remove the stream.")
-        for label, wanted in (("future", self.scored), ("goal", self.goal)):
-            if wanted is not None and self.roles.get(wanted) != label:
-                raise ConfigError(
-                    f"planner: {wanted!r} is not a {label} stream. "
-                    f"{did_you_mean(wanted, self.of_role(label))}"
-                )
         self._check_planner()
 
     def _check_planner(self) -> None:
-        """Raise :class:`ConfigError` unless everything but the action is known before a planner scores a future."""
-        if self.scored is None or self.goal is None:
+        """Raise :class:`ConfigError` unless a planner's objective can tell one action from another."""
+        if self.objective is None:
             return
-        predictor = self.factor_of(self.scored)
         actions = self.of_role("action")
-        if not actions & set(predictor.given):
+        if not actions:
             raise ConfigError(
-                f"planner: the future {self.scored!r} does not depend on the action, so no candidate is "
-                f"better than another. Give its factor the action stream."
+                "planner: no factor generates an action to choose. Add one, or remove the planner."
             )
-        proposal = self.factor_of(next(iter(actions)))
-        if len(proposal.generates) > 1:
+        for name in self.objective.reads:
+            if name not in self.roles:
+                raise ConfigError(
+                    f"planner: the objective reads an unknown stream {name!r}. {did_you_mean(name, self.roles)}"
+                )
+        if not set(self.objective.reads) & (self.consequences() | actions):
             raise ConfigError(
-                f"planner: the action is generated together with {sorted({*proposal.generates} - actions)}. "
-                f"Give the action a factor of its own, so that candidates can be proposed."
+                f"planner: {', '.join(map(repr, self.objective.reads))} does not depend on the action, so no candidate "
+                f"is better than another. Give its factor the action stream, or generate it together with the action."
             )
-        earlier = {n for f in self.factors[: self.factors.index(proposal)] for n in f.generates}
-        late = {*predictor.given, *self.factor_of(self.goal).given} - earlier - actions
-        if late:
+        proposal = self.factor_of(min(actions))
+        goals = {name for name in proposal.generates if self.roles[name] == "goal"} & {*self.objective.reads}
+        if goals:
             raise ConfigError(
-                f"planner: {', '.join(sorted(late))} is read by the scored future or the goal, but generated "
-                f"after the action. Move its factor before the action's."
+                f"planner: the action is generated together with {sorted(goals)}, so every candidate has a goal of "
+                f"its own. Give the goal a factor of its own."
             )
+
+    def consequences(self) -> set[str]:
+        """Streams that depend on the action: generated from it, directly or indirectly, or together with it."""
+        actions = self.of_role("action")
+        found = {name for f in self.factors if set(f.generates) & actions for name in f.generates} - actions
+        for factor in self.factors:
+            if set(factor.given) & (found | actions):
+                found |= {*factor.generates} - actions
+        return found
 
     def of_role(self, role: str) -> set[str]:
         """Names of the streams with this role."""
@@ -200,8 +205,8 @@ class FactorGraph:
     def formula(self) -> str:
         """Factorisation as text, e.g. ``p(s|c) p(a|s,c)``."""
         text = " ".join(self._term(f) for f in self.factors)
-        if self.scored is not None and self.goal is not None:
-            text += f" then select argmin |{self._symbol(self.scored)} - {self._symbol(self.goal)}|"
+        if self.objective is not None:
+            text += f" then select {selection(self.objective, self._symbol)}"
         return text
 
     def coupling(self) -> Coupling:
@@ -272,7 +277,7 @@ class FactorGraph:
             paths.append("joint")
         if self.ancestors(actions) & futures or "tap" in self.tapped().values():
             paths.append("produces")
-        if self.scored is not None:
+        if self.objective is not None and self.consequences() & set(self.objective.reads):
             paths.append("selects")
         if futures and not paths and self._parameters_of(actions) & self._trained_by(futures):
             paths.append("trains")

@@ -10,6 +10,7 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import ActionRepresentation, DataSpec, Encoder, Estimator, Substrate, Windows
 from wamkit.contract.streams import Past, Target
+from wamkit.contract.types import Observation
 from wamkit.design.graph import FactorGraph
 from wamkit.design.sampling import context_of
 from wamkit.nn.named import Named, key_of
@@ -42,7 +43,7 @@ def factor_losses(
     context: Mapping[str, Cache],
     targets: Mapping[str, Target],
     past: Past | None,
-    rows: int,
+    now: Observation,
 ) -> dict[str, Tensor]:
     """Losses of all factors in their order, stream -> scalar; a factor may read what an earlier one inferred."""
     terms: dict[str, Tensor] = {}
@@ -54,8 +55,10 @@ def factor_losses(
                 given[name] = inferred[name].detach()
             else:
                 given[name] = targets[name].values if name in targets else inferred[name]
-        call = Call(context_of(factor.estimator, graph, context), given, (), rows)
-        result = estimators[factor.estimator].loss(factor.generates, call, targets, past)
+        estimator = estimators[factor.estimator]
+        seen = None if estimator.observes is None else now
+        call = Call(context_of(factor.estimator, graph, context), given, (), now.batch_size, now=seen)
+        result = estimator.loss(factor.generates, call, targets, past)
         terms.update(result.terms)
         inferred.update(result.inferred)
     return terms

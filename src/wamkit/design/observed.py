@@ -13,7 +13,7 @@ from wamkit.contract.streams import Past, StreamSpec, Target
 from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 
 
 def read_targets(
@@ -87,6 +87,28 @@ def read_past(
     return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
 
 
+def encode_aims(
+    observation: Observation, substrates: Mapping[str, Substrate], name: str
+) -> dict[str, Tensor]:
+    """Encode the caller's goal observation as values of streams: stream -> (B, 1, N, D) or ids (B, 1, N).
+
+    Args:
+        observation: observation that carries the goal.
+        substrates: stream -> its substrate.
+        name: name of the design, for the error.
+
+    Raises:
+        SpecError: the observation has no goal.
+    """
+    if substrates and observation.goal is None:
+        raise SpecError(
+            f"design {name!r}: observation.goal is missing: an objective compares {', '.join(sorted(substrates))} with "
+            f"it. Set `goal` of the observation, or evaluate with goals."
+        )
+    goal, now = observation.goal, observation.steps([-1])
+    return {stream: s.encode(goal, now) for stream, s in substrates.items()} if goal is not None else {}
+
+
 def perceived(
     config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device, reads: Reads
 ) -> Perceived:
@@ -137,5 +159,6 @@ def check_given(graph: FactorGraph, stream: str) -> None:
             f"{graph.formula()} has no goal stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
-    if stream not in graph.ancestors(graph.of_role("action")) | {graph.goal}:
+    chosen_by = () if graph.objective is None else graph.objective.reads
+    if stream not in graph.ancestors({*graph.of_role("action"), *chosen_by}) | {*chosen_by}:
         raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")

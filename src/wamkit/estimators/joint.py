@@ -59,6 +59,10 @@ class StreamReads:
         """True when every present stream may read every other one."""
         return all(self.allows(i, j) for i in present for j in present)
 
+    def reaches(self, name: str, sources: Sequence[str]) -> bool:
+        """Whether ``name`` depends on every one of ``sources`` when these are present, directly or through others."""
+        return set(sources) <= self._reach(name, [name, *sources])
+
     def _reach(self, name: str, present: Sequence[str]) -> frozenset[str]:
         """Streams that ``name`` depends on, directly or through others, itself included."""
         reached, todo = {name}, [name]

@@ -137,3 +137,9 @@ class LevelEstimator(Estimator, Revises):
     def revisable(self, outputs: Sequence[str]) -> bool:
         """True when training has shown every output clean and all outputs read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
+
+    @override
+    def conditional(self, outputs: Sequence[str], known: Sequence[str]) -> bool:
+        """True when training has shown every known stream clean and each output reads all of them."""
+        shown = all(self.config.clean.get(name, 0.0) > 0 for name in known)
+        return shown and all(self.joint.reaches(name, known) for name in outputs)

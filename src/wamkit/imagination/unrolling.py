@@ -65,7 +65,12 @@ def world_step(
     values = {**given, **sampled.values}
     predicted = {name: values[name] for name in futures}
     return Forecast(
-        world.action.decode(values[ACTION]).cpu(), predicted, sampled.cost, sampled.nfe, sampled.stage_ms
+        world.action.decode(values[ACTION]).cpu(),
+        predicted,
+        sampled.cost,
+        sampled.nfe,
+        sampled.stage_ms,
+        sampled.costs,
     )
 
 
