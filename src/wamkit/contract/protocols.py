@@ -107,7 +107,8 @@ class Substrate(nn.Module, ABC):
         category: substrate category of the survey.
         variant: variant within the category, such as ``latent``.
         decodable: true when :meth:`decode` returns images.
-        moves: extras of the present observation that :meth:`motion` reads; None when the values show no moving points.
+        moves: extras of the present observation that :meth:`moving_points` reads; None when the values show no
+            points that move.
     """
 
     extras: tuple[str, ...] = ()
@@ -157,7 +158,7 @@ class Substrate(nn.Module, ABC):
             return {"features": Reading("feature", values)}
         return {"values": Reading("quantity", values)}
 
-    def motion(self, values: Tensor, now: Observation) -> PointMotion:
+    def moving_points(self, values: Tensor, now: Observation) -> PointMotion:
         """Points of one moving body that the values tell of. Only when ``moves``."""
         raise NotImplementedError(f"{type(self).__name__} shows no moving points; check `moves` first")
 
