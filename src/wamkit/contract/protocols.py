@@ -107,8 +107,8 @@ class Substrate(nn.Module, ABC):
         category: substrate category of the survey.
         variant: variant within the category, such as ``latent``.
         decodable: true when :meth:`decode` returns images.
-        moves: extras of the present observation that :meth:`moving_points` reads; None when the values show no
-            points that move.
+        moves: body whose motion the values show (``object``, ``gripper``) -> extras of the present observation that
+            :meth:`moving_points` reads.
     """
 
     extras: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ class Substrate(nn.Module, ABC):
     category: ClassVar[Category]
     variant: ClassVar[str]
     decodable: bool = False
-    moves: tuple[str, ...] | None = None
+    moves: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def label(self) -> str:
         """Cell of the substrate in the survey's tables, e.g. ``Pixel (latent)``."""
@@ -158,8 +158,8 @@ class Substrate(nn.Module, ABC):
             return {"features": Reading("feature", values)}
         return {"values": Reading("quantity", values)}
 
-    def moving_points(self, values: Tensor, now: Observation) -> PointMotion:
-        """Points of one moving body that the values tell of. Only when ``moves``."""
+    def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:
+        """Points of a body of ``moves``, now and at the T steps, that values (B, T, N, D) tell of."""
         raise NotImplementedError(f"{type(self).__name__} shows no moving points; check `moves` first")
 
     def fit(self, windows: Windows, seed: int) -> None:
