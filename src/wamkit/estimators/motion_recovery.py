@@ -8,7 +8,7 @@ hand then stays where the last recovered step left it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
@@ -49,7 +49,7 @@ class MotionRecoveryConfig(EstimatorConfig):
         position: three entries of the state that hold the hand's position, metres; needed for ``rigid`` and for
             absolute actions.
         unit_m: metres that one unit of the action's position entries stands for.
-        grip: value of the action's entries after the moving ones.
+        grip: value of the action's entries after position and rotation; the position is the first three entries.
         tolerance_m: largest distance of a point from the rigid motion that it takes part in.
         share: least share of the points that must move as one.
         arm: robot model for joint actions, which are solved by inverse kinematics.
@@ -124,10 +124,12 @@ class MotionRecovery(Estimator):
             if config.arm is None:
                 raise ConfigError(f"{PLACE}: the action moves joints; name the robot's model in `arm`.")
             return layout, Arm(config.arm, meanings.data)
-        if layout.moving < 3 or (layout.rotation is None and layout.moving != 3):
+        if layout.moving < 3:
             raise ConfigError(
-                f"{PLACE}: the action {', '.join(spec.names)} does not begin with a position of three entries."
+                f"{PLACE}: the action {', '.join(spec.names)} has no room for a position of three entries."
             )
+        if layout.rotation is None:
+            layout = replace(layout, moving=3)
         if layout.rotation is not None and (layout.frame == "body" or spec.mode == "absolute"):
             raise ConfigError(
                 f"{PLACE}: a rotation relative to the hand or absolute needs the hand's own, which no state tells. "
