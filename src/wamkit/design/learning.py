@@ -43,7 +43,7 @@ def factor_losses(
     context: Mapping[str, Cache],
     targets: Mapping[str, Target],
     past: Past | None,
-    now: Observation,
+    observation: Observation,
 ) -> dict[str, Tensor]:
     """Losses of all factors in their order, stream -> scalar; a factor may read what an earlier one inferred."""
     terms: dict[str, Tensor] = {}
@@ -56,8 +56,8 @@ def factor_losses(
             else:
                 given[name] = targets[name].values if name in targets else inferred[name]
         estimator = estimators[factor.estimator]
-        seen = None if estimator.observes is None else now
-        call = Call(context_of(factor.estimator, graph, context), given, (), now.batch_size, now=seen)
+        now = None if estimator.observes is None else observation.steps([-1])
+        call = Call(context_of(factor.estimator, graph, context), given, (), observation.batch_size, now=now)
         result = estimator.loss(factor.generates, call, targets, past)
         terms.update(result.terms)
         inferred.update(result.inferred)

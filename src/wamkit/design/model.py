@@ -209,9 +209,7 @@ class Design(nn.Module):
             past = self._past(batch.observation, executed, padded)
         observation = batch.observation.steps(slice(-len(self.window.observation), None))
         context = self._encode(replace(observation, goal=batch.goal))
-        terms = factor_losses(
-            self.graph, dict(self.estimators.items()), context, targets, past, observation.steps([-1])
-        )
+        terms = factor_losses(self.graph, dict(self.estimators.items()), context, targets, past, observation)
         return Losses.weighted(terms, self.config.loss_weights if weights is None else weights)
 
     def initial_state(self, batch_size: int) -> Carries:
@@ -291,7 +289,7 @@ class Design(nn.Module):
             steering=steering,
             together=self.config.planner is not None and self.config.planner.sampled_together,
             aims=encode_aims(observation, {name: self.substrate(name) for name in aims}, self.name),
-            now=observation.steps([-1]),
+            observation=observation,
         )
         call.run(needed)
         return call.sampled(given or {})

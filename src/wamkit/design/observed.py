@@ -100,13 +100,15 @@ def encode_aims(
     Raises:
         SpecError: the observation has no goal.
     """
-    if substrates and observation.goal is None:
+    if not substrates:
+        return {}
+    if observation.goal is None:
         raise SpecError(
             f"design {name!r}: observation.goal is missing: an objective compares {', '.join(sorted(substrates))} with "
             f"it. Set `goal` of the observation, or evaluate with goals."
         )
     goal, now = observation.goal, observation.steps([-1])
-    return {stream: s.encode(goal, now) for stream, s in substrates.items()} if goal is not None else {}
+    return {stream: substrate.encode(goal, now) for stream, substrate in substrates.items()}
 
 
 def perceived(

@@ -99,7 +99,7 @@ class SamplingCall:
         steering: the design's own guidance, where the caller gives none, or None.
         together: True when the planner scores what was sampled together with the action.
         aims: stream -> encoded goal observation of the caller.
-        now: present observation (B, 1) for estimators that observe it, or None.
+        observation: observed window (B, T), for estimators that observe its last step, or None.
         planned: result of planning, or None before it.
         flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
     """
@@ -119,7 +119,7 @@ class SamplingCall:
     steering: Steering | None = None
     together: bool = False
     aims: Mapping[str, Tensor] = field(default_factory=dict)
-    now: Observation | None = None
+    observation: Observation | None = None
     planned: PlanResult | None = None
     flags: dict[str, Tensor] = field(default_factory=dict)
 
@@ -184,7 +184,9 @@ class SamplingCall:
         carry = repeat_rows(self.carry[factor.estimator], copies)
         guide = None if graded else self._guide(factor, given, copies)
         estimator = self.estimators[factor.estimator]
-        now = None if estimator.observes is None or self.now is None else repeat_observation(self.now, copies)
+        now = None
+        if estimator.observes is not None and self.observation is not None:
+            now = repeat_observation(self.observation.steps([-1]), copies)
         call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide, now)
         if graded:  # what was computed without gradients cannot be saved for them
             call = map_tensors(call, lambda value: value if value.requires_grad else value.clone())

@@ -83,7 +83,7 @@ class MotionRecovery(Estimator):
     """``p(a | s, c)`` with all its mass on the recovered action."""
 
     family: ClassVar[Family] = "geometric"
-    observes = ()
+    observes: tuple[str, ...] | None = ()
     meanings: Meanings
 
     def __init__(self, config: MotionRecoveryConfig, action: StreamSpec, future: StreamSpec) -> None:

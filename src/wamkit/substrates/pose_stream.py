@@ -81,7 +81,8 @@ class PoseStream(Substrate):
     @override
     def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:
         """Six points around the body's origin, which is the origin of their frame."""
-        rotation, shift = (part[:, :, list(self.config.bodies).index(body)] for part in self.motion(values))
+        index = [str(name) for name in self.config.bodies].index(body)
+        rotation, shift = (part[:, :, index] for part in self.motion(values))
         axes = 0.1 * torch.eye(3, device=values.device)
         start = torch.cat((axes, -axes)).expand(len(values), -1, -1)
         later = start[:, None] @ rotation.transpose(-1, -2) + shift[:, :, None]
