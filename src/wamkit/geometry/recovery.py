@@ -95,15 +95,23 @@ def agreeing(source: np.ndarray, target: np.ndarray, tolerance_m: float) -> np.n
     else:
         draws = np.random.default_rng(0).random((TRIALS, count))
         triples = np.argpartition(draws, 3, axis=1)[:, :3]
-    best, least = np.zeros(count, dtype=bool), np.inf
-    for triple in triples:
-        rotation, translation, _ = fit(source[triple], target[triple])
-        error = np.linalg.norm(target - (source @ rotation.T + translation), axis=1)
-        inside = error <= tolerance_m
-        total = float(error[inside].sum())
-        if inside.sum() > best.sum() or (inside.sum() == best.sum() and total < least):
-            best, least = inside, total
-    return best
+    rotation, translation = _fit_each(source[triples], target[triples])
+    error = np.linalg.norm(target - (source @ rotation.transpose(0, 2, 1) + translation[:, None]), axis=2)
+    inside = error <= tolerance_m
+    # Errors inside are below the tolerance, so that their sum decides between equal numbers of points only.
+    merit = inside.sum(axis=1) - (error * inside).sum(axis=1) / (count * max(tolerance_m, 1e-12) + 1e-12)
+    return np.asarray(inside[np.argmax(merit)])
+
+
+def _fit_each(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a rigid motion to each of M sets of points (M, K, 3), as :func:`fit` does: (M, 3, 3) and (M, 3)."""
+    centre, goal = source.mean(axis=1), target.mean(axis=1)
+    u, _, vt = np.linalg.svd((source - centre[:, None]).transpose(0, 2, 1) @ (target - goal[:, None]))
+    v, ut = vt.transpose(0, 2, 1), u.transpose(0, 2, 1)
+    mirror = np.tile(np.eye(3), (len(source), 1, 1))
+    mirror[:, 2, 2] = np.sign(np.linalg.det(v @ ut))
+    rotation = v @ mirror @ ut
+    return rotation, goal - np.einsum("mij,mj->mi", rotation, centre)
 
 
 def rigid_path(
