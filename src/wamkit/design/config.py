@@ -9,7 +9,6 @@ from typing import Annotated
 import wamkit.encoders
 import wamkit.estimators
 import wamkit.memory
-import wamkit.planners
 import wamkit.substrates  # noqa: F401
 from wamkit.actions import ChunkConfig
 from wamkit.config.ranges import Earlier, Finite, Length, NonNegative, Range, Room, Size, Word
@@ -26,6 +25,7 @@ from wamkit.contract.types import Aim, Budget
 from wamkit.controllers import Chunked, Controller
 from wamkit.design.graph import Factor
 from wamkit.errors import ConfigError
+from wamkit.planners import GoalDistanceConfig
 from wamkit.trunks import TransformerConfig
 
 
@@ -62,8 +62,8 @@ class GuideConfig(Config):
         weight: factor on the gradient; 0 is the base sampler, exactly.
     """
 
-    stream: Word
-    objective: ObjectiveConfig
+    stream: Word = "future"
+    objective: ObjectiveConfig = field(default_factory=GoalDistanceConfig)
     weight: Finite = 1.0
 
 
