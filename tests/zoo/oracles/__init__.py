@@ -10,6 +10,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     mixture,
     pixels,
     sampling,
+    scoring,
     sensed,
 )
 from oracles.registry import ORACLES
