@@ -157,7 +157,8 @@ def evaluations(case: Case, design: Design, name: str) -> int:
 
 @oracle("cp.iterative-refine")
 def iterative_refine(case: Case) -> None:
-    """A round generates each side given the latest of the other; no rounds are the base; rounds are a call's choice."""
+    """A round generates each side given the latest of the other; no rounds are the base; a call may choose them."""
+    assert case.config.budget.rounds, "nothing is refined unless a call asks for it"
     part = case.config.estimators[case.design.graph.factor_of(ACTION).estimator]
     assert isinstance(part, DenoiserConfig), "the action is not denoised"
     label = case.design.graph.factor_of(ACTION).estimator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wamkit.contract.types import Budget
 from wamkit.controllers import AsyncOverlap, OnlineAdapt, ProgressGate, VerifierReplan
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
@@ -172,12 +173,13 @@ def ffdc_wam() -> DesignConfig:
     "DAWN",
     ("ps.teacher-feature", "cp.iterative-refine", "bb.mot"),
     simplified="A small teacher trained on the recordings in place of V-JEPA.",
-    choices="Both sides are denoised; a clean share of training rows teaches each to read the other.",
+    choices="Both sides are denoised, in two rounds; a clean share of training rows teaches each to read the other.",
 )
 def dawn() -> DesignConfig:
     """Refine world features and action in turns, each given the other's latest version."""
     world = p.denoiser(clean={"future": 0.2, "action": 0.2})
-    return p.joint("DAWN", world, {"future": QUICK_TEACHER}, trunks={"main": p.mixture(TWO)})
+    places = {"future": QUICK_TEACHER}
+    return p.joint("DAWN", world, places, trunks={"main": p.mixture(TWO)}, budget=Budget(rounds=2))
 
 
 @system(
