@@ -61,6 +61,9 @@ from .protocols import (
     PlannerConfig as PlannerConfig,
 )
 from .protocols import (
+    Standing as Standing,
+)
+from .protocols import (
     Substrate as Substrate,
 )
 from .protocols import (

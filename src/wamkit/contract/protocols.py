@@ -28,8 +28,9 @@ from wamkit.contract.types import Batch, Budget, Carry, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
+Standing = Literal["world", "body", "score"]
 Layout = Sequence[tuple[str, int]]
-Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space"]
+Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space", "mixture"]
 Exposure = Literal["tap", "encoder-only"]
 
 
@@ -105,6 +106,9 @@ class Substrate(nn.Module, ABC):
         extras: names of the extras of an observation that the target is made of; needed in training only.
         relative: true when a target is relative to "now" (motion), so that a single observation does not give it.
         moving: true when its values change while the design trains, so that nothing can be fitted to them.
+        standing: what its values tell of: the ``world``, the robot's own ``body`` (joints, forces, touch), or a
+            ``score`` of the task (progress, value, reward). A design predicts all of them in the same way; only what
+            tells of the world is a substrate in the survey's tables.
         category: substrate category of the survey.
         variant: variant within the category, such as ``latent``.
         decodable: true when :meth:`decode` returns images.
@@ -113,6 +117,7 @@ class Substrate(nn.Module, ABC):
     extras: tuple[str, ...] = ()
     relative: bool = False
     moving: bool = False
+    standing: Standing = "world"
     category: ClassVar[Category]
     variant: ClassVar[str]
     decodable: bool = False

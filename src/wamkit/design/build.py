@@ -24,7 +24,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
 from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.estimators import DenoiserConfig
+from wamkit.estimators import DenoiserConfig, StateSpaceConfig
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,8 @@ def check_blocks(config: DesignConfig) -> None:
     Its past is made of blocks like the one that it generates: the actions and the futures of one stride.
     """
     for name, part in config.estimators.items():
+        if isinstance(part, StateSpaceConfig):
+            check_steps(name, config)
         if not isinstance(part, DenoiserConfig) or not part.history:
             continue
         if config.horizon != config.stride:
@@ -279,6 +281,25 @@ def check_blocks(config: DesignConfig) -> None:
                     f"future {stream!r}: offsets {list(config.futures[stream].offsets)} do not end the blocks of "
                     f"estimator {name!r}. Set them to [{config.stride}], the design's stride."
                 )
+
+
+def check_steps(name: str, config: DesignConfig) -> None:
+    """Raise :class:`ConfigError` unless a state space predicts the end of every stride of the horizon.
+
+    It takes one step per block of ``stride`` ticks, in the past and ahead, under the actions of that block.
+    """
+    needed = tuple(range(config.stride, config.horizon + 1, config.stride))
+    whole = config.horizon % config.stride == 0
+    for stream in sorted({s for f in config.factors if f.estimator == name for s in f.generates}):
+        if stream in config.futures and (config.futures[stream].offsets != needed or not whole):
+            ways = f"Set them to {list(needed)}, or set `horizon` to the last offset and `stride` to their distance."
+            if not whole:
+                ways = f"Set `horizon` {config.horizon} to a multiple of `stride` {config.stride} first."
+            raise ConfigError(
+                f"future {stream!r}: offsets {list(config.futures[stream].offsets)} are not the ends of the steps of "
+                f"estimator {name!r}, a state space that steps `stride` = {config.stride} ticks at a time until "
+                f"`horizon` = {config.horizon}. {ways}"
+            )
 
 
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:

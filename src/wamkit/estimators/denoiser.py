@@ -58,7 +58,7 @@ class DenoiserConfig(LevelConfig):
         rate: step size of the descent, for ``equilibrium``.
         tolerance: residual at which the descent of a row stops before its budget is spent, for ``equilibrium``.
         levels: ``independent`` draws a noise level per stream (a process per stream on one trunk); ``shared`` draws
-            one for all.
+            one for all, so that they are one process, also where a stream is ``absent`` some of the time (PAD).
         emphasis: exponent of the training density of levels; 1 is uniform, below 1 favours high noise.
         draws: noise draws per training window; the context is encoded once for all of them.
         temperature: scale of the initial noise when sampling. 1 samples the learned density; 0 starts every
@@ -157,17 +157,28 @@ class Denoiser(LevelEstimator):
         levels = {}
         for name in outputs:
             if self.config.levels == "shared":
-                levels[name] = shared
+                levels[name] = self._dropped(name, shared)
                 continue
             level = torch.rand(rows, device=device) ** self.config.emphasis
             levels[name] = self.with_extremes(name, level, 1.0)
         return levels
 
+    def _dropped(self, name: str, shared: Tensor) -> Tensor:
+        """Shared levels (B,), with the stream at level 1 in the share of rows in which it is absent."""
+        chance = self.config.absent.get(name, 0.0)
+        if not chance:  # no draw, so that the random numbers of designs without `absent` stay what they were
+            return shared
+        return torch.where(torch.rand_like(shared) < chance, 1.0, shared)
+
     @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Squared error per stream; rows at level 0 have nothing to predict and are left out."""
+        """Squared error per stream; rows at level 0 have nothing to predict and are left out.
+
+        With one level for all, so are rows in which the stream is absent: no call evaluates it beside others that are
+        less noisy.
+        """
         cache = with_given(self.trunk, self.given, call)
         times = None
         if self.memory is not None:
@@ -189,7 +200,10 @@ class Denoiser(LevelEstimator):
         terms = {}
         for name in outputs:
             error = (predicted[name] - self._target(clean[name], noise[name], levels[name])).square()
-            terms[name] = masked_mean(error, pads[name] | (levels[name] == 0)[:, None])
+            unlearned = levels[name] == 0
+            if self.config.levels == "shared" and name in self.config.absent:
+                unlearned = unlearned | (levels[name] >= 1)
+            terms[name] = masked_mean(error, pads[name] | unlearned[:, None])
         return FactorLoss(terms)
 
     def _walk(self, name: str, budget: Budget, noise: RowNoise) -> Walk:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, State, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Mode, Normalizer
@@ -38,6 +38,7 @@ class Proprioception(Substrate):
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "proprioception"
+    standing: Standing = "body"
 
     def __init__(self, config: ProprioceptionConfig, data: DataSpec) -> None:
         super().__init__()

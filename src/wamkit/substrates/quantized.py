@@ -71,6 +71,7 @@ class Quantized(Substrate):
         self.inner = inner
         self.extras = inner.extras
         self.relative = inner.relative
+        self.standing = inner.standing
         self.decodable = inner.decodable
         self.scales = halved(inner.grids(), config.scales)
         self.ladder = Ladder(self.scales)

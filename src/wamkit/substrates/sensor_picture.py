@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive, Size, Word
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig, Windows
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
@@ -52,6 +52,7 @@ class TactileFuture(Substrate):
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "tactile image"
+    standing: Standing = "body"
 
     def __init__(self, config: TactileFutureConfig, height: int, width: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 
@@ -39,6 +39,7 @@ class Wrench(Substrate):
 
     category: ClassVar[Category] = "sensor"
     variant: ClassVar[str] = "force"
+    standing: Standing = "body"
     extras = ("contact_force",)
 
     def __init__(self, config: WrenchConfig, width: int) -> None:
