@@ -170,7 +170,7 @@ class Staged(Estimator):
         terms: dict[str, Any] = {}
         inferred: dict[str, Any] = {}
         for name, part, own in self._stages(outputs):
-            truth = {stream: known[stream] for stream in self.sources[name]}
+            truth = {stream: {**known, **inferred}[stream] for stream in self.sources[name]}
             told = self._call(name, own, replace(call, given={**truth, **call.given}))
             result = part.loss(own, told, targets, past)
             terms.update(result.terms)
