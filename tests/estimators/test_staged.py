@@ -113,7 +113,10 @@ def test_the_action_sees_the_ids_if_and_only_if_it_may(sees: bool) -> None:
 
 def hybrid(reads: dict[str, tuple[str, ...]] | None = None) -> DesignConfig:
     """Picture tokens by an autoregressor, then the action by flow matching, in one mixture of transformers (F1)."""
-    parts: dict[str, EstimatorConfig] = {"foresight": AutoregressorConfig(), "action": DenoiserConfig(steps=2)}
+    parts: dict[str, EstimatorConfig] = {
+        "foresight": AutoregressorConfig(),
+        "action": DenoiserConfig(steps=2),
+    }
     streams = {"foresight": ("future",), "action": ("action",)}
     return replace(
         recipe("direct"),

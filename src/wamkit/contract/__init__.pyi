@@ -187,6 +187,9 @@ from .types import (
     WindowSpec as WindowSpec,
 )
 from .types import (
+    choose_rows as choose_rows,
+)
+from .types import (
     map_tensors as map_tensors,
 )
 from .types import (

@@ -145,13 +145,17 @@ class Past:
         values: observed stream -> (B, K, N, D), its value at the end of each block (the observation).
         action: (B, K, T, N, D), executed action block that led to each observation.
         pad: (B, K) bool, True where the observation lies before the episode.
-        action_pad: (B, K) bool, True where no action led to the observation (the first of an episode).
+        action_pad: (B, K) bool, True where no action led to the observation (the first of an episode), or only a part
+            of the block's.
+        partial: (B,) bool, True in rows whose one block is not over yet: its observation stands for "now" in this call
+            alone and is not kept. None where all are whole.
     """
 
     values: Mapping[str, Tensor]
     action: Tensor
     pad: Tensor
     action_pad: Tensor
+    partial: Tensor | None = None
 
 
 def masked_mean(error: Tensor, pad: Tensor) -> Tensor:

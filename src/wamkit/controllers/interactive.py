@@ -38,12 +38,6 @@ class Interactive(Early):
                     f"of 0 or later."
                 )
 
-    @property
-    @override
-    def regular(self) -> bool:
-        """False: instructions trigger early calls."""
-        return False
-
     @override
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
         return self.say(state, self.inputs[state.tick]) if state.tick in self.inputs else state

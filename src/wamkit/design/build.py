@@ -24,7 +24,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
 from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.estimators import DenoiserConfig, StateSpaceConfig
+from wamkit.estimators import Denoiser, DenoiserConfig, Staged, StateSpaceConfig
 
 
 @dataclass(frozen=True)
@@ -229,14 +229,26 @@ def build_estimator(
     trunk = trunks[part.trunk] if part.trunk is not None else None
     if trunk is not None:
         trunk.check([name for name in (*outputs, *given) if name in given or name not in config.taps])
-    return part.build(tuple(outputs.values()), tuple(given.values()), trunk)
+    made = part.build(tuple(outputs.values()), tuple(given.values()), trunk)
+    if isinstance(made, Denoiser) and made.config.history:
+        made.remember(remembered(name, made.config, streams), config.stride)
+    if isinstance(made, Staged):
+        made.remember(config.stride)
+    return made
+
+
+def remembered(name: str, part: DenoiserConfig, streams: Mapping[str, StreamSpec]) -> list[StreamSpec]:
+    """Specs of the further streams whose past a denoiser keeps."""
+    for stream in part.remembers:
+        if stream not in streams:
+            raise ConfigError(
+                f"estimator {name!r}: `remembers` names an unknown stream {stream!r}. {did_you_mean(stream, streams)}"
+            )
+    return [streams[stream] for stream in part.remembers]
 
 
 def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Substrate]) -> None:
-    """Raise :class:`ConfigError` unless a design that keeps its past can read it, one block per call.
-
-    Such a design must be called once per stride and see one observation per call.
-    """
+    """Raise :class:`ConfigError` unless a design that keeps its past can read it off single observations."""
     if not blocks:
         return
     for name, future in config.futures.items():
@@ -255,32 +267,9 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
             f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
             f"memory; set observation to (0,)"
         )
-    config.controller.check_past(config.stride, config.horizon)
-    check_blocks(config)
-
-
-def check_blocks(config: DesignConfig) -> None:
-    """Raise :class:`ConfigError` unless the blocks of a denoiser with ``history`` are one stride long.
-
-    Its past is made of blocks like the one that it generates: the actions and the futures of one stride.
-    """
     for name, part in config.estimators.items():
         if isinstance(part, StateSpaceConfig):
             check_steps(name, config)
-        if not isinstance(part, DenoiserConfig) or not part.history:
-            continue
-        if config.horizon != config.stride:
-            raise ConfigError(
-                f"estimator {name!r}: its history is made of blocks of `stride` = {config.stride} ticks, and it "
-                f"generates `horizon` = {config.horizon}. Set both to one value."
-            )
-        generated = [s for f in config.factors if f.estimator == name for s in f.generates]
-        for stream in generated:
-            if stream in config.futures and config.futures[stream].offsets != (config.stride,):
-                raise ConfigError(
-                    f"future {stream!r}: offsets {list(config.futures[stream].offsets)} do not end the blocks of "
-                    f"estimator {name!r}. Set them to [{config.stride}], the design's stride."
-                )
 
 
 def check_steps(name: str, config: DesignConfig) -> None:

@@ -30,7 +30,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
 from wamkit.design.entries import Entries
 from wamkit.design.learning import factor_losses, fit_parts
-from wamkit.design.observed import check_given, perceived, read_past, read_targets
+from wamkit.design.observed import check_given, kept, perceived, read_past, read_targets, unfinished
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, did_you_mean
@@ -314,17 +314,25 @@ class Design(nn.Module):
             observation = to_device(observation, self.device)
         with stages.measure("encode"):
             context = self._encode(observation)
-            state = self._observe(observation, state, context)
+            carry = self._observe(observation, state, context)
             values = to_device(dict(given or {}), self.device)
         sampled = self.sample(
-            observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=state, context=context
+            observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=carry, context=context
         )  # fmt: skip
         with stages.measure("decode"):
             action = self.action.decode(sampled.values[ACTION]).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
         stage_ms = {**stages.milliseconds, **sampled.stage_ms}
         forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms)
-        return forecast, {**state, **sampled.planned}
+        return forecast, {**kept(observation, state, carry), **sampled.planned}
+
+    @torch.inference_mode()
+    def remember(self, observation: Observation, state: Carries) -> Carries:
+        """Take in the block that ends now without a call, where no call falls on its end; returns the new state."""
+        self.entries.observed(observation, past=True)
+        self.entries.reads.carried(state, self.entries.carries, observation.batch_size)
+        observation = to_device(observation, self.device)
+        return kept(observation, state, self._observe(observation, state, self._encode(observation)))
 
     @torch.inference_mode()
     def generate(
@@ -357,8 +365,9 @@ class Design(nn.Module):
             return state
         assert observation.past_action is not None
         assert observation.past_action_pad is not None
-        past = self._past(observation, observation.past_action, observation.past_action_pad)
-        return self._absorb(state, past, context)
+        pad = observation.past_action_pad
+        past = self._past(observation, observation.past_action, pad)
+        return self._absorb(state, replace(past, partial=unfinished(pad)), context)
 
     def _absorb(self, state: Carries, past: Past, context: Mapping[str, Cache]) -> Carries:
         carried = dict(state)

@@ -10,7 +10,15 @@ from torch import Tensor
 from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import ActionRepresentation, Substrate
 from wamkit.contract.streams import Past, StreamSpec, Target
-from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
+from wamkit.contract.types import (
+    Batch,
+    Carries,
+    Observation,
+    Perceived,
+    WindowSpec,
+    choose_rows,
+    to_device,
+)
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
 from wamkit.errors import ConfigError, did_you_mean
@@ -85,6 +93,25 @@ def read_past(
     blocks = action.encode(executed.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
     values = {name: substrate.encode(observation) for name, substrate in futures.items()}
     return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
+
+
+def unfinished(pad: Tensor) -> Tensor | None:
+    """Rows (B,) bool whose block of executed actions, padded where ``pad`` (B, P), is not over yet; None for no row.
+
+    A block without any action is the start of an episode, and whole.
+    """
+    partial = pad.any(dim=1) & ~pad.all(dim=1)
+    return partial if bool(partial.any()) else None
+
+
+def kept(observation: Observation, before: Carries, after: Carries) -> Carries:
+    """State to keep after ``observation`` was taken in: only whole blocks stay in it.
+
+    A call inside a block reads its own moment too, but leaves no trace, so that the state is a function of what
+    happened, and not of when the design was called.
+    """
+    partial = None if observation.past_action_pad is None else unfinished(observation.past_action_pad)
+    return after if partial is None else choose_rows(partial, before, after)
 
 
 def perceived(

@@ -24,6 +24,7 @@ from wamkit.contract.protocols import Estimator, EstimatorConfig, Exposure, Fami
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
 from wamkit.nn.named import Named
 
 PLACE = "estimator 'staged'"
@@ -75,6 +76,11 @@ class StagedConfig(EstimatorConfig):
                 f"least two, the same in both. One stage alone is the estimator itself."
             )
         for name, part in self.parts.items():
+            if isinstance(part, DenoiserConfig) and part.remembers:
+                raise ConfigError(
+                    f"{PLACE}: stage {name!r} has `remembers`, and a stage keeps the past of what it generates or is "
+                    f"given. Give it {list(part.remembers)} by an earlier factor, or use two factors."
+                )
             if part.trunk != self.trunk:
                 raise ConfigError(
                     f"{PLACE}: stage {name!r} runs on trunk {part.trunk!r}, the others on {self.trunk!r}. Name one, or "
@@ -135,6 +141,12 @@ class Staged(Estimator):
         for part in parts.values():
             exposes.update(part.exposes)
         self.exposes = exposes
+
+    def remember(self, ticks: int) -> None:
+        """Let every stage with a ``history`` keep its past in blocks of ``ticks`` control ticks."""
+        for part in self.parts.values():
+            if isinstance(part, Denoiser) and part.config.history:
+                part.remember((), ticks)
 
     def stage_of(self, stream: str) -> str:
         """Name of the stage that generates ``stream``."""
