@@ -47,7 +47,7 @@ def test_progress_and_value_of_a_recording(tmp_path: Path) -> None:
     """Episodes of 30, 31 and 32 frames, all successful; no reader needs more than the recording has."""
     data = Dataset(write_dataset(tmp_path / "d"), extras=("episode_clock",))
     spec = spec_of(Dataset(tmp_path / "d"))
-    assert spec.extras == {"episode_clock": (3,)}
+    assert spec.extras == {"episode_clock": (3,), "episode_milestones": (2,)}
     progress, value = ProgressConfig().build(spec), ValueConfig(0.9).build(spec)
     batch = data.windows(np.array([0, 10, 29, 30, 31 + 29]), WINDOW)
     now, goal = batch.observation, batch.goal

@@ -204,6 +204,7 @@ class Forecast:
         cost: planner's cost of the chosen candidate, (B,), or None without a planner.
         nfe: stream name -> function evaluations spent on it.
         stage_ms: stage name -> milliseconds (preprocess, encode, future, action, plan).
+        text: stream of text -> B texts that were written.
     """
 
     action: Tensor
@@ -211,6 +212,7 @@ class Forecast:
     cost: Tensor | None = None
     nfe: Mapping[str, int] = field(default_factory=dict)
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    text: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

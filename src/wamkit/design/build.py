@@ -23,6 +23,7 @@ from wamkit.contract.types import WindowSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
 from wamkit.design.sampling import PLANNER_CARRY
+from wamkit.design.texts import Text, build_texts
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators import Denoiser, DenoiserConfig, Staged, StateSpaceConfig
 
@@ -42,6 +43,7 @@ class Parts:
         graph: factorisation.
         planner: search over actions, or None.
         past_blocks: blocks of real past that the design carries; 0 for a design without a past.
+        texts: text stream -> its words and tokens.
     """
 
     encoders: dict[str, Encoder]
@@ -54,6 +56,7 @@ class Parts:
     graph: FactorGraph
     planner: Planner | None
     past_blocks: int
+    texts: dict[str, Text]
 
 
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
@@ -69,7 +72,8 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
             substrate.bind(encoders, data)
     action = config.action.build(data, config.horizon)
     trunks = {name: c.build() for name, c in config.trunks.items()}
-    streams = build_streams(config, substrates, action, trunks)
+    texts = build_texts(config.texts, data)
+    streams = build_streams(config, substrates, action, trunks, texts)
     context: dict[str, nn.Module] = {
         name: nn.Identity() if t.context_width == config.width else nn.Linear(config.width, t.context_width)
         for name, t in trunks.items()
@@ -114,6 +118,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         graph=graph,
         planner=planner,
         past_blocks=past_blocks,
+        texts=texts,
     )
 
 
@@ -122,8 +127,8 @@ def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> 
     return {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
 
 
-def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
-    """Names of the extras of an observation that encoders or substrates read."""
+def extras_of(parts: Iterable[Encoder | Substrate | Text]) -> tuple[str, ...]:
+    """Names of the extras of an observation that encoders, substrates or texts read."""
     return tuple(sorted({name for part in parts for name in part.extras}))
 
 
@@ -166,7 +171,7 @@ def check_names(config: DesignConfig) -> None:
             raise ConfigError(
                 f"tap {name!r}: unknown future {stream!r}. {did_you_mean(stream, config.futures)}"
             )
-    names = [ACTION, *config.futures, *config.goals, *config.states, *config.taps]
+    names = [ACTION, *config.futures, *config.goals, *config.texts, *config.states, *config.taps]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two streams are called {name!r}; rename one")
@@ -180,13 +185,15 @@ def build_streams(
     substrates: Mapping[str, Substrate],
     action: ActionRepresentation,
     trunks: Mapping[str, Trunk],
+    texts: Mapping[str, Text],
 ) -> dict[str, StreamSpec]:
-    """Build the specs of all streams: futures, goals, states, taps, then the action."""
+    """Build the specs of all streams: futures, goals, texts, states, taps, then the action."""
     streams = {}
     for name, future in config.futures.items():
         streams[name] = substrates[future.substrate].spec(name, "future", future.steps)
     for name, substrate in config.goals.items():
         streams[name] = substrates[substrate].spec(name, "goal", 1)
+    streams.update({name: text.spec() for name, text in texts.items()})
     for name, features in config.states.items():
         streams[name] = StreamSpec(name, "state", 1, 1, features)
     for name, tapped in config.taps.items():

@@ -30,7 +30,8 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
 from wamkit.design.entries import Entries
 from wamkit.design.learning import factor_losses, fit_parts
-from wamkit.design.observed import check_given, kept, perceived, read_past, read_targets, unfinished
+from wamkit.design.observed import check_given, perceived, read_targets
+from wamkit.design.past import imagined_past, kept, read_past, unfinished
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError, did_you_mean
@@ -57,6 +58,7 @@ class Design(nn.Module):
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
         self.planner = parts.planner
+        self.texts = parts.texts
         carries = [*parts.estimators, *([PLANNER_CARRY] if parts.planner is not None else [])]
         windows, extras = (self.window, self.training_window), (self.sensors, self.extras)
         self.entries = Entries(Reads(data, config.name), *windows, parts.streams, *extras, carries)
@@ -74,7 +76,7 @@ class Design(nn.Module):
     @property
     def extras(self) -> tuple[str, ...]:
         """Names of the extras that a dataset must provide for training."""
-        return extras_of([*self.encoders.values(), *self.substrates.values()])
+        return extras_of([*self.encoders.values(), *self.substrates.values(), *self.texts.values()])
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -185,8 +187,8 @@ class Design(nn.Module):
     def targets(self, batch: Batch) -> dict[str, Target]:
         """Ground truth of every observed stream: stream name -> :class:`Target`."""
         self.entries.batch(batch, self.device)
-        config, window = self.config, self.training_window
-        return read_targets(batch, config, self.streams, self._substrates(), self.action, window)
+        parts = (self.streams, self._substrates(), self.action, self.training_window, self.texts)
+        return read_targets(batch, self.config, *parts)
 
     def loss(self, batch: Batch, weights: Mapping[str, float] | None = None) -> Losses:
         """Losses of all factors on one batch.
@@ -224,7 +226,7 @@ class Design(nn.Module):
     def _wanted(self, budget: Budget) -> list[str]:
         wanted = sorted(self.graph.of_role("action"))
         if budget.future is not False:
-            wanted += sorted(self.graph.of_role("future"))
+            wanted += sorted(self.graph.of_role("future") | self.graph.of_role("text"))
         return wanted
 
     @torch.no_grad()
@@ -323,7 +325,8 @@ class Design(nn.Module):
             action = self.action.decode(sampled.values[ACTION]).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
         stage_ms = {**stages.milliseconds, **sampled.stage_ms}
-        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms)
+        text = {n: t.decode(sampled.values[n]) for n, t in self.texts.items() if n in sampled.values}
+        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms, text)
         return forecast, {**kept(observation, state, carry), **sampled.planned}
 
     @torch.inference_mode()
@@ -382,10 +385,8 @@ class Design(nn.Module):
         The given ``state`` stays as it is. To overwrite an imagined block with the real one, go back to the state
         before it and call :meth:`observe`.
         """
-        blocks = self.action.encode(forecast.action[:, : self.config.stride].to(self.device))[:, None]
-        unpadded = torch.zeros(blocks.shape[0], 1, dtype=torch.bool, device=blocks.device)
-        first = {name: values[:, :1] for name, values in forecast.future.items()}
-        return self._absorb(state, Past(first, blocks, unpadded, unpadded), context)
+        executed = forecast.action[:, : self.config.stride].to(self.device)
+        return self._absorb(state, imagined_past(forecast, self.action.encode(executed)), context)
 
     def perceived(self, stream: str) -> Perceived:
         """Encoder of observations into a future stream; raises :class:`ConfigError` for a stream without one."""

@@ -66,6 +66,7 @@ class LevelConfig(EstimatorConfig):
         require_disjoint(outputs, given, reader)
         for spec in outputs:
             spec.require(discrete=discrete, reader=reader)
+            spec.require_free(reader)
         names = sorted(spec.name for spec in outputs)
         for key, named in (("nfe", self.nfe), ("absent", self.absent), ("clean", self.clean)):
             for name in named:

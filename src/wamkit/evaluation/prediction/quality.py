@@ -32,6 +32,7 @@ from wamkit.evaluation.prediction.prediction import (
     PredictionRow,
     real_pictures,
 )
+from wamkit.evaluation.prediction.texts import TextAnswers
 from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
@@ -153,6 +154,7 @@ class Collector:
             name: ArmComparison(name, self._steps, "ticks", calls) for name in design.config.futures
         }
         self._features = FeatureDistances(design, extractors)
+        self._texts = TextAnswers(design, config.budget)
 
     def add(self, dataset: Dataset, index: NDArray[np.int64], episodes: NDArray[np.int64]) -> None:
         """Predict the windows at these frames and compare them with the ground truth."""
@@ -167,6 +169,7 @@ class Collector:
             arms = self._compare(comparison, outcome)
             if comparison.clock == "ticks":
                 self._features.add(name, comparison.steps, arms, observed)
+        self._texts.add(batch, seeds)
         if self.config.steps > 1:
             self._add_rolled(dataset, index, episodes, seeds)
 
@@ -238,7 +241,7 @@ class Collector:
                 notes.append(
                     f"future {name!r} does not depend on actions, so the demonstrated actions change nothing"
                 )
-        return tuple(notes)
+        return (*notes, *self._texts.notes())
 
 
 def steps_of(design: Design, stream: str) -> tuple[tuple[int, ...], Literal["ticks", "milestone"]]:
