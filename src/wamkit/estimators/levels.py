@@ -34,7 +34,7 @@ class LevelConfig(EstimatorConfig):
             stream that no wanted stream reads can be skipped without ``absent``.
         absent: stream name -> probability that training hides the whole stream. Only such streams, and those that no
             wanted stream reads, can be skipped at inference. Where all streams share one level, the others share it
-            in such a row, and nothing is learned of the hidden one.
+            in such a row.
         clean: stream name -> probability that training shows the whole stream without noise. Streams that are given
             at inference belong here.
     """

@@ -1,4 +1,4 @@
-"""Several estimators in one factor, on one trunk, one after the other (`bb.hybrid`, survey eqs. 30 and 31).
+"""Several estimators in one factor, on one trunk, one after the other (`bb.shared-trunk`, survey eqs. 30 and 31).
 
 Ids and continuous values cannot share a process: ids are written token by token or unmasked, values are denoised. A
 mixture of both in one network is a sequence of stages. Each stage has an estimator of its own for its streams, and
