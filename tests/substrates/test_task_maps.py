@@ -14,7 +14,7 @@ from scenes import ABOVE, ASLANT, HALF, SIDE, look, pose, scene_spec
 from support import ToyWindows, data_spec, write_dataset
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import DataSpec
-from wamkit.contract.streams import RowNoise, Target
+from wamkit.contract.streams import RowNoise, Sensor, Target
 from wamkit.contract.types import Budget, Observation, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.spec import data_spec as spec_of
@@ -105,6 +105,9 @@ def test_a_reward_may_be_an_extra_of_the_dataset() -> None:
     frame = look([pose(0, 0, 0)])
     seen = replace(frame, extras={"reward": torch.full((1, 1, 1), 0.25)})
     assert reward.encode(seen).tolist() == [[[[0.25]]]]
+    reading = reward.readings(reward.encode(seen))["reward"]
+    assert reading.shows == Sensor("reward")
+    assert torch.equal(reading.values, seen.extras["reward"])
     with pytest.raises(ConfigError, match="a reward is one number"):
         RewardConfig(extra="pose").build(spec)
     with pytest.raises(ConfigError, match="rewrd"):

@@ -106,9 +106,8 @@ class Substrate(nn.Module, ABC):
         extras: names of the extras of an observation that the target is made of; needed in training only.
         relative: true when a target is relative to "now" (motion), so that a single observation does not give it.
         moving: true when its values change while the design trains, so that nothing can be fitted to them.
-        standing: what its values tell of: the ``world``, the robot's own ``body`` (joints, forces, touch), or a
-            ``score`` of the task (progress, value, reward). A design predicts all of them in the same way; only what
-            tells of the world is a substrate in the survey's tables.
+        standing: what its values tell of: the ``world``, the robot's own ``body``, or a ``score`` of the task. Only
+            what tells of the world is a substrate in the survey's tables.
         category: substrate category of the survey.
         variant: variant within the category, such as ``latent``.
         decodable: true when :meth:`decode` returns images.

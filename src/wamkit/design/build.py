@@ -79,9 +79,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         for name, t in trunks.items()
     }
     estimators = {name: build_estimator(name, config, streams, trunks) for name in config.estimators}
-    for tap in config.taps:
-        if not any(tap in e.exposes for e in estimators.values()):
-            raise ConfigError(f"tap {tap!r}: its estimator exposes no hidden state. Use 'feature_tap'.")
+    check_taps(config, estimators)
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
@@ -202,6 +200,13 @@ def build_streams(
     if any(ACTION in factor.generates for factor in config.factors):
         streams[ACTION] = action.spec(ACTION)
     return streams
+
+
+def check_taps(config: DesignConfig, estimators: Mapping[str, Estimator]) -> None:
+    """Raise :class:`ConfigError` when the estimator of a tap exposes no hidden state."""
+    for tap in config.taps:
+        if not any(tap in e.exposes for e in estimators.values()):
+            raise ConfigError(f"tap {tap!r}: its estimator exposes no hidden state. Use 'feature_tap'.")
 
 
 def trunk_of(tap: str, config: DesignConfig) -> str:

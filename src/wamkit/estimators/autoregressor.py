@@ -123,7 +123,7 @@ class Autoregressor(Serial):
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     @override
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor]) -> Tensor:
+    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
         """Draw an id; of a text, only one that its grammar allows after what is written."""
         logits, grammar = self.outputs[name].outward(hidden), self.outputs[name].spec.grammar
         if grammar is not None:

@@ -66,7 +66,7 @@ class Serial(Estimator):
         self.begin = nn.Parameter(torch.randn(trunk.width) * 0.02)
 
     @abstractmethod
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor]) -> Tensor:
+    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
         """Draw one element of stream ``name`` from the hidden token before it, (B, width) -> (B,) ids or (B, D).
 
         ``written`` are the elements of this stream before it.

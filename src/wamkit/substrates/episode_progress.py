@@ -12,7 +12,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Between, Positive
 from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, DataError
 
@@ -181,4 +181,6 @@ class Reward(Substrate):
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
-        return {"reward": Reading("quantity", self.config.scale * values[..., 0, 0])}
+        extra = self.config.extra
+        reward = self.config.scale * values[..., 0, 0]
+        return {"reward": Reading("quantity", reward[..., None], shows=Sensor(extra) if extra else None)}
