@@ -31,7 +31,7 @@ from wamkit.encoders import InstructionConfig
 from wamkit.estimators import DenoiserConfig
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
-from wamkit.evaluation.closed_loop.pilot import PolicyPilot
+from wamkit.evaluation.closed_loop.pilot import UNCALLED, PolicyPilot
 from wamkit.substrates import ProprioceptionConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.verbs.load import unit_stats
@@ -99,6 +99,7 @@ def policy() -> Design:
 def play(design: Watched, controller: Controller, seed: int) -> EpisodeRun:
     pilot = PolicyPilot(design, controller, Budget(), MAX_TICKS)
     (run,) = ClosedLoop(ToySimulators(1), 1, 1, pilot, MAX_TICKS).run([PlannedEpisode("a", seed)]).runs
+    assert (UNCALLED in pilot.notes) == (len(design.states) > run.calls)
     return run
 
 

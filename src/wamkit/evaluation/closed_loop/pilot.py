@@ -34,6 +34,8 @@ from wamkit.evaluation.closed_loop.subgoals import Subgoals
 from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
 from wamkit.evaluation.report.machine import device_of, synchronise
 
+UNCALLED = "the policy also took in blocks at whose end it was not called; their time is in no call"
+
 
 class Pilot(abc.ABC):
     """Gives every running episode its next block of actions."""
@@ -221,6 +223,8 @@ class PolicyPilot(Pilot):
     def _remember(self, run: EpisodeRun) -> None:
         """Let the policy take in a block at whose end no call is made."""
         observation = observe([run], self.policy.window, self.policy.action_spec.width, self.senses)
+        if UNCALLED not in self.notes:
+            self.notes.append(UNCALLED)
         state = attempt(self.policy.remember, observation, run.state)
         if isinstance(state, Failed):
             run.fail(state.traceback)
