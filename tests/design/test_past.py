@@ -17,7 +17,7 @@ from wamkit.contract.types import Budget, Carries, Observation, map_tensors
 from wamkit.controllers import Interactive, SingleStep
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.errors import ConfigError
-from wamkit.estimators import Denoiser, DenoiserConfig
+from wamkit.estimators import Denoiser, DenoiserConfig, StagedConfig
 from wamkit.evaluation.closed_loop.tree import join_observations, join_rows, signature
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig
 from wamkit.trunks import TransformerConfig
@@ -43,6 +43,15 @@ def cascade(**changes: object) -> DesignConfig:
         loss_weights={},
     )
     return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def stages() -> DesignConfig:
+    """Both in one factor, each stage with a past of its own."""
+    part = DenoiserConfig(steps=2, history=3)
+    world = StagedConfig(
+        parts={"video": part, "inverse": part}, streams={"video": ("future",), "inverse": ("action",)}
+    )
+    return cascade(estimators={"world": world}, factors=(Factor(("future", "action"), (), "world"),))
 
 
 def chunk_of_many() -> DesignConfig:
@@ -89,6 +98,7 @@ def equal(one: Carries, other: Carries) -> bool:
 DESIGNS = {
     "cascade": cascade,
     "one factor": lambda: recipe("chunk_causal"),
+    "stages": stages,
     "state space": lambda: recipe("recurrent"),
 }
 
@@ -220,6 +230,19 @@ def test_a_chunk_is_predicted_and_one_action_of_it_executed(data: DataSpec, toy:
         forecast, state = design.forecast(at(design, toy, tick), state, Budget(), [tick])
         assert forecast.action.shape == (1, 8, 4)
         assert state["world"]["count"].item() == tick + 1
+
+
+def test_stages_keep_their_pasts_and_train_through_them(data: DataSpec, toy: ToyWindows) -> None:
+    design = ready(stages(), data, toy)
+    assert design.past_blocks == 3
+    assert set(design.initial_state(1)["world"]) == {"video", "inverse"}
+    losses = design.loss(toy.windows(np.arange(40, 44), design.training_window))
+    losses.total.backward()
+    assert set(losses.terms) == {"future", "action"}
+    part = DenoiserConfig(history=3, remembers=("action",))
+    config = replace(design.config.estimators["world"], parts={"video": part, "inverse": part})  # type: ignore[type-var, call-arg]
+    with pytest.raises(ConfigError, match="stage 'video' has `remembers`"):
+        Design(replace(design.config, estimators={"world": config}), data)
 
 
 @pytest.mark.parametrize(
