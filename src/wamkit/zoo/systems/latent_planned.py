@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wamkit.controllers import OpenChunked, PhaseTrigger
+from wamkit.controllers import Interactive, OpenChunked, PhaseTrigger
 from wamkit.design import GuideConfig
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
@@ -17,7 +17,7 @@ from wamkit.planners import CandidateScoringConfig, GoalImageObjectiveConfig, Hi
 from wamkit.substrates import ProprioceptionConfig, ValueConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
-from wamkit.zoo.systems.latent_joint import QUICK_TEACHER
+from wamkit.zoo.systems.latent_joint import QUICK_TEACHER, TWO
 
 UNIT_M = 0.01  # metres that one unit of the benchmark's action moves the hand
 
@@ -135,3 +135,24 @@ def tracegen() -> DesignConfig:
     """Forecast sparse 3D traces at many steps and turn them into motion of the arm."""
     places = {"traces": (p.POINT_TRACKS, (2, 4, 6, 8, 10, 12, 14, 16))}
     return p.cascade("TraceGen", p.denoiser(), MotionRecoveryConfig(unit_m=UNIT_M), places)
+
+
+@system(
+    "LingBot-VA",
+    ("bb.ar-diffusion", "mm.kv-reground", "ar.inverse-dynamics", "dp.interactive"),
+    simplified="The next chunk is not predicted while this one runs.",
+    choices="Two blocks of past; video and action have an expert each on one mixture.",
+)
+def lingbot_va() -> DesignConfig:
+    """Predict video block by block on a cache of measured blocks, then read the actions of the block off it."""
+    video = p.denoiser(history=2, remembers=("action",))
+    return p.cascade(
+        "LingBot-VA",
+        video,
+        p.denoiser(history=2),
+        {"future": p.LATENT},
+        shared=True,
+        encoders={"instruction": InstructionConfig()},
+        trunks={"main": p.mixture(TWO, time_range=4)},
+        controller=Interactive(execute=p.EXECUTE),
+    )
