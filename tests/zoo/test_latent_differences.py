@@ -28,8 +28,22 @@ BLOCKS = [
     ("WALL-WM", "UWM", "cp.cross-stream"),
     ("VTAM", "UWM", "ps.sensor-latent"),
     ("MotuBrain", "UVA", "bb.mot"),
+    ("GigaWorld-Policy", "CosmosPolicy", "cp.action-centric-mask"),
+    ("CosmosPolicy", "GigaWorld-Policy", "pl.candidate-scoring"),
+    ("τ0-WM", "UWM", "pl.candidate-scoring"),
+    ("WAV", "mimic-video", "pt.value-head"),
+    ("DAWN", "CLWM", "cp.iterative-refine"),
 ]
-OTHERS = ("DiT4DiT", "Genie Envisioner", "Im2Flow2Act", "3D-FDP", "RoboFlow4D")
+OTHERS = (
+    "DiT4DiT",
+    "VAMPO",
+    "Genie Envisioner",
+    "Im2Flow2Act",
+    "3D-FDP",
+    "RoboFlow4D",
+    "3DFlowAction",
+    "TraceGen",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +69,8 @@ def passes_for_one_action(case: Case) -> int:
 
 
 def test_taps_are_read_after_as_many_passes_as_the_paper_says(cases: dict[str, Case]) -> None:
-    names = ("DiT4DiT", "Genie Envisioner", "mimic-video", "Video Policy")
-    assert [passes_for_one_action(cases[name]) for name in names] == [1, 1, 2, 4]
+    names = ("DiT4DiT", "Genie Envisioner", "VAMPO", "mimic-video", "Video Policy")
+    assert [passes_for_one_action(cases[name]) for name in names] == [1, 1, 1, 2, 4]
 
 
 def test_uwm_reads_the_future_that_uva_only_trains_with(cases: dict[str, Case]) -> None:
@@ -79,3 +93,16 @@ def test_flows_differ_in_space_and_in_what_acts_on_them(cases: dict[str, Case]) 
     }
     assert spent == {"3D-FDP": {"flow": 4, ACTION: 4}, "RoboFlow4D": {"flow": 2, ACTION: 1}}
     assert quick.streams["flow"].steps > dense.streams["flow"].steps
+
+
+def test_motion_is_recovered_from_a_field_in_one_system_and_from_points_in_the_other(
+    cases: dict[str, Case],
+) -> None:
+    field, points = (cases[name].design for name in ("3DFlowAction", "TraceGen"))
+    assert {"depth.scene", "camera.scene"} <= set(field.sensors)
+    assert not {"depth.scene", "camera.scene"} & set(points.sensors)
+    assert field.streams["flow"].steps < points.streams["traces"].steps
+    for name in ("3DFlowAction", "TraceGen"):
+        assert sampled(cases[name], cases[name].design, [ACTION]).nfe[ACTION] == 0, (
+            "a network decides the action"
+        )
