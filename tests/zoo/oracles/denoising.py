@@ -13,9 +13,11 @@ from torch import Tensor
 from gates import sharpen
 from oracles.drawing import graded, sampled, terms
 from oracles.registry import calls, oracle
+from wamkit.contract.calls import Call
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget
 from wamkit.design import Design
+from wamkit.design.sampling import context_of
 from wamkit.estimators import DenoiserConfig, FeatureTapConfig
 from wamkit.estimators.paced import Paced
 from wamkit.training import DistillConfig
@@ -101,16 +103,13 @@ def learned_schedule(case: Case) -> None:
 def chosen_counts(case: Case, design: Design, label: str, part: Paced) -> int:
     """Number of different step counts that some gate gives to recorded states."""
     observation = case.cut(design.window, range(2, 38, 3))
-    from wamkit.contract.calls import Call
-    from wamkit.design.sampling import context_of
-
     context = context_of(label, design.graph, design.encode_context(observation))
     call, most = Call(context, {}, (), observation.batch_size), 0
     for seed in range(20):
         torch.manual_seed(seed)
         with torch.no_grad():
             for layer in part.gate:
-                if layer.__class__.__name__ == "Linear":
+                if isinstance(layer, torch.nn.Linear):
                     layer.weight.normal_(0, 2)
             scores = part.scores(call)
             part.gate[-1].bias.sub_(scores.mean(dim=0))
