@@ -34,24 +34,24 @@ def spent(case: Case, budget: Budget) -> int:
 
 @oracle("ps.feature-tap")
 def feature_tap(case: Case) -> None:
-    """The action reads hidden states of a chosen place that the future's loss shapes; what comes after is not run."""
-    design = case.design
+    """What is read are hidden states of a chosen place that the future's loss shapes; what comes after is not run."""
+    design = sharpen(case.untrained())
     (tap,) = design.config.taps
     future = design.config.taps[tap]
     part = case.config.estimators[design.graph.factor_of(tap).estimator]
     assert isinstance(part, FeatureTapConfig)
-    shown = design.sample(case.observation(), [tap], seeds=[1]).values[tap]
+    reader = ACTION if case.acts else next(f.generates[0] for f in design.config.factors if tap in f.given)
+    shown = sampled(case, design, [tap]).values[tap]
     spec, trunk = design.streams[tap], design.trunks[part.trunk or ""]
     assert shown.shape == (1, spec.steps, spec.tokens, spec.features)
     assert spec.features == trunk.width
     runs = passes(trunk, future)
-    alone = design.sample(case.observation(), [ACTION], seeds=[1])
-    assert future not in alone.nfe, "the whole future was generated for the action"
+    alone = sampled(case, design, [reader])
+    assert future not in alone.nfe, f"the whole future was generated for {reader!r}"
     assert len(runs) == (part.evaluation if part.kind == "tap" else 1), f"{len(runs)} passes of the network"
     assert runs[-1] == part.layer, f"layers up to {runs[-1]} were run for a tap after layer {part.layer}"
-    del trunk.forward
-    acts = [case.act(design, case.observation(), given={tap: value}) for value in (shown, another(shown))]
-    assert not torch.equal(*acts), "the action does not read the tap"
+    told = [sampled(case, design, [reader], given={tap: v}).values[reader] for v in (shown, another(shown))]
+    assert not torch.equal(*told), f"{reader!r} does not read the tap"
     fresh = case.untrained().train()
     reached = graded(fresh, terms(case, fresh)[future])
     assert any(name.startswith(f"trunks.{part.trunk}.") for name in reached), (
@@ -140,9 +140,16 @@ def future_skip(case: Case) -> None:
         tokens.append(sum(sum(run) for run in runs))
         acted.append(made.values[ACTION])
     assert tokens[1] < tokens[0], f"{tokens[1]} tokens without the future, {tokens[0]} with it"
-    poison(p for n, p in design.named_parameters() if n in own)
+    poison(p for n, p in design.named_parameters() if n in own and not n.startswith(on_the_way(design)))
     after = sampled(case, design, [ACTION], budget=Budget(future=False)).values[ACTION]
     assert torch.equal(acted[1], after), "the skipped branch acts"
+
+
+def on_the_way(design: Design) -> tuple[str, ...]:
+    """Beginnings of the names of weights that lead to a tap, whose evaluations need the future's own head."""
+    taps = [name for name, kind in design.graph.tapped().items() if kind == "tap"]
+    owners = {design.graph.factor_of(name).estimator for name in taps}
+    return tuple(f"estimators.{name}." for name in owners)
 
 
 def widths(design: Design) -> list[list[int]]:
