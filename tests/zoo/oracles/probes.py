@@ -29,10 +29,8 @@ def told(case: Case, design: Design, observation: Observation, names: Iterable[s
 
 
 def stages(estimator: Estimator) -> list[Estimator]:
-    """Estimators of which one is made: its stages, or itself alone."""
-    inner = [part for part in estimator.children() if isinstance(part, nn.ModuleDict)]
-    found = [p for group in inner for p in group.values() if isinstance(p, Estimator)]
-    return found or [estimator]
+    """Estimators that one is made of, such as its stages, or itself alone."""
+    return [m for m in estimator.modules() if isinstance(m, Estimator) and m is not estimator] or [estimator]
 
 
 def disturb(parameters: Iterable[nn.Parameter], size: float = 0.5) -> int:
