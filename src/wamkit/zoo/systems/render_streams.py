@@ -85,7 +85,7 @@ def cot_vla() -> DesignConfig:
 
 @system(
     "UD-VLA",
-    ("cp.leakage-mask", "ss.step-sampler", "cp.joint"),
+    ("cp.leakage-mask", "ss.step-sampler", "ss.early-exit"),
     simplified="Codebook of patches and binned actions on a small transformer.",
     choices="One mask rate for pictures and actions, which makes their unmasking one synchronous process.",
 )
