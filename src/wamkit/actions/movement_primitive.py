@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class MovementPrimitiveConfig(ActionConfig):
             to rest early becomes a primitive of that shorter duration.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("primitives",)
     weights: Annotated[int, Range(2, 1024)] = 8
     rest: NonNegative = 0.002
 

@@ -206,11 +206,13 @@ class Trunk(nn.Module, ABC):
         width: features per token.
         depth: number of layers.
         language: true when it is a language or vision-language model that was not made for robots (eq. 32).
+        streams: streams that its config names; each must run on it.
     """
 
     width: int
     depth: int
     language: bool = False
+    streams: tuple[str, ...] = ()
 
     @property
     def context_width(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import torch
@@ -109,6 +109,19 @@ class Batch:
     goal: Observation | None = None
     index: Tensor | None = None
     milestones: Observation | None = None
+
+    def acting(self, window: WindowSpec) -> Observation:
+        """Observation that a design would receive at these windows when acting: with the actions executed before "now".
+
+        Args:
+            window: what the design reads when acting (``design.window``). The batch may be cut with it or with
+                ``design.training_window``, which sees at least as much.
+        """
+        seen = replace(self.observation.steps(slice(-len(window.observation), None)), goal=self.goal)
+        if not window.past_actions:
+            return seen
+        past = slice(self.past - window.past_actions, self.past)
+        return replace(seen, past_action=self.action[:, past], past_action_pad=self.action_pad[:, past])
 
 
 @dataclass(frozen=True)

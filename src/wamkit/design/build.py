@@ -18,12 +18,14 @@ from wamkit.contract.protocols import (
     Substrate,
     Trunk,
 )
-from wamkit.contract.specs import ACTION
+from wamkit.contract.specs import ACTION, ActionSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
+from wamkit.design.observed import check_compared, check_given
 from wamkit.design.sampling import PLANNER_CARRY
+from wamkit.design.unused import check_encoders, check_experts, check_unused
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators import DenoiserConfig
 
@@ -60,6 +62,7 @@ class Parts:
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` when two of them do not fit."""
     check_names(config)
+    check_unused(config)
     window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
     # Encoders are built last unless a substrate tracks one: this keeps the order of random draws of published runs.
@@ -68,6 +71,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         encoders = build_encoders(config, data, window)
         for substrate in substrates.values():
             substrate.bind(encoders, data)
+    check_encoders(config, substrates)
     action = config.action.build(data, config.horizon)
     trunks = {name: c.build() for name, c in config.trunks.items()}
     streams = build_streams(config, substrates, action, trunks)
@@ -91,9 +95,10 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner.goal if planner else None,
         executed_steps(config, streams),
     )
+    check_experts(config, trunks)
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
-    config.controller.horizon(config.horizon)
+    check_controller(config, graph, data.action)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
@@ -152,7 +157,7 @@ def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
 
 def check_names(config: DesignConfig) -> None:
     """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
-    if not config.encoders:
+    if not config.encoders and config.trunks:
         raise ConfigError(
             "encoders: is empty, so the design would see nothing. Name an encoder, such as 'images'."
         )
@@ -246,8 +251,6 @@ def build_estimator(
         if factor.estimator == name:
             outputs.update({s: streams[s] for s in factor.generates})
             given.update({s: streams[s] for s in factor.given})
-    if not outputs:
-        raise ConfigError(f"estimator {name!r} is not used by any factor; remove it or name it in `factors`")
     part: EstimatorConfig = config.estimators[name]
     trunk = trunks[part.trunk] if part.trunk is not None else None
     if trunk is not None:
@@ -302,6 +305,21 @@ def check_blocks(config: DesignConfig) -> None:
                     f"future {stream!r}: offsets {list(config.futures[stream].offsets)} do not end the blocks of "
                     f"estimator {name!r}. Set them to [{config.stride}], the design's stride."
                 )
+
+
+def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpec) -> None:
+    """Raise :class:`ConfigError` when the controller names a stream that it cannot have, or cannot execute the actions.
+
+    An evaluation asks the same of a controller that it brings itself.
+    """
+    controller, offsets = config.controller, tuple[int, ...]()
+    controller.horizon(config.horizon)
+    if controller.compares is not None:
+        check_compared(config, controller.compares)
+        offsets = config.futures[controller.compares].offsets
+    if controller.supplies is not None:
+        check_given(graph, controller.supplies)
+    controller.check(action.mode, offsets)
 
 
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:

@@ -31,7 +31,7 @@ from wamkit.trunks import TransformerConfig
 
 @dataclass(frozen=True)
 class FutureConfig(Config):
-    """One future stream.
+    """One future stream: what it is made of, and at which steps.
 
     Attributes:
         substrate: name of the substrate that represents it.

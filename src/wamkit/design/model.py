@@ -169,7 +169,11 @@ class Design(nn.Module):
             windows: dataset.
             seed: seed of all random draws.
             labels: labels of :meth:`parts` to fit; None for all parts.
+
+        Raises:
+            SpecError: the dataset was opened without :attr:`extras`.
         """
+        self.entries.fitted(windows)
         labels = self.parts() if labels is None else labels
         fit_parts(self.encoders, self.action, self.substrates, self.data, windows, seed, labels)
 

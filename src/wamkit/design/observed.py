@@ -87,6 +87,20 @@ def read_past(
     return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
 
 
+def check_compared(config: DesignConfig, stream: str) -> None:
+    """Raise :class:`ConfigError` unless ``stream`` is a future at fixed times, which a controller can compare."""
+    if stream not in config.futures:
+        raise ConfigError(
+            f"design {config.name!r} has no future stream {stream!r} for a controller to compare with "
+            f"observations. {did_you_mean(stream, config.futures)}"
+        )
+    if config.futures[stream].milestones:
+        raise ConfigError(
+            f"future {stream!r}: milestones have no fixed time, so a controller cannot compare them with the "
+            f"observation at one. Compare a stream with offsets."
+        )
+
+
 def perceived(
     config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device, reads: Reads
 ) -> Perceived:
@@ -103,17 +117,8 @@ def perceived(
         ConfigError: no such future stream, a stream of milestones, or values made of ground truth that is missing
             when acting.
     """
-    if stream not in config.futures:
-        raise ConfigError(
-            f"design {config.name!r} has no future stream {stream!r} for a controller to compare with "
-            f"observations. {did_you_mean(stream, config.futures)}"
-        )
+    check_compared(config, stream)
     substrate = substrates[stream]
-    if config.futures[stream].milestones:
-        raise ConfigError(
-            f"future {stream!r}: milestones have no fixed time, so a controller cannot compare them with the "
-            f"observation at one. Compare a stream with offsets."
-        )
     if substrate.extras:
         raise ConfigError(
             f"future {stream!r}: its values are made of {', '.join(substrate.extras)}, which exist in training only, "

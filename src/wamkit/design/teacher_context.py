@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class TeacherContextConfig(EncoderConfig):
         heads: attention heads of the queries.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("(those of the teacher's encoders)",)
     checkpoint: str = ""
     architecture: str = ""
     trunk: str = ""

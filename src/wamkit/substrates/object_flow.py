@@ -99,6 +99,12 @@ class ObjectFlowConfig(SubstrateConfig):
         tolerance_m: metres that a point may lie behind the visible surface and still count as visible.
     """
 
+    extras: ClassVar[tuple[str, ...]] = (
+        "camera.{camera}",
+        "depth.{camera}",
+        "object_id.{camera}",
+        "object_pose",
+    )
     camera: Word = "scene"
     grid: Size = 8
     space: Literal["image", "world"] = "image"
@@ -188,6 +194,12 @@ class TracksConfig(SubstrateConfig):
         tolerance_m: metres that a point may lie behind the visible surface and still count as visible.
     """
 
+    extras: ClassVar[tuple[str, ...]] = (
+        "camera.{camera}",
+        "depth.{camera}",
+        "object_id.{camera}",
+        "object_pose",
+    )
     camera: Word = "scene"
     points: Size = 8
     unit_m: Positive = 0.1

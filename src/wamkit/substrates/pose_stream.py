@@ -29,6 +29,7 @@ class PoseStreamConfig(SubstrateConfig):
         unit_m: metres that count as one.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{bodies}_pose",)
     bodies: Annotated[tuple[Body, ...], Length(1, once=True)] = ("object", "gripper")
     unit_m: Positive = 0.1
 

@@ -32,7 +32,7 @@ from wamkit.evaluation.prediction.prediction import (
     PredictionRow,
     real_pictures,
 )
-from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
+from wamkit.evaluation.prediction.windows import future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
 from wamkit.imagination.unrolling import check_unrollable, unroll, world_step
@@ -191,7 +191,7 @@ class Collector:
 
         forecasts = unroll(
             design,
-            acting(design, batch),
+            batch.acting(design.window),
             design.initial_state(len(index)),
             self.config.steps,
             seeds=seeds,
@@ -254,7 +254,7 @@ def predict_futures(
     design: Design, batch: Batch, config: PredictionConfig, seeds: Sequence[int]
 ) -> dict[str, Tensor]:
     """One call: future stream -> values (B, T, ...), given the demonstrated actions where the config says so."""
-    observation = acting(design, batch)
+    observation = batch.acting(design.window)
     context = design.encode_context(observation)
     state = design.observe(observation, design.initial_state(observation.batch_size), context)
     action = batch.action[:, batch.past :] if config.actions == "demonstrated" else None

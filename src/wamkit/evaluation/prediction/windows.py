@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from wamkit.contract.types import Batch, Observation
 from wamkit.data import Dataset
-from wamkit.design import Design
 from wamkit.errors import ConfigError, DataError
 
 
@@ -33,24 +30,6 @@ def spread_windows(dataset: Dataset, per_episode: int, ahead: int) -> tuple[np.n
         raise DataError(f"{dataset.root}: no episode has two frames, so there is no future to compare with")
     episodes = np.repeat(np.arange(len(index)), [len(frames) for frames in index])
     return np.concatenate(index), episodes
-
-
-def acting(design: Design, batch: Batch) -> Observation:
-    """Observation that the design would receive at these windows when acting.
-
-    ``batch`` must be cut with the design's training window.
-    """
-    observation = batch.observation.steps(slice(-len(design.window.observation), None))
-    past = design.window.past_actions
-    if not past:
-        return replace(observation, goal=batch.goal)
-    first = batch.past - past
-    return replace(
-        observation,
-        goal=batch.goal,
-        past_action=batch.action[:, first : batch.past],
-        past_action_pad=batch.action_pad[:, first : batch.past],
-    )
 
 
 def future_of(batch: Batch) -> Observation:
