@@ -48,7 +48,9 @@ class GesturesConfig(EncoderConfig):
             for name in (f"camera.{self.camera}", "object_pose"):
                 data.extra(name, PART)
         elif (shape := data.extra(self.clicks, PART)) != (2, 2):
-            raise ConfigError(f"{PART}: extra {self.clicks!r} has shape {shape}, needs (2, 2): x and y of two clicks.")
+            raise ConfigError(
+                f"{PART}: extra {self.clicks!r} has shape {shape}, needs (2, 2): x and y of two clicks."
+            )
         return GestureEncoder(self, size.height, size.width, width)
 
 
@@ -61,7 +63,9 @@ class GestureEncoder(Encoder):
         self.config, self.size = config, (height, width)
         self.goal = config.source == "poses"
         self.extras = (f"camera.{config.camera}", "object_pose") if self.goal else (config.clicks,)
-        self.network = nn.Sequential(nn.Linear(2, config.hidden), nn.GELU(), nn.Linear(config.hidden, features))
+        self.network = nn.Sequential(
+            nn.Linear(2, config.hidden), nn.GELU(), nn.Linear(config.hidden, features)
+        )
         self.kind = nn.Parameter(torch.randn(2, features) * 0.02)
 
     def points(self, observation: Observation) -> tuple[Tensor, Tensor]:

@@ -42,8 +42,12 @@ def goal_policy(case: Case) -> None:
     assert not any(counters), "the planner runs although the goal is supplied"
     planned = case.act(design, observation)
     for name in planners:
-        assert disturb(own_parameters(design, name, [factor.estimator])), "the planner has no weight of its own"
-    assert torch.equal(followed, case.act(design, observation, given=first)), "another planner, another executor"
+        assert disturb(own_parameters(design, name, [factor.estimator])), (
+            "the planner has no weight of its own"
+        )
+    assert torch.equal(followed, case.act(design, observation, given=first)), (
+        "another planner, another executor"
+    )
     assert not torch.equal(planned, case.act(design, observation)), "the planner does not matter"
 
 
@@ -103,7 +107,9 @@ def generated(case: Case, design: Design, observation: Observation, **more: obje
         return case.act(design, observation, **more)
     given = {n: drawn(design, n, 3) for n in design.graph.of_role("action")}
     wanted = case.futures()[:1]
-    return design.sample(observation, wanted, seeds=[1], given={**given, **more.get("given", {})}).values[wanted[0]]
+    return design.sample(observation, wanted, seeds=[1], given={**given, **more.get("given", {})}).values[
+        wanted[0]
+    ]
 
 
 @oracle("st.spatial-control")
@@ -136,7 +142,9 @@ def spatial_control(case: Case) -> None:
         if encoder.goal:
             other = replace(dropped, goal=replace(observation.steps([-1]), goal=None))
             assert torch.equal(shown(dropped), shown(other)), "dropped, yet read"
-            assert torch.allclose(places[:, 0], encoder.points(other)[0][:, 1]), "this is not where the object is"
+            assert torch.allclose(places[:, 0], encoder.points(other)[0][:, 1]), (
+                "this is not where the object is"
+            )
         assert not torch.equal(plain, shown(dropped)), "the clicks do not matter"
 
 
@@ -171,7 +179,11 @@ def key_frames(case: Case) -> None:
         if not substrate.relative:
             dense = substrate.encode(ahead)
             assert len(dense.flatten(1).unique(dim=0)) > len(values.flatten(1).unique(dim=0))
-        if case.acts and name in design.graph.facing() and ACTION not in design.graph.factor_of(name).generates:
+        if (
+            case.acts
+            and name in design.graph.facing()
+            and ACTION not in design.graph.factor_of(name).generates
+        ):
             moves_action(case, name)
 
 

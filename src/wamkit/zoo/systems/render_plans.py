@@ -116,10 +116,10 @@ def gen2act() -> DesignConfig:
     "DreamGen",
     ("ar.latent-action", "ps.pixel-decoded"),
     missing=("da.synthetic-rollout",),
-    simplified="The imagined clip, its latent action and the policy's label are one design; no policy is trained on them.",
+    simplified="The clip, its latent action and its commands are one design; no policy is trained on them.",
 )
 def dreamgen() -> DesignConfig:
-    """Imagine a robot video and label it: a latent action is read off the clip, and a decoder turns it into commands."""
+    """Imagine a robot video and label it: read a latent action off the clip and decode it into commands."""
     return p.base(
         "DreamGen",
         **p.futures({"future": (p.FRAMES, TWO_STEPS), "rebuilt": (p.FRAMES, TWO_STEPS)}),

@@ -66,12 +66,12 @@ def world_vla() -> DesignConfig:
     simplified="A random language model of two layers; its picture vocabulary is a codebook of patches.",
     choices="Binned actions, all read off in one pass in which they read each other.",
     departs={
-        "substrate": "The subgoal is a picture in codebook tokens, which the survey's own rule counts as pixel latents; "
-        "its table files it as a feature because a VLM writes it."
+        "substrate": "The subgoal is a picture in codebook tokens, pixel latents by the survey's own rule; its table files "
+        "it as a feature because a VLM writes it."
     },
 )
 def cot_vla() -> DesignConfig:
-    """Let a VLM write the next key frame token by token, then the whole action chunk in one pass with full attention."""
+    """Let a VLM write the next key frame token by token, then the whole chunk in one pass of full attention."""
     return p.base(
         "CoT-VLA",
         substrates={"picture": p.PICTURE_TOKENS},
@@ -125,7 +125,7 @@ def covar() -> DesignConfig:
     choices="The latent action is proposed from the context first, and video and action are denoised given it.",
 )
 def motus() -> DesignConfig:
-    """Join video and action experts with noise levels of their own, told by a latent action learned from optical flow."""
+    """Join video and action experts with noise levels of their own, told by a latent action of optical flow."""
     places = {"future": p.LATENT, "flow": OpticalFlowConfig(grid=4)}
     both = {"future": 0.4, "action": 0.1}, {"future": 0.1, "action": 0.1}
     trunk = p.mixture({**VIDEO_AND_CONTROL, "latent": ("latent",)})
