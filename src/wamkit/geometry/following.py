@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from wamkit.config.ranges import Finite, NonNegative, Size
+from wamkit.config.ranges import Finite, NonNegative, Positive, Size
 from wamkit.config.values import Config
 from wamkit.errors import ConfigError
 
@@ -62,13 +62,20 @@ class FollowConfig(Config):
         smooth: weight of the squared acceleration against the squared distance from the target.
         workspace: box that the hand stays in; None for no bound.
         keep_out: boxes that the hand stays out of.
+        error_m: largest distance from the target, metres, of a path that counts as following it.
         rounds: largest number of rounds of the solver.
     """
 
     smooth: NonNegative = 0.01
     workspace: Box | None = None
     keep_out: tuple[Box, ...] = ()
+    error_m: Positive = 0.02
     rounds: Size = 100
+
+    @property
+    def bounded(self) -> bool:
+        """True when places in the world are constrained, so that the hand's own place must be known."""
+        return self.workspace is not None or bool(self.keep_out)
 
 
 @dataclass(frozen=True)
