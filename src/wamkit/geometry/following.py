@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import NonlinearConstraint, minimize
 
 from wamkit.config.ranges import Finite, NonNegative, Positive, Size
 from wamkit.config.values import Config
@@ -156,7 +156,7 @@ def follow_path(
         (start, target, config.smooth),
         method="SLSQP",
         jac=True,
-        constraints={"type": "ineq", "fun": room, "jac": slopes},
+        constraints=NonlinearConstraint(room, 0.0, np.inf, jac=slopes),
         options={"maxiter": config.rounds, "ftol": 1e-12},
     )
     path = found.x.reshape(-1, 3)
