@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import PointMotion
 from wamkit.contract.types import Budget, Observation
 from wamkit.design import Design
+from wamkit.estimators import MotionRecovery
 
 SHARP = 4.0  # weights are multiplied by this, so that the choice of a token depends on what it reads
 NOISE = 10.0
@@ -31,6 +33,15 @@ def sharpen(design: Design) -> Design:
             elif parameter.dim() == 0 and not parameter:
                 parameter.fill_(1.0)
     return design.eval()
+
+
+def _as_one_body(offsets: int, draw: int) -> PointMotion:
+    """Eight points that move as one body by a path of the given draw, slowly enough to be followed."""
+    generator = torch.Generator().manual_seed(draw)
+    start = 0.05 * torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))
+    path = 0.005 * (torch.rand(offsets, 3, generator=generator) - 0.5).cumsum(dim=0)
+    later = start[:, None] + path[None, :, None]
+    return PointMotion(start, later, torch.ones(later.shape[:3], dtype=torch.bool), anchored=True)
 
 
 def _noise(like: Tensor, draw: int) -> Tensor:
@@ -67,7 +78,7 @@ def disturbed(design: Design, draw: int) -> Iterator[None]:
                 for name in set(outputs) & futures:
                     value, spec = made.values[name], design.streams[name]
                     ids = (_noise(value.float(), draw).abs() * 997).long() % (spec.vocabulary or 1)
-                    made.values[name] = ids if spec.vocabulary else NOISE * _noise(value, draw)
+                    made.values[name] = ids if spec.vocabulary else value + NOISE * _noise(value, draw)
             return made
 
         return run
@@ -78,10 +89,21 @@ def disturbed(design: Design, draw: int) -> Iterator[None]:
                 patch(trunk, "forward", noisy_trunk)
         for estimator in design.estimators.values():
             patch(estimator, "generate", noisy_factor)
+        # Noise is no motion, and a recovery would flag it and stay; it is shown another motion instead.
+        for name in recovered_from(design):
+            part = design.substrate(name)
+            if (part, "moving_points") not in patched:
+                patch(part, "moving_points", lambda _: lambda values, *_: _as_one_body(values.shape[1], draw))
         yield
     finally:
         for part, method in patched:
             delattr(part, method)
+
+
+def recovered_from(design: Design) -> list[str]:
+    """Futures that an action is recovered from without a network."""
+    factors = [f for f in design.graph.factors if isinstance(design.estimators[f.estimator], MotionRecovery)]
+    return [name for factor in factors for name in factor.given]
 
 
 def moved_steps(design: Design, observation: Observation, seeds: int = 4) -> tuple[bool, ...]:

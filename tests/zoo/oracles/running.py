@@ -13,8 +13,10 @@ from torch import Tensor
 
 from oracles.probes import stages
 from oracles.registry import calls, oracle
+from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget, Observation, map_tensors
 from wamkit.design import Design
+from wamkit.design.observed import encode_aims
 from wamkit.errors import BudgetError
 from wamkit.estimators import Denoiser, Unmasker
 from wamkit.estimators.levels import LevelEstimator
@@ -145,3 +147,44 @@ def equal(left: list[Tensor], right: list[Tensor]) -> bool:
 
 def sizes(tensors: list[Tensor]) -> list[tuple[int, ...]]:
     return [tuple(t.shape) for t in tensors]
+
+
+@oracle("ss.guided-inference")
+def guided_inference(case: Case) -> None:
+    """The objective improves under guidance, more with more of it; without weight it is the base sampler."""
+    guide = case.config.guide
+    assert guide is not None, "nothing is steered"
+    design = case.untrained()
+    assert design.steering is not None
+    scores, values = [], []
+    for weight in (0.0, 0.5 * guide.weight, guide.weight):
+        steered = case.untrained(guide=replace(guide, weight=weight))
+        made = sampled(case, steered)
+        values.append(made)
+        scores.append(scored(case, steered, made))
+    assert scores[0] < scores[1], scores
+    assert scores[0] < scores[2], scores
+    base = sampled(case, case.untrained(guide=None))
+    assert all(torch.equal(base[name], values[0][name]) for name in base), "no weight, yet no base sampler"
+    assert not torch.equal(values[2][guide.stream], values[0][guide.stream])
+
+
+def sampled(case: Case, design: Design) -> dict[str, Tensor]:
+    """Everything that the objective of the recipe reads and the action, for four seeds."""
+    observation = case.cut(replace(design.window, goal=True), [NOW] * 4)
+    found = case.untrained().steering
+    assert found is not None
+    want = sorted({*found.objective.reads, found.stream, *([ACTION] if case.acts else [])})
+    want = [name for name in want if name not in case.config.taps]
+    return dict(design.sample(observation, want, seeds=[1, 2, 3, 4]).values)
+
+
+def scored(case: Case, design: Design, made: dict[str, Tensor]) -> float:
+    """Mean score of samples by the recipe's objective."""
+    assert design.steering is not None
+    objective = design.steering.objective
+    observation = case.cut(replace(design.window, goal=True), [NOW] * 4)
+    substrates = {name: design.substrate(name) for name in objective.aims}
+    aims = encode_aims(observation, substrates, design.name)
+    with torch.no_grad():
+        return float(objective.score(made, aims).mean())

@@ -66,8 +66,8 @@ def world_vla() -> DesignConfig:
     simplified="A random language model of two layers; its picture vocabulary is a codebook of patches.",
     choices="Binned actions, all read off in one pass in which they read each other.",
     departs={
-        "substrate": "The subgoal is a picture in codebook tokens, pixel latents by the survey's own rule; its table files "
-        "it as a feature because a VLM writes it."
+        "substrate": "The subgoal is a picture in codebook tokens, pixel latents by the survey's own rule; its table "
+        "files it as a feature because a VLM writes it."
     },
 )
 def cot_vla() -> DesignConfig:

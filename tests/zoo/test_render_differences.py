@@ -1,0 +1,97 @@
+"""Systems of one tuple differ in behaviour: what distinguishes one of a pair is not there in the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from cases import Case
+from oracles import ORACLES
+from oracles.probes import drawn
+from zoo_recordings import opened
+
+from gates import sharpen
+from wamkit.contract.specs import ACTION
+from wamkit.zoo.registry import systems
+
+pytestmark = pytest.mark.sim
+
+# Block that the first system has and the second, of the same tuple, lacks.
+LACKING = (
+    # imagined frames, one call
+    ("st.spatial-control", "This&That", "UniPi"),
+    ("ar.latent-action", "DreamGen", "UniPi"),
+    ("ps.keyframes", "RoboEnvision", "UniPi"),
+    ("ar.motion-recovery", "AVDC", "UniPi"),
+    ("ss.guided-inference", "MVISTA-4D", "UniPi"),
+    ("ss.decoupled-times", "LVP", "AVDC"),
+    # imagined frames, chunked
+    ("ps.keyframes", "GR-MG", "Vidar"),
+    # one causal stream
+    ("cp.leakage-mask", "WorldVLA", "GR-1"),
+    # one denoising process
+    ("cp.leakage-mask", "UD-VLA", "VideoVLA"),
+    ("cp.cross-stream", "CoVAR", "VideoVLA"),
+    # experts
+    ("ss.decoupled-times", "Motus", "F1"),
+    ("ps.keyframes", "BagelVLA", "F1"),
+    ("ss.future-skip", "Motus", "RynnVLA-002"),
+    # predicted geometry, one call
+    ("ar.motion-recovery", "NovaFlow", "TC-IDM"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("zoo")
+
+
+def case(name: str, folder: Path) -> Case:
+    return Case(systems()[name], opened("benchmark", folder))
+
+
+@pytest.mark.parametrize(("block", "has", "lacks"), LACKING)
+def test_the_neighbour_lacks_what_distinguishes_a_system(
+    block: str, has: str, lacks: str, folder: Path
+) -> None:
+    assert block in systems()[has].distinct
+    with pytest.raises((AssertionError, StopIteration)):
+        ORACLES[block](case(lacks, folder))
+
+
+def moved_steps_of_the_last_frame(name: str, folder: Path) -> list[bool]:
+    """Whether each step of the action moves when only the last imagined frame is another."""
+    found = case(name, folder)
+    design, (future,) = sharpen(found.untrained()), found.design.graph.factor_of(ACTION).given
+    seen, first = (
+        found.cut(design.window),
+        drawn(found.design, found.design.graph.factor_of(ACTION).given[0], 1),
+    )
+    other = first.clone()
+    other[:, -1] = drawn(design, future, 2)[:, -1]
+    actions = [found.act(design, seen, given={future: values}) for values in (first, other)]
+    moved: list[bool] = (actions[0] != actions[1]).flatten(2).any(dim=2)[0].tolist()
+    return moved
+
+
+def test_pairs_of_frames_are_not_the_whole_clip(folder: Path) -> None:
+    """UniPi reads the actions between two frames off these two; Gen2Act follows the whole clip."""
+    assert moved_steps_of_the_last_frame("UniPi", folder) == [False, False, True, True]
+    assert moved_steps_of_the_last_frame("Gen2Act", folder) == [True] * 4
+
+
+def test_a_mask_is_not_a_goal(folder: Path) -> None:
+    """Vidar cuts tokens of the clip off and VLP does not; what VLP follows, it also judges."""
+    masked, plain = (case(name, folder) for name in ("Vidar", "VLP"))
+    part = masked.estimator_of(ACTION)
+    for mask in part.masks.values():
+        torch.nn.init.zeros_(mask.network[-1].weight)
+        torch.nn.init.constant_(mask.network[-1].bias, -5.0)
+    for found, expected in ((masked, True), (plain, False)):
+        seen = found.observation()
+        given = [{"future": drawn(found.design, "future", k)} for k in (1, 2)]
+        shown = [found.act(found.design, seen, given=some) for some in given]
+        assert torch.equal(*shown) == expected
+    assert "value" in plain.futures()
+    assert "value" not in masked.futures()
