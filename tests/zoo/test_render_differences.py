@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from zoo_recordings import opened
 
 from gates import sharpen
 from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import PointMotion
+from wamkit.contract.types import Budget
+from wamkit.substrates.label_maps import CLASS_IDS
 from wamkit.zoo.registry import systems
 
 pytestmark = pytest.mark.sim
@@ -27,7 +31,7 @@ LACKING = (
     ("ss.guided-inference", "MVISTA-4D", "UniPi"),
     ("ss.decoupled-times", "LVP", "AVDC"),
     # imagined frames, chunked
-    ("ps.keyframes", "GR-MG", "Vidar"),
+    ("ps.keyframes", "GR-MG", "VLP"),
     # one causal stream
     ("cp.leakage-mask", "WorldVLA", "GR-1"),
     # one denoising process
@@ -95,3 +99,47 @@ def test_a_mask_is_not_a_goal(folder: Path) -> None:
         assert torch.equal(*shown) == expected
     assert "value" in plain.futures()
     assert "value" not in masked.futures()
+
+
+def turned(name: str, folder: Path) -> float:
+    """How far the hand moves when the body turns about its own centre, metres."""
+    found = case(name, folder)
+    design = found.untrained()
+    future = design.graph.factor_of(ACTION).given[0]
+    steps = design.streams[future].steps
+    start = 0.05 * torch.randn(8, 3, generator=torch.Generator().manual_seed(3))
+    centred = start - start.mean(dim=0)
+    angles = 0.1 * torch.arange(1, steps + 1)
+    turns = torch.stack(
+        [torch.linalg.matrix_exp(a * torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 0]])) for a in angles]
+    )
+    later = centred @ turns.transpose(1, 2) + start.mean(dim=0)
+    known = torch.ones(1, steps, 8, dtype=torch.bool)
+    motion = PointMotion(start[None], later[None], known, anchored=True)
+    design.substrate(future).moving_points = lambda *_: motion  # type: ignore[method-assign]
+    given = {future: drawn(design, future, 1)}
+    budget, state = Budget(future=False), design.initial_state(1)
+    action = design.forecast(found.cut(design.window), state, budget, [1], given=given)[0].action
+    return float(action[0, :, :3].sum(dim=0).norm() * 0.01)
+
+
+@pytest.mark.parametrize(("held", "followed"), [("RIGVid", "AVDC"), ("NovaFlow", "Dream2Flow")])
+def test_a_grasped_body_turns_the_hand_around_it_and_a_followed_one_does_not(
+    held: str, followed: str, folder: Path
+) -> None:
+    assert turned(followed, folder) < 1e-3
+    assert turned(held, folder) > 0.01
+
+
+def test_the_object_and_the_tool_are_not_the_same_points(folder: Path) -> None:
+    """Without the object in the picture, AVDC has nothing to follow; Dreamitate still tracks its tool."""
+    for name, lost in (("AVDC", True), ("Dreamitate", False)):
+        found = case(name, folder)
+        design, seen = found.untrained(), found.cut(found.design.window)
+        body = found.estimator_of(ACTION, design).config.body
+        labels = seen.extras["segmentation.scene"]
+        empty = torch.where(labels == CLASS_IDS["object"], 0, labels)
+        blind = replace(seen, extras={**seen.extras, "segmentation.scene": empty})
+        substrate, values = design.substrate("future"), drawn(design, "future", 1).clamp(-1, 1)
+        starts = [substrate.moving_points(values, some, body).start for some in (seen, blind)]
+        assert torch.equal(*starts) != lost

@@ -37,6 +37,7 @@ def goal_policy(case: Case) -> None:
     )
     followed = case.act(design, observation, given=first)
     assert not torch.equal(followed, case.act(design, observation, given=other)), "it follows no goal"
+    assert own_parameters(design, factor.estimator, planners), "the executor has learned nothing"
     counters = [calls(design.estimators[name], "generate") for name in planners]
     assert torch.equal(followed, case.act(design, observation, given=first))
     assert not any(counters), "the planner runs although the goal is supplied"
