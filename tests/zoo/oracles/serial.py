@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from cases import Case
@@ -61,9 +63,9 @@ def decode(part: Serial, call: Call) -> tuple[dict[str, Tensor], Tensor]:
     hidden: list[Tensor] = []
     inner = part.draw
 
-    def draw(name: str, token: Tensor, noise: RowNoise) -> Tensor:
+    def draw(name: str, token: Tensor, *rest: Any) -> Tensor:
         hidden.append(token)
-        return inner(name, token, noise)
+        return inner(name, token, *rest)
 
     part.draw = draw  # type: ignore[method-assign]
     with torch.no_grad():
