@@ -202,7 +202,7 @@ class Staged(Estimator):
 
     @override
     def sees(self, spec: StreamSpec, outputs: Sequence[str]) -> tuple[frozenset[str], ...]:
-        """What the stage's estimator says of its own streams, and all that the earlier streams which it reads lead to."""
+        """What the stage's estimator says of its own streams, and all that leads to the earlier ones that it reads."""
         stage = self.stage_of(spec.name)
         earlier: set[str] = set()
         todo = [name for name in self.sources[stage] if name in outputs]
