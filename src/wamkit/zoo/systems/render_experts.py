@@ -73,7 +73,7 @@ def motus() -> DesignConfig:
 
 @system(
     "BagelVLA",
-    ("cp.interleave", "ps.keyframes", "bb.mot"),
+    ("re.interleaved-plan", "cp.interleave", "ps.keyframes", "bb.mot"),
     simplified="The subtask is one of a few sentences; small experts.",
 )
 def bagel_vla() -> DesignConfig:

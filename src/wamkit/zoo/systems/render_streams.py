@@ -122,6 +122,6 @@ def covar() -> DesignConfig:
     simplified="Latents of single frames and a small transformer.",
 )
 def pad() -> DesignConfig:
-    """Denoise picture and action at one level, trained with the picture left out at times, so that it can be dropped."""
+    """Denoise picture and action at one level, with the picture left out at times, so that it can be dropped."""
     shared = p.denoiser(levels="shared", absent={"future": 0.4})
     return p.joint("PAD", shared, {"future": p.LATENT}, controller=SingleStep())
