@@ -12,10 +12,11 @@ from oracles import ORACLES
 from oracles.probes import drawn
 from zoo_recordings import opened
 
-from gates import sharpen
+from gates import moved_steps, sharpen
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import PointMotion
 from wamkit.contract.types import Budget
+from wamkit.errors import BudgetError
 from wamkit.substrates.label_maps import CLASS_IDS
 from wamkit.zoo.registry import systems
 
@@ -36,7 +37,6 @@ LACKING = (
     ("cp.leakage-mask", "WorldVLA", "GR-1"),
     # one denoising process
     ("cp.leakage-mask", "UD-VLA", "VideoVLA"),
-    ("cp.cross-stream", "CoVAR", "VideoVLA"),
     # experts
     ("ss.decoupled-times", "Motus", "F1"),
     ("ps.keyframes", "BagelVLA", "F1"),
@@ -60,7 +60,7 @@ def test_the_neighbour_lacks_what_distinguishes_a_system(
     block: str, has: str, lacks: str, folder: Path
 ) -> None:
     assert block in systems()[has].distinct
-    with pytest.raises((AssertionError, StopIteration)):
+    with pytest.raises((AssertionError, BudgetError)):
         ORACLES[block](case(lacks, folder))
 
 
@@ -83,6 +83,25 @@ def test_pairs_of_frames_are_not_the_whole_clip(folder: Path) -> None:
     """UniPi reads the actions between two frames off these two; Gen2Act follows the whole clip."""
     assert moved_steps_of_the_last_frame("UniPi", folder) == [False, False, True, True]
     assert moved_steps_of_the_last_frame("Gen2Act", folder) == [True] * 4
+
+
+def test_a_bridge_starts_closed_and_shared_attention_does_not(folder: Path) -> None:
+    """Untrained, CoVAR's action branch runs as if it were alone; VideoVLA's tokens read the clip from the start."""
+    for name, expected in (("CoVAR", False), ("VideoVLA", True)):
+        found = case(name, folder)
+        design = found.untrained()
+        assert any(moved_steps(design, found.cut(design.window))) == expected, name
+
+
+def test_a_picture_is_foreseen_scale_by_scale_or_token_by_token(folder: Path) -> None:
+    """F1 spends a pass per scale on the picture, RynnVLA-002 one per token."""
+    spent = {}
+    for name in ("F1", "RynnVLA-002"):
+        found = case(name, folder)
+        made = found.design.sample(found.observation(), ["future", ACTION], seeds=[1])
+        spent[name] = (made.nfe["future"], found.design.streams["future"].tokens)
+    assert spent["F1"][0] == 2 < spent["F1"][1]
+    assert spent["RynnVLA-002"][0] == spent["RynnVLA-002"][1]
 
 
 def test_a_mask_is_not_a_goal(folder: Path) -> None:
