@@ -29,6 +29,7 @@ LACKING = (
     ("ar.latent-action", "DreamGen", "UniPi"),
     ("ps.keyframes", "RoboEnvision", "UniPi"),
     ("ar.motion-recovery", "AVDC", "UniPi"),
+    ("ge.rollout-filter", "RIGVid", "Dreamitate"),
     ("ss.guided-inference", "MVISTA-4D", "UniPi"),
     ("ss.decoupled-times", "LVP", "AVDC"),
     # imagined frames, chunked
@@ -137,7 +138,7 @@ def turned(name: str, folder: Path) -> float:
     motion = PointMotion(start[None], later[None], known, anchored=True)
     design.substrate(future).moving_points = lambda *_: motion  # type: ignore[method-assign]
     given = {future: drawn(design, future, 1)}
-    budget, state = Budget(future=False), design.initial_state(1)
+    budget, state = Budget(future=False, attempts=0), design.initial_state(1)
     action = design.forecast(found.cut(design.window), state, budget, [1], given=given)[0].action
     return float(action[0, :, :3].sum(dim=0).norm() * 0.01)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Finite, Fraction, Length, NonNegative, Positive, Word
-from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, Distrusts, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Meanings, Trunk
 from wamkit.contract.streams import Past, PointMotion, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget, Observation
@@ -85,7 +85,7 @@ class MotionRecoveryConfig(EstimatorConfig):
 
 
 @final
-class MotionRecovery(Estimator):
+class MotionRecovery(Estimator, Distrusts):
     """``p(a | s, c)`` with all its mass on the recovered action."""
 
     family: ClassVar[Family] = "geometric"

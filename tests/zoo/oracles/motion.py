@@ -63,7 +63,7 @@ def acted(case: Case, design: Design, observation: Observation, direction: Tenso
     for name in futures:
         design.substrate(name).moving_points = lambda *_: motions.pop(0)  # type: ignore[method-assign]
     given = {name: drawn(design, name, 2) for name in futures}
-    budget = Budget(future=False)
+    budget = Budget(future=False, attempts=0)
     return design.forecast(observation, design.initial_state(1), budget, [1], given=given)[0]
 
 
@@ -115,3 +115,33 @@ def constraint_trajopt(case: Case) -> None:
         assert bool(forecast.flags[ACTION].any()) == (scale > 1), "an infeasible path is not said"
         if scale == 1:
             follows(forecast, ticks(case, design), part, 5e-3)
+
+
+@oracle("ge.rollout-filter")
+def rollout_filter(case: Case) -> None:
+    """A planted bad clip is thrown away and another one imagined; a good one is kept; what stays bad is said."""
+    design = case.untrained()
+    assert isinstance(case.estimator_of(ACTION, design), MotionRecovery)
+    attempts = case.config.budget.attempts
+    assert attempts, "no clip is thrown away"
+    (future,) = design.graph.factor_of(ACTION).given
+    offsets, observation = torch.tensor(case.config.futures[future].offsets), case.cut(design.window)
+    apart = torch.ones(8)
+    apart[::2] = -1
+    good, bad = path(offsets, torch.ones(8)), path(offsets, apart)
+    for planted, clips, flagged in (
+        ([good], 1, False),
+        ([bad, good], 2, False),
+        ([bad] * (attempts + 1), attempts + 1, True),
+    ):
+        seen: list[Tensor] = []
+
+        def moving(values: Tensor, *_: Any, shown: Any = planted, kept: list[Tensor] = seen) -> PointMotion:
+            kept.append(values)
+            return shown[len(kept) - 1]
+
+        design.substrate(future).moving_points = moving  # type: ignore[method-assign]
+        forecast, _ = design.forecast(observation, design.initial_state(1), Budget(), [1])
+        assert len(seen) == clips, "a good clip is thrown away, or a bad one kept"
+        assert bool(forecast.flags[ACTION].any()) == flagged
+        assert torch.equal(forecast.future[future], seen[-1]), "not the kept clip is passed on"

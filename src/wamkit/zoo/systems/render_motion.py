@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wamkit.actions import ChunkConfig
+from wamkit.contract.types import Budget
 from wamkit.controllers import OpenLoop
 from wamkit.design.config import DesignConfig, FutureConfig, GuideConfig
 from wamkit.design.graph import Factor
@@ -61,15 +62,15 @@ def dreamitate() -> DesignConfig:
 
 @system(
     "RIGVid",
-    ("ar.motion-recovery", "ps.pixel-decoded"),
-    missing=("ge.rollout-filter",),
+    ("ar.motion-recovery", "ge.rollout-filter"),
     simplified=PLAIN,
-    choices="Clips whose object does not move as one body are flagged, where a VLM would discard them.",
+    choices="Clips whose object does not move as one body are discarded by rule, where the paper asks a VLM.",
 )
 def rigvid() -> DesignConfig:
-    """Track the object in an imagined clip and retarget its pose: the hand turns with what it has grasped."""
+    """Imagine clips until the object moves as one body, and turn the hand with the object that it has grasped."""
     frames = MovingFramesConfig(SHARP, follow="since_now")
-    return followed("RIGVid", frames, recovery(hold="rigid"), controller=OpenLoop())
+    again = Budget(attempts=2)
+    return followed("RIGVid", frames, recovery(hold="rigid"), controller=OpenLoop(), budget=again)
 
 
 @system(
