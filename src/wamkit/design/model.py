@@ -144,16 +144,22 @@ class Design(nn.Module):
     def encode_context(self, observation: Observation) -> dict[str, Cache]:
         """Encode the context c once and run it through every trunk: trunk name -> cache."""
         self.entries.observed(observation, self.device)
-        return self._encode(observation)
+        return self._encode(observation, self.trunks)
 
-    def _encode(self, observation: Observation) -> dict[str, Cache]:
-        if not self.trunks:
+    def _encode(self, observation: Observation, trunks: Container[str]) -> dict[str, Cache]:
+        named = {name: trunk for name, trunk in self.trunks.items() if name in trunks}
+        if not named:
             return {}
         encoded = [encoder(observation) for encoder in self.encoders.values()]
         tokens = torch.cat([t for t, _ in encoded], dim=1)
         pads = torch.cat([p for _, p in encoded], dim=1)
         pad = pads if bool(pads.any()) else None
-        return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in self.trunks.items()}
+        return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in named.items()}
+
+    def _running(self, streams: Container[str]) -> set[str | None]:
+        """Trunks of the estimators that generate ``streams``: a call leaves the others alone."""
+        factors = [f for f in self.graph.factors if any(name in streams for name in f.generates)]
+        return {self.graph.estimators[factor.estimator].trunk for factor in factors}
 
     def _past(self, observation: Observation, action: Tensor, action_pad: Tensor) -> Past:
         futures = {name: self.substrate(name) for name in sorted(self.graph.of_role("future"))}
@@ -202,7 +208,7 @@ class Design(nn.Module):
             executed, padded = batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
             past = self._past(batch.observation, executed, padded)
         observation = batch.observation.steps(slice(-len(self.window.observation), None))
-        context = self._encode(replace(observation, goal=batch.goal))
+        context = self._encode(replace(observation, goal=batch.goal), self.trunks)
         terms = factor_losses(
             self.graph, dict(self.estimators.items()), context, targets, past, batch.action.shape[0]
         )
@@ -269,7 +275,7 @@ class Design(nn.Module):
         stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
-                context = self._encode(observation)
+                context = self._encode(observation, self._running(needed))
         call = SamplingCall(
             graph=self.graph,
             estimators=estimators,
@@ -312,10 +318,11 @@ class Design(nn.Module):
         with stages.measure("preprocess"):
             self.entries.called(observation, state, budget, seeds, given)
             observation = to_device(observation, self.device)
-        with stages.measure("encode"):
-            context = self._encode(observation)
-            state = self._observe(observation, state, context)
-            values = to_device(dict(given or {}), self.device)
+            values, context = to_device(dict(given or {}), self.device), None
+        if self.past_blocks:
+            with stages.measure("encode"):
+                context = self._encode(observation, self.trunks)
+                state = self._observe(observation, state, context)
         sampled = self.sample(
             observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=state, context=context
         )  # fmt: skip
@@ -335,14 +342,15 @@ class Design(nn.Module):
         The carried ``state`` stays as it is: this is a generator beside the policy, not a call of the policy.
         """
         self.entries.called(observation, state, budget, seeds)
-        observation = to_device(observation, self.device)
-        context = self._encode(observation)
-        carry = self._observe(observation, state, context)
-        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=carry, context=context)
+        observation, context = to_device(observation, self.device), None
+        if self.past_blocks:
+            context = self._encode(observation, self.trunks)
+            state = self._observe(observation, state, context)
+        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=state, context=context)
         return sampled.values[stream]
 
     def check_given(self, stream: str) -> None:
-        """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are generated from or chosen by."""
+        """Raise :class:`ConfigError` unless ``stream`` is a goal or a state that actions are generated from."""
         check_given(self.graph, stream)
 
     @torch.no_grad()

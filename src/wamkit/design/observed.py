@@ -130,12 +130,15 @@ def perceived(
 
 
 def check_given(graph: FactorGraph, stream: str) -> None:
-    """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are generated from or chosen by."""
-    goals = graph.of_role("goal")
+    """Raise :class:`ConfigError` unless ``stream`` is a goal or a state that actions are generated from.
+
+    A goal may also be what a planner chooses actions by.
+    """
+    goals = graph.of_role("goal") | graph.of_role("state")
     if stream not in goals:
         raise ConfigError(
-            f"{graph.formula()} has no goal stream {stream!r} for a controller to supply. "
+            f"{graph.formula()} has no goal or state stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
     if stream not in graph.ancestors(graph.of_role("action")) | {graph.goal}:
-        raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")
+        raise ConfigError(f"no action of {graph.formula()} is generated from the stream {stream!r}.")

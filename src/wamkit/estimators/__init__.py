@@ -13,6 +13,7 @@ from wamkit.estimators.paced import Paced, PacedConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
+from wamkit.estimators.summary import Summary, SummaryConfig
 from wamkit.estimators.unmasker import Unmasker, UnmaskerConfig
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "RegressorConfig",
     "StateSpace",
     "StateSpaceConfig",
+    "Summary",
+    "SummaryConfig",
     "Unmasker",
     "UnmaskerConfig",
 ]

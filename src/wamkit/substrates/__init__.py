@@ -5,6 +5,7 @@ from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
 from wamkit.substrates.episode_progress import Progress, ProgressConfig, Value, ValueConfig
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
+from wamkit.substrates.latent_transition import LatentTransition, LatentTransitionConfig
 from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
 from wamkit.substrates.normals import NormalMap, NormalMapConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
@@ -51,6 +52,8 @@ __all__ = [
     "EmaFeatureConfig",
     "Heatmap",
     "HeatmapConfig",
+    "LatentTransition",
+    "LatentTransitionConfig",
     "MotionVectors",
     "MotionVectorsConfig",
     "NormalMap",

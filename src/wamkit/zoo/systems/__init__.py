@@ -1,5 +1,23 @@
 """Recipes of the field's systems, by family. Importing this package registers them."""
 
-from wamkit.zoo.systems import anchors
+from wamkit.zoo.systems import (
+    anchors,
+    geometry_features,
+    geometry_motion,
+    policies_experts,
+    policies_futures,
+    policies_slow_fast,
+    policies_small,
+    policies_tokens,
+)
 
-__all__ = ["anchors"]
+__all__ = [
+    "anchors",
+    "geometry_features",
+    "geometry_motion",
+    "policies_experts",
+    "policies_futures",
+    "policies_slow_fast",
+    "policies_small",
+    "policies_tokens",
+]
