@@ -1,6 +1,16 @@
 """Oracles of building blocks, each run on the very recipe that the block distinguishes: block -> function of a case."""
 
-from oracles import couplings, pixels, sampling  # noqa: F401 (they register themselves)
+from oracles import (  # noqa: F401 (they register themselves)
+    actions,
+    couplings,
+    geometry,
+    language,
+    pixels,
+    rates,
+    sampling,
+    senses,
+    training,
+)
 from oracles.registry import ORACLES
 
 __all__ = ["ORACLES"]
