@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: zoo demo table robustness world_model test quick check bench mutants kill setup clean
+.PHONY: zoo zoo-table demo table robustness world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -21,6 +21,11 @@ robustness: $(VENV)/.ready
 
 world_model: $(VENV)/.ready
 	$(BIN)/python examples/world_model.py
+	$(BIN)/python docs/generate.py
+
+# Systems of the field, trained for the same time; `ZOO="--minutes 30"` ends a sitting, the next one goes on.
+zoo-table: $(VENV)/.ready
+	$(BIN)/python examples/zoo_table.py $(ZOO)
 	$(BIN)/python docs/generate.py
 
 test: $(VENV)/.ready

@@ -73,8 +73,12 @@ def reference() -> str:
         parts.append(f"## {kind.capitalize()}s")
         for entry in (entry for entry in entries if entry.kind == kind):
             parts += [f"### `{entry.name}`", prose(entry.description)]
-            if entry.source:
-                parts.append(f"Source: {prose(entry.source)} Module: `{entry.module}`")
+            source = f"Source: {prose(entry.source)} " if entry.source else ""
+            parts.append(f"{source}Module: `{entry.module}`")
+            if entry.extras:
+                parts.append(f"Reads the extras {', '.join(extra(name) for name in entry.extras)}.")
+            if entry.packages:
+                parts.append(f"Needs `pip install 'wamkit[{','.join(entry.packages)}]'`.")
             if entry.fields:
                 rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
                 rows += [
@@ -85,10 +89,27 @@ def reference() -> str:
     return "\n\n".join(parts)
 
 
+def extras() -> str:
+    """Every part that reads extras of a dataset, with their names and what the part is."""
+    rows = ["| part | reads | what it is |", "|---|---|---|"]
+    for entry in list_parts():
+        if entry.extras:
+            cells = f"{entry.kind} `{entry.name}`", ", ".join(map(extra, entry.extras)), prose(entry.summary)
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def prose(text: str) -> str:
     """A docstring's text as one paragraph of Markdown."""
     text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", " ".join(text.split()))
     return text.replace("``", "`").replace("|", "\\|")
+
+
+def extra(text: str) -> str:
+    """Names of extras as code, what is said about them as prose."""
+    names, bracket, rest = text.partition("(")
+    shown = " or ".join(f"`{name.strip()}`" for name in names.split(" or ") if name.strip())
+    return f"{shown} {bracket}{rest}".strip()
 
 
 def code(text: str) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from from_code import designs, evaluation_rooms, house, reference
+import zoo_tables
+from from_code import designs, evaluation_rooms, extras, house, reference
 
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
@@ -28,9 +29,11 @@ PAGES = (
     "docs/map.md",
     "docs/reference.md",
     "docs/contract.md",
+    "docs/ground_truth.md",
     "docs/benchmark.md",
     "docs/robustness.md",
     "docs/world_model.md",
+    "docs/zoo.md",
 )
 
 
@@ -348,6 +351,11 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "rooms": house,
     "evaluation": evaluation_rooms,
     "reference": reference,
+    "zoo states": zoo_tables.states,
+    "zoo departs": zoo_tables.departs,
+    "zoo missing": zoo_tables.missing,
+    "zoo table": lambda: zoo_tables.table(RESULTS / "zoo.json"),
+    "extras": extras,
 }
 
 

@@ -15,7 +15,7 @@ import draccus
 import pytest
 
 import wamkit
-from wamkit.contract import protocols
+from wamkit.contract import planning, protocols
 from wamkit.controllers import Controller
 from wamkit.substrates import Codec
 from wamkit.verbs import catalog
@@ -264,7 +264,8 @@ CONTRACTS: tuple[type[Any], ...] = (
     protocols.ActionRepresentation,
     protocols.Trunk,
     protocols.Estimator,
-    protocols.Planner,
+    planning.Planner,
+    planning.Objective,
     Codec,
 )
 
@@ -292,7 +293,7 @@ def test_a_controller_that_can_be_named_is_concrete() -> None:
 
 def test_parts_are_frozen_configs() -> None:
     for entry in catalog.list_parts():
-        if entry.kind != "recipe":
+        if entry.kind not in ("recipe", "design"):
             found = [
                 cls for cls in vars(importlib.import_module(entry.module)).values() if is_choice(cls, entry)
             ]

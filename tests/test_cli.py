@@ -91,6 +91,19 @@ def test_help_explains_every_option(name: str, capsys: pytest.CaptureFixture[str
         for option in declaration(place).fields:
             assert f"--{option.name}" in printed
     assert "class " not in printed
+    assert "__post_init__" not in printed
+
+
+def test_help_says_where_the_parts_of_a_mapping_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for kind in ("encoder", "substrate", "trunk", "estimator", "planner", "controller", "action"):
+        assert (
+            f"`wamkit list {kind}` names them, `wamkit list {kind} NAME` prints the fields of one" in printed
+        )
+    for entry in ("future", "factor"):
+        assert f"`wamkit list design {entry}` prints the fields of one" in printed
+        assert main(["list", "design", entry]) == 0
 
 
 def test_help_shows_the_fields_of_the_chosen_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +145,8 @@ def test_every_option_of_the_help_is_accepted_and_its_default_changes_nothing(pl
         plain = parse(cls, needed)
     assert len(rows) > 5
     for row in rows:
-        inside_nothing = row.key.startswith("distill.")  # off by default: giving an option turns it on
+        # Off by default: giving an option turns it on.
+        inside_nothing = row.key.startswith(("distill.", "design.guide."))
         if row.default != "required" and not row.type.startswith("{name:") and not inside_nothing:
             assert parse(cls, [*needed, f"--{row.key}", row.default]) == plain, row
 

@@ -10,16 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.table import Table
 from rich.text import Text
 
 from wamkit import api
 from wamkit import config as configs
 from wamkit.errors import ConfigError, DataError, did_you_mean
-from wamkit.verbs import catalog, declarations, ending, usage
+from wamkit.verbs import catalog, declarations, ending, listing, usage
 
-# Names of tasks, designs and files are printed as they are, brackets and colons included.
-CONSOLE = ending.Terminal(markup=False, emoji=False)
+CONSOLE = ending.Terminal()
 EPILOG = (
     "Every option is a field of one config: --config_path FILE.yaml reads many, single options win over it. "
     "Values are written as in YAML. A part is chosen by its type; `wamkit list PART` prints its fields."
@@ -124,36 +122,21 @@ def imagine(_: Namespace, options: list[str]) -> None:
 
 def list_parts(verb: Namespace, _: list[str]) -> None:
     """List parts and recipes, or print the fields of one part."""
+    if verb.part is not None:
+        entry = catalog.find_part(verb.name, verb.part)
+        return print_json(asdict(entry)) if verb.json else listing.show_part(entry, CONSOLE)
     entries = catalog.find_parts(verb.name)
     if verb.json:
-        sys.stdout.write(
-            json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False) + "\n"
-        )
-    elif verb.name is not None and all(entry.name == verb.name for entry in entries):
-        for entry in entries:
-            print_part(entry)
-    else:
-        table = Table("kind", "name", "what it is")
-        for entry in entries:
-            table.add_row(entry.kind, entry.name, Text(usage.plain_text(entry.summary)))
-        CONSOLE.print(table)
-        CONSOLE.print("fields of a part: wamkit list NAME")
+        return print_json([asdict(entry) for entry in entries])
+    if verb.name is None or any(entry.name != verb.name for entry in entries):
+        return listing.show_entries(entries, CONSOLE)
+    for entry in entries:
+        listing.show_part(entry, CONSOLE)
 
 
-def print_part(entry: catalog.Entry) -> None:
-    """Print what a part is, where it is defined, and its fields."""
-    CONSOLE.print(Text(f"{entry.kind} {entry.name}", style="bold"), Text(f"({entry.module})"))
-    CONSOLE.print(Text(usage.plain_text(entry.description)))
-    if entry.source:
-        CONSOLE.print(Text(f"source: {usage.plain_text(' '.join(entry.source.split()))}"))
-    if entry.kind == "recipe":
-        CONSOLE.print(f"its parts and streams: wamkit inspect {entry.name}")
-        return
-    table = Table("field", "type", "default", "meaning")
-    for option in entry.fields:
-        cells = (option.name, option.type, option.default, usage.plain_text(option.text))
-        table.add_row(*(Text(cell) for cell in cells))
-    CONSOLE.print(table if entry.fields else "no fields")
+def print_json(value: Any) -> None:
+    """Print plain values as indented JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def zoo(verb: Namespace, _: list[str]) -> None:
@@ -186,7 +169,7 @@ def inspect(verb: Namespace, _: list[str]) -> None:
 
     facts = api.inspect(verb.design, verb.dataset)
     if verb.json:
-        sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        print_json(facts)
     else:
         show_design(facts, CONSOLE)
 
@@ -295,9 +278,10 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
     "looking things up": {
         "list": Verb(
             list_parts,
-            "[KIND | PART | RECIPE] [--json]",
+            "[KIND | PART | RECIPE | KIND PART] [--json]",
             arguments={
                 "name": {"nargs": "?", "help": "kind, part or recipe; everything without it"},
+                "part": {"nargs": "?", "help": "part of the kind `name`, for one object and all its fields"},
                 "--json": JSON,
             },
         ),

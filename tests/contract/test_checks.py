@@ -25,7 +25,15 @@ from wamkit.imagination.dreams import dream
 from wamkit.imagination.unrolling import unroll, world_step
 from wamkit.trunks import TransformerConfig
 
-TOY = ToyWindows()
+
+class Felt(ToyWindows):
+    """The toy episode with a force sensor."""
+
+    def _observe(self, steps: np.ndarray, tasks: tuple[str, ...]) -> Observation:
+        return replace(super()._observe(steps, tasks), extras={"force": torch.zeros(*steps.shape, 3)})
+
+
+TOY = Felt()
 ROWS, STEPS = 2, 2
 WORLD = "recurrent"  # keeps its past
 NAN, INF = float("nan"), float("inf")

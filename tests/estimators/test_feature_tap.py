@@ -249,9 +249,8 @@ def test_the_survey_tuple_is_computed(kind: Exposure, paths: tuple[str, ...], da
 def test_the_cell_follows_what_the_action_reads(data: DataSpec) -> None:
     config = design()
     unread = replace(config, factors=(config.factors[0], Factor(("action",), (), "policy")))
-    model = Design(unread, data)
-    assert model.cells()["substrate"] == "Pixel (latent)"
-    assert (model.graph.coupling(), model.graph.wam().kind) == ("Direct", "VLA")
+    with pytest.raises(ConfigError, match="tap 'tap' is read by no factor"):
+        Design(unread, data)
     both = replace(config, factors=(config.factors[0], Factor(("action",), ("future", "tap"), "policy")))
     assert Design(both, data).cells()["substrate"] == "Pixel (latent) ∧ Feature (tap)"
 
@@ -335,8 +334,9 @@ def test_what_makes_no_sense_is_refused(data: DataSpec) -> None:
         tapped(evaluation=5)
     with pytest.raises(ConfigError, match=r"unknown future 'futur'.*future"):
         Design(design(taps={"tap": "futur"}), data)
+    reads_tap = Factor(("action",), ("tap",), "policy")
     with pytest.raises(ConfigError, match="no factor generates it together with 'future'"):
-        Design(design(factors=(Factor(("future",), (), "video"), Factor(("action",), (), "policy"))), data)
+        Design(design(factors=(Factor(("future",), (), "video"), reads_tap)), data)
     plain = {"video": DenoiserConfig(trunk="video"), "policy": DenoiserConfig(trunk="policy")}
     with pytest.raises(ConfigError, match="exposes no hidden state"):
         Design(design(estimators=plain), data)

@@ -32,12 +32,16 @@ class Config:
 
     Attributes:
         error: the error that it raises.
+        extras: of a part, the extras of a dataset that it reads, fields in braces, and in brackets when it reads one.
+        packages: of a part, the pip extras that it needs, such as ``pretrained``.
 
     Raises:
         ConfigError: a field holds a value of another type or outside its range.
     """
 
     error: ClassVar[type[FieldError]] = FieldError
+    extras: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

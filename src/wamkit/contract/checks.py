@@ -24,6 +24,7 @@ from wamkit.contract.values import number
 from wamkit.errors import SpecError, did_you_mean
 
 Shape = tuple[int, ...]
+OPEN = "Open the dataset with what the design learns from: `dataset.with_extras(design.extras)`."
 
 
 def is_finite(values: Tensor) -> bool:
@@ -256,10 +257,12 @@ class Reads:
             self._flags(flags, rows, steps, f"{place}.missing[{name!r}]", device)
         for name in needed:
             if name not in seen.extras:
+                learned = place.startswith("batch")
+                way_out = OPEN if learned else "Keep the buffer of a failed sensor and flag it in `missing`."
                 raise self._wrong(
                     f"{place}.extras",
-                    f"has no sensor {name!r}",
-                    f"{did_you_mean(name, seen.extras)} Keep the buffer of a failed sensor and flag it in `missing`.",
+                    f"has no {'extra' if learned else 'sensor'} {name!r}",
+                    f"{did_you_mean(name, seen.extras)} {way_out}",
                 )
         for name, values in seen.extras.items():
             where = f"{place}.extras[{name!r}]"

@@ -85,10 +85,13 @@ class Target:
     Attributes:
         values: true values, (B, T, N, D) float or (B, T, N) int64.
         pad: padding mask, (B, T) bool, True where the step lies outside the episode and must not be learned from.
+        absent: (B,) bool, True for rows in which the stream was not recorded at all, so that nothing may read its
+            values; None where every row was.
     """
 
     values: Tensor
     pad: Tensor
+    absent: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,23 @@ class Reading:
     known: Tensor | None = None
     classes: int = 0
     shows: Shows | None = None
+
+
+@dataclass(frozen=True)
+class PointMotion:
+    """Points of one body now and at later steps, in a frame with the world's axes.
+
+    Attributes:
+        start: (B, K, 3), positions now, metres.
+        later: (B, T, K, 3), positions at the later steps, metres.
+        known: (B, T, K) bool, True where the point belongs to the body and is seen.
+        anchored: True when the frame is the world; False when its origin is unknown.
+    """
+
+    start: Tensor
+    later: Tensor
+    known: Tensor
+    anchored: bool
 
 
 @dataclass(frozen=True)

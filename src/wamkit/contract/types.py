@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import torch
@@ -110,6 +110,19 @@ class Batch:
     index: Tensor | None = None
     milestones: Observation | None = None
 
+    def acting(self, window: WindowSpec) -> Observation:
+        """Observation that a design would receive at these windows when acting: with the actions executed before "now".
+
+        Args:
+            window: what the design reads when acting (``design.window``). The batch may be cut with it or with
+                ``design.training_window``, which sees at least as much.
+        """
+        seen = replace(self.observation.steps(slice(-len(window.observation), None)), goal=self.goal)
+        if not window.past_actions:
+            return seen
+        past = slice(self.past - window.past_actions, self.past)
+        return replace(seen, past_action=self.action[:, past], past_action_pad=self.action_pad[:, past])
+
 
 @dataclass(frozen=True)
 class WindowSpec:
@@ -167,6 +180,8 @@ class BudgetFieldError(FieldError, BudgetError):
 class Budget(Config):
     """Limits on what one call may spend, given at call time. None means "as the design was configured".
 
+    A design has a budget of its own (``DesignConfig.budget``), which a call's budget overrides field by field.
+
     Attributes:
         nfe: stream name -> function evaluations (denoising steps) for this stream; 0 skips a stream that the action
             does not need.
@@ -190,6 +205,17 @@ class Budget(Config):
     horizon: Size | None = None
     rounds: Whole | None = None
 
+    def over(self, default: Budget) -> Budget:
+        """Override ``default`` by every field that is set here; ``nfe`` and ``exit`` stream by stream."""
+        return Budget(
+            nfe={**default.nfe, **self.nfe},
+            exit={**default.exit, **self.exit},
+            **{
+                name: getattr(default if getattr(self, name) is None else self, name)
+                for name in ("future", "candidates", "iterations", "horizon", "rounds")
+            },
+        )
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -201,6 +227,8 @@ class Forecast:
         cost: planner's cost of the chosen candidate, (B,), or None without a planner.
         nfe: stream name -> function evaluations spent on it.
         stage_ms: stage name -> milliseconds (preprocess, encode, future, action, plan).
+        costs: planner's costs of all candidates in the order of their evaluation, (B, n), or None without a planner.
+        flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
     """
 
     action: Tensor
@@ -208,6 +236,8 @@ class Forecast:
     cost: Tensor | None = None
     nfe: Mapping[str, int] = field(default_factory=dict)
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    costs: Tensor | None = None
+    flags: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 
 from wamkit.contract.protocols import DataSpec
 from wamkit.contract.specs import CLOCK
-from wamkit.data import Dataset
+from wamkit.data.dataset import Dataset
 from wamkit.data.layout import ACTION_KEY, EXTRA_PREFIX, STATE_KEY
 from wamkit.nn.transforms import FLOOR, least_scale
 

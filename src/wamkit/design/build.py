@@ -8,22 +8,29 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from wamkit.contract.planning import Planner
 from wamkit.contract.protocols import (
     ActionRepresentation,
     DataSpec,
     Encoder,
     Estimator,
     EstimatorConfig,
-    Planner,
+    Meanings,
     Substrate,
     Trunk,
 )
-from wamkit.contract.specs import ACTION
+from wamkit.contract.specs import ACTION, ActionSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
+from wamkit.design.action_streams import ActionStreams
 from wamkit.design.config import DesignConfig
-from wamkit.design.graph import EstimatorFacts, FactorGraph
+from wamkit.design.facts import EstimatorFacts
+from wamkit.design.graph import FactorGraph
+from wamkit.design.guiding import Steering, build_steering
+from wamkit.design.observed import check_compared, check_given
 from wamkit.design.sampling import PLANNER_CARRY
+from wamkit.design.searching import check_search
+from wamkit.design.unused import check_encoders, check_experts, check_unused
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators import DenoiserConfig
 
@@ -35,31 +42,34 @@ class Parts:
     Attributes:
         encoders: name -> encoder of the context.
         substrates: name -> substrate.
-        action: representation of the action stream.
+        actions: representations of the action streams.
         trunks: name -> trunk.
         context: trunk name -> map from context tokens to the trunk's width.
         estimators: name -> estimator.
         streams: stream name -> spec.
         graph: factorisation.
         planner: search over actions, or None.
+        steering: guidance of every call, or None.
         past_blocks: blocks of real past that the design carries; 0 for a design without a past.
     """
 
     encoders: dict[str, Encoder]
     substrates: dict[str, Substrate]
-    action: ActionRepresentation
+    actions: ActionStreams
     trunks: dict[str, Trunk]
     context: dict[str, nn.Module]
     estimators: dict[str, Estimator]
     streams: dict[str, StreamSpec]
     graph: FactorGraph
     planner: Planner | None
+    steering: Steering | None
     past_blocks: int
 
 
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` when two of them do not fit."""
     check_names(config)
+    check_unused(config)
     window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
     # Encoders are built last unless a substrate tracks one: this keeps the order of random draws of published runs.
@@ -68,9 +78,10 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         encoders = build_encoders(config, data, window)
         for substrate in substrates.values():
             substrate.bind(encoders, data)
-    action = config.action.build(data, config.horizon)
+    check_encoders(config, substrates)
+    actions = build_actions(config, data)
     trunks = {name: c.build() for name, c in config.trunks.items()}
-    streams = build_streams(config, substrates, action, trunks)
+    streams = build_streams(config, substrates, actions, trunks)
     context: dict[str, nn.Module] = {
         name: nn.Identity() if t.context_width == config.width else nn.Linear(config.width, t.context_width)
         for name, t in trunks.items()
@@ -79,33 +90,62 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     for tap in config.taps:
         if not any(tap in e.exposes for e in estimators.values()):
             raise ConfigError(f"tap {tap!r}: its estimator exposes no hidden state. Use 'feature_tap'.")
+    meanings = read_meanings(config, data, streams, actions.parts[ACTION], substrates)
+    for estimator in estimators.values():
+        estimator.bind(meanings)
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
-    facts = estimator_facts(config, estimators, streams, trunks)
-    graph = FactorGraph(
-        config.factors,
-        {name: spec.role for name, spec in streams.items()},
-        facts,
-        planner.future if planner else None,
-        planner.goal if planner else None,
-        executed_steps(config, streams),
-    )
+    check_experts(config, trunks)
+    graph = build_graph(config, estimators, trunks, meanings, actions)
+    steering = None
+    if config.guide is not None:
+        guide = config.guide
+        objective = guide.objective.build(meanings)
+        steering = build_steering(guide.stream, objective, guide.weight, graph, estimators, streams)
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
-    config.controller.horizon(config.horizon)
+    check_executed(graph, past_blocks)
+    if graph.acting():  # nobody calls a world model tick by tick
+        check_controller(config, graph, data.action)
+        if past_blocks:
+            config.controller.check_past(config.stride, config.horizon)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
-        action=action,
+        actions=actions,
         trunks=trunks,
         context=context,
         estimators=estimators,
         streams=streams,
         graph=graph,
         planner=planner,
+        steering=steering,
         past_blocks=past_blocks,
     )
+
+
+def build_graph(
+    config: DesignConfig,
+    estimators: Mapping[str, Estimator],
+    trunks: Mapping[str, Trunk],
+    meanings: Meanings,
+    actions: ActionStreams,
+) -> FactorGraph:
+    """Build the factorisation, with what a planner chooses by; raises :class:`ConfigError` when it makes no sense."""
+    acts = generates(config, ACTION)
+    graph = FactorGraph(
+        config.factors,
+        {name: spec.role for name, spec in meanings.streams.items()},
+        estimator_facts(config, estimators, meanings.streams, trunks),
+        None if config.planner is None else config.planner.scores.build(meanings),
+        config.given,
+        actions.executed() if acts else (ACTION,),
+        executed_steps(config, meanings.streams) if acts else {},
+    )
+    if config.planner is not None:
+        check_search(graph, estimators, config.planner.sampled_together)
+    return graph
 
 
 def estimator_facts(
@@ -132,12 +172,11 @@ def estimator_facts(
     return facts
 
 
-def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> int | None:
-    """Leading steps of the action that the controller executes of one forecast; None for all, or without actions."""
+def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> dict[str, int]:
+    """Leading steps of each action stream that the controller executes of one forecast; empty when it executes all."""
     used = config.controller.horizon(config.horizon).used
-    if used is None or ACTION not in streams:
-        return None
-    return math.ceil(used / streams[ACTION].ticks_per_step)
+    actions = [spec for spec in streams.values() if spec.role == "action"]
+    return {} if used is None else {spec.name: math.ceil(used / spec.ticks_per_step) for spec in actions}
 
 
 def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> dict[str, Encoder]:
@@ -145,14 +184,73 @@ def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> 
     return {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
 
 
-def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
-    """Names of the extras of an observation that encoders or substrates read."""
-    return tuple(sorted({name for part in parts for name in part.extras}))
+def build_actions(config: DesignConfig, data: DataSpec) -> ActionStreams:
+    """Build the representations of the action: that of ``action``, then the further ones."""
+    parts: dict[str, ActionRepresentation] = {ACTION: config.action.build(data, config.horizon)}
+    for name, part in config.actions.items():
+        parts[name] = part.build(data, config.horizon)
+    return ActionStreams(parts, data.action)
+
+
+def generates(config: DesignConfig, stream: str) -> bool:
+    """Return True when a factor generates the stream."""
+    return any(stream in factor.generates for factor in config.factors)
+
+
+def check_executed(graph: FactorGraph, past_blocks: int) -> None:
+    """Raise :class:`ConfigError` unless all streams of the executed action are generated, and a past can hold them."""
+    lost = [name for name in graph.executed if name in graph.known]
+    if len(lost) < len(graph.executed) and lost:
+        raise ConfigError(
+            f"given: {lost} own entries of the executed action, so a factor must generate them, as it does the others."
+        )
+    if past_blocks and len(graph.executed) > 1:
+        raise ConfigError(
+            f"actions: an estimator that keeps a past remembers the stream {ACTION!r}, which owns only a part of the "
+            f"action beside {list(graph.executed[1:])}. Let {ACTION!r} own the whole action."
+        )
+    for factor in graph.factors:
+        further = sorted(set(factor.given) & graph.of_role("action") - {ACTION})
+        if graph.estimators[factor.estimator].past and further:
+            raise ConfigError(
+                f"actions: estimator {factor.estimator!r} keeps a past of the stream {ACTION!r}, but reads {further}. "
+                f"Give it {ACTION!r}."
+            )
+
+
+def read_meanings(
+    config: DesignConfig,
+    data: DataSpec,
+    streams: Mapping[str, StreamSpec],
+    action: ActionRepresentation,
+    substrates: Mapping[str, Substrate],
+) -> Meanings:
+    """What the values of the streams mean."""
+    return Meanings(
+        data,
+        streams,
+        action,
+        {name: substrates[config.substrate_of(name)] for name in (*config.futures, *config.goals)},
+        {name: future.offsets for name, future in config.futures.items()},
+    )
+
+
+def extras_of(parts: Iterable[Encoder | Substrate | Estimator]) -> tuple[str, ...]:
+    """Names of the extras of an observation that parts read; those that estimators read are of the present one."""
+    return tuple(
+        sorted(
+            {
+                name
+                for part in parts
+                for name in ((part.observes or ()) if isinstance(part, Estimator) else part.extras)
+            }
+        )
+    )
 
 
 def check_names(config: DesignConfig) -> None:
     """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
-    if not config.encoders:
+    if not config.encoders and config.trunks:
         raise ConfigError(
             "encoders: is empty, so the design would see nothing. Name an encoder, such as 'images'."
         )
@@ -189,22 +287,29 @@ def check_names(config: DesignConfig) -> None:
             raise ConfigError(
                 f"tap {name!r}: unknown future {stream!r}. {did_you_mean(stream, config.futures)}"
             )
-    names = [ACTION, *config.futures, *config.goals, *config.states, *config.taps]
+    if config.actions and not generates(config, ACTION):
+        raise ConfigError(
+            f"actions: {sorted(config.actions)} stand beside the executed action, but no factor generates {ACTION!r}. "
+            f"Name it in a factor, or describe the only action stream in `action`."
+        )
+    names = [ACTION, *config.actions, *config.futures, *config.goals, *config.states, *config.taps]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two streams are called {name!r}; rename one")
     for name in config.loss_weights:
         if name not in names:
             raise ConfigError(f"loss_weights: unknown stream {name!r}. {did_you_mean(name, names)}")
+        if name in config.given:
+            raise ConfigError(f"loss_weights: stream {name!r} is given, so it has no loss. Leave it out.")
 
 
 def build_streams(
     config: DesignConfig,
     substrates: Mapping[str, Substrate],
-    action: ActionRepresentation,
+    actions: ActionStreams,
     trunks: Mapping[str, Trunk],
 ) -> dict[str, StreamSpec]:
-    """Build the specs of all streams: futures, goals, states, taps, then the action."""
+    """Build the specs of all streams: futures, goals, states, taps, then the actions."""
     streams = {}
     for name, future in config.futures.items():
         streams[name] = substrates[future.substrate].spec(name, "future", future.steps)
@@ -215,8 +320,9 @@ def build_streams(
     for name, tapped in config.taps.items():
         shape, width = streams[tapped], trunks[trunk_of(name, config)].width
         streams[name] = StreamSpec(name, "state", shape.steps, shape.tokens, width)
-    if any(ACTION in factor.generates for factor in config.factors):
-        streams[ACTION] = action.spec(ACTION)
+    for name, part in actions.parts.items():
+        if name != ACTION or generates(config, ACTION) or ACTION in config.given:
+            streams[name] = part.spec(name)
     return streams
 
 
@@ -246,8 +352,6 @@ def build_estimator(
         if factor.estimator == name:
             outputs.update({s: streams[s] for s in factor.generates})
             given.update({s: streams[s] for s in factor.given})
-    if not outputs:
-        raise ConfigError(f"estimator {name!r} is not used by any factor; remove it or name it in `factors`")
     part: EstimatorConfig = config.estimators[name]
     trunk = trunks[part.trunk] if part.trunk is not None else None
     if trunk is not None:
@@ -278,7 +382,6 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
             f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
             f"memory; set observation to (0,)"
         )
-    config.controller.check_past(config.stride, config.horizon)
     check_blocks(config)
 
 
@@ -304,6 +407,32 @@ def check_blocks(config: DesignConfig) -> None:
                 )
 
 
+def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpec) -> None:
+    """Raise :class:`ConfigError` when the controller names a stream that it cannot have, or cannot execute the actions.
+
+    An evaluation asks the same of a controller that it brings itself.
+    """
+    controller, offsets = config.controller, tuple[int, ...]()
+    controller.horizon(config.horizon)
+    if controller.compares is not None:
+        check_compared(config, controller.compares)
+        offsets = config.futures[controller.compares].offsets
+    if controller.supplies is not None:
+        check_given(graph, controller.supplies)
+    controller.check(action.mode, offsets)
+
+
+def aims_of(graph: FactorGraph | None, steering: Steering | None) -> tuple[str, ...]:
+    """Streams that the caller's goal observation is encoded as, for the planner of a graph or for a guide."""
+    objectives = (
+        None if graph is None else graph.objective,
+        None if steering is None else steering.objective,
+    )
+    return tuple(
+        sorted({name for objective in objectives if objective is not None for name in objective.aims})
+    )
+
+
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:
     """Windows that training cuts from a dataset and that acting reads: (training, acting).
 
@@ -313,7 +442,7 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
     offsets = sorted({o for f in config.futures.values() for o in f.offsets})
     past = tuple(-stride * i for i in range(blocks - 1, -1, -1))
     needs_goal = bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values())
-    if config.aim != "end" and not needs_goal:
+    if config.aim != "end" and not needs_goal and not aims_of(parts.graph, parts.steering):
         raise ConfigError(
             f"aim {config.aim!r}: no part of the design reads a goal. Add a goal stream to `goals` or an encoder that "
             f"reads one ('goal_image'), or leave `aim` at 'end'."

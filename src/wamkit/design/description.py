@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
 from wamkit.contract.protocols import Standing, Substrate
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import StreamSpec
-from wamkit.design.config import DesignConfig
+from wamkit.contract.types import Budget
+from wamkit.design.config import DesignConfig, GuideConfig
 from wamkit.design.graph import FactorGraph
 
 # Futures that a cell names: those of the first of these kinds that the action faces.
@@ -53,23 +56,36 @@ def survey_tuple(
         "substrate": substrate_cell(graph, substrates),
         "coupling": graph.coupling(),
         "backbone": graph.backbone(),
-        "deployment": config.controller.regime(config.horizon),
+        "deployment": config.controller.regime(config.horizon) if graph.acting() else "None",
     }
 
 
 def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     """Trainable parameters per part; a shared trunk is counted once, at its first label.
 
-    The action representation has no entry: it has nothing to train.
+    Action representations have no entry: they have nothing to train.
     """
     counted: set[int] = set()
     counts = {}
     for label, part in parts.items():
-        if label != "action":
+        if label != ACTION and not label.startswith("actions."):
             fresh = [p for p in part.parameters() if p.requires_grad and id(p) not in counted]
             counted.update(id(p) for p in fresh)
             counts[label] = sum(p.numel() for p in fresh)
     return counts
+
+
+def describe_budget(budget: Budget) -> dict[str, Any]:
+    """Fields of a budget that are set."""
+    return {name: value for name, value in asdict(budget).items() if value not in (None, {})}
+
+
+def describe_guide(guide: GuideConfig | None) -> dict[str, Any] | None:
+    """Steered stream, name of the objective and weight, or None without a guide."""
+    if guide is None:
+        return None
+    objective = guide.objective.get_choice_name(type(guide.objective))
+    return {"stream": guide.stream, "objective": objective, "weight": guide.weight}
 
 
 def describe(
@@ -97,14 +113,14 @@ def describe(
         "futures": {name: substrates[name].label() for name in sorted(graph.futures())},
         "faced": sorted(faced),
         "controller": config.controller.get_choice_name(type(config.controller)),
-        "action_sees": {
-            name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.of_role("action"))
-        },
+        "action_sees": {name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.acting())},
         "formula": graph.formula(),
         "is_wam": status.is_wam,
         "kind": status.kind,
         "wam_paths": list(status.paths),
         "parameters": {**counts, "total": sum(counts.values())},
         "horizon": {"predict": config.horizon},
+        "budget": describe_budget(config.budget),
+        "guide": describe_guide(config.guide),
         "streams": {s.name: [s.steps, s.tokens, s.features] for s in streams.values()},
     }

@@ -6,14 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wamkit.contract.cache import Cache
-from wamkit.contract.checks import Reads
+from wamkit.contract.checks import OPEN, Reads
+from wamkit.contract.protocols import Windows
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
-from wamkit.errors import BudgetError, SpecError
+from wamkit.errors import BudgetError, SpecError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,24 @@ class Entries:
                     f"design {self.reads.name!r}: the context of trunk {trunk!r} has {cache.pad.shape[0]} rows, the "
                     f"observation {rows}. Encode the context of the same observation."
                 )
+
+    def fitted(self, windows: Windows) -> None:
+        """Check that the dataset that is fitted on was opened with the extras that training needs."""
+        if not self.extras:
+            return
+        seen = windows.windows(np.zeros(1, np.int64), WindowSpec(observation=(0,), horizon=1)).observation
+        missing = sorted(set(self.extras) - set(seen.extras))
+        if missing:
+            raise SpecError(
+                f"design {self.reads.name!r} learns from {', '.join(sorted(self.extras))}, and the dataset was opened "
+                f"without {', '.join(missing)}. {OPEN}"
+            )
+
+    def known(self, names: Sequence[str]) -> None:
+        """Raise :class:`BudgetError` when a name is not that of a stream."""
+        for name in names:
+            if name not in self.streams:
+                raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
 
     def batch(self, batch: Batch, device: torch.device) -> None:
         """Check a batch that is learned from."""

@@ -11,19 +11,13 @@ from typing import Literal
 
 from wamkit.config.ranges import SomeWords, Word, Words
 from wamkit.config.values import Config
-from wamkit.contract.protocols import Exposure, Family
+from wamkit.contract.planning import Objective, selection
+from wamkit.contract.protocols import Exposure
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import SYMBOLS, Role
+from wamkit.contract.types import Budget
+from wamkit.design.facts import FAMILY_NAMES, Coupling, EstimatorFacts, WamStatus
 from wamkit.errors import ConfigError, did_you_mean
-
-Coupling = Literal["Direct", "Joint generation", "Post-prediction head", "Cond. rollout", "None"]
-
-FAMILY_NAMES: Mapping[Family, str] = {
-    "diffusion": "Diffusion",
-    "autoregressive": "Autoregressive",
-    "joint-embedding": "Joint-embedding",
-    "proposal": "Proposal",
-    "state-space": "State-space",
-}
 
 
 @dataclass(frozen=True)
@@ -45,44 +39,6 @@ class Factor(Config):
 
 
 @dataclass(frozen=True)
-class WamStatus:
-    """World Action Model status of a design, and the paths by which the future reaches the action.
-
-    Attributes:
-        is_wam: True when at least one path exists.
-        paths: ``produces`` (the action is generated from the future), ``joint`` (one process generates both
-            and the action reads the future), ``selects`` (a planner chooses the action by its predicted future),
-            ``trains`` (the future's loss trains the network that produces the action).
-        kind: ``WAM``, ``VLA`` (acts without a future) or ``world model`` (predicts but does not act).
-    """
-
-    is_wam: bool
-    paths: tuple[str, ...]
-    kind: str
-
-
-@dataclass(frozen=True)
-class EstimatorFacts:
-    """Facts about an estimator that the graph reads; see :class:`wamkit.contract.Estimator` for the other fields.
-
-    Attributes:
-        trunk: name of its trunk, or None for an estimator that brings its own network.
-        sees: stream -> for each of its steps, the streams of the same factor that reach the step; without an entry,
-            all that ``reads`` leads to.
-        language: true when its trunk is a language model.
-    """
-
-    family: Family
-    trunk: str | None
-    processes: int = 1
-    past: int = 0
-    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    exposes: Mapping[str, Exposure] = field(default_factory=dict)
-    language: bool = False
-    sees: Mapping[str, tuple[frozenset[str], ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class FactorGraph:
     """Factors in the order in which they are generated.
 
@@ -90,20 +46,23 @@ class FactorGraph:
         factors: chain rule.
         roles: stream name -> role, in declaration order.
         estimators: estimator name -> facts.
-        scored: future stream that a planner scores, or None without a planner.
-        goal: goal stream that the future is scored against, or None without a planner.
-        executed: leading steps of the action that are executed before the next call; None for all.
+        objective: what a planner chooses the action by, or None without a planner.
+        known: streams that the caller gives and no factor generates (``DesignConfig.given``).
+        executed: action streams that the executed action is decoded from.
+        steps: leading steps of each action stream that are executed before the next call; all without an entry.
     """
 
     factors: tuple[Factor, ...]
     roles: Mapping[str, Role]
     estimators: Mapping[str, EstimatorFacts]
-    scored: str | None = None
-    goal: str | None = None
-    executed: int | None = None
+    objective: Objective | None = None
+    known: tuple[str, ...] = ()
+    executed: tuple[str, ...] = (ACTION,)
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        done: set[str] = set()
+        self._check_known()
+        done: set[str] = set(self.known)
         for i, factor in enumerate(self.factors):
             place = f"factor {i} {self._term(factor)}"
             for name in (*factor.generates, *factor.given):
@@ -127,42 +86,104 @@ class FactorGraph:
         missing = [name for name in self.roles if name not in done]
         if missing:
             raise ConfigError(f"no factor generates: {', '.join(missing)}. Add one or remove the stream.")
-        for label, wanted in (("future", self.scored), ("goal", self.goal)):
-            if wanted is not None and self.roles.get(wanted) != label:
-                raise ConfigError(
-                    f"planner: {wanted!r} is not a {label} stream. "
-                    f"{did_you_mean(wanted, self.of_role(label))}"
-                )
         self._check_planner()
 
+    def _check_known(self) -> None:
+        """Raise :class:`ConfigError` unless every known stream is an action or a goal that some factor only reads."""
+        read = {name for factor in self.factors for name in factor.given}
+        read |= set() if self.objective is None else {*self.objective.reads}
+        for name in self.known:
+            place = f"given: stream {name!r}"
+            if name not in self.roles:
+                raise ConfigError(f"given: unknown stream {name!r}. {did_you_mean(name, self.roles)}")
+            if self.roles[name] not in ("action", "goal"):
+                raise ConfigError(
+                    f"{place} is a {self.roles[name]}, which no caller knows. Only actions and goals can be given."
+                )
+            if any(name in factor.generates for factor in self.factors):
+                raise ConfigError(
+                    f"{place} is also generated by a factor. Remove it from `given` or from that factor's `generates`."
+                )
+            if name not in read:
+                raise ConfigError(
+                    f"{place} is read by no factor, so it changes nothing. Name it in a factor's `given`, or remove it."
+                )
+
     def _check_planner(self) -> None:
-        """Raise :class:`ConfigError` unless everything but the action is known before a planner scores a future."""
-        if self.scored is None or self.goal is None:
+        """Raise :class:`ConfigError` unless a planner's objective can tell one action from another."""
+        if self.objective is None:
             return
-        predictor = self.factor_of(self.scored)
-        actions = self.of_role("action")
-        if not actions & set(predictor.given):
+        actions = set(self.executed) & self.generated("action")
+        if len(actions) > 1:
             raise ConfigError(
-                f"planner: the future {self.scored!r} does not depend on the action, so no candidate is "
-                f"better than another. Give its factor the action stream."
+                f"planner: it chooses one action stream, but {len(actions)} of the executed {list(self.executed)} are "
+                f"generated. Give the whole action one factor of its own, which proposes candidates."
             )
-        proposal = self.factor_of(next(iter(actions)))
-        if len(proposal.generates) > 1:
+        if not actions:
             raise ConfigError(
-                f"planner: the action is generated together with {sorted({*proposal.generates} - actions)}. "
-                f"Give the action a factor of its own, so that candidates can be proposed."
+                "planner: no factor generates an action to choose. Add one, or remove the planner."
             )
-        earlier = {n for f in self.factors[: self.factors.index(proposal)] for n in f.generates}
-        late = {*predictor.given, *self.factor_of(self.goal).given} - earlier - actions
-        if late:
+        for name in self.objective.reads:
+            if name not in self.roles:
+                raise ConfigError(
+                    f"planner: the objective reads an unknown stream {name!r}. {did_you_mean(name, self.roles)}"
+                )
+        if not set(self.objective.reads) & (self.consequences() | actions):
             raise ConfigError(
-                f"planner: {', '.join(sorted(late))} is read by the scored future or the goal, but generated "
-                f"after the action. Move its factor before the action's."
+                f"planner: {', '.join(map(repr, self.objective.reads))} does not depend on the action, so no candidate "
+                f"is better than another. Give its factor the action stream, or generate it together with the action."
             )
+        proposal = self.factor_of(min(actions))
+        goals = {name for name in proposal.generates if self.roles[name] == "goal"} & {*self.objective.reads}
+        if goals:
+            raise ConfigError(
+                f"planner: the action is generated together with {sorted(goals)}, so every candidate has a goal of "
+                f"its own. Give the goal a factor of its own."
+            )
+
+    def consequences(self) -> set[str]:
+        """Streams that depend on the action: generated from it, directly or indirectly, or together with it."""
+        actions = self.acting()
+        found = {name for f in self.factors if set(f.generates) & actions for name in f.generates} - actions
+        for factor in self.factors:
+            if set(factor.given) & (found | actions):
+                found |= {*factor.generates} - actions
+        return found
 
     def of_role(self, role: str) -> set[str]:
         """Names of the streams with this role."""
         return {name for name, r in self.roles.items() if r == role}
+
+    def generated(self, role: str) -> set[str]:
+        """Names of the streams with this role that a factor generates."""
+        return self.of_role(role) - set(self.known)
+
+    def learned(self) -> list[str]:
+        """Names of all streams that a factor generates, in declaration order: those that have a loss."""
+        return [name for name in self.roles if name not in self.known]
+
+    def acting(self) -> set[str]:
+        """Action streams on the way to the executed action; empty for a design that does not act.
+
+        A further action stream belongs to them when an executed one is generated from it.
+        """
+        actions = self.generated("action")
+        executed = actions & set(self.executed)
+        return executed | (self.ancestors(executed) & actions)
+
+    def wanted(self, budget: Budget) -> list[str]:
+        """Streams that a call of the policy asks for: the executed action and, unless it skips them, all futures."""
+        futures = () if budget.future is False else sorted(self.of_role("future"))
+        return [*sorted(self.executed), *futures]
+
+    def check_acts(self, name: str) -> None:
+        """Raise :class:`ConfigError` when the design ``name`` does not generate the action that it would execute."""
+        if not self.acting():
+            raise ConfigError(
+                f"design {name!r} is a world model, {self.formula()}: it predicts and does not act, because no factor "
+                f"generates the stream {ACTION!r}. Measure it with `wamkit predict`, let policies act in it with "
+                f"`wamkit imagine`, or add a factor that generates {ACTION!r}."
+            )
 
     def factor_of(self, stream: str) -> Factor:
         """Factor that generates ``stream``."""
@@ -171,23 +192,30 @@ class FactorGraph:
     def ancestors(self, streams: Iterable[str]) -> set[str]:
         """Streams that ``streams`` are generated from, directly or indirectly (themselves not included)."""
         ancestors: set[str] = set()
-        todo = list(streams)
+        todo = [name for name in streams if name not in self.known]
         while todo:
             for name in self.factor_of(todo.pop()).given:
-                if name not in ancestors:
+                if name not in ancestors and name in self.known:
+                    ancestors.add(name)
+                elif name not in ancestors:
                     ancestors.add(name)
                     todo.append(name)
         return ancestors
 
+    def follows(self, stream: str) -> bool:
+        """Return True when a stream depends on the executed action, or is generated together with it."""
+        executed = set(self.executed)
+        return bool(executed & {*self.factor_of(stream).generates, *self.ancestors([stream])})
+
     def tapped(self) -> dict[str, Exposure]:
         """Taps that the action is generated from: hidden states of a network that generates a future (eq. 14)."""
         exposed = {name: kind for facts in self.estimators.values() for name, kind in facts.exposes.items()}
-        read = self.ancestors(self.of_role("action"))
+        read = self.ancestors(self.acting())
         return {name: kind for name, kind in exposed.items() if name in read}
 
     def futures(self) -> set[str]:
         """Streams that are futures: those of that role, and goals that actions are generated from (subgoals)."""
-        return self.of_role("future") | self.of_role("goal") & self.ancestors(self.of_role("action"))
+        return self.of_role("future") | self.generated("goal") & self.ancestors(self.acting())
 
     def facing(self) -> set[str]:
         """Futures that the action reads itself or is chosen by, not through a tap or another future.
@@ -195,8 +223,8 @@ class FactorGraph:
         All futures but those behind a tap where the action reads none: they train its network or are predicted beside
         it.
         """
-        futures, actions = self.futures(), self.of_role("action")
-        read = futures & {self.scored}
+        futures, actions = self.futures(), self.acting()
+        read = set() if self.objective is None else futures & set(self.objective.reads)
         for name in actions:
             factor = self.factor_of(name)
             read |= self._through_states({*factor.given, *self._direct(factor, name)}) & futures
@@ -228,13 +256,13 @@ class FactorGraph:
     def formula(self) -> str:
         """Factorisation as text, e.g. ``p(s|c) p(a|s,c)``."""
         text = " ".join(self._term(f) for f in self.factors)
-        if self.scored is not None and self.goal is not None:
-            text += f" then select argmin |{self._symbol(self.scored)} - {self._symbol(self.goal)}|"
+        if self.objective is not None:
+            text += f" then select {selection(self.objective, self._symbol)}"
         return text
 
     def coupling(self) -> Coupling:
         """Coupling of future and action (eqs. 17, 18, 20)."""
-        futures, actions = self.futures(), self.of_role("action")
+        futures, actions = self.futures(), self.acting()
         if not actions:
             return "None"
         if not futures:
@@ -255,7 +283,7 @@ class FactorGraph:
         families (eqs. 30, 31). One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys
         and values (eq. 32).
         """
-        futures, actions = self.futures(), self.of_role("action")
+        futures, actions = self.futures(), self.acting()
         sources = {name for name in futures if not self.ancestors([name]) & futures}
         used = {f.estimator for f in self.factors if set(f.generates) & (futures | actions)}
         names = sorted({self.factor_of(stream).estimator for stream in sources or actions})
@@ -294,13 +322,13 @@ class FactorGraph:
         factor = self.factor_of(stream)
         earlier = self.ancestors([stream]) & self.futures()
         facts = self.estimators[factor.estimator]
-        beside = facts.sees.get(stream, (self._reach(factor, stream),))[: self.executed]
+        beside = facts.sees.get(stream, (self._reach(factor, stream),))[: self.steps.get(stream)]
         return tuple(frozenset((step | earlier) & self.futures()) for step in beside)
 
     def _parameters_of(self, streams: Iterable[str]) -> set[tuple[str, str]]:
         """Estimators and trunks that produce ``streams`` and everything they are generated from."""
         networks: set[tuple[str, str]] = set()
-        for stream in {*streams, *self.ancestors(streams)}:
+        for stream in {*streams, *self.ancestors(streams)} - set(self.known):
             networks |= self._networks_of(self.factor_of(stream).estimator)
         return networks
 
@@ -311,7 +339,7 @@ class FactorGraph:
 
     def wam(self) -> WamStatus:
         """Look for paths from a predicted future to the executed action (survey section 2)."""
-        futures, actions = self.futures(), self.of_role("action")
+        futures, actions = self.futures(), self.acting()
         if not actions:
             return WamStatus(False, (), "world model")
         paths = []
@@ -320,7 +348,7 @@ class FactorGraph:
             paths.append("joint")
         if earlier or "tap" in self.tapped().values():
             paths.append("produces")
-        if self.scored is not None:
+        if self.objective is not None and self.consequences() & set(self.objective.reads):
             paths.append("selects")
         if futures and not paths and self._parameters_of(actions) & self._trained_by(futures):
             paths.append("trains")

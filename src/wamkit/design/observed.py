@@ -11,9 +11,10 @@ from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import ActionRepresentation, Substrate
 from wamkit.contract.streams import Past, StreamSpec, Target
 from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
+from wamkit.design.action_streams import ActionStreams, known_ticks
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 
 
 def read_targets(
@@ -21,7 +22,7 @@ def read_targets(
     config: DesignConfig,
     streams: Mapping[str, StreamSpec],
     substrates: Mapping[str, Substrate],
-    action: ActionRepresentation,
+    actions: ActionStreams,
     window: WindowSpec,
 ) -> dict[str, Target]:
     """Targets of the action, future and goal streams; state streams do not occur in the data.
@@ -31,18 +32,18 @@ def read_targets(
         config: config of the design.
         streams: stream name -> its spec.
         substrates: future or goal stream -> its substrate.
-        action: representation of the action stream.
+        actions: representations of the action streams.
         window: training window of the design.
 
     Returns:
         Stream name -> true values and padding mask.
     """
     targets = {}
+    held, padded, absent = known_ticks(batch)
     for name, spec in streams.items():
         if spec.role == "action":
-            values = action.encode(batch.action[:, batch.past :])
-            pad = batch.action_pad[:, batch.past :].unflatten(1, (spec.steps, -1)).any(dim=2)
-            targets[name] = Target(values, pad)
+            pad = padded.unflatten(1, (spec.steps, -1)).any(dim=2)
+            targets[name] = Target(actions.parts[name].encode(held), pad, absent)
         elif spec.role in ("future", "goal"):
             source = read_source(batch, config, window, name)
             now = batch.observation.steps([-1])
@@ -87,6 +88,44 @@ def read_past(
     return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
 
 
+def check_compared(config: DesignConfig, stream: str) -> None:
+    """Raise :class:`ConfigError` unless ``stream`` is a future at fixed times, which a controller can compare."""
+    if stream not in config.futures:
+        raise ConfigError(
+            f"design {config.name!r} has no future stream {stream!r} for a controller to compare with "
+            f"observations. {did_you_mean(stream, config.futures)}"
+        )
+    if config.futures[stream].milestones:
+        raise ConfigError(
+            f"future {stream!r}: milestones have no fixed time, so a controller cannot compare them with the "
+            f"observation at one. Compare a stream with offsets."
+        )
+
+
+def encode_aims(
+    observation: Observation, substrates: Mapping[str, Substrate], name: str
+) -> dict[str, Tensor]:
+    """Encode the caller's goal observation as values of streams: stream -> (B, 1, N, D) or ids (B, 1, N).
+
+    Args:
+        observation: observation that carries the goal.
+        substrates: stream -> its substrate.
+        name: name of the design, for the error.
+
+    Raises:
+        SpecError: the observation has no goal.
+    """
+    if not substrates:
+        return {}
+    if observation.goal is None:
+        raise SpecError(
+            f"design {name!r}: observation.goal is missing: an objective compares {', '.join(sorted(substrates))} with "
+            f"it. Set `goal` of the observation, or evaluate with goals."
+        )
+    goal, now = observation.goal, observation.steps([-1])
+    return {stream: substrate.encode(goal, now) for stream, substrate in substrates.items()}
+
+
 def perceived(
     config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device, reads: Reads
 ) -> Perceived:
@@ -103,17 +142,8 @@ def perceived(
         ConfigError: no such future stream, a stream of milestones, or values made of ground truth that is missing
             when acting.
     """
-    if stream not in config.futures:
-        raise ConfigError(
-            f"design {config.name!r} has no future stream {stream!r} for a controller to compare with "
-            f"observations. {did_you_mean(stream, config.futures)}"
-        )
+    check_compared(config, stream)
     substrate = substrates[stream]
-    if config.futures[stream].milestones:
-        raise ConfigError(
-            f"future {stream!r}: milestones have no fixed time, so a controller cannot compare them with the "
-            f"observation at one. Compare a stream with offsets."
-        )
     if substrate.extras:
         raise ConfigError(
             f"future {stream!r}: its values are made of {', '.join(substrate.extras)}, which exist in training only, "
@@ -140,5 +170,11 @@ def check_given(graph: FactorGraph, stream: str) -> None:
             f"{graph.formula()} has no goal or state stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
-    if stream not in graph.ancestors(graph.of_role("action")) | {graph.goal}:
+    if stream in graph.known:
+        raise ConfigError(
+            f"stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
+            f"call for it. Add a factor that generates it, and remove it from `given`."
+        )
+    chosen_by = () if graph.objective is None else graph.objective.reads
+    if stream not in graph.ancestors({*graph.acting(), *chosen_by}) | {*chosen_by}:
         raise ConfigError(f"no action of {graph.formula()} is generated from the stream {stream!r}.")

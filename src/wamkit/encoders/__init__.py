@@ -1,4 +1,8 @@
-"""Encoders: observation -> context tokens."""
+"""Encoders: observation -> context tokens.
+
+Two lie in rooms that they need more of: ``scene_memory`` (:class:`wamkit.memory.SceneMemoryConfig`), which remembers
+voxels, and ``teacher_context`` (:class:`wamkit.design.TeacherContextConfig`), which holds another design.
+"""
 
 from wamkit.encoders.audio import AudioConfig, AudioEncoder
 from wamkit.encoders.body_sensors import BodySensorEncoder, BodySensorsConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class AudioConfig(EncoderConfig):
         dropout: probability that the sound of a training row is masked, so that acting tolerates a failed microphone.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{sensor}",)
     sensor: Word = "audio"
     rate_hz: Positive = 16000.0
     window: Size = 256

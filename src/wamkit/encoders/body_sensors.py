@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class BodySensorsConfig(EncoderConfig):
             whose small differences matter; ``none`` keeps physical units, for forces.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{sensors}",)
     sensors: SomeWords = ("contact_force",)
     dropout: Probability = 0.0
     normalization: Literal["none", "mean_std"] = "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -41,6 +41,11 @@ class DepthConfig(EncoderConfig):
         dropout: probability that the depth of a training row is masked, so that acting tolerates a failed sensor.
     """
 
+    extras: ClassVar[tuple[str, ...]] = (
+        "depth.{camera}",
+        "camera.{camera}",
+        "gripper_pose (`frame` gripper)",
+    )
     camera: Word = "scene"
     grid: Size = 4
     frame: DepthFrame = "world"

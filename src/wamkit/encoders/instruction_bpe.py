@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,7 @@ class InstructionBPEConfig(EncoderConfig):
         layers: number of transformer layers.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("text",)
     vocabulary: str = ""
     length: Size = 24
     hidden: Size = 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class LanguageModelConfig(EncoderConfig):
         trainable: true to train the model with the design. Hidden states of a frozen model are cached per instruction.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     model: str = ""
     architecture: str = ""
     layer: str = ""

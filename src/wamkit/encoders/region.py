@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class RegionConfig(EncoderConfig):
         dropout: probability that the region of a training row is masked, so that the design can act without one.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{labels}.{camera} (`source` labels)",)
     camera: Word = "scene"
     source: Literal["motion", "labels"] = "motion"
     threshold: NonNegative = 12.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class TactileImageConfig(EncoderConfig):
         dropout: probability that one sensor of a training row is masked, so that acting tolerates a failed sensor.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{sensor}",)
     sensors: SomeWords = ("tactile",)
     patch: Size = 4
     channels: Annotated[tuple[Size, ...], Length(1)] = (16, 24)

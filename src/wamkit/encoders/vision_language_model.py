@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from PIL import Image
@@ -35,6 +35,7 @@ class VisionLanguageModelConfig(EncoderConfig):
         trainable: true to train the model with the design; otherwise it is frozen.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     model: str = ""
     architecture: str = ""
     prompt: str = "{images}{task}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class VisionModelConfig(EncoderConfig):
         trainable: true to train the model with the design; otherwise it is frozen.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     model: str = ""
     architecture: str = ""
     layer: str = ""

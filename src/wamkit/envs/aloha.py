@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Annotated, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ class AlohaConfig(EnvConfig):
         cameras: cameras to render, out of ``top``, ``angle``, ``left_wrist`` and ``right_wrist``.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("aloha",)
     task: str = TASK
     max_ticks: Count = 400
     image_size: Annotated[int, Range(8, 4096)] = 64

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,7 @@ class MetaWorldConfig(EnvConfig):
         gripper_pose: pose of the gripper camera in the frame of the hand (x points out of the fingers).
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("metaworld",)
     task: str = "drawer-open-v3"
     image_size: Annotated[int, Range(8, 4096)] = 64
     action_repeat: Size = 2

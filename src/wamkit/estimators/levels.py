@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Dropout, Probability, Size, Word
-from wamkit.contract.calls import Revises
+from wamkit.contract.calls import LearnsApart, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Budget
@@ -74,7 +74,7 @@ class LevelConfig(EstimatorConfig):
             raise ConfigError(f"{reader}: `absent` and `clean` need {shared}: independent")
 
 
-class LevelEstimator(Estimator, Revises):
+class LevelEstimator(Estimator, Revises, LearnsApart):
     """Bidirectional network over all output streams in one sequence.
 
     Args:
@@ -133,7 +133,7 @@ class LevelEstimator(Estimator, Revises):
         """True for a stream of this estimator that reaches every output which it depends on itself."""
         present = [*outputs, stream]
         return stream in self.outputs and all(
-            self.joint.reaches(stream, name, present) or not self.joint.reaches(name, stream, present)
+            self.joint.depends(name, stream, present) or not self.joint.depends(stream, name, present)
             for name in outputs
         )
 
@@ -143,6 +143,17 @@ class LevelEstimator(Estimator, Revises):
         return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
 
     @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """All outputs: a missing stream is pure noise, or all masked, in its rows, and then nothing reads it."""
+        return set(outputs)
+
+    @override
     def revisable(self, outputs: Sequence[str]) -> bool:
         """True when training has shown every output clean and all outputs read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
+
+    @override
+    def conditional(self, outputs: Sequence[str], known: Sequence[str]) -> bool:
+        """True when training has shown every known stream clean and each output reads all of them."""
+        shown = all(self.config.clean.get(name, 0.0) > 0 for name in known)
+        return shown and all(self.joint.reaches(name, known) for name in outputs)

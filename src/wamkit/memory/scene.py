@@ -7,7 +7,7 @@ Every call rebuilds it from those steps, so that it is the same in training and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class SceneMemoryConfig(EncoderConfig):
         far_m: largest depth in metres that is stored.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("depth.{cameras}", "camera.{cameras}")
     cameras: SomeWords = ("scene",)
     viewpoint: tuple[Finite, ...] = (0.0, 0.65, 1.0, 1.0, 0.0, 0.0, 0.0, 50.0)
     size: Size = 32

@@ -28,6 +28,7 @@ class EmaFeatureConfig(SubstrateConfig):
         decay: decay of the moving average per optimiser step; 1 keeps the first weights.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("(those of the encoder)",)
     encoder: Word = "images"
     decay: Probability = 0.996
 

@@ -37,6 +37,8 @@ def success_value(observation: Observation, discount: float) -> Tensor:
 class ProgressConfig(SubstrateConfig):
     """Share of the task that will be done, from -1 at its start to 1 at its end (survey eq. 16)."""
 
+    extras: ClassVar[tuple[str, ...]] = ("episode_clock",)
+
     @override
     def build(self, data: DataSpec) -> Progress:
         """Build; raises :class:`ConfigError` without an episode clock."""
@@ -77,6 +79,7 @@ class ValueConfig(SubstrateConfig):
         discount: factor on the value for every tick until success.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("episode_clock",)
     discount: Between = 0.98
 
     @override

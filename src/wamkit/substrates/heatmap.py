@@ -36,6 +36,12 @@ class HeatmapConfig(SubstrateConfig):
             for a peak of 1.
     """
 
+    extras: ClassVar[tuple[str, ...]] = (
+        "gripper_pose or object_pose (`where`)",
+        "camera.{camera}",
+        "contact (`where` contact)",
+        "episode_clock (with `discount`)",
+    )
     camera: Word = "scene"
     # A smaller grid or a narrower spot cannot be read back below a pixel.
     grid: Annotated[int, Range(3, 16384)] = 16

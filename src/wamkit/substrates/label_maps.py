@@ -38,6 +38,7 @@ class SegmentationConfig(SubstrateConfig):
             discrete stream).
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("segmentation.{camera}",)
     camera: Word = "scene"
     grid: Size = 8
     values: Literal["shares", "ids"] = "shares"
@@ -97,6 +98,7 @@ class DepthMapConfig(SubstrateConfig):
         far_m: distance in metres mapped to -1; larger distances are clipped.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("depth.{camera}",)
     camera: Word = "scene"
     grid: Size = 8
     near_m: Positive = 0.1

@@ -57,6 +57,7 @@ class NormalMapConfig(SubstrateConfig):
         frame: axes of the normals: ``camera`` (right, up, backward) or ``world``.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("depth.{camera}", "camera.{camera}")
     camera: Word = "scene"
     grid: Size = 8
     frame: Literal["camera", "world"] = "camera"

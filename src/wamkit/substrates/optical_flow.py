@@ -42,6 +42,7 @@ class OpticalFlowConfig(SubstrateConfig):
         unit: displacement that counts as one, as a fraction of the picture's width.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("flow",)
     camera: Word = "scene"
     grid: Size = 8
     window: Size = 9

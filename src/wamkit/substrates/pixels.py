@@ -123,6 +123,7 @@ class RGBDConfig(SubstrateConfig):
         normals: true to add surface normals, in the camera's axes, as three further channels.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("depth.{cameras}", "camera.{cameras} (with `normals`)")
     cameras: Words = ()
     codec: CodecConfig = field(default_factory=PatchPCAConfig)
     near_m: Positive = 0.1

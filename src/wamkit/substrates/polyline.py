@@ -26,6 +26,7 @@ class PolylineConfig(SubstrateConfig):
         unit_m: metres that count as one (world only).
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("gripper_pose", "camera.{camera} (with `camera`)")
     camera: str = ""
     unit_m: Positive = 0.1
 

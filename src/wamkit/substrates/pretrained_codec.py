@@ -29,6 +29,7 @@ class PretrainedCodecConfig(CodecConfig):
         architecture: config of the model as JSON; filled in when empty.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     shared: ClassVar[bool] = True
     model: str = ""
     subfolder: str = ""

@@ -6,7 +6,7 @@ With several scales, a pyramid of ids that refine each other from coarse to fine
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class QuantizedConfig(SubstrateConfig):
             residual of the coarser ones; all share the codebook, whose entry 0 adds nothing.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("(those of `inner`)",)
     inner: SubstrateConfig = field(default_factory=PixelLatentConfig)
     vocabulary: Annotated[int, Range(2, 65536)] = 128
     scales: Annotated[int, Range(1, 32)] = 1

@@ -29,6 +29,7 @@ class TactileFutureConfig(SubstrateConfig):
         codec: codec of the tactile pictures.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{sensor}",)
     sensor: Word = "tactile"
     codec: CodecConfig = field(default_factory=lambda: PatchPCAConfig(patch=8, features=16))
 
@@ -109,6 +110,7 @@ class AudioFutureConfig(SubstrateConfig):
         codec: codec of the spectrograms, whose patch must divide frames and bands.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{sensor}",)
     sensor: Word = "audio"
     rate_hz: Positive = 16000.0
     window: Size = 256

@@ -29,6 +29,7 @@ class SensorValuesConfig(SubstrateConfig):
         sensors: names of extras of the dataset.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{sensors}",)
     sensors: SomeWords = ("object_pose",)
 
     @override

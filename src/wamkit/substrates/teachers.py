@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import draccus
 import numpy as np
@@ -143,6 +143,7 @@ class PretrainedTeacherConfig(TeacherConfig):
         deviation: standard deviation of pictures in [0, 1] per channel; empty for the model's own.
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     model: str = ""
     architecture: str = ""
     layer: str = ""

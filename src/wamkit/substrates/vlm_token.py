@@ -36,6 +36,7 @@ class VlmTokenConfig(SubstrateConfig):
         threshold: smallest opening at which the gripper counts as open.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("{bodies}_pose", "camera.{camera}")
     camera: Word = "scene"
     bodies: Annotated[tuple[TokenBody, ...], Length(1, once=True)] = ("gripper",)
     bins: Annotated[int, Range(2, 10000)] = 1024

@@ -25,6 +25,7 @@ class WrenchConfig(SubstrateConfig):
         unit_n: force in newton at which the scale turns from linear to logarithmic.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("contact_force",)
     unit_n: Positive = 1.0
 
     @override
@@ -70,6 +71,8 @@ class Wrench(Substrate):
 @dataclass(frozen=True)
 class ContactConfig(SubstrateConfig):
     """Future contact of every part of the hand with the object, 1 or -1 each (survey eq. 16)."""
+
+    extras: ClassVar[tuple[str, ...]] = ("contact",)
 
     @override
     def build(self, data: DataSpec) -> Contact:

@@ -1,7 +1,16 @@
 """Trunks: tokens -> tokens."""
 
+from wamkit.nn.architectures import llama_architecture
 from wamkit.trunks.mixture import Mixture, MixtureConfig
 from wamkit.trunks.transformer import Transformer, TransformerConfig
 from wamkit.trunks.vlm_expert import VlmExpert, VlmExpertConfig
 
-__all__ = ["Mixture", "MixtureConfig", "Transformer", "TransformerConfig", "VlmExpert", "VlmExpertConfig"]
+__all__ = [
+    "Mixture",
+    "MixtureConfig",
+    "Transformer",
+    "TransformerConfig",
+    "VlmExpert",
+    "VlmExpertConfig",
+    "llama_architecture",
+]

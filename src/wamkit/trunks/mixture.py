@@ -178,6 +178,7 @@ class Mixture(Trunk):
         self.width, self.depth = config.width, config.depth
         names = (CONTEXT, *config.experts)
         self.experts = Named({name: Expert(config, name) for name in names})
+        self.streams = tuple(s for group in config.experts.values() for s in group)
         self.index = {s: i + 1 for i, group in enumerate(config.experts.values()) for s in group}
         shared, bridged = torch.eye(len(names), dtype=torch.bool), torch.zeros(len(names), len(names)).bool()
         for i, name in enumerate(names):

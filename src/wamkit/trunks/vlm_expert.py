@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast, final
+from typing import Any, ClassVar, Literal, Self, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class VlmExpertConfig(TrunkConfig):
             passes, Driess et al. 2025; only streams of ``language`` then train the model).
     """
 
+    packages: ClassVar[tuple[str, ...]] = ("pretrained",)
     model: str = ""
     architecture: str = ""
     expert: Words = ("action",)
@@ -243,6 +244,7 @@ class VlmExpert(Trunk):
     def __init__(self, config: VlmExpertConfig) -> None:
         super().__init__()
         self.config = config
+        self.streams = (*config.expert, *config.language)
         self.model = LanguageModel(config)
         self.width, self.depth = config.width, self.model.depth
         shape = (self.model.heads, self.model.groups, self.model.size)

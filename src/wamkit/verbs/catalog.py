@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.verbs.declarations import CHOICES, Declaration, Module, choices, module_named
+from wamkit.verbs.declarations import CHOICES, Declaration, Module, choices, declaration, module_named
 
 # Folders whose files register choices, and where the base class of each registry is found once it is imported.
 ROOMS = (
@@ -19,12 +19,20 @@ ROOMS = (
 )  # fmt: skip
 REGISTRIES = (
     "wamkit.contract.protocols",
+    "wamkit.contract.planning",
     "wamkit.substrates.codecs",
     "wamkit.substrates.teachers",
     "wamkit.controllers.base",
     "wamkit.envs.base",
     "wamkit.envs.perturbations.base",
 )
+# What parts are composed into, by the name under which it is listed.
+DESIGN = "design"
+DESIGNS = {
+    "design": "wamkit.design.config.DesignConfig",
+    "future": "wamkit.design.config.FutureConfig",
+    "factor": "wamkit.design.graph.Factor",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Entry:
         description: the whole text about it.
         source: what its module says it implements: blocks of the field, equations and papers.
         fields: fields of its config; a recipe has none.
+        extras: extras of a dataset that it reads: fields in braces, and in brackets when it reads one.
+        packages: pip extras that it needs, such as ``pretrained``.
     """
 
     kind: str
@@ -58,14 +68,17 @@ class Entry:
     description: str = ""
     source: str = ""
     fields: tuple[Option, ...] = ()
+    extras: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def list_parts() -> list[Entry]:
-    """Parts of the package, parts that imported modules registered, then recipes; parts are sorted within a kind."""
+    """Parts of the package and those that imported modules registered, sorted within a kind; designs; recipes."""
     own = [_entry(CHOICES[base], name, config) for base, name, config in choices(ROOMS) if base in CHOICES]
     order = list(CHOICES.values())
     parts = sorted([*own, *_foreign()], key=lambda entry: (order.index(entry.kind), entry.name))
-    return [*parts, *_recipes()]
+    designs = [_entry(DESIGN, name, declaration(place)) for name, place in DESIGNS.items()]
+    return [*parts, *designs, *_recipes()]
 
 
 def find_parts(name: str | None) -> list[Entry]:
@@ -82,10 +95,24 @@ def find_parts(name: str | None) -> list[Entry]:
     return matching
 
 
+def find_part(kind: str, name: str) -> Entry:
+    """The one entry of this kind and name; raises :class:`ConfigError` with the nearest where there is none."""
+    entries = list_parts()
+    kinds = list(dict.fromkeys(entry.kind for entry in entries))
+    if kind not in kinds:
+        raise ConfigError(f"list: no kind {kind!r}. {did_you_mean(kind, kinds)}")
+    peers = {entry.name: entry for entry in entries if entry.kind == kind}
+    if name not in peers:
+        raise ConfigError(f"list: no {kind} {name!r}. {did_you_mean(name, peers)}")
+    return peers[name]
+
+
 def _entry(kind: str, name: str, config: Declaration) -> Entry:
     fields = tuple(Option(f.name, f.type, f.shown_default, f.text) for f in config.fields)
     source = config.module.description.partition("\n\n")[0]
-    return Entry(kind, name, config.summary, config.module.name, config.description, source, fields)
+    extras, packages = (tuple(config.constant(name) or ()) for name in ("extras", "packages"))
+    described = (config.summary, config.module.name, config.description, source)
+    return Entry(kind, name, *described, fields, extras, packages)
 
 
 def _foreign() -> Iterator[Entry]:
@@ -107,7 +134,8 @@ def _imported(kind: str, name: str, part: type[Any]) -> Entry:
         return _entry(kind, name, source.classes[part.__name__])
     text = inspect.getdoc(part) or ""
     fields = tuple(Option(f.name, str(f.type), "", "") for f in dataclasses.fields(part))
-    return Entry(kind, name, text.partition("\n")[0], part.__module__, text, "", fields)
+    described = (text.partition("\n")[0], part.__module__, text, "")
+    return Entry(kind, name, *described, fields, part.extras, part.packages)
 
 
 def recipes() -> dict[str, tuple[Module, ast.FunctionDef]]:

@@ -111,6 +111,13 @@ class Declaration:
         named = [self.module.resolve(base.id) for base in self.node.bases if isinstance(base, ast.Name)]
         return tuple(base for base in named if isinstance(base, Declaration))
 
+    def constant(self, name: str) -> Any:
+        """Value of a class variable, its own or an inherited one; None where there is none."""
+        own = [n for n in self.node.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == name]
+        values = [self.module.evaluate(node.value) for node in own if node.value is not None]
+        inherited = [base.constant(name) for base in self.bases]
+        return next((value for value in [*values, *inherited] if value is not None), None)
+
     @cached_property
     def fields(self) -> tuple[ConfigField, ...]:
         """Fields in the order of the constructor: those of base classes first."""
@@ -301,6 +308,7 @@ CHOICES: Mapping[str, str] = {
     "TrunkConfig": "trunk",
     "EstimatorConfig": "estimator",
     "PlannerConfig": "planner",
+    "ObjectiveConfig": "objective",
     "Controller": "controller",
     "EnvConfig": "environment",
     "Perturbation": "perturbation",

@@ -32,6 +32,7 @@ from wamkit.errors import DataError, WamkitError
 if TYPE_CHECKING:
     from wamkit.evaluation.report.episode import EpisodeRecord
 
+UNCUT = 10_000  # columns of output that no terminal shows
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SIGNAL_STATUS = 128  # a shell's status of a process that a signal ended is this plus the signal's number
 # Libraries that write files in native code put the system's error number into the text of an error of their own.
@@ -109,7 +110,12 @@ def require_scored(episodes: Sequence[EpisodeRecord]) -> None:
 
 
 class Terminal(Console):
-    """Console that leaves it to :func:`status_of` what a closed pipe means."""
+    """Console that leaves it to :func:`status_of` what a closed pipe means, and cuts no line for a file or a pipe."""
+
+    def __init__(self) -> None:
+        # Names of tasks, designs and files are printed as they are, brackets and colons included.
+        narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+        super().__init__(markup=False, emoji=False, width=None if narrow else UNCUT)
 
     @override
     def on_broken_pipe(self) -> None:

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from wamkit.design.config import DesignConfig
 from wamkit.verbs.load import load
 
 
-def inspect(name: str, dataset: Path | None = None) -> dict[str, Any]:
+def inspect(design: DesignConfig | str | Path, dataset: Path | None = None) -> dict[str, Any]:
     """Describe a design as plain values: tuple, factorisation, WAM status, parameters per part, and specs.
 
     Args:
-        name: recipe, file, checkpoint folder or hub id, as :func:`wamkit.verbs.load.load` takes it.
-        dataset: dataset that a recipe or file is built for.
+        design: config, recipe, file, checkpoint folder or hub id, as :func:`wamkit.verbs.load.load` takes it.
+        dataset: dataset that a config, recipe or file is built for.
     """
-    design = load(name, dataset)
-    observation, action = design.observation_spec, design.action_spec
+    built = load(design, dataset)
+    observation, action = built.observation_spec, built.action_spec
     cameras = {c: [s.height, s.width, s.channels] for c, s in observation.cameras.items()}
-    inputs = {"cameras": cameras, "state": list(observation.state), "rate_hz": observation.rate_hz}
-    window = design.window
-    return {
-        **design.describe(),
-        "inputs": {**inputs, "observed_ticks": list(window.observation), "past_actions": window.past_actions},
-        "outputs": {
-            "action": list(action.names),
-            "low": list(action.low),
-            "high": list(action.high),
-            "mode": action.mode,
-            "frame": action.frame,
-            "rotation": action.rotation,
-            "gripper": action.gripper,
-        },
+    inputs: dict[str, Any] = {
+        "cameras": cameras,
+        "state": list(observation.state),
+        "rate_hz": observation.rate_hz,
     }
-
-
-def to_json(value: Any) -> str:
-    """Indented JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    window, given = built.window, list(built.config.given)
+    inputs |= {"observed_ticks": list(window.observation), "past_actions": window.past_actions}
+    outputs = {
+        "action": list(action.names),
+        "low": list(action.low),
+        "high": list(action.high),
+        "mode": action.mode,
+        "frame": action.frame,
+        "rotation": action.rotation,
+        "gripper": action.gripper,
+    }
+    return {
+        **built.describe(),
+        "inputs": {**inputs, **({"given": given} if given else {})},
+        # A design that does not act puts out its futures alone.
+        "outputs": outputs if built.graph.acting() else {"futures": list(built.config.futures)},
+    }

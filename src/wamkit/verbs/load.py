@@ -21,21 +21,29 @@ from wamkit.zoo import RECIPES, recipe
 from wamkit.zoo.system import PREFIX
 
 
-def load(name: str, dataset: Path | None = None) -> Design:
-    """Load a design by recipe name, YAML or JSON file, checkpoint folder or hub id.
+def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Design:
+    """Load a design: a config, or by recipe name, YAML or JSON file, checkpoint folder or hub id.
 
-    Designs from recipes and files are untrained, built for ``dataset`` or else for the embedded benchmark.
+    Designs from configs, recipes and files are untrained, built for ``dataset`` or else for the embedded benchmark.
 
     Raises:
-        ConfigError: the name is none of these; the message names the closest recipe.
+        ConfigError: the name is none of these (the message names the closest recipe), a checkpoint is to be built for
+            a dataset, or the design does not fit.
     """
-    path = Path(name)
-    if name in RECIPES or name.startswith(PREFIX):
-        config = recipe(name)
-    elif path.suffix in (".yaml", ".yml", ".json") and path.exists():
-        config = decode(DesignConfig, read_config(path), str(path))
+    if isinstance(design, DesignConfig):
+        config = design
+    elif str(design) in RECIPES or str(design).startswith(PREFIX):
+        config = recipe(str(design))
+    elif Path(design).suffix in (".yaml", ".yml", ".json") and Path(design).exists():
+        config = decode(DesignConfig, read_config(Path(design)), str(design))
+    elif dataset is None:
+        return load_checkpoint(str(design))
     else:
-        return load_checkpoint(name)
+        load_checkpoint(str(design))
+        raise ConfigError(
+            f"{design}: a checkpoint carries the specs and statistics of the data that it was built for. Leave "
+            f"`dataset` {dataset} out."
+        )
     if dataset is not None:
         return Design(config, data_spec(Dataset(dataset)))
     env = MetaWorldConfig(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wamkit.verbs.catalog import ROOMS
+from wamkit.verbs.catalog import DESIGN, DESIGNS, ROOMS
 from wamkit.verbs.declarations import CHOICES, REQUIRED, ConfigField, Declaration, Made, choices, shown
 
 DEPTH = 2  # configs nested deeper are one option, given in YAML
@@ -145,7 +145,7 @@ def groups_of(
         default = values.get(option.name, option.default)
         if kind.named and isinstance(default, Mapping):
             names = ", ".join(f"{name}: {_name(p)}" for name, p in default.items() if isinstance(p, Made))
-            own.rows.append(Row(key, _listed(kind, registry), _text(option), f"{{{names}}}"))
+            own.rows.append(Row(key, _listed(kind, registry), _text(option) + _where(kind), f"{{{names}}}"))
             parts = {f"{key}.{name}": part for name, part in default.items()}
             inner += [(at, part, part.config) for at, part in parts.items() if isinstance(part, Made)]
         elif kind.base is not None:
@@ -154,7 +154,7 @@ def groups_of(
                 Row(
                     f"{key}.type",
                     _listed(kind, registry),
-                    _text(option),
+                    _text(option) + _where(kind),
                     "null" if part is None else _name(part),
                 )
             )
@@ -182,7 +182,8 @@ def _chosen_part(
 
 
 def _leaf(option: ConfigField, key: str, default: Any, kind: str) -> Row:
-    return Row(key, kind, _text(option), "required" if default is REQUIRED else shown(default))
+    text = _text(option) + _where(FieldKind(), option.type)
+    return Row(key, kind, text, "required" if default is REQUIRED else shown(default))
 
 
 def _listed(kind: FieldKind, registry: Registry) -> str:
@@ -192,6 +193,16 @@ def _listed(kind: FieldKind, registry: Registry) -> str:
     names = sorted(registry.of(kind.base))
     word = CHOICES[kind.base] if len(names) > FEW else "{" + ",".join(names) + "}"
     return f"{{name: {word}}}" if kind.named else word
+
+
+def _where(kind: FieldKind, type_text: str = "") -> str:
+    """Where the parts or configs that a field takes are listed, with the fields that this help does not show."""
+    if kind.base is not None:
+        word = CHOICES[kind.base]
+        return f"; `wamkit list {word}` names them, `wamkit list {word} NAME` prints the fields of one"
+    entry = kind.config.name if kind.config is not None else type_text.strip("[]., ")
+    name = {place.rpartition(".")[2]: name for name, place in DESIGNS.items()}.get(entry)
+    return "" if name is None else f"; `wamkit list {DESIGN} {name}` prints the fields of one"
 
 
 def _name(part: Made) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Literal
 
@@ -27,7 +26,7 @@ from wamkit.substrates import (
     QuantizedConfig,
     VlmTokenConfig,
 )
-from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
+from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig, llama_architecture
 from wamkit.zoo.couplings import EXECUTE, HORIZON, base, joint, joint_denoiser, post_head
 
 
@@ -197,20 +196,7 @@ def encoder_only() -> DesignConfig:
 
 def language_model(streams: tuple[str, ...] = ()) -> VlmExpertConfig:
     """Small Llama with random weights in place of a pretrained one, and an expert that reads it layer by layer."""
-    facts = {
-        "model_type": "llama",
-        "hidden_size": 128,
-        "intermediate_size": 512,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "head_dim": 32,
-        "vocab_size": 64,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    return VlmExpertConfig(architecture=json.dumps({"config": facts}), width=96, language=streams)
+    return VlmExpertConfig(architecture=llama_architecture(), width=96, language=streams)
 
 
 def vlm_expert() -> DesignConfig:

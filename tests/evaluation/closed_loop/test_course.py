@@ -323,6 +323,7 @@ def test_an_aim_that_nobody_reads_is_refused() -> None:
     config = dataclasses.replace(
         aiming("next"),
         goals={},
+        substrates={},
         estimators={"policy": RegressorConfig()},
         factors=(Factor(("action",), (), "policy"),),
     )

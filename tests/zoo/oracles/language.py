@@ -165,7 +165,7 @@ def located(case: Case, part: VlmToken) -> None:
 
 def led(case: Case, part: LatentTransition) -> None:
     """The code of a change leads to the frame after it better than the code of another change does."""
-    seen = case.data.windows(np.arange(2, 30, 3), WindowSpec(observation=(0, 0))).observation
+    seen = case.data.windows(np.arange(2, 30, 3), WindowSpec(observation=(0,))).observation
     later = case.data.windows(np.arange(10, 38, 3), WindowSpec()).observation
     before, after = part.frames(seen.steps([0])), part.frames(later)
     code = part.code(before, after)

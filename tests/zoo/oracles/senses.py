@@ -23,9 +23,7 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 SENSES = (StateEncoder, BodySensorEncoder, AudioEncoder, TactileImageEncoder)
 
 
-def newest(
-    observation: Observation, camera: str, change: Callable[[torch.Tensor], torch.Tensor], step: int
-) -> Observation:
+def newest(seen: Observation, camera: str, change: Change, step: int) -> Observation:
     """The observation with one frame of one camera changed."""
     frames = seen.images[camera].clone()
     frames[:, step] = change(frames[:, step])

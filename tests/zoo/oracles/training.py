@@ -7,6 +7,7 @@ from cases import Case
 from torch import Tensor
 
 from gates import moved_steps, sharpen
+from oracles.language import language_trunk
 from oracles.registry import oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Batch
@@ -25,7 +26,7 @@ def fitted(case: Case, design: Design, batch: Batch, steps: int = STEPS) -> list
     for _ in range(steps):
         torch.manual_seed(0)
         made = design.loss(batch)
-        losses.append({name: float(term) for name, term in made.terms.items()})
+        losses.append({name: term.item() for name, term in made.terms.items()})
         optimizer.zero_grad()
         made.total.backward()
         optimizer.step()
@@ -41,10 +42,10 @@ def imitation(case: Case) -> None:
     losses = [step[ACTION] for step in fitted(case, design, batch)]
     assert losses[-1] < 0.8 * losses[0], losses
     torch.manual_seed(0)
-    expert = float(design.loss(batch).terms[ACTION])
+    expert = design.loss(batch).terms[ACTION].item()
     other = Batch(**{**vars(batch), "action": -batch.action.flip(0)})
     torch.manual_seed(0)
-    assert float(design.loss(other).terms[ACTION]) > expert, "another chunk is as likely as the expert's"
+    assert design.loss(other).terms[ACTION].item() > expert, "another chunk is as likely as the expert's"
     spec = design.streams[ACTION]
     action = design.action.encode(batch.action[:, -case.config.horizon :])
     assert bool(spec.vocabulary) != action.is_floating_point()
@@ -125,3 +126,30 @@ def own_projections(case: Case, name: str, teachers: int) -> None:
     ]
     assert float(groups[0]) > 0
     assert all(float(g) == 0 for g in groups[1:]), "the teachers share a projection"
+
+
+@oracle("pt.staged-hybrid")
+def staged_hybrid(case: Case) -> None:
+    """Action tokens train the language model; the continuous expert learns and leaves no gradient in it."""
+    design = case.untrained()
+    tokens = [n for n in design.graph.of_role("action") if n != ACTION and design.streams[n].vocabulary]
+    assert tokens, "no second action stream of tokens"
+    assert design.streams[ACTION].vocabulary is None, "no continuous expert"
+    trunk = language_trunk(case, design)
+    reached = {stream: reach(case, design, trunk.model, stream) for stream in (*tokens, ACTION)}
+    assert reached[ACTION] == 0, "the expert's gradient reaches the model"
+    assert all(reached[name] > 0 for name in tokens), "the tokens do not train the model"
+    assert reach(case, design, trunk.layers, ACTION) > 0, "the expert does not learn"
+    made = design.sample(case.cut(design.window), [ACTION], seeds=[1])
+    assert not set(tokens) & set(made.nfe), "the tokens are written when acting"
+
+
+def reach(case: Case, design: Design, part: torch.nn.Module, stream: str) -> float:
+    """Sum of the gradients that the loss of one stream leaves in a part."""
+    design.zero_grad()
+    design.train()
+    torch.manual_seed(0)
+    design.loss(case.batch(design=design)).terms[stream].backward()
+    found = sum(p.grad.abs().sum().item() for p in part.parameters() if p.grad is not None)
+    design.eval()
+    return found

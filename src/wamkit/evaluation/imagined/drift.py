@@ -12,7 +12,7 @@ from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Forecast, Observation
 from wamkit.evaluation.imagined.frames import TaskFrames, roc_auc
 from wamkit.evaluation.imagined.stage import DreamSetup, Executed
-from wamkit.evaluation.prediction.windows import acting, future_of, spread_windows
+from wamkit.evaluation.prediction.windows import future_of, spread_windows
 from wamkit.evaluation.report.fidelity import mean_psnr
 from wamkit.imagination.dreams import Dream, dream, imagined_observation, step_ticks
 
@@ -156,9 +156,9 @@ def _telling(
 def one_step(setup: DreamSetup, shown: TaskFrames) -> OneStep:
     """Measure one imagined step from frames spread over all episodes of a dataset, of any task."""
     world, ticks = setup.world, step_ticks(setup.world)
-    index, episode = spread_windows(shown.dataset, PER_EPISODE, ticks)
+    index, episode = spread_windows(shown.dataset, PER_EPISODE, ticks, acted=True)
     batch = shown.dataset.windows(index, replace(world.training_window, future=(ticks,)))
-    now, real = acting(world, batch), future_of(batch)
+    now, real = batch.acting(world.window), future_of(batch)
     keep = ~real.pad[:, 0]
     action = batch.action[:, batch.past : batch.past + world.config.horizon]
     seeds = [row_seed(setup.plan.seed, "one step", int(frame)) for frame in index]

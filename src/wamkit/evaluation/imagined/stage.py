@@ -17,7 +17,7 @@ from wamkit.errors import DataError
 from wamkit.evaluation.imagined.frames import TaskFrames
 from wamkit.evaluation.imagined.proxy import ImaginedScore, score_dream
 from wamkit.evaluation.imagined.scorers import PerInstruction, Scorer
-from wamkit.evaluation.prediction.windows import acting, future_of
+from wamkit.evaluation.prediction.windows import future_of
 from wamkit.imagination.dreams import Dream, DreamPolicy, dream, step_ticks
 
 
@@ -119,9 +119,15 @@ def set_up_dreams(
     futures = tuple(range(step_ticks(world), ahead + 1, step_ticks(world)))
     window = replace(world.training_window, future=futures, horizon=ahead)
     batch = shown.dataset.windows(np.array(index), window)
-    observation = acting(world, batch)
+    observation = batch.acting(world.window)
     sensed = {name: observation.extras[name] for name in world.sensors}
     start = replace(observation, task=tuple(instructions), extras=sensed, goal=None)
+    clips = [row for row in index if not shown.dataset.acted[row]]
+    if clips:
+        raise DataError(
+            f"{shown.dataset.root}: the episode at frame {clips[0]} was recorded without actions, so a dream cannot "
+            f"follow what it did. Give episodes with actions."
+        )
     scorer = PerInstruction({shown.instruction(task): scorer for task, scorer in scorers.items()})
     executed = Executed(batch.action[:, batch.past :], future_of(batch))
     return DreamSetup(world, start, scorer, plan), executed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wamkit.actions import BinsConfig
 from wamkit.controllers import OnlineAdapt, VerifierReplan
-from wamkit.design.config import DesignConfig
+from wamkit.design.config import DesignConfig, GuideConfig
 from wamkit.design.graph import Factor
 from wamkit.estimators import ProposerConfig, RegressorConfig, UnmaskerConfig
-from wamkit.planners import CEMConfig
+from wamkit.planners import CEMConfig, GoalDistanceConfig, GoalImageObjectiveConfig
 from wamkit.substrates import (
     HeatmapConfig,
     LatentTransitionConfig,
@@ -18,10 +20,14 @@ from wamkit.substrates import (
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
+TEACHER = replace(p.TEACHER, steps=30, batch_size=16)
 TEACHERS = TeacherFeatureConfig(
     features=16,
     grid=2,
-    teachers={"near": SelfTrainedConfig(steps=60, gap=2), "far": SelfTrainedConfig(steps=60, gap=8)},
+    teachers={
+        "near": SelfTrainedConfig(steps=30, batch_size=16, gap=2),
+        "far": SelfTrainedConfig(steps=30, batch_size=16, gap=8),
+    },
 )
 
 
@@ -34,7 +40,7 @@ TEACHERS = TeacherFeatureConfig(
 def flare() -> DesignConfig:
     """Align a few tokens with a frozen teacher's view of the future, and let the action's flow read these tokens."""
     world = RegressorConfig(loss="cosine")
-    return p.cascade("FLARE", world, p.denoiser(steps=4), {"future": p.TEACHER}, read="prediction")
+    return p.cascade("FLARE", world, p.denoiser(steps=4), {"future": TEACHER}, read="prediction")
 
 
 @system(
@@ -60,7 +66,7 @@ def frappe() -> DesignConfig:
 def lda_1b() -> DesignConfig:
     """Train forecaster, policy and forward model on one language model, all in the features of one teacher."""
     parts = {
-        **p.futures({"future": p.TEACHER, "outcome": p.TEACHER}),
+        **p.futures({"future": TEACHER, "outcome": TEACHER}),
         "trunks": {"main": p.language_model(expert=("action", "outcome"), language=("future",))},
         "estimators": {
             "forecast": RegressorConfig(),
@@ -79,29 +85,23 @@ def lda_1b() -> DesignConfig:
 @system(
     "DexWM",
     ("ps.teacher-feature", "cp.rollout", "pl.sampling-mpc"),
-    simplified="The commands of the benchmark's hand in place of finger keypoints; the goal is generated.",
+    simplified="The commands of the benchmark's hand in place of the motion of finger keypoints.",
     choices="The map of the hand stands for the hand-consistency loss; memory is the bounded window of three steps.",
     departs={
         "coupling": "Table 2 says post-prediction head; Section 5.3 describes futures predicted from actions."
     },
 )
 def dexwm() -> DesignConfig:
-    """Predict features and the hand's place from actions and a bounded past, and search the actions by the outcome."""
+    """Predict features and the hand's place from actions and a bounded past, and search for what reaches a goal."""
     parts = {
-        **p.futures({"future": p.TEACHER, "hand": HeatmapConfig(grid=4)}),
-        "goals": {"goal": "future"},
+        **p.futures({"future": TEACHER, "hand": HeatmapConfig(grid=8)}),
         "observation": (-8, -4, 0),
-        "estimators": {
-            "goal": RegressorConfig(),
-            "policy": ProposerConfig(max_std=0.5),
-            "world": RegressorConfig(),
-        },
+        "estimators": {"policy": ProposerConfig(max_std=0.5), "world": RegressorConfig()},
         "factors": (
-            Factor(("goal",), (), "goal"),
             Factor(("action",), (), "policy"),
             Factor(("future", "hand"), ("action",), "world"),
         ),
-        "planner": CEMConfig(candidates=6, iterations=1, elites=2),
+        "planner": CEMConfig(objective=GoalImageObjectiveConfig(), candidates=6, iterations=1, elites=2),
     }
     return p.base("DexWM", **parts)
 
@@ -116,7 +116,7 @@ def ddp() -> DesignConfig:
     """Train a diffusion policy together with the future's features, and distrust it when they turn out differently."""
     world = p.denoiser(prediction="noise", steps=4)
     controller = VerifierReplan(execute=p.EXECUTE, stream="future", threshold=1.0)
-    return p.joint("DDP", world, {"future": (p.TEACHER, (2, 4, 8))}, controller=controller)
+    return p.joint("DDP", world, {"future": (TEACHER, (2, 4, 8))}, controller=controller)
 
 
 @system(
@@ -150,16 +150,26 @@ def alam() -> DesignConfig:
 
 @system(
     "Feedback-WM",
-    ("ps.teacher-feature", "cp.rollout", "dp.online-adapt"),
-    missing=("ss.guided-inference",),
+    ("ps.teacher-feature", "cp.rollout", "ss.guided-inference", "dp.online-adapt"),
     simplified="The feedback state is the motion that was commanded and did not happen, not an error in features.",
+    choices="The chunk is steered towards the predicted end of the task; the world model is one small regressor.",
 )
 def feedback_wm() -> DesignConfig:
     """Steer the denoising of a chunk by a light model of its outcome, and correct that model by what was observed."""
     parts = {
-        **p.futures({"future": p.TEACHER}),
-        "estimators": {"policy": p.denoiser(prediction="noise", steps=4), "world": RegressorConfig()},
-        "factors": (Factor(("action",), (), "policy"), Factor(("future",), ("action",), "world")),
+        **p.futures({"future": TEACHER}),
+        "goals": {"goal": "future"},
+        "estimators": {
+            "goal": RegressorConfig(),
+            "policy": p.denoiser(prediction="noise", steps=4),
+            "world": RegressorConfig(),
+        },
+        "factors": (
+            Factor(("goal",), (), "goal"),
+            Factor(("action",), (), "policy"),
+            Factor(("future",), ("action",), "world"),
+        ),
+        "guide": GuideConfig("action", GoalDistanceConfig(), weight=0.5),
         "controller": OnlineAdapt(execute=p.EXECUTE),
     }
     return p.base("Feedback-WM", **parts)

@@ -77,9 +77,9 @@ def palm() -> DesignConfig:
     """Predict a bundle of maps of what to touch, where to move and how far the task is, which gates the next step."""
     maps = {
         "mask": SegmentationConfig(grid=4),
-        "contact": HeatmapConfig(grid=4, where="contact"),
-        "placement": HeatmapConfig(grid=4, where="object"),
-        "motion": HeatmapConfig(grid=4, where="gripper"),
+        "contact": HeatmapConfig(grid=8, where="contact"),
+        "placement": HeatmapConfig(grid=8, where="object"),
+        "motion": HeatmapConfig(grid=8, where="gripper"),
         "progress": ProgressConfig(),
     }
     fields = {

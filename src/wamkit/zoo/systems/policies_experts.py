@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from wamkit.actions import ChunkConfig
+from wamkit.actions import ChunkConfig, FastConfig
 from wamkit.controllers import AsyncOverlap, Chunked, OpenChunked
 from wamkit.design.config import DesignConfig
+from wamkit.design.graph import Factor
 from wamkit.encoders import SoftPromptConfig
-from wamkit.estimators import ProposerConfig, RegressorConfig
+from wamkit.estimators import AutoregressorConfig, ProposerConfig, RegressorConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
@@ -18,6 +19,23 @@ def pi0() -> DesignConfig:
     """Attach a small expert to a vision-language model: it reads every layer and turns noise into a chunk by a flow."""
     policy = p.denoiser(steps=10, emphasis=0.67, temperature=1.0)
     return p.direct("π0", policy, trunks={"main": p.language_model()})
+
+
+@system(
+    "π0.5",
+    ("pt.staged-hybrid", "bb.vlm-expert", "ar.iterative-head"),
+    simplified=f"{SMALL} No web data and no subtasks in words; the tokens have a table of their own.",
+    choices="Both stages are trained at once: the tokens train the model, and the expert's flow does not reach it.",
+)
+def pi05() -> DesignConfig:
+    """Teach the model with action tokens, and let an expert that must not disturb it make the chunk by a flow."""
+    parts = {
+        "trunks": {"main": p.language_model(language=("tokens",), learning="insulated")},
+        "actions": {"tokens": FastConfig(vocabulary=256)},
+        "estimators": {"writer": AutoregressorConfig(), "policy": p.denoiser(steps=10, temperature=1.0)},
+        "factors": (Factor(("tokens",), (), "writer"), Factor(("action",), (), "policy")),
+    }
+    return p.base("π0.5", **parts)
 
 
 @system(

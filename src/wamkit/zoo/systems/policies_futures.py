@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wamkit.actions import MovementPrimitiveConfig
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
@@ -26,7 +28,7 @@ POLICY = "The row is filed as a policy, although a predicted future"
 def vla_jepa() -> DesignConfig:
     """Train the language model to predict the teacher's view of coming frames, which it never sees as input."""
     trunk = p.language_model(language=("future",))
-    fields = p.futures({"future": (p.TEACHER, (4, 8))})
+    fields = p.futures({"future": (replace(p.TEACHER, steps=30, batch_size=16), (4, 8))})
     factors = (Factor(("future",), (), "world"), Factor(("action",), (), "policy"))
     parts = {"world": RegressorConfig(loss="smooth_l1"), "policy": p.denoiser(steps=4)}
     return p.base("VLA-JEPA", trunks={"main": trunk}, estimators=parts, factors=factors, **fields)
