@@ -65,7 +65,7 @@ def disturbed(design: Design, draw: int) -> Iterator[None]:
                 for name in set(outputs) & futures:
                     value, spec = made.values[name], design.streams[name]
                     ids = (_noise(value.float(), draw).abs() * 997).long() % (spec.vocabulary or 1)
-                    made.values[name] = ids if spec.vocabulary else NOISE * _noise(value, draw)
+                    made.values[name] = ids if spec.vocabulary else value + NOISE * _noise(value, draw)
             return made
 
         return run

@@ -59,7 +59,7 @@ def frappe() -> DesignConfig:
 
 @system(
     "LDA-1B",
-    ("ps.teacher-feature", "bb.vlm-expert", "bb.shared-trunk"),
+    ("ps.teacher-feature", "bb.vlm-expert"),
     simplified="One data set: poor and action-free recordings are not sorted to the heads that can learn from them.",
     choices="The forward model has a stream of its own, `outcome`, beside the forecast that the action is given.",
 )
@@ -136,7 +136,7 @@ def dust() -> DesignConfig:
 
 @system(
     "ALAM",
-    ("ps.vlm-token", "ar.latent-action", "cp.joint"),
+    ("ps.vlm-token", "bb.vlm-expert", "cp.joint"),
     simplified="A random model of two layers; transitions of coarse colours, fitted on the same recordings.",
     choices="The action reads the codes, and the codes do not read the action.",
 )
