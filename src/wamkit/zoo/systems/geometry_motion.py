@@ -61,7 +61,7 @@ def iclr_vr() -> DesignConfig:
 def pointworld() -> DesignConfig:
     """Predict how every point of the scene flows under a proposed motion, and average the motions by their outcome."""
     encoders = {**p.base("base").encoders, "points": DepthConfig(grid=4, frame="world")}
-    planner = MPPIConfig(candidates=8, iterations=2, temperature=0.01, decay=0.6)
+    planner = MPPIConfig(candidates=8, iterations=2, temperature=0.03, decay=0.8)
     proposal = ProposerConfig(max_std=0.5)
     fields = {"encoders": encoders, "controller": OpenChunked(execute=p.HORIZON)}
     return p.rollout("PointWorld", p.POINT_FLOW, proposal, RegressorConfig(), planner, shared=True, **fields)
