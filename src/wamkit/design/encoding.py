@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container
 
 import torch
 from torch import nn
@@ -16,16 +16,16 @@ from wamkit.nn.named import Named
 
 def encode(
     observation: Observation,
-    encoders: Iterable[Encoder],
+    encoders: Named[Encoder],
     context: Named[nn.Module],
     trunks: Named[Trunk],
-    running: Container[str | None],
+    only: Container[str | None] | None,
 ) -> dict[str, Cache]:
-    """Encode the context once and run it through the trunks in ``running``: trunk name -> cache."""
-    chosen = {name: trunk for name, trunk in trunks.items() if name in running}
+    """Encode the context once and run it through all trunks, or ``only`` the named: trunk name -> cache."""
+    chosen = {name: trunk for name, trunk in trunks.items() if only is None or name in only}
     if not chosen:
         return {}
-    encoded = [encoder(observation) for encoder in encoders]
+    encoded = [encoder(observation) for encoder in encoders.values()]
     tokens = torch.cat([t for t, _ in encoded], dim=1)
     pads = torch.cat([p for _, p in encoded], dim=1)
     pad = pads if bool(pads.any()) else None

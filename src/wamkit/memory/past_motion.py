@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Substrate, SubstrateConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Encoder, EncoderConfig, Substrate, SubstrateConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
 
