@@ -36,7 +36,14 @@ def facts(name: str) -> dict[str, Any]:
 def test_a_design_is_shown_with_its_own_name(name: str, markup: bool) -> None:
     out = io.StringIO()
     show_design(facts(name), Console(file=out, width=200, markup=markup))
-    for text in (f"p({name}|c)", f"{name}: 3", f"{name}: x", f"{name}: y", f"no, a {name}", f"{name}: 1 of 2"):
+    for text in (
+        f"p({name}|c)",
+        f"{name}: 3",
+        f"{name}: x",
+        f"{name}: y",
+        f"no, a {name}",
+        f"{name}: 1 of 2",
+    ):
         assert text in out.getvalue()
 
 

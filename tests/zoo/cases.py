@@ -71,7 +71,9 @@ class Case:
         return self.data.windows(np.array(list(frames)), design.training_window)
 
     def cut(self, window: WindowSpec, frames: Any = (NOW,)) -> Observation:
-        """Observations cut by ``window`` as a call of the policy sees them."""
+        """Observations cut by ``window`` as a call of the policy sees them, with the goal that the design reads."""
+        if window == self.design.window and self.design.reads_goal:
+            window = replace(window, goal=True)
         batch = self.data.windows(np.array(list(frames)), window)
         seen = replace(batch.observation, goal=batch.goal)
         if not batch.past:

@@ -12,6 +12,7 @@ from wamkit.substrates.episode_progress import (
 )
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
+from wamkit.substrates.latent_transition import LatentTransition, LatentTransitionConfig
 from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
 from wamkit.substrates.moving_frames import MovingFrames, MovingFramesConfig
 from wamkit.substrates.normals import NormalMap, NormalMapConfig
@@ -59,6 +60,8 @@ __all__ = [
     "EmaFeatureConfig",
     "Heatmap",
     "HeatmapConfig",
+    "LatentTransition",
+    "LatentTransitionConfig",
     "MotionVectors",
     "MotionVectorsConfig",
     "MovingFrames",
