@@ -41,6 +41,7 @@ from wamkit.substrates.teachers import (
     Teacher,
     TeacherConfig,
 )
+from wamkit.substrates.touch_divergence import TouchDivergence, TouchDivergenceConfig
 from wamkit.substrates.vae import VAE, VAEConfig
 from wamkit.substrates.vlm_token import VlmToken, VlmTokenConfig
 from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfig
@@ -109,6 +110,8 @@ __all__ = [
     "TeacherConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
+    "TouchDivergence",
+    "TouchDivergenceConfig",
     "Tracks",
     "TracksConfig",
     "VAEConfig",
