@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.specs import ACTION
+from wamkit.contract.streams import PointMotion
 from wamkit.contract.types import Budget, Observation
 from wamkit.design import Design
+from wamkit.estimators import MotionRecovery
 
 SHARP = 4.0  # weights are multiplied by this, so that the choice of a token depends on what it reads
 NOISE = 10.0
@@ -96,10 +98,27 @@ def disturbed(design: Design, draw: int) -> Iterator[None]:
                 patch(trunk, "forward", noisy_trunk)
         for estimator in design.estimators.values():
             patch(estimator, "generate", noisy_factor)
+        # Noise in pictures shows no motion, and a recovery would flag it and stay; it is shown a motion instead.
+        for part in {id(s): s for s in map(design.substrate, recovered_from(design))}.values():
+            patch(part, "moving_points", lambda _: lambda values, *_: as_one_body(values.shape[1], draw))
         yield
     finally:
         for part, method in patched:
             delattr(part, method)
+
+
+def recovered_from(design: Design) -> list[str]:
+    """Futures that an action is recovered from without a network."""
+    factors = [f for f in design.graph.factors if isinstance(design.estimators[f.estimator], MotionRecovery)]
+    return [name for factor in factors for name in factor.given]
+
+
+def as_one_body(steps: int, draw: int) -> PointMotion:
+    """Eight points that move as one body by a path of the given draw, slowly enough to be followed."""
+    start = 0.05 * torch.randn(1, 8, 3, generator=torch.Generator().manual_seed(0))
+    path = 0.005 * (torch.rand(steps, 3, generator=torch.Generator().manual_seed(draw)) - 0.5).cumsum(dim=0)
+    later = start[:, None] + path[None, :, None]
+    return PointMotion(start, later, torch.ones(later.shape[:3], dtype=torch.bool), anchored=True)
 
 
 def moved_steps(design: Design, observation: Observation, seeds: int = 4) -> tuple[bool, ...]:

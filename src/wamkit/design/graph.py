@@ -50,6 +50,7 @@ class FactorGraph:
         known: streams that the caller gives and no factor generates (``DesignConfig.given``).
         executed: action streams that the executed action is decoded from.
         steps: leading steps of each action stream that are executed before the next call; all without an entry.
+        guided: streams that the executed action is steered by while it is generated (``DesignConfig.guide``).
     """
 
     factors: tuple[Factor, ...]
@@ -59,6 +60,7 @@ class FactorGraph:
     known: tuple[str, ...] = ()
     executed: tuple[str, ...] = (ACTION,)
     steps: Mapping[str, int] = field(default_factory=dict)
+    guided: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_known()
@@ -349,7 +351,8 @@ class FactorGraph:
             paths.append("joint")
         if earlier or "tap" in self.tapped().values():
             paths.append("produces")
-        if self.objective is not None and self.consequences() & set(self.objective.reads):
+        chosen_by = () if self.objective is None else self.objective.reads
+        if self.consequences() & {*chosen_by, *self.guided}:
             paths.append("selects")
         if futures and not paths and self._parameters_of(actions) & self._trained_by(futures):
             paths.append("trains")

@@ -15,7 +15,7 @@ from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, S
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
-from wamkit.substrates.optical_flow import LEAST, estimated_flow, grey, import_cv2
+from wamkit.substrates.optical_flow import LEAST, dense_flow, grey, import_cv2
 from wamkit.substrates.views import since_now
 
 PLACE = "substrate 'touch_divergence'"
@@ -76,7 +76,7 @@ class TouchDivergence(Substrate):
 
     def growth(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Half the mean divergence of the flow between two grey pictures (h, w) uint8: growth per direction."""
-        flow = estimated_flow(before, after, self.config.window)
+        flow = dense_flow(before, after, self.config.window)
         across, down = np.gradient(flow[..., 0], axis=1), np.gradient(flow[..., 1], axis=0)
         return np.asarray((across + down).mean() / 2)
 
