@@ -23,11 +23,13 @@ NOISE = 10.0
 
 
 def sharpen(design: Design) -> Design:
-    """Make an untrained design sensitive: all weight matrices larger, in place."""
+    """Make an untrained design sensitive, in place: all weight matrices larger, gates that start closed open."""
     with torch.no_grad():
         for parameter in design.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(SHARP)
+            elif parameter.dim() == 0 and not parameter:
+                parameter.fill_(1.0)
     return design.eval()
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import torch
 from cases import Case
 
+from gates import sharpen
+from oracles.probes import stages, told
 from oracles.registry import calls, oracle
+from wamkit.contract.calls import Call
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget
 from wamkit.design import Design
+from wamkit.design.sampling import context_of
+from wamkit.estimators import Denoiser, Unmasker
+from wamkit.estimators.levels import LevelEstimator
+from wamkit.estimators.tokens import with_given
 
 
 def trunk_calls(design: Design) -> list[list[int]]:
@@ -50,6 +57,8 @@ def early_exit(case: Case) -> None:
         exits = {name: exit_at for name in futures if can_exit(design, name, exit_at)}
         assert exits, "nothing of the recipe can be passed on partly denoised"
         made = design.sample(case.observation(), [ACTION], seeds=[1], budget=Budget(exit=exits))
+        if not set(exits) & set(made.nfe):  # the action needs none of them
+            made = design.sample(case.observation(), [ACTION, *exits], seeds=[1], budget=Budget(exit=exits))
         spends.append(sum(made.nfe[name] for name in exits if name in made.nfe))
     assert spends[0] < spends[1], spends
 
@@ -67,16 +76,70 @@ def can_exit(design: Design, name: str, at: int) -> bool:
 
 @oracle("ss.decoupled-times")
 def decoupled_times(case: Case) -> None:
-    """A stream held clean conditions the others; the action may be final while the future is still noisy."""
-    design, observation = case.design, case.observation()
-    future = next(n for n in case.futures() if n in design.graph.factor_of(ACTION).generates)
-    steps = {ACTION: 1, future: 3}
-    made = design.sample(observation, [ACTION, future], seeds=[1], budget=Budget(nfe=steps))
-    assert (made.nfe[ACTION], made.nfe[future]) == (1, 3)
-    known = torch.randn_like(made.values[future])
-    told = case.act(design, observation, given={future: known})
-    other = case.act(design, observation, given={future: known + 3})
-    assert not torch.equal(told, other), "a clean future does not condition the action"
+    """A stream held clean conditions the others; one may be final while another is noisy; absent is left out exactly."""
+    design, observation = sharpen(case.untrained()), case.cut(case.design.window)
+    owner, part = next(
+        (name, p) for name, e in design.estimators.items() for p in stages(e) if independent(p)
+    )
+    outputs = list(part.outputs)
+    ancestors = design.graph.ancestors(outputs) & set(design.graph.roles)
+    before = told(case, design, observation, ancestors)
+    made = {}
+    for quick in outputs:
+        slow = [name for name in outputs if name != quick]
+        spends = {quick: 1, **dict.fromkeys(slow, 3)}
+        drawn_now = design.sample(
+            observation, outputs, seeds=[1], given=before, budget=Budget(nfe=spends)
+        )
+        made = drawn_now.values
+        assert all(drawn_now.nfe[name] == spends[name] for name in outputs), "one clock for all streams"
+    conditions = 0
+    for name in outputs:
+        others = [n for n in outputs if n != name and part.takes([n], name)]
+        for other in others:
+            shown = [
+                design.sample(observation, [other], seeds=[1], given={**before, name: value}).values[other]
+                for value in (made[name], made[name] + 3)
+            ]
+            assert not torch.equal(*shown), f"a clean {name} does not condition {other}"
+            conditions += 1
+    assert conditions, "no stream conditions another"
+    context = context_of(owner, design.graph, design.encode_context(observation))
+    call = Call(context, before, design.initial_state(1)[owner], 1)
+    if isinstance(part, Denoiser):
+        marginal(part, made, call)
+
+
+def independent(part: object) -> bool:
+    """True for a denoiser or unmasker of several streams that draws the noise of each apart from the others'."""
+    if not isinstance(part, LevelEstimator) or len(part.outputs) < 2:
+        return False
+    rows, names = 64, list(part.outputs)
+    if isinstance(part, Denoiser):
+        drawn = part._draw_levels(names, rows, torch.device("cpu"))
+    else:
+        assert isinstance(part, Unmasker)
+        drawn = {n: m.float().mean(dim=1) for n, m in part._draw_masks(names, rows, torch.device("cpu")).items()}
+    first, second = (drawn[name] for name in names[:2])
+    return bool(((first - second).abs() > 0.3).any())
+
+
+@torch.no_grad()
+def marginal(part: Denoiser, values: dict[str, torch.Tensor], call: Call) -> None:
+    """A stream of pure noise is as good as left out: the others get the very same velocity."""
+    cache = with_given(part.trunk, part.given, call)
+    if part.memory is not None:
+        cache = cache.append(call.carry["cache"])
+    names = list(part.outputs)
+    half = torch.full((1,), 0.5)
+    for hidden in names:
+        levels = {name: torch.ones(1) if name == hidden else half for name in names}
+        rest = [name for name in names if name != hidden]
+        times = None if part.memory is None else call.carry["count"]
+        both = part._velocity(dict(values), levels, cache, times)
+        alone = part._velocity({n: values[n] for n in rest}, {n: half for n in rest}, cache, times)
+        for name in rest:
+            assert torch.allclose(both[name], alone[name], atol=1e-4, rtol=1e-3), (hidden, name)
 
 
 @oracle("ss.future-skip")
