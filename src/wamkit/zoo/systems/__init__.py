@@ -1,5 +1,19 @@
 """Recipes of the field's systems, by family. Importing this package registers them."""
 
-from wamkit.zoo.systems import anchors, render_plans, render_streams
+from wamkit.zoo.systems import (
+    anchors,
+    imagine_features,
+    imagine_plans,
+    imagine_streams,
+    render_plans,
+    render_streams,
+)
 
-__all__ = ["anchors", "render_plans", "render_streams"]
+__all__ = [
+    "anchors",
+    "imagine_features",
+    "imagine_plans",
+    "imagine_streams",
+    "render_plans",
+    "render_streams",
+]
