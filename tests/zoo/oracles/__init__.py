@@ -1,6 +1,17 @@
 """Oracles of building blocks, each run on the very recipe that the block distinguishes: block -> function of a case."""
 
-from oracles import couplings, goals, latent, pixels, running, sampling, serial  # noqa: F401 (they register themselves)
+from oracles import (  # noqa: F401 (they register themselves)
+    couplings,
+    gates_of_time,
+    goals,
+    history,
+    latent,
+    pixels,
+    running,
+    sampling,
+    serial,
+    views,
+)
 from oracles.registry import ORACLES
 
 __all__ = ["ORACLES"]
