@@ -4,6 +4,7 @@ from wamkit.actions.bins import Bins, BinsConfig
 from wamkit.actions.chunk import Chunk, ChunkConfig
 from wamkit.actions.fast import Fast, FastConfig
 from wamkit.actions.movement_primitive import MovementPrimitive, MovementPrimitiveConfig
+from wamkit.actions.painted import Painted, PaintedConfig
 
 __all__ = [
     "Bins",
@@ -14,4 +15,6 @@ __all__ = [
     "FastConfig",
     "MovementPrimitive",
     "MovementPrimitiveConfig",
+    "Painted",
+    "PaintedConfig",
 ]

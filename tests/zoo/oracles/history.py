@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from cases import NOW, Case
@@ -134,7 +135,7 @@ def sparse_history(case: Case) -> None:
         constant_cost(case, design)
         reads_the_past(case, design)
         return
-    gaps = [late - early for early, late in zip(offsets, offsets[1:], strict=False)][::-1]
+    gaps = [late - early for early, late in pairwise(offsets)][::-1]
     assert gaps == sorted(gaps), f"gaps, from now on backwards: {gaps}"
     observation = case.cut(design.window, (NOW + 12,))
     assert observation.pad.shape[1] == len(offsets), "more steps are read than are kept"

@@ -3,6 +3,7 @@
 from wamkit.zoo.systems import (
     anchors,
     imagine_features,
+    imagine_geometry,
     imagine_plans,
     imagine_streams,
     render_plans,
@@ -12,6 +13,7 @@ from wamkit.zoo.systems import (
 __all__ = [
     "anchors",
     "imagine_features",
+    "imagine_geometry",
     "imagine_plans",
     "imagine_streams",
     "render_plans",
