@@ -75,7 +75,9 @@ def test_a_row_is_generated_by_its_expert_alone_and_reads_what_that_expert_reads
     made = model.generate(["action"], call, Budget(), RowNoise(range(6))).values["action"]
     for stream, number in (("far", 0), ("near", 1)):
         other = replace(call, given={**given, stream: given[stream] + 1})
-        moved = (model.generate(["action"], other, Budget(), RowNoise(range(6))).values["action"] != made).flatten(1)
+        moved = (
+            model.generate(["action"], other, Budget(), RowNoise(range(6))).values["action"] != made
+        ).flatten(1)
         assert moved.any(dim=1).tolist() == [n == number for n in (0, 1, 0, 1, 1, 0)]
     seen: list[int] = []
     experts = list(model.experts.values())
@@ -101,7 +103,10 @@ def test_padded_steps_teach_the_gate_nothing() -> None:
         (replace(CONFIG, reads={"plam": ("far",)}), "no expert 'plam'"),
         (replace(CONFIG, reads={"plan": ("fat",)}), "stream 'fat' is not given"),
         (replace(CONFIG, reads={"plan": ("far",), "react": ("far",)}), "no expert reads"),
-        (replace(CONFIG, experts={**CONFIG.experts, "react": DenoiserConfig(trunk="b")}), "runs on trunk 'b'"),
+        (
+            replace(CONFIG, experts={**CONFIG.experts, "react": DenoiserConfig(trunk="b")}),
+            "runs on trunk 'b'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(config: GatedConfig, said: str) -> None:

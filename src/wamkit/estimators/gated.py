@@ -74,7 +74,9 @@ class GatedConfig(EstimatorConfig):
                     )
         read = {stream for expert in self.experts for stream in self.reads.get(expert, names)}
         if read != set(names):
-            raise ConfigError(f"{PLACE}: no expert reads {sorted(set(names) - read)}. Leave it out of `given`.")
+            raise ConfigError(
+                f"{PLACE}: no expert reads {sorted(set(names) - read)}. Leave it out of `given`."
+            )
         built = {}
         for expert, part in self.experts.items():
             if part.trunk != self.trunk:

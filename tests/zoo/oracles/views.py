@@ -116,7 +116,7 @@ def moves(substrate: RGBD | DepthMap, seen: Observation) -> None:
 def follows(substrate: PoseStream, case: Case) -> None:
     """Poses read back from the values are the recorded motion since now."""
     now, later = (case.cut(WindowSpec(), (frame,)) for frame in FRAMES[:2])
-    shift, _ = substrate.motion(substrate.encode(later, now))
+    _, shift = substrate.motion(substrate.encode(later, now))
     true = substrate.poses(later)[..., :3] - substrate.poses(now)[..., :3]
     assert torch.allclose(shift, true.to(shift), atol=1e-4), "the poses do not follow the recording"
 

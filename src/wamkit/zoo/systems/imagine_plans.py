@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from wamkit.controllers import SubgoalRefresh
-from wamkit.design.config import DesignConfig, FutureConfig
+from wamkit.controllers import OpenLoop, PhaseTrigger, SubgoalRefresh
+from wamkit.design.config import DesignConfig, FutureConfig, GuideConfig
 from wamkit.design.graph import Factor
-from wamkit.estimators import InverseDynamicsConfig, JacobianDynamicsConfig
-from wamkit.substrates import PixelsConfig
+from wamkit.estimators import GatedConfig, InverseDynamicsConfig, JacobianDynamicsConfig, RegressorConfig
+from wamkit.planners import CandidateScoringConfig, ConstraintConfig, HighValueConfig
+from wamkit.substrates import PixelsConfig, ProgressConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
@@ -110,4 +111,74 @@ def pi07() -> DesignConfig:
         estimators={"world": p.denoiser(trunk="video"), "policy": p.denoiser()},
         factors=(Factor(("goal",), (), "world"), Factor(("action",), ("goal",), "policy")),
         controller=SubgoalRefresh(execute=p.EXECUTE, refresh=16, latency=4),
+    )
+
+
+@system(
+    "EmboAlign",
+    ("ps.pixel-decoded", "ss.guided-inference"),
+    missing=("pl.candidate-scoring", "pl.constraint-trajopt", "ge.rollout-filter"),
+    simplified="One clip is imagined, none is thrown away; the trajectory is a denoised one, steered by a constraint.",
+    choices="The constraint keeps the hand slower than half its limit in every direction.",
+)
+def embo_align() -> DesignConfig:
+    """Imagine rollouts, keep one that satisfies constraints, and bend a robot trajectory to it under the constraints."""
+    box = ConstraintConfig(entries=("0", "1", "2"), low=(-0.5,) * 3, high=(0.5,) * 3)
+    return p.cascade(
+        "EmboAlign",
+        p.denoiser(),
+        p.denoiser(steps=8),
+        {"future": (p.FRAMES, WHOLE)},
+        guide=GuideConfig("action", box, weight=0.5),
+        controller=OpenLoop(),
+    )
+
+
+@system(
+    "DreamAvoid",
+    ("dp.phase-trigger", "pl.candidate-scoring", "cp.rollout"),
+    simplified="Slow motion marks a critical phase, in place of a trained detector; small frames for DreamDojo.",
+    choices="Five candidates, scored by the progress that is read off their frames.",
+)
+def dream_avoid() -> DesignConfig:
+    """In critical phases only, draw several action chunks, render what each leads to, and run the one with most progress."""
+    return p.base(
+        "DreamAvoid",
+        **p.futures({"future": p.FRAMES, "progress": ProgressConfig()}),
+        trunks={"policy": p.transformer(), "video": p.transformer(), "judge": p.transformer()},
+        estimators={
+            "policy": p.denoiser(trunk="policy", temperature=1.0),
+            "world": p.denoiser(trunk="video"),
+            "judge": RegressorConfig(trunk="judge"),
+        },
+        factors=(
+            Factor(("action",), (), "policy"),
+            Factor(("future",), ("action",), "world"),
+            Factor(("progress",), ("future",), "judge"),
+        ),
+        planner=CandidateScoringConfig(candidates=5, objective=HighValueConfig("progress")),
+        controller=PhaseTrigger(execute=p.EXECUTE),
+    )
+
+
+@system(
+    "HarmoWAM",
+    ("bb.mot", "ps.pixel-latent", "ar.iterative-head"),
+    simplified="The gate reads the context in place of process cues that are named.",
+    choices="The predictive expert reads latents and denoises, the reactive one reads frames in one pass.",
+)
+def harmo_wam() -> DesignConfig:
+    """Give rendered frames to one expert and latents to another, and let a learned gate choose who acts."""
+    policy = GatedConfig(
+        experts={"predictive": p.denoiser(), "reactive": InverseDynamicsConfig()},
+        reads={"predictive": ("latent",), "reactive": ("frames",)},
+    )
+    experts = {"video": ("frames", "latent"), "control": ("action",)}
+    return p.cascade(
+        "HarmoWAM",
+        p.denoiser(levels="shared"),
+        policy,
+        {"frames": p.FRAMES, "latent": p.LATENT},
+        shared=True,
+        trunks={"main": p.mixture(experts)},
     )
