@@ -92,10 +92,8 @@ class GatedConfig(EstimatorConfig):
 
 def row_error(sample: Tensor, target: Target) -> Tensor:
     """Error of every row, (B,): mean squared distance of values, or share of differing ids, without padded steps."""
-    if sample.is_floating_point():
-        error = (sample - target.values).square()
-    else:
-        error = (sample != target.values).float()
+    continuous = sample.is_floating_point()
+    error = (sample - target.values).square() if continuous else (sample != target.values).float()
     keep = (~target.pad).float()
     return (error.flatten(2).mean(dim=2) * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
 

@@ -75,7 +75,7 @@ def action_images() -> DesignConfig:
     choices="The memory reaches back sixteen ticks.",
 )
 def alp_3d() -> DesignConfig:
-    """Propose actions, roll each out in pictures of several views from a persistent memory of the scene, run the best."""
+    """Propose actions, roll each out in pictures of two views from a persistent memory of the scene, run the best."""
     encoders = {
         "images": ImagesConfig(),
         "state": StateConfig(),

@@ -45,7 +45,7 @@ def dex4d() -> DesignConfig:
     choices="Frames and the flow that is grounded in them share a network.",
 )
 def nova_plan() -> DesignConfig:
-    """Imagine the next step in frames, ground it in the flow of points in space, and move the hand as the object moves."""
+    """Imagine the next step in frames, ground it in the flow of points, and move the hand as the object moves."""
     return p.base(
         "NovaPlan",
         **p.futures({"video": (p.FRAMES, (8,)), "flow": (p.POINT_FLOW, (4, 8))}),
@@ -106,7 +106,7 @@ def aero_place_flow() -> DesignConfig:
     },
 )
 def grasp_dreamer() -> DesignConfig:
-    """Imagine a demonstration of a grasp, its frames and the geometry of hand and object, and move as that hand moves."""
+    """Imagine a grasp, its frames and the geometry of hand and object, and move as that hand moves."""
     return p.base(
         "GraspDreamer",
         **p.futures({"video": (p.FRAMES, (8, 16)), "hand": (PoseStreamConfig(), (4, 8, 12, 16))}),
@@ -124,7 +124,7 @@ def grasp_dreamer() -> DesignConfig:
     "NavDreamer",
     ("ps.pixel-decoded", "ar.motion-recovery"),
     simplified="A hand that moves through the scene in place of a flying robot.",
-    choices="The path is the poses of the moving body, read off the frames by a network; the source names a title only.",
+    choices="The path is the poses of the moving body, read off the frames by a network; only a title is known.",
 )
 def nav_dreamer() -> DesignConfig:
     """Imagine what is seen along the way, read the path of the camera off those frames, and fly it."""

@@ -122,7 +122,7 @@ def pi07() -> DesignConfig:
     choices="The constraint keeps the hand slower than half its limit in every direction.",
 )
 def embo_align() -> DesignConfig:
-    """Imagine rollouts, keep one that satisfies constraints, and bend a robot trajectory to it under the constraints."""
+    """Imagine rollouts, keep one that satisfies constraints, and bend a trajectory to it under the constraints."""
     box = ConstraintConfig(entries=("0", "1", "2"), low=(-0.5,) * 3, high=(0.5,) * 3)
     return p.cascade(
         "EmboAlign",
@@ -141,7 +141,7 @@ def embo_align() -> DesignConfig:
     choices="Five candidates, scored by the progress that is read off their frames.",
 )
 def dream_avoid() -> DesignConfig:
-    """In critical phases only, draw several action chunks, render what each leads to, and run the one with most progress."""
+    """In critical phases only, draw action chunks, render what each leads to, and run that with most progress."""
     return p.base(
         "DreamAvoid",
         **p.futures({"future": p.FRAMES, "progress": ProgressConfig()}),
