@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wamkit.actions import FastConfig
+from wamkit.actions import BinsConfig, FastConfig
 from wamkit.controllers import AsyncOverlap, SingleStep
 from wamkit.design.config import DesignConfig
 from wamkit.encoders import InstructionConfig
@@ -14,7 +14,7 @@ from wamkit.zoo.systems import parts as p
 
 TWO = {"video": ("future",), "control": ("action",)}  # experts of a mixture with a stream each
 FRONT = PixelLatentConfig(PatchPCAConfig(patch=16, features=16), cameras=("scene",))
-EVERY = (4, 8, 12, 16)
+BINS = BinsConfig(bins=16, ticks_per_token=4)
 
 
 @system(
@@ -75,13 +75,18 @@ def drive_va() -> DesignConfig:
 @system(
     "CKT-WAM",
     ("cp.joint", "ps.pixel-latent"),
-    missing=("ss.distill",),
-    simplified="No checkpoint of another model is part of a recipe, so its context is not passed on.",
-    choices="Eight prefix tokens fit the encoder `teacher_context`, which names a checkpoint.",
+    simplified="A teacher with random weights; which weights may change is said to the training, not by the recipe.",
+    choices="The teacher writes binned actions and pictures token by token; eight prefix tokens behind a gate.",
 )
 def ckt_wam() -> DesignConfig:
-    """Pass a teacher's context as a few prefix tokens to a frozen student that denoises video and action together."""
-    return p.joint("CKT-WAM", p.denoiser(levels="shared"), {"future": p.LATENT})
+    """Pass the context of a world-action model of another kind as a few prefix tokens to a frozen joint denoiser."""
+    teacher = p.joint("teacher", AutoregressorConfig(), {"future": p.PICTURE_TOKENS}, action=BINS)
+    return p.joint(
+        "CKT-WAM",
+        p.denoiser(levels="shared"),
+        {"future": p.LATENT},
+        encoders={**p.base("base").encoders, "teacher": p.teacher_of(teacher)},
+    )
 
 
 @system(
