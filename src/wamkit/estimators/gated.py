@@ -102,7 +102,7 @@ def row_error(sample: Tensor, target: Target) -> Tensor:
 class Gated(Estimator):
     """Chooses an expert per row and lets it generate that row; the other experts do not run for it."""
 
-    family: ClassVar[Family] = "diffusion"
+    family: ClassVar[Family] = "mixture"
 
     def __init__(
         self, config: GatedConfig, output: StreamSpec, experts: Mapping[str, Estimator], trunk: Trunk

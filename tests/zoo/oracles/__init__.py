@@ -11,6 +11,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     sampling,
     serial,
     views,
+    words,
 )
 from oracles.registry import ORACLES
 

@@ -48,6 +48,18 @@ def mola() -> DesignConfig:
 
 
 @system(
+    "VAG",
+    ("ps.feature-tap", "ss.future-skip"),
+    missing=("cp.cross-stream",),
+    simplified="The action starts when the clip's latent is clean, not in lockstep, and reads it without pooling.",
+    choices="Four steps for either stream; the tap is the first layer in the last of them.",
+)
+def vag() -> DesignConfig:
+    """Flow video and action in as many steps each, and pass the clean latent of the video to the action's side."""
+    return p.tapped("VAG", (p.LATENT, (4, 8, 12, 16)), evaluation=4)
+
+
+@system(
     "VidMan",
     ("ps.feature-tap", "ss.early-exit", "dp.single-step"),
     simplified="A small video network, trained beside the policy but never by it, in place of a pretrained one.",

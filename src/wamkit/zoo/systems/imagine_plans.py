@@ -163,7 +163,7 @@ def dream_avoid() -> DesignConfig:
 
 @system(
     "HarmoWAM",
-    ("bb.mot", "ps.pixel-latent", "ar.iterative-head"),
+    ("bb.mot", "ps.pixel-latent"),
     simplified="The gate reads the context in place of process cues that are named.",
     choices="The predictive expert reads latents and denoises, the reactive one reads frames in one pass.",
 )

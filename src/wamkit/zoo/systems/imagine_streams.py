@@ -5,8 +5,10 @@ from __future__ import annotations
 from wamkit.actions import BinsConfig, FastConfig
 from wamkit.controllers import AsyncOverlap, SingleStep
 from wamkit.design.config import DesignConfig
+from wamkit.design.graph import Factor
+from wamkit.design.texts import TextConfig
 from wamkit.encoders import InstructionConfig
-from wamkit.estimators import AutoregressorConfig, ContinuousAutoregressorConfig, PacedConfig
+from wamkit.estimators import AutoregressorConfig, ContinuousAutoregressorConfig, PacedConfig, StagedConfig
 from wamkit.memory import sparse_history
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionConfig, RGBDConfig
 from wamkit.zoo.system import system
@@ -130,3 +132,46 @@ def univla() -> DesignConfig:
         places,
         action=FastConfig(vocabulary=256),
     )
+
+
+@system(
+    "Pelican-Unify 1.0",
+    ("re.text-cot", "bb.mot", "cp.joint"),
+    simplified="A thought is one of some short sentences; small experts in place of a VLM and a Wan-style generator.",
+    choices="The thought names the part of the task that is due, before frames and actions are denoised together.",
+)
+def pelican_unify() -> DesignConfig:
+    """Write a thought with an understanding expert and ground in it the future and the action, denoised together."""
+    digits = tuple("123456789")
+    thought = TextConfig(
+        template="part {part} of {parts}",
+        sentences=("part {n} of {m}",),
+        slots={"n": digits, "m": digits},
+        length=8,
+    )
+    return p.base(
+        "Pelican-Unify 1.0",
+        **p.futures({"future": p.LATENT}),
+        texts={"thought": thought},
+        trunks={"main": p.mixture({"understanding": ("thought",), **TWO})},
+        estimators={"reason": AutoregressorConfig(temperature=0.0), "world": p.denoiser()},
+        factors=(
+            Factor(("thought",), (), "reason"),
+            Factor(("future", "action"), ("thought",), "world"),
+        ),
+    )
+
+
+@system(
+    "DriveWAM",
+    ("cp.interleave", "bb.shared-trunk", "pt.video-cotrain"),
+    simplified="A made-up trunk in place of a video generator's; robot recordings in place of driving.",
+    choices="Front camera; the latents of the clip come before the actions of the chunk.",
+)
+def drive_wam() -> DesignConfig:
+    """Put video latents and ego actions in turns on one diffusion transformer, each denoised after what stands before."""
+    stream = StagedConfig(
+        parts={"seen": p.denoiser(), "driven": p.denoiser()},
+        streams={"seen": ("future",), "driven": ("action",)},
+    )
+    return p.joint("DriveWAM", stream, {"future": (FRONT, (4, 8))})
