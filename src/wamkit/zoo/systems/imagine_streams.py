@@ -169,7 +169,7 @@ def pelican_unify() -> DesignConfig:
     choices="Front camera; the latents of the clip come before the actions of the chunk.",
 )
 def drive_wam() -> DesignConfig:
-    """Put video latents and ego actions in turns on one diffusion transformer, each denoised after what stands before."""
+    """Put video latents and ego actions in turns on one diffusion transformer, each after what stands before it."""
     stream = StagedConfig(
         parts={"seen": p.denoiser(), "driven": p.denoiser()},
         streams={"seen": ("future",), "driven": ("action",)},
