@@ -150,8 +150,9 @@ def sparse_history(case: Case) -> None:
 
 def context_tokens(case: Case, design: Design, frame: int) -> int:
     """Tokens of the context at a frame."""
+    observation = case.cut(design.window, (frame,))
     with torch.no_grad():
-        caches = design.encode_context(case.cut(design.window, (frame,)))
+        caches = design.encode_context(observation)
     return sum(cache.length for cache in caches.values())
 
 

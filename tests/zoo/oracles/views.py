@@ -20,11 +20,12 @@ NEAR_M = 0.1  # distance within which a lifted point lies on the surface that an
 @oracle("ps.multiview-4d")
 def multiview_4d(case: Case) -> None:
     """The predicted views are of one scene: apart in the values, together in space, and moving as the scene moves."""
-    parts = {name: case.design.substrate(name) for name in (*case.futures(), *case.config.goals)}
-    pictures = [s for s in parts.values() if isinstance(s, Pixels | PixelLatent | RGBD)]
+    streams = (*case.futures(), *case.config.goals)
+    parts = [part for name in streams for part in case.design.substrate(name).modules()]  # inner ones, too
+    pictures = [s for s in parts if isinstance(s, Pixels | PixelLatent | RGBD)]
     shown = {camera for s in pictures for camera in s.cameras}
-    shaped = [s for s in parts.values() if isinstance(s, RGBD | DepthMap | PoseStream)]
-    maps = [s for s in parts.values() if isinstance(s, Heatmap) and s.config.where == "gripper"]
+    shaped = [s for s in parts if isinstance(s, RGBD | DepthMap | PoseStream)]
+    maps = [s for s in parts if isinstance(s, Heatmap) and s.config.where == "gripper"]
     assert len(shown) > 1 or shaped, f"one view of colours: {sorted(shown)}"
     seen = case.cut(WindowSpec(), FRAMES)
     for substrate in pictures:
