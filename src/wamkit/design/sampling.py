@@ -232,3 +232,5 @@ class SamplingCall:
         result = planner.plan(search.propose, search.cost, self.budget, self.noise, carry)
         search.settle(result)
         self.planned = result
+        if result.weak is not None:
+            self.flags[action] = result.weak

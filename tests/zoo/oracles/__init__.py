@@ -9,6 +9,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     pixels,
     running,
     sampling,
+    searching,
     serial,
     views,
     words,

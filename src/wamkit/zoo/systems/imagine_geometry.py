@@ -7,7 +7,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.encoders import DepthConfig, ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import ProposerConfig, RegressorConfig
 from wamkit.memory import SceneMemoryConfig
-from wamkit.planners import CandidateScoringConfig
+from wamkit.planners import TreeSearchConfig
 from wamkit.substrates import DepthMapConfig, HeatmapConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
@@ -69,13 +69,12 @@ def action_images() -> DesignConfig:
 
 @system(
     "3D-ALP",
-    ("mm.spatial-memory", "ps.multiview-4d", "cp.rollout"),
-    missing=("pl.tree-search",),
-    simplified="Best of a few proposals in place of a tree; the rendered memory is read, not rolled out.",
-    choices="The memory reaches back sixteen ticks.",
+    ("pl.tree-search", "mm.spatial-memory", "cp.rollout"),
+    simplified="A learned predictor of pictures in place of a renderer; the memory is what it reads.",
+    choices="A chunk in two pieces, three branches, nine simulations; the memory reaches back sixteen ticks.",
 )
 def alp_3d() -> DesignConfig:
-    """Propose actions, roll each out in pictures of two views from a persistent memory of the scene, run the best."""
+    """Search a tree of actions, each rolled out in pictures of two views from a persistent memory of the scene."""
     encoders = {
         "images": ImagesConfig(),
         "state": StateConfig(),
@@ -87,7 +86,7 @@ def alp_3d() -> DesignConfig:
         p.FRAMES,
         ProposerConfig(max_std=0.5),
         RegressorConfig(),
-        CandidateScoringConfig(candidates=4),
+        TreeSearchConfig(candidates=3, pieces=2, iterations=9, separation=1e-6),
         shared=True,
         encoders=encoders,
         observation=(-16, -8, 0),

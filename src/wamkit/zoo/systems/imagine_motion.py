@@ -97,7 +97,6 @@ def aero_place_flow() -> DesignConfig:
 @system(
     "GraspDreamer",
     ("ps.multiview-4d", "ps.motion-geometry", "ar.motion-recovery"),
-    missing=("da.human-retarget",),
     simplified="The hand of the recordings is the robot's own, so nothing is retargeted between hands.",
     choices="Frames of both views and the poses of hand and object are one diffusion; the robot follows the hand.",
     departs={
