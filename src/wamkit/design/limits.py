@@ -132,6 +132,11 @@ def check_known(
     estimators can sample under that condition.
     """
     for known in set(given) - set(graph.known):  # what no factor generates says nothing more
+        if graph.objective is not None and graph.acting() & needed and known in graph.consequences():
+            raise BudgetError(
+                f"given {known!r}: the planner chooses the action by what it predicts of {known!r} itself, so a given "
+                f"value would be ignored. Leave it out, or give the action."
+            )
         sources = {*graph.ancestors([known]), *graph.factor_of(known).generates} - {known}
         for factor in graph.factors:
             outputs = [name for name in factor.generates if name in needed & sources]
