@@ -177,8 +177,12 @@ def test_what_does_not_fit_is_refused() -> None:
     ids = replace(AFTER, vocabulary=7, features=1)
     refused(replace(plain, residual=True), [ACTION], [ids], "base action .* needs continuous values")
     frames = replace(AFTER, steps=2)
-    refused(replace(plain, pairs=True), [replace(ACTION, steps=3)], [frames], "a multiple of them in the action")
-    refused(replace(plain, pairs=True), [replace(ACTION, steps=4)], [BEFORE, frames], "as many steps in every")
+    refused(
+        replace(plain, pairs=True), [replace(ACTION, steps=3)], [frames], "a multiple of them in the action"
+    )
+    refused(
+        replace(plain, pairs=True), [replace(ACTION, steps=4)], [BEFORE, frames], "as many steps in every"
+    )
 
 
 @torch.no_grad()

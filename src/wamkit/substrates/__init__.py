@@ -13,6 +13,7 @@ from wamkit.substrates.episode_progress import (
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
 from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
+from wamkit.substrates.moving_frames import MovingFrames, MovingFramesConfig
 from wamkit.substrates.normals import NormalMap, NormalMapConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.optical_flow import OpticalFlow, OpticalFlowConfig
@@ -60,6 +61,8 @@ __all__ = [
     "HeatmapConfig",
     "MotionVectors",
     "MotionVectorsConfig",
+    "MovingFrames",
+    "MovingFramesConfig",
     "NormalMap",
     "NormalMapConfig",
     "ObjectFlow",

@@ -109,7 +109,9 @@ def dense_flow(before: np.ndarray, after: np.ndarray, window: int) -> np.ndarray
         after: grey picture (h, w) uint8.
         window: side of the averaging window, pixels.
     """
-    return np.asarray(import_cv2().calcOpticalFlowFarneback(before, after, None, 0.5, 3, window, 5, 5, 1.1, 0))
+    return np.asarray(
+        import_cv2().calcOpticalFlowFarneback(before, after, None, 0.5, 3, window, 5, 5, 1.1, 0)
+    )
 
 
 def grey(images: Tensor) -> Tensor:

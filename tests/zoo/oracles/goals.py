@@ -15,7 +15,7 @@ from oracles.registry import calls, oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.design import Design
-from wamkit.encoders import RegionEncoder
+from wamkit.encoders import DepthEncoder, GestureEncoder, RegionEncoder
 
 FRAMES = (5, 12, 20)
 
@@ -37,13 +37,18 @@ def goal_policy(case: Case) -> None:
     )
     followed = case.act(design, observation, given=first)
     assert not torch.equal(followed, case.act(design, observation, given=other)), "it follows no goal"
+    assert own_parameters(design, factor.estimator, planners), "the executor has learned nothing"
     counters = [calls(design.estimators[name], "generate") for name in planners]
     assert torch.equal(followed, case.act(design, observation, given=first))
     assert not any(counters), "the planner runs although the goal is supplied"
     planned = case.act(design, observation)
     for name in planners:
-        assert disturb(own_parameters(design, name, [factor.estimator])), "the planner has no weight of its own"
-    assert torch.equal(followed, case.act(design, observation, given=first)), "another planner, another executor"
+        assert disturb(own_parameters(design, name, [factor.estimator])), (
+            "the planner has no weight of its own"
+        )
+    assert torch.equal(followed, case.act(design, observation, given=first)), (
+        "another planner, another executor"
+    )
     assert not torch.equal(planned, case.act(design, observation)), "the planner does not matter"
 
 
@@ -56,7 +61,7 @@ def goal_conditioner(case: Case) -> None:
     assert design.reads_goal or regions or streams, "nothing reads a goal or a region"
     observation = case.cut(replace(design.window, goal=True))
     if design.reads_goal:
-        goals = [observation.goal, pictures_of(observation, 9)]
+        goals = [observation.goal, replace(observation.steps([-1]), goal=None)]
         shown = [generated(case, design, replace(observation, goal=goal)) for goal in goals]
         assert not torch.equal(*shown), "another goal image changes nothing"
         without = generated(case, design, replace(observation, goal=None))
@@ -92,17 +97,6 @@ def region_shown(case: Case, design: Design, region: RegionEncoder) -> None:
     assert torch.equal(generated(case, design, without), generated(case, design, moved)), "dropped, yet read"
 
 
-def pictures_of(observation: Observation, draw: int) -> Observation:
-    """Another goal: the same observation with random pictures."""
-    assert observation.goal is not None
-    generator = torch.Generator().manual_seed(draw)
-    images = {
-        name: torch.randint(0, 256, view.shape, generator=generator, dtype=torch.uint8)
-        for name, view in observation.goal.images.items()
-    }
-    return replace(observation.goal, images=images)
-
-
 def padded(goal: Observation | None) -> Observation | None:
     """The goal, flagged as not there."""
     return None if goal is None else replace(goal, pad=torch.ones_like(goal.pad))
@@ -114,7 +108,45 @@ def generated(case: Case, design: Design, observation: Observation, **more: obje
         return case.act(design, observation, **more)
     given = {n: drawn(design, n, 3) for n in design.graph.of_role("action")}
     wanted = case.futures()[:1]
-    return design.sample(observation, wanted, seeds=[1], given={**given, **more.get("given", {})}).values[wanted[0]]
+    return design.sample(observation, wanted, seeds=[1], given={**given, **more.get("given", {})}).values[
+        wanted[0]
+    ]
+
+
+@oracle("st.spatial-control")
+def spatial_control(case: Case) -> None:
+    """The channel reaches the generator: a moved click moves what is generated, a dropped one leaves no trace."""
+    design = sharpen(case.untrained())
+    clicks = [e for e in design.encoders.values() if isinstance(e, GestureEncoder)]
+    maps = [e for e in design.encoders.values() if isinstance(e, DepthEncoder)]
+    assert clicks or maps, "nothing of the recipe is a spatial control"
+    observation = case.cut(replace(design.window, goal=True))
+    future = design.graph.of_role("future")
+    wanted = next(f.generates[0] for f in design.graph.factors if set(f.generates) & future)
+
+    def shown(seen: Observation) -> Tensor:
+        return design.sample(seen, [wanted], seeds=[1]).values[wanted]
+
+    plain = shown(observation)
+    for encoder in (*clicks, *maps):
+        for name in encoder.extras:
+            if not name.startswith("camera."):
+                value = observation.extras[name].float()
+                moved = {**observation.extras, name: (value + 0.05).to(observation.extras[name].dtype)}
+                assert not torch.equal(plain, shown(replace(observation, extras=moved))), name
+    for encoder in clicks:
+        places, known = encoder.points(observation)
+        assert known.all(), "the recordings show no place that could be clicked"
+        dropped = replace(
+            observation, missing={**observation.missing, "gestures": torch.ones_like(observation.pad)}
+        )
+        if encoder.goal:
+            other = replace(dropped, goal=replace(observation.steps([-1]), goal=None))
+            assert torch.equal(shown(dropped), shown(other)), "dropped, yet read"
+            assert torch.allclose(places[:, 0], encoder.points(other)[0][:, 1]), (
+                "this is not where the object is"
+            )
+        assert not torch.equal(plain, shown(dropped)), "the clicks do not matter"
 
 
 def milestoned(case: Case) -> dict[str, int]:
@@ -148,7 +180,11 @@ def key_frames(case: Case) -> None:
         if not substrate.relative:
             dense = substrate.encode(ahead)
             assert len(dense.flatten(1).unique(dim=0)) > len(values.flatten(1).unique(dim=0))
-        if case.acts and name in design.graph.facing() and ACTION not in design.graph.factor_of(name).generates:
+        if (
+            case.acts
+            and name in design.graph.facing()
+            and ACTION not in design.graph.factor_of(name).generates
+        ):
             moves_action(case, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from oracles.registry import calls, oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget, Observation, map_tensors
 from wamkit.design import Design
+from wamkit.design.observed import encode_aims
+from wamkit.errors import BudgetError
 from wamkit.estimators import Denoiser, Unmasker
 from wamkit.estimators.levels import LevelEstimator
 from wamkit.estimators.samplers import FlowWalk, walk_together
@@ -26,21 +29,37 @@ def step_sampler(case: Case) -> None:
     """The network runs as often as the budget says, and the sample depends on the seed alone."""
     design, graph = case.untrained(), case.design.graph
     found = {n: e for n in graph.roles for e in [case.estimator_of(n, design)] if graph.roles[n] != "state"}
-    stepping = {n: part for n, e in found.items() for part in stages(e) if isinstance(part, LevelEstimator) and n in part.outputs}
+    stepping = {
+        n: part
+        for n, e in found.items()
+        for part in stages(e)
+        if isinstance(part, LevelEstimator) and n in part.outputs
+    }
     assert stepping, "nothing is generated in steps"
-    observation = case.cut(design.window)
+    observation, carry = case.cut(design.window), design.initial_state(1)
     for name, part in stepping.items():
-        for count in (1, 3, 5):
-            budget = Budget(nfe={n: count for n in part.outputs})
+        counts = [k for k in (1, 3, 5) if allowed(design, part, k)]
+        assert len(counts) > 1, "the number of evaluations is fixed"
+        for count in counts:
+            budget = Budget(nfe=dict.fromkeys(part.outputs, count))
             seen = calls(part.trunk, "forward")
-            made = design.sample(observation, [name], seeds=[1], budget=budget)
+            made = design.sample(observation, [name], seeds=[1], budget=budget, carry=carry)
             del part.trunk.forward
             assert made.nfe[name] == count, (name, made.nfe)
             blocks = len(part.joint.blocks([n for n in part.outputs if n in made.nfe]))
             assert len(seen) >= count * blocks
-        again = design.sample(observation, [name], seeds=[1], budget=budget).values[name]
+        again = design.sample(observation, [name], seeds=[1], budget=budget, carry=carry).values[name]
         assert torch.equal(again, made.values[name])
         schedule(part)
+
+
+def allowed(design: Design, part: LevelEstimator, count: int) -> bool:
+    """True when a call may spend ``count`` evaluations on every stream of an estimator (a tap needs its own)."""
+    try:
+        design.check_budget(Budget(nfe=dict.fromkeys(part.outputs, count)))
+    except BudgetError:
+        return False
+    return True
 
 
 def schedule(part: LevelEstimator) -> None:
@@ -56,7 +75,7 @@ def schedule(part: LevelEstimator) -> None:
         return
     errors = [abs(integrated(count, part.config.solver) - math.exp(-1)) for count in (8, 16, 32)]
     order = {"euler": 1, "heun": 2}[part.config.solver]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert abs(math.log2(coarse / fine) - order) < 0.2, errors
 
 
@@ -128,3 +147,44 @@ def equal(left: list[Tensor], right: list[Tensor]) -> bool:
 
 def sizes(tensors: list[Tensor]) -> list[tuple[int, ...]]:
     return [tuple(t.shape) for t in tensors]
+
+
+@oracle("ss.guided-inference")
+def guided_inference(case: Case) -> None:
+    """The objective improves under guidance, more with more of it; without weight it is the base sampler."""
+    guide = case.config.guide
+    assert guide is not None, "nothing is steered"
+    design = case.untrained()
+    assert design.steering is not None
+    scores, values = [], []
+    for weight in (0.0, 0.5 * guide.weight, guide.weight):
+        steered = case.untrained(guide=replace(guide, weight=weight))
+        made = sampled(case, steered)
+        values.append(made)
+        scores.append(scored(case, steered, made))
+    assert scores[0] < scores[1], scores
+    assert scores[0] < scores[2], scores
+    base = sampled(case, case.untrained(guide=None))
+    assert all(torch.equal(base[name], values[0][name]) for name in base), "no weight, yet no base sampler"
+    assert not torch.equal(values[2][guide.stream], values[0][guide.stream])
+
+
+def sampled(case: Case, design: Design) -> dict[str, Tensor]:
+    """Everything that the objective of the recipe reads and the action, for four seeds."""
+    observation = case.cut(replace(design.window, goal=True), [NOW] * 4)
+    found = case.untrained().steering
+    assert found is not None
+    want = sorted({*found.objective.reads, found.stream, *([ACTION] if case.acts else [])})
+    want = [name for name in want if name not in case.config.taps]
+    return dict(design.sample(observation, want, seeds=[1, 2, 3, 4]).values)
+
+
+def scored(case: Case, design: Design, made: dict[str, Tensor]) -> float:
+    """Mean score of samples by the recipe's objective."""
+    assert design.steering is not None
+    objective = design.steering.objective
+    observation = case.cut(replace(design.window, goal=True), [NOW] * 4)
+    substrates = {name: design.substrate(name) for name in objective.aims}
+    aims = encode_aims(observation, substrates, design.name)
+    with torch.no_grad():
+        return float(objective.score(made, aims).mean())

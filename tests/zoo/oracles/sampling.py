@@ -76,11 +76,11 @@ def can_exit(design: Design, name: str, at: int) -> bool:
 
 @oracle("ss.decoupled-times")
 def decoupled_times(case: Case) -> None:
-    """A stream held clean conditions the others; one may be final while another is noisy; absent is left out exactly."""
+    """A clean stream conditions the others; one may be final while another is noisy; absent is left out exactly."""
     design, observation = sharpen(case.untrained()), case.cut(case.design.window)
-    owner, part = next(
-        (name, p) for name, e in design.estimators.items() for p in stages(e) if independent(p)
-    )
+    apart = [(name, p) for name, e in design.estimators.items() for p in stages(e) if independent(p)]
+    assert apart, "no two streams have noise levels of their own"
+    owner, part = apart[0]
     outputs = list(part.outputs)
     ancestors = design.graph.ancestors(outputs) & set(design.graph.roles)
     before = told(case, design, observation, ancestors)
@@ -88,9 +88,7 @@ def decoupled_times(case: Case) -> None:
     for quick in outputs:
         slow = [name for name in outputs if name != quick]
         spends = {quick: 1, **dict.fromkeys(slow, 3)}
-        drawn_now = design.sample(
-            observation, outputs, seeds=[1], given=before, budget=Budget(nfe=spends)
-        )
+        drawn_now = design.sample(observation, outputs, seeds=[1], given=before, budget=Budget(nfe=spends))
         made = drawn_now.values
         assert all(drawn_now.nfe[name] == spends[name] for name in outputs), "one clock for all streams"
     conditions = 0
@@ -119,7 +117,9 @@ def independent(part: object) -> bool:
         drawn = part._draw_levels(names, rows, torch.device("cpu"))
     else:
         assert isinstance(part, Unmasker)
-        drawn = {n: m.float().mean(dim=1) for n, m in part._draw_masks(names, rows, torch.device("cpu")).items()}
+        drawn = {
+            n: m.float().mean(dim=1) for n, m in part._draw_masks(names, rows, torch.device("cpu")).items()
+        }
     first, second = (drawn[name] for name in names[:2])
     return bool(((first - second).abs() > 0.3).any())
 
@@ -137,7 +137,7 @@ def marginal(part: Denoiser, values: dict[str, torch.Tensor], call: Call) -> Non
         rest = [name for name in names if name != hidden]
         times = None if part.memory is None else call.carry["count"]
         both = part._velocity(dict(values), levels, cache, times)
-        alone = part._velocity({n: values[n] for n in rest}, {n: half for n in rest}, cache, times)
+        alone = part._velocity({n: values[n] for n in rest}, dict.fromkeys(rest, half), cache, times)
         for name in rest:
             assert torch.allclose(both[name], alone[name], atol=1e-4, rtol=1e-3), (hidden, name)
 

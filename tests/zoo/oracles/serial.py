@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from cases import Case
@@ -25,7 +27,9 @@ from wamkit.estimators.serial import Serial
 
 def named(design: Design, kind: type) -> list[tuple[str, Estimator]]:
     """Estimators of a kind, and the design's estimator that each is or is a stage of."""
-    found = [(name, part) for name, e in design.estimators.items() for part in stages(e) if isinstance(part, kind)]
+    found = [
+        (name, part) for name, e in design.estimators.items() for part in stages(e) if isinstance(part, kind)
+    ]
     return [(name, part) for name, part in found]
 
 
@@ -59,9 +63,9 @@ def decode(part: Serial, call: Call) -> tuple[dict[str, Tensor], Tensor]:
     hidden: list[Tensor] = []
     inner = part.draw
 
-    def draw(name: str, token: Tensor, noise: RowNoise) -> Tensor:
+    def draw(name: str, token: Tensor, *rest: Any) -> Tensor:
         hidden.append(token)
-        return inner(name, token, noise)
+        return inner(name, token, *rest)
 
     part.draw = draw  # type: ignore[method-assign]
     with torch.no_grad():
@@ -164,7 +168,9 @@ def staged_order(case: Case, owner: str) -> None:
     observation = case.cut(design.window)
     first = {n: drawn(design, n, 1) for n in order[:-1]}
     other = {n: drawn(design, n, 2) for n in order[:-1]}
-    actions = [design.sample(observation, order[-1:], seeds=[1], given=g).values[order[-1]] for g in (first, other)]
+    actions = [
+        design.sample(observation, order[-1:], seeds=[1], given=g).values[order[-1]] for g in (first, other)
+    ]
     assert not torch.equal(*actions), "the last stage does not read the earlier ones"
     alone = design.sample(observation, order[:1], seeds=[1])
     assert set(alone.values) == {order[0]}, "a later stage runs for an earlier one"
@@ -231,13 +237,18 @@ def full_attention(case: Case, design: Design) -> None:
     owner = design.graph.factor_of(ACTION).estimator
     call = Call(context_of(owner, design.graph, context), given, design.initial_state(1)[owner], 1)
     position = part.outputs[ACTION].position
-    shown = []
-    for _ in range(2):
-        hidden: list[Tensor] = []
-        handle = part.outputs[ACTION].outward.register_forward_pre_hook(lambda _, args: hidden.append(args[0]))
-        with torch.no_grad():
-            part.generate([ACTION], call, Budget(), RowNoise([1], position.device))
-            position[-1, -1].add_(1.0)
-        handle.remove()
-        shown.append(hidden[0].flatten(1, -2)[:, 0])
-    assert not torch.equal(*shown), "the first action does not read the last one"
+    first = first_hidden(part, call)
+    with torch.no_grad():
+        position[-1, -1].add_(1.0)
+    assert not torch.equal(first, first_hidden(part, call)), "the first action does not read the last one"
+
+
+@torch.no_grad()
+def first_hidden(part: LevelEstimator, call: Call) -> Tensor:
+    """Hidden token of the first element of the action in the first evaluation."""
+    hidden: list[Tensor] = []
+    head = part.outputs[ACTION].outward
+    handle = head.register_forward_pre_hook(lambda _, args: hidden.append(args[0]))
+    part.generate([ACTION], call, Budget(), RowNoise([1], part.outputs[ACTION].position.device))
+    handle.remove()
+    return hidden[0].flatten(1, -2)[:, 0]

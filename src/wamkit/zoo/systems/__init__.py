@@ -7,6 +7,8 @@ from wamkit.zoo.systems import (
     imagine_motion,
     imagine_plans,
     imagine_streams,
+    render_experts,
+    render_motion,
     render_plans,
     render_streams,
 )
@@ -18,6 +20,8 @@ __all__ = [
     "imagine_motion",
     "imagine_plans",
     "imagine_streams",
+    "render_experts",
+    "render_motion",
     "render_plans",
     "render_streams",
 ]

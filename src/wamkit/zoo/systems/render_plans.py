@@ -5,14 +5,13 @@ from __future__ import annotations
 from wamkit.controllers import OpenLoop
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
-from wamkit.encoders import ImagesConfig, InstructionConfig, RegionConfig, StateConfig
+from wamkit.encoders import GesturesConfig, ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import InverseDynamicsConfig, LatentActionConfig, RegressorConfig
 from wamkit.substrates import PixelsConfig, ProgressConfig, ValueConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
 TWO_STEPS = (8, 16)
-LABELLED_OBJECT = 4  # class of the object in the recorded segmentation
 FINE = PixelsConfig(shrink=2, patch=4)
 
 
@@ -82,17 +81,17 @@ def vidar() -> DesignConfig:
 
 @system(
     "This&That",
-    ("oe.goal-conditioner", "ar.inverse-dynamics"),
-    missing=("st.spatial-control",),
-    simplified="The crop of a labelled object stands in for the first click; there is no second one.",
+    ("st.spatial-control", "oe.goal-conditioner", "ar.inverse-dynamics"),
+    simplified="The clicks come from ground truth: where the object is, and where it is at the end of the recording.",
+    choices="The inverse model reads the whole clip at once.",
 )
 def this_and_that() -> DesignConfig:
-    """Condition the imagined clip on short language and on the place that is meant, then read the actions off it."""
+    """Condition the imagined clip on short language and two clicks, what is meant and where to; read actions off it."""
     encoders = {
         "images": ImagesConfig(),
         "state": StateConfig(),
         "instruction": InstructionConfig(),
-        "this": RegionConfig(source="labels", ids=(LABELLED_OBJECT,), side=16),
+        "clicks": GesturesConfig(),
     }
     places = {"future": (p.FRAMES, TWO_STEPS)}
     return p.cascade(
@@ -117,10 +116,10 @@ def gen2act() -> DesignConfig:
     "DreamGen",
     ("ar.latent-action", "ps.pixel-decoded"),
     missing=("da.synthetic-rollout",),
-    simplified="The imagined clip, its latent action and the policy's label are one design; no policy is trained on them.",
+    simplified="The clip, its latent action and its commands are one design; no policy is trained on them.",
 )
 def dreamgen() -> DesignConfig:
-    """Imagine a robot video and label it: a latent action is read off the clip, and a decoder turns it into commands."""
+    """Imagine a robot video and label it: read a latent action off the clip and decode it into commands."""
     return p.base(
         "DreamGen",
         **p.futures({"future": (p.FRAMES, TWO_STEPS), "rebuilt": (p.FRAMES, TWO_STEPS)}),

@@ -9,10 +9,8 @@ from wamkit.design.graph import Factor
 from wamkit.estimators import (
     AutoregressorConfig,
     ContinuousAutoregressorConfig,
-    LatentActionConfig,
     UnmaskerConfig,
 )
-from wamkit.substrates import OpticalFlowConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
@@ -66,12 +64,12 @@ def world_vla() -> DesignConfig:
     simplified="A random language model of two layers; its picture vocabulary is a codebook of patches.",
     choices="Binned actions, all read off in one pass in which they read each other.",
     departs={
-        "substrate": "The subgoal is a picture in codebook tokens, which the survey's own rule counts as pixel latents; "
-        "its table files it as a feature because a VLM writes it."
+        "substrate": "The subgoal is a picture in codebook tokens, pixel latents by the survey's own rule; its table "
+        "files it as a feature because a VLM writes it."
     },
 )
 def cot_vla() -> DesignConfig:
-    """Let a VLM write the next key frame token by token, then the whole action chunk in one pass with full attention."""
+    """Let a VLM write the next key frame token by token, then the whole chunk in one pass of full attention."""
     return p.base(
         "CoT-VLA",
         substrates={"picture": p.PICTURE_TOKENS},
@@ -119,28 +117,11 @@ def covar() -> DesignConfig:
 
 
 @system(
-    "Motus",
-    ("ss.decoupled-times", "ss.future-skip", "ar.latent-action"),
-    simplified="Small experts; the flow's auto-encoder is learned with the policy, not before it.",
-    choices="The latent action is proposed from the context first, and video and action are denoised given it.",
+    "PAD",
+    ("ss.future-skip", "cp.joint"),
+    simplified="Latents of single frames and a small transformer.",
 )
-def motus() -> DesignConfig:
-    """Join video and action experts with noise levels of their own, told by a latent action learned from optical flow."""
-    places = {"future": p.LATENT, "flow": OpticalFlowConfig(grid=4)}
-    both = {"future": 0.4, "action": 0.1}, {"future": 0.1, "action": 0.1}
-    trunk = p.mixture({**VIDEO_AND_CONTROL, "latent": ("latent",)})
-    return p.base(
-        "Motus",
-        **p.futures(places),
-        states={"latent": 14},
-        trunks={"main": trunk, "flow": p.transformer()},
-        estimators={
-            "flow": LatentActionConfig(trunk="flow"),
-            "world": p.denoiser(absent=both[0], clean=both[1]),
-        },
-        factors=(
-            Factor(("latent",), (), "flow"),
-            Factor(("flow",), ("latent",), "flow"),
-            Factor(("future", "action"), ("latent",), "world"),
-        ),
-    )
+def pad() -> DesignConfig:
+    """Denoise picture and action at one level, with the picture left out at times, so that it can be dropped."""
+    shared = p.denoiser(levels="shared", absent={"future": 0.4})
+    return p.joint("PAD", shared, {"future": p.LATENT}, controller=SingleStep())
