@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from wamkit.contract.types import Budget
 from wamkit.controllers import OpenLoop, SingleStep
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import DepthConfig
 from wamkit.estimators import MotionRecoveryConfig, RegressorConfig
-from wamkit.substrates import PoseStreamConfig, ProprioceptionConfig
+from wamkit.geometry.following import Box, FollowConfig
+from wamkit.substrates import MovingFramesConfig, PixelsConfig, PoseStreamConfig, ProprioceptionConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
+TABLE = Box((-0.6, 0.2, 0.0), (0.6, 1.2, 0.6))  # workspace of the recorded robot, metres
+POST = Box((-0.5, 0.3, 0.0), (-0.4, 0.5, 0.4))  # what stands beside it
 METRE = 0.01  # metres that one unit of the benchmark's action moves the hand
 
 
@@ -39,9 +43,9 @@ def dex4d() -> DesignConfig:
 
 @system(
     "NovaPlan",
-    ("ar.motion-recovery", "ps.motion-geometry"),
-    missing=("pl.video-language-planning", "ge.rollout-filter"),
-    simplified="No step of the task is named and no clip is judged: every chunk is one step.",
+    ("ge.rollout-filter", "ar.motion-recovery", "ps.motion-geometry"),
+    missing=("pl.video-language-planning",),
+    simplified="No step of the task is named: every chunk is one step, and a rule judges what is imagined for it.",
     choices="Frames and the flow that is grounded in them share a network.",
 )
 def nova_plan() -> DesignConfig:
@@ -51,7 +55,7 @@ def nova_plan() -> DesignConfig:
         **p.futures({"video": (p.FRAMES, (8,)), "flow": (p.POINT_FLOW, (4, 8))}),
         trunks={"main": p.transformer()},
         estimators={
-            "world": p.denoiser(),
+            "world": p.denoiser(temperature=1.0),  # another attempt is another clip
             "ground": RegressorConfig(),
             "follow": MotionRecoveryConfig(unit_m=METRE),
         },
@@ -60,7 +64,27 @@ def nova_plan() -> DesignConfig:
             Factor(("flow",), ("video",), "ground"),
             Factor(("action",), ("flow",), "follow"),
         ),
+        budget=Budget(attempts=2),
     )
+
+
+@system(
+    "EmboAlign",
+    ("pl.constraint-trajopt", "ge.rollout-filter", "ps.pixel-decoded"),
+    simplified="Constraints are boxes and a rigid motion, where the paper composes them from words.",
+    choices="Up to four clips; the hand stays over the table, out of a post, and within its limits of speed.",
+)
+def embo_align() -> DesignConfig:
+    """Imagine rollouts until one keeps the constraints, and optimise a trajectory of the hand against that one."""
+    frames = MovingFramesConfig(PixelsConfig(cameras=("scene",), shrink=1, patch=8), follow="since_now")
+    hand = MotionRecoveryConfig(
+        unit_m=METRE,
+        position=("hand_x_m", "hand_y_m", "hand_z_m"),
+        follow=FollowConfig(workspace=TABLE, keep_out=(POST,)),
+    )
+    places = {"future": (frames, (4, 8, 12, 16))}
+    again = Budget(attempts=3)
+    return p.cascade("EmboAlign", p.denoiser(temperature=1.0), hand, places, controller=OpenLoop(), budget=again)
 
 
 @system(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wamkit.controllers import OpenLoop, PhaseTrigger, SubgoalRefresh
-from wamkit.design.config import DesignConfig, FutureConfig, GuideConfig
+from wamkit.controllers import PhaseTrigger, SubgoalRefresh
+from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.estimators import GatedConfig, InverseDynamicsConfig, JacobianDynamicsConfig, RegressorConfig
-from wamkit.planners import CandidateScoringConfig, ConstraintConfig, HighValueConfig
+from wamkit.planners import CandidateScoringConfig, HighValueConfig
 from wamkit.substrates import PixelsConfig, ProgressConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
@@ -111,26 +111,6 @@ def pi07() -> DesignConfig:
         estimators={"world": p.denoiser(trunk="video"), "policy": p.denoiser()},
         factors=(Factor(("goal",), (), "world"), Factor(("action",), ("goal",), "policy")),
         controller=SubgoalRefresh(execute=p.EXECUTE, refresh=16, latency=4),
-    )
-
-
-@system(
-    "EmboAlign",
-    ("ps.pixel-decoded", "ss.guided-inference"),
-    missing=("pl.candidate-scoring", "pl.constraint-trajopt", "ge.rollout-filter"),
-    simplified="One clip is imagined, none is thrown away; the trajectory is a denoised one, steered by a constraint.",
-    choices="The constraint keeps the hand slower than half its limit in every direction.",
-)
-def embo_align() -> DesignConfig:
-    """Imagine rollouts, keep one that satisfies constraints, and bend a trajectory to it under the constraints."""
-    box = ConstraintConfig(entries=("0", "1", "2"), low=(-0.5,) * 3, high=(0.5,) * 3)
-    return p.cascade(
-        "EmboAlign",
-        p.denoiser(),
-        p.denoiser(steps=8),
-        {"future": (p.FRAMES, WHOLE)},
-        guide=GuideConfig("action", box, weight=0.5),
-        controller=OpenLoop(),
     )
 
 
