@@ -106,6 +106,10 @@ class Tree:
         """First pieces that were tried."""
         return [(k,) for k in range(self.branches) if (k,) in self.visits]
 
+    def favourite(self) -> Path:
+        """First piece with most visits."""
+        return max(self.roots(), key=lambda node: self.visits[node])
+
     def spread(self) -> float:
         """Difference between the best and the worst mean score of a first piece."""
         means = [self.mean(node) for node in self.roots()]
@@ -166,8 +170,8 @@ class TreeSearch(SamplingPlanner):
         tried = grow(trees, cost, max(rounds, 1))
         chosen = []
         for tree, found in zip(trees, tried, strict=True):
-            (first,) = max(tree.roots(), key=lambda node, tree=tree: tree.visits[node])
-            chosen.append(min((pair for pair in found if pair[0][0] == first), key=lambda pair: pair[1]))
+            first = tree.favourite()
+            chosen.append(min((pair for pair in found if pair[0][:1] == first), key=lambda pair: pair[1]))
         device = proposals.device
         action = torch.stack([chunk(row, path) for row, (path, _) in enumerate(chosen)])
         costs = torch.tensor([cost for _, cost in chosen], device=device)
