@@ -24,7 +24,7 @@ MARGIN = (
 @ActionConfig.register_subclass("painted")
 @dataclass(frozen=True)
 class PaintedConfig(ActionConfig):
-    """Action as pictures: its entries are places on small maps, read back off the peaks (ActionImages, MV-VDP, 2026).
+    """Action as pictures: its entries are places on small maps, read off the peaks (ActionImages, MV-VDP, 2026).
 
     The first three entries are seen from three sides, as places (1, 2), (1, 3) and (2, 3) on a map each; every further
     entry is a place on the diagonal of a map of its own. An entry that is on two maps is their mean.
