@@ -14,6 +14,7 @@ from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
 from wamkit.encoders.region import RegionConfig, RegionEncoder
+from wamkit.encoders.soft_prompt import SoftPrompt, SoftPromptConfig
 from wamkit.encoders.state import StateConfig, StateEncoder
 from wamkit.encoders.tactile_image import TactileImageConfig, TactileImageEncoder
 from wamkit.encoders.vision_language_model import VisionLanguageModelConfig, VisionLanguageModelEncoder
@@ -40,6 +41,8 @@ __all__ = [
     "LanguageModelEncoder",
     "RegionConfig",
     "RegionEncoder",
+    "SoftPrompt",
+    "SoftPromptConfig",
     "StateConfig",
     "StateEncoder",
     "TactileImageConfig",

@@ -29,8 +29,8 @@ class Box(Config):
         high: largest x, y and z, metres.
     """
 
-    low: Corner
-    high: Corner
+    low: Corner = (-1.0, -1.0, -1.0)
+    high: Corner = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
