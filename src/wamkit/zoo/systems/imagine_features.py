@@ -5,7 +5,7 @@ from __future__ import annotations
 from wamkit.controllers import Interactive, SingleStep, SlowFast
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
-from wamkit.estimators import FeatureTapConfig, LatentActionConfig
+from wamkit.estimators import FeatureTapConfig, LatentActionConfig, SummaryConfig
 from wamkit.memory import sparse_history
 from wamkit.substrates import DepthMapConfig, OpticalFlowConfig, SegmentationConfig
 from wamkit.zoo.system import system
@@ -49,14 +49,30 @@ def mola() -> DesignConfig:
 
 @system(
     "VAG",
-    ("ps.feature-tap", "ss.future-skip"),
+    ("ps.feature-tap", "ss.early-exit"),
     missing=("cp.cross-stream",),
-    simplified="The action starts when the clip's latent is clean, not in lockstep, and reads it without pooling.",
-    choices="Four steps for either stream; the tap is the first layer in the last of them.",
+    simplified="The action starts when the clip's latent is clean, not in lockstep with it.",
+    choices="Four steps for either stream; the first layer in the last step of the video, pooled into 32 entries.",
 )
 def vag() -> DesignConfig:
-    """Flow video and action in as many steps each, and pass the clean latent of the video to the action's side."""
-    return p.tapped("VAG", (p.LATENT, (4, 8, 12, 16)), evaluation=4)
+    """Flow video and action in as many steps each, and pass the pooled clean latent of the video on."""
+    tap = FeatureTapConfig(trunk="video", generator=p.denoiser(), layer=1, evaluation=4)
+    return p.tapped(
+        "VAG",
+        (p.LATENT, (4, 8, 12, 16)),
+        states={"pooled": 32},
+        trunks={name: p.transformer() for name in ("video", "pool", "policy")},
+        estimators={
+            "video": tap,
+            "pool": SummaryConfig(trunk="pool"),
+            "policy": p.denoiser(trunk="policy"),
+        },
+        factors=(
+            Factor(("future", "tap"), (), "video"),
+            Factor(("pooled",), ("tap",), "pool"),
+            Factor(("action",), ("pooled",), "policy"),
+        ),
+    )
 
 
 @system(
