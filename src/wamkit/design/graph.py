@@ -280,13 +280,14 @@ class FactorGraph:
     def backbone(self) -> str:
         """Family of the processes that generate the futures, or the action where there is none (eqs. 25 to 32).
 
-        Futures that are generated from other futures do not count. ``Hybrid`` means that two processes share one
-        trunk, that a language model acts on the future of another generator, or that futures come from several
-        families (eqs. 30, 31). One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys
-        and values (eq. 32).
+        Futures that are generated from other futures, or from a tap of one, do not count. ``Hybrid`` means that two
+        processes share one trunk, that a language model acts on the future of another generator, or that futures come
+        from several families (eqs. 30, 31). One process on a language model is ``LLM/VLM``, whatever expert reads that
+        model's keys and values (eq. 32).
         """
         futures, actions = self.futures(), self.acting()
-        sources = {name for name in futures if not self.ancestors([name]) & futures}
+        tapped = {name for facts in self.estimators.values() for name in facts.exposes}
+        sources = {name for name in futures if not self.ancestors([name]) & (futures | tapped)}
         used = {f.estimator for f in self.factors if set(f.generates) & (futures | actions)}
         names = sorted({self.factor_of(stream).estimator for stream in sources or actions})
         acting = {self.factor_of(stream).estimator for stream in actions}

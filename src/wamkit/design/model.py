@@ -275,8 +275,7 @@ class Design(nn.Module):
             aims=encode_aims(observation, {name: self.substrate(name) for name in aims}, self.name),
             observation=observation,
         )
-        call.run(needed)
-        return call.sampled(given or {})
+        return call.attempted(needed, given or {})
 
     @torch.inference_mode()
     def forecast(

@@ -7,6 +7,7 @@ voxels, and ``teacher_context`` (:class:`wamkit.design.TeacherContextConfig`), w
 from wamkit.encoders.audio import AudioConfig, AudioEncoder
 from wamkit.encoders.body_sensors import BodySensorEncoder, BodySensorsConfig
 from wamkit.encoders.depth import DepthConfig, DepthEncoder
+from wamkit.encoders.gestures import GestureEncoder, GesturesConfig
 from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
 from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
@@ -26,6 +27,8 @@ __all__ = [
     "BodySensorsConfig",
     "DepthConfig",
     "DepthEncoder",
+    "GestureEncoder",
+    "GesturesConfig",
     "GoalImageConfig",
     "GoalImageEncoder",
     "ImageEncoder",

@@ -2,13 +2,27 @@
 
 from oracles import (  # noqa: F401 (they register themselves)
     actions,
+    clips,
     couplings,
+    denoising,
+    deployment,
     geometry,
+    goals,
     language,
+    latent,
+    masks,
+    memory,
+    mixture,
+    motion,
     pixels,
+    plans,
     rates,
+    running,
     sampling,
+    scoring,
+    sensed,
     senses,
+    serial,
     training,
 )
 from oracles.registry import ORACLES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wamkit.controllers import OpenChunked, ProgressGate
 from wamkit.design.config import DesignConfig
 from wamkit.encoders import AudioConfig, DepthConfig, StateConfig
@@ -33,8 +35,9 @@ def hif_vla() -> DesignConfig:
     """Look back at the motion vectors of the past and write those of the future beside the action, in one pass."""
     trunk = p.language_model(expert=(), language=("action", "motion"))
     encoders = {**p.base("base").encoders, "hindsight": PastMotionConfig(motion=VECTORS)}
-    fields = {"trunks": {"main": trunk}, "encoders": encoders, "observation": (-8, -4, 0)}
-    return p.joint("HiF-VLA", RegressorConfig(), {"motion": (VECTORS, (4, 8))}, **fields)
+    places: dict[str, p.Place] = {"motion": (VECTORS, (4, 8))}
+    start = p.joint("HiF-VLA", RegressorConfig(), places, trunks={"main": trunk})
+    return replace(start, encoders=encoders, observation=(-8, -4, 0))
 
 
 @system(
@@ -63,8 +66,8 @@ def pointworld() -> DesignConfig:
     encoders = {**p.base("base").encoders, "points": DepthConfig(grid=4, frame="world")}
     planner = MPPIConfig(candidates=8, iterations=2, temperature=0.03, decay=0.8)
     proposal = ProposerConfig(max_std=0.5)
-    fields = {"encoders": encoders, "controller": OpenChunked(execute=p.HORIZON)}
-    return p.rollout("PointWorld", p.POINT_FLOW, proposal, RegressorConfig(), planner, shared=True, **fields)
+    start = p.rollout("PointWorld", p.POINT_FLOW, proposal, RegressorConfig(), planner, shared=True)
+    return replace(start, encoders=encoders, controller=OpenChunked(execute=p.HORIZON))
 
 
 @system(
