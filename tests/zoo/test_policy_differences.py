@@ -75,6 +75,28 @@ def test_openvla_reads_its_prompt_in_one_direction_and_rt2_in_both(folder: Path)
     assert changed == {"OpenVLA": False, "RT-2": True}
 
 
+def test_rt_x_sees_the_view_that_all_robots_have_and_rt1_all_views(folder: Path) -> None:
+    changed = {}
+    for name in ("RT-1", "RT-X"):
+        design, seen = case_of(name, folder).untrained(), case_of(name, folder).observation()
+        dark = replace(seen, images={**seen.images, "gripper": torch.zeros_like(seen.images["gripper"])})
+        first, second = (design.encoders["images"](o)[0] for o in (seen, dark))
+        changed[name] = not torch.equal(first, second)
+    assert changed == {"RT-1": True, "RT-X": False}
+
+
+def test_hif_vla_looks_back_at_motion_and_iclr_vr_does_not(folder: Path) -> None:
+    """Another earlier frame changes what HiF-VLA reads of the past; ICLR-VR is shown no past at all."""
+    hif, iclr = (case_of(name, folder) for name in ("HiF-VLA", "ICLR-VR"))
+    seen = hif.observation()
+    frames = seen.images["scene"].clone()
+    frames[:, 0] = frames[:, 0].roll(4, dims=-1)
+    past = replace(seen, images={**seen.images, "scene": frames})
+    encoder = hif.design.encoders["hindsight"]
+    assert not torch.equal(encoder(seen)[0], encoder(past)[0])
+    assert iclr.observation().state.shape[1] == 1
+
+
 def test_abot_predicts_the_clean_chunk_and_pi0_a_velocity(folder: Path) -> None:
     """One evaluation lands where the network says the data are, whatever noise it starts from."""
     said = {}
