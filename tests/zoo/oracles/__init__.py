@@ -6,8 +6,10 @@ from oracles import (  # noqa: F401 (they register themselves)
     couplings,
     denoising,
     deployment,
+    gates_of_time,
     geometry,
     goals,
+    history,
     language,
     latent,
     masks,
@@ -20,10 +22,13 @@ from oracles import (  # noqa: F401 (they register themselves)
     running,
     sampling,
     scoring,
+    searching,
     sensed,
     senses,
     serial,
     training,
+    views,
+    words,
 )
 from oracles.registry import ORACLES
 

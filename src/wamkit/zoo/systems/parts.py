@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from wamkit.actions import ChunkConfig
+from wamkit.config import encode
 from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.protocols import EstimatorConfig, SubstrateConfig, TrunkConfig
 from wamkit.controllers import Chunked
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
+from wamkit.design.teacher_context import TeacherContextConfig
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import DenoiserConfig, FeatureTapConfig, RegressorConfig
 from wamkit.substrates import (
@@ -203,3 +205,8 @@ def rollout(
         "planner": planner,
     }
     return base(name, **{**parts, **fields})
+
+
+def teacher_of(design: DesignConfig, **fields: Any) -> TeacherContextConfig:
+    """Context of another design with random weights, read by a few tokens behind a gate."""
+    return TeacherContextConfig(architecture=json.dumps({"design": encode(design)}), **fields)
