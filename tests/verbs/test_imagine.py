@@ -56,6 +56,18 @@ def dynamics() -> DesignConfig:
     )
 
 
+def given() -> DesignConfig:
+    """The same world without a policy of its own: its action is given."""
+    forward = dynamics()
+    return replace(
+        forward,
+        name="given",
+        estimators={"world": forward.estimators["world"]},
+        factors=forward.factors[1:],
+        given=("action",),
+    )
+
+
 def episodes(root: Path, successes: tuple[bool, ...], length: int = 30) -> Path:
     """Episodes of two tasks in turn; one that succeeds turns white for its last four frames."""
     spec = data_spec()
@@ -76,10 +88,17 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = Dataset(episodes(root / "data", (True,) * 6))
     episodes(root / "failures", (False, True, False))
     torch.manual_seed(0)
-    for name, config in (("world", dynamics()), ("a", recipe("direct")), ("b", recipe("joint"))):
+    for name, config in (
+        ("world", dynamics()),
+        ("given", given()),
+        ("a", recipe("direct")),
+        ("b", recipe("joint")),
+    ):
         design = Design(config, data_spec())
         design.fit(data, 0)
         save_pretrained(design, root / name / "model")
+    blind = replace(given(), factors=(Factor(("future", "body"), (), "world"),), given=())
+    save_pretrained(Design(blind, data_spec()), root / "video" / "model")
     for name, successes in (("a", 1), ("b", 4)):
         small_report(name, successes).save(root / name / "report.json")
     return root
@@ -129,6 +148,31 @@ def test_a_world_is_measured_without_policies_under_actions_of_other_episodes(pl
     assert [(row.task, row.solved, row.failed) for row in found.tellings] == [("all", 0, 2), (TASKS[0], 0, 2)]
     assert found.drift[0].n == 2
     assert (places / "alone" / "imagined.json").exists()
+
+
+def test_a_world_whose_action_is_given_judges_policies_and_is_none(places: Path) -> None:
+    config = api.ImagineConfig(
+        world=str(places / "given" / "model"),
+        policies={"a": str(places / "a" / "model"), "b": str(places / "b" / "model")},
+        reports={name: places / name for name in "ab"},
+        starts=places / "data",
+        demonstrations=places / "data",
+        out=places / "by given",
+        tasks=TASKS[:1],
+        tail=4,
+        gap=8,
+        steps=(2,),
+    )
+    found = api.imagine(config, progress=False)
+    assert found.world == {"name": "given", "formula": "p(s1,s2|a,c)"}
+    assert [j.actor for j in found.judgements] == ["policy", "other rows"]
+    model = places / "given" / "model"
+    small_report("given", 1).save(places / "given" / "report.json")
+    wrong = replace(config, policies={"w": str(model)}, reports={"w": places / "given"}, out=places / "wrong")
+    with pytest.raises(ConfigError, match=r"design 'given' is a world model.*does not act"):
+        api.imagine(wrong, progress=False)
+    with pytest.raises(ConfigError, match="predicts 'future' whatever the action"):
+        api.imagine(replace(config, world=str(places / "video" / "model"), out=places / "no"), progress=False)
 
 
 def test_only_a_policy_and_its_control_share_noise(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:

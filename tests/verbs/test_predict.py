@@ -14,8 +14,9 @@ from support import data_spec, write_dataset
 from wamkit import api, cli
 from wamkit.cli import main
 from wamkit.data import Dataset
-from wamkit.design import Design, save_pretrained
+from wamkit.design import Design, Factor, save_pretrained
 from wamkit.design.checkpoint import checkpoint_digest
+from wamkit.estimators import RegressorConfig
 from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.zoo import recipe
 
@@ -105,3 +106,38 @@ def test_checkpoints_that_predict_better_and_succeed_more_correlate(
     assert result.spearman.value == pytest.approx(1.0)
     assert main(["correlate", *map(str, runs)]) == 0
     assert "Spearman 1.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("action", [(), ("action",)], ids=["video", "given"])
+def test_a_world_model_is_measured_and_does_not_act(
+    action: tuple[str, ...], measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a policy: `predict` gives the recorded actions where the futures follow any; `evaluate` refuses."""
+    config = replace(
+        recipe("joint"),
+        name="foresees",
+        estimators={"world": RegressorConfig()},
+        factors=(Factor(("future",), action, "world"),),
+        given=action,
+    )
+    torch.manual_seed(0)
+    design = Design(config, data_spec())
+    design.fit(Dataset(measured / "data"), 0)
+    save_pretrained(design, tmp_path / "model")
+    facts = api.inspect(str(tmp_path / "model"))
+    assert facts["kind"] == "world model"
+    assert facts["inputs"].get("given", []) == list(action)
+    assert facts["outputs"] == {"futures": ["future"]}
+    where = ["--checkpoint", str(tmp_path / "model"), "--dataset", str(measured / "data")]
+    assert main(["predict", *where, "--out", str(tmp_path / "out"), "--prediction.windows", "2"]) == 0
+    found = Prediction.load(tmp_path / "out" / "prediction.json")
+    assert found.actions == ("demonstrated" if action else "own")
+    assert [("given a" in note or "follows a given action" in note) for note in found.notes] == [True] * len(
+        action
+    )
+    assert "future.scene.psnr@8" in {row.key for row in found.rows}
+    for verb in ("evaluate", "sweep"):
+        capsys.readouterr()
+        assert main([verb, "--checkpoint", str(tmp_path / "model"), "--out", str(tmp_path / verb)]) == 2
+        assert "design 'foresees' is a world model" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / verb).exists()

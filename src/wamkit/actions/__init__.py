@@ -2,6 +2,7 @@
 
 from wamkit.actions.bins import Bins, BinsConfig
 from wamkit.actions.chunk import Chunk, ChunkConfig
+from wamkit.actions.columns import Columns, ColumnsConfig
 from wamkit.actions.fast import Fast, FastConfig
 from wamkit.actions.movement_primitive import MovementPrimitive, MovementPrimitiveConfig
 
@@ -10,6 +11,8 @@ __all__ = [
     "BinsConfig",
     "Chunk",
     "ChunkConfig",
+    "Columns",
+    "ColumnsConfig",
     "Fast",
     "FastConfig",
     "MovementPrimitive",

@@ -18,10 +18,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.actions import byte_pairs
+from wamkit.actions.demonstrated import demonstrated_chunks
 from wamkit.config.ranges import Positive, Range, Size
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
 from wamkit.contract.streams import StreamSpec
-from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.nn.transforms import Normalizer, quantile_range
 
@@ -137,12 +137,7 @@ class Fast(ActionRepresentation):
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Learn the merges; raises :class:`DataError` when a training chunk needs more than ``tokens`` tokens."""
-        rng = np.random.default_rng(seed)
-        index = np.sort(rng.permutation(windows.num_frames)[:FIT_CHUNKS])
-        window = WindowSpec(horizon=self.horizon)
-        chunks = [
-            windows.windows(part, window).action for part in np.array_split(index, len(index) // 64 + 1)
-        ]
+        chunks = demonstrated_chunks(windows, self.horizon, FIT_CHUNKS, seed)
         rows = self.symbols(torch.cat(chunks).to(self.low.device))
         learned = byte_pairs.learn_merges(rows, self.alphabet, len(self.merges))
         self.merges.fill_(-1)

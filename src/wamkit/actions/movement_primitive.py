@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.actions.demonstrated import demonstrated_chunks
 from wamkit.actions.poses import PoseLayout
 from wamkit.config.ranges import NonNegative, Range
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.streams import StreamSpec
-from wamkit.contract.types import WindowSpec
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
 
 FINE = 1024  # points of a response per duration; the package integrates with an error of first order
@@ -190,13 +190,8 @@ class MovementPrimitive(ActionRepresentation):
     @torch.no_grad()
     def fit(self, windows: Windows, seed: int) -> None:
         """Learn the mean and standard deviation of every parameter on the training chunks."""
-        rng = np.random.default_rng(seed)
-        index = np.sort(rng.permutation(windows.num_frames)[:FIT_CHUNKS])
-        window = WindowSpec(horizon=self.horizon)
-        parts = [
-            self.parameters_of(windows.windows(part, window).action.to(self.mean.device))
-            for part in np.array_split(index, len(index) // 64 + 1)
-        ]
+        chunks = demonstrated_chunks(windows, self.horizon, FIT_CHUNKS, seed)
+        parts = [self.parameters_of(part.to(self.mean.device)) for part in chunks]
         parameters = torch.cat(parts)
         spread = parameters.std(dim=0, correction=0)
         self.mean.copy_(parameters.mean(dim=0))

@@ -16,6 +16,9 @@ from .calls import (
     Guide as Guide,
 )
 from .calls import (
+    LearnsApart as LearnsApart,
+)
+from .calls import (
     PlanResult as PlanResult,
 )
 from .calls import (

@@ -88,6 +88,17 @@ class Revises(ABC):
         """Return True when each of ``outputs`` can be generated again with the others given, and then reads them."""
 
 
+class LearnsApart(ABC):
+    """Addition to the contract of estimators that learn a stream where another one of the factor was not recorded."""
+
+    @abstractmethod
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """Return those of ``outputs`` to learn from rows in which ``missing`` are absent (:attr:`Target.absent`).
+
+        Their loss must not read the missing streams in these rows. Rows teach the other outputs nothing.
+        """
+
+
 @dataclass(frozen=True)
 class PlanResult:
     """Result of a planner.

@@ -181,7 +181,13 @@ class Substrate(nn.Module, ABC):
 
 
 class ActionRepresentation(nn.Module, ABC):
-    """Action chunk in physical units <-> the values of the action stream a."""
+    """Action chunk in physical units <-> the values of an action stream a.
+
+    Attributes:
+        columns: indices of the entries of the action that it represents, ascending; None for all of them.
+    """
+
+    columns: tuple[int, ...] | None = None
 
     @abstractmethod
     def spec(self, name: str) -> StreamSpec:
@@ -193,7 +199,7 @@ class ActionRepresentation(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, values: Tensor) -> Tensor:
-        """Invert :meth:`encode`, clipped to the limits of the action spec: (B, H, A)."""
+        """Invert :meth:`encode`, clipped to the limits of the action spec: (B, H, A), or its ``columns`` alone."""
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit a tokenizer once, before the design is trained. Frozen afterwards, saved in buffers."""
@@ -236,12 +242,10 @@ class Trunk(nn.Module, ABC):
         Args:
             tokens: (B, N, D) new tokens. All of them attend to the cache.
             cache: keys and values of earlier tokens, never recomputed.
-            attend: (N, N) or (B, N, N) bool mask among the new tokens, True where the row may attend to the column;
-                None for no mask.
+            attend: (N, N) or (B, N, N) bool among new tokens, True where row may attend to column; None for no mask.
             pad: (B, N) bool padding mask, True for new tokens that must not be read; None for no padding.
             times: (B, N) int64 block index of each new token, for the relative time bias; None for no bias.
-            layout: runs of new tokens in order, (stream, length) each, for trunks with an expert per stream;
-                empty for context tokens.
+            layout: runs of new tokens in order, (stream, length) each, for trunks with experts; empty for context.
             layers: number of layers to run, from the first one; None for all. The hidden state of an inner layer is
                 not normalised, and the cache then holds the keys and values of these layers only.
 

@@ -85,10 +85,13 @@ class Target:
     Attributes:
         values: true values, (B, T, N, D) float or (B, T, N) int64.
         pad: padding mask, (B, T) bool, True where the step lies outside the episode and must not be learned from.
+        absent: (B,) bool, True for rows in which the stream was not recorded at all, so that nothing may read its
+            values; None where every row was.
     """
 
     values: Tensor
     pad: Tensor
+    absent: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from wamkit.data import layout
 from wamkit.data.catalog import EPISODE_STATS as COMPARED
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.layout import entry_names
-from wamkit.data.stats import CHANGED, REBUILD, FeatureStats, as_numbers
+from wamkit.data.stats import CHANGED, REBUILD, FeatureStats, acted_frames, as_numbers
 from wamkit.errors import DataError
 
 # How far a statistic may lie from that of the frames, in units of the largest magnitude, the variance of its square.
@@ -62,6 +62,7 @@ def vectors(
     arrays: Mapping[str, np.ndarray],
     stats: Mapping[str, FeatureStats],
     per_episode: Mapping[str, Mapping[str, np.ndarray]],
+    acted: np.ndarray,
 ) -> None:
     """Compare the statistics of actions and states with the frames.
 
@@ -72,6 +73,7 @@ def vectors(
         arrays: feature key -> values (N, D), all finite.
         stats: feature key -> statistics of the whole.
         per_episode: feature key -> statistic -> values (E, D), as far as the episode table has them.
+        acted: (N,) bool, frames with an action; statistics of the whole leave out the actions of the others.
 
     Raises:
         DataError: they are those of other frames.
@@ -88,10 +90,13 @@ def vectors(
                 f"episode table has. {CHANGED}"
             )
         whole, stored = groups.whole(), stats[key]
+        if key == layout.ACTION_KEY and not acted.all():
+            values = acted_frames(values, acted)
+            whole = sums(values, np.zeros(1, dtype=int))
         place = f"{root / layout.STATS}, feature {key!r}"
         if stored.count != len(values):
             raise DataError(
-                f"{place}: 'count' is {stored.count}, but the dataset has {len(values)} frames. {REBUILD}"
+                f"{place}: 'count' is {stored.count}, but the dataset has {len(values)} such frames. {REBUILD}"
             )
         fault = difference(whole, {name: getattr(stored, name)[None] for name in COMPARED})
         fault = fault or _deviation(values, whole, stored)

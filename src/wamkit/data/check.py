@@ -143,15 +143,47 @@ def finite(episodes: Sequence[EpisodeRow], key: str, array: np.ndarray, names: t
             require_finite(array[episode.start : episode.stop], names, key, place)
 
 
-def limits(episodes: Sequence[EpisodeRow], action: np.ndarray, spec: ActionSpec) -> None:
-    """Raise :class:`DataError` where an action lies outside the limits of the spec that was recorded with it."""
+def acted(episodes: Sequence[EpisodeRow], flags: np.ndarray, action: np.ndarray) -> None:
+    """Raise :class:`DataError` unless every episode has actions in all of its frames or in none.
+
+    Args:
+        episodes: the episodes.
+        flags: (N,) bool, feature ``has_action``.
+        action: actions (N, A).
+    """
+    for episode in episodes:
+        said, values = flags[episode.start : episode.stop], action[episode.start : episode.stop]
+        place = f"{episode.data}, episode {episode.index}, field {layout.ACTED_KEY!r}"
+        if said.all():
+            continue
+        if said.any():
+            frame = int(np.flatnonzero(said != said[0])[0])
+            raise DataError(
+                f"{place}: frame {frame} says {bool(said[frame])}, the frames before it {bool(said[0])}, but an "
+                f"episode has actions or none. Record the parts as episodes of their own."
+            )
+        stray = np.argwhere(values != 0)
+        if len(stray):
+            raise DataError(
+                f"{place}: the episode says that it has no actions, but the action of frame {int(stray[0][0])} is not "
+                f"zero. Set {layout.ACTED_KEY!r} to true, or the actions to zero."
+            )
+
+
+def limits(episodes: Sequence[EpisodeRow], action: np.ndarray, spec: ActionSpec, acted: np.ndarray) -> None:
+    """Raise :class:`DataError` where an action lies outside the limits of the spec that was recorded with it.
+
+    Frames without an action (``acted``, (N,) bool, is False) are left out.
+    """
     low, high = np.array(spec.low, dtype=np.float64), np.array(spec.high, dtype=np.float64)
     slack = 1e-5 * (
         1.0 + np.maximum(np.abs(low), np.abs(high))
     )  # as when recording: float32 rounding of a limit
-    if not ((action.min(axis=0) < low - slack) | (action.max(axis=0) > high + slack)).any():
+    known = action if acted.all() else action[acted]
+    if not len(known) or not ((known.min(axis=0) < low - slack) | (known.max(axis=0) > high + slack)).any():
         return
-    frame, entry = (int(i) for i in np.argwhere((action < low - slack) | (action > high + slack))[0])
+    outside = ((action < low - slack) | (action > high + slack)) & acted[:, None]
+    frame, entry = (int(i) for i in np.argwhere(outside)[0])
     episode = next(e for e in episodes if e.start <= frame < e.stop)
     raise DataError(
         f"{episode.data}, episode {episode.index}, field 'action': frame {frame - episode.start}, entry "

@@ -51,7 +51,8 @@ class Dataset:
         episodes: per-episode metadata.
         stats: feature key -> statistics (``action``, ``observation.state``, ``observation.images.<camera>``).
         state: states (N, S), float32.
-        action: actions (N, A), float32.
+        action: actions (N, A), float32; zero in frames without one.
+        acted: (N,) bool, True for frames recorded with their action (feature ``has_action``; without it, all).
         extras: name -> (N, ...).
         frames: images of all cameras.
 
@@ -85,8 +86,12 @@ class Dataset:
         self.stats: Mapping[str, FeatureStats]
         self.stats, listed = catalog.read_stats(self.root, shapes)
         self.observation_spec, self.action_spec = stored or self._infer_specs()
-        columns = check.read_frames(self.episodes, features, [*vectors, *extra_keys.values()], self.fps)
+        declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
+        read = list(dict.fromkeys([*vectors, *declared, *extra_keys.values()]))
+        columns = check.read_frames(self.episodes, features, read, self.fps)
         self.action: np.ndarray = columns[layout.ACTION_KEY]
+        self.acted: np.ndarray = columns.get(layout.ACTED_KEY, np.ones(len(self.action), bool))
+        check.acted(self.episodes, self.acted, self.action)
         self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
         self.extras = {name: columns[key] for name, key in extra_keys.items()}
         self._task_index = columns["task_index"]
@@ -126,7 +131,7 @@ class Dataset:
         """Cut one window per entry of ``index``.
 
         Steps outside the episode repeat its nearest step and are marked in the padding masks; no window extends
-        into another episode.
+        into another episode. Actions of an episode without any are padding throughout.
 
         Args:
             index: (B,), global frame numbers of the windows' "now".
@@ -151,7 +156,7 @@ class Dataset:
         return Batch(
             observation=self._observe(*self._steps(now, np.array(spec.observation))),
             action=torch.from_numpy(self.action[acts]),
-            action_pad=torch.from_numpy(act_pad),
+            action_pad=torch.from_numpy(act_pad | ~self.acted[now][:, None]),
             past=spec.past_actions,
             future=self._observe(*self._steps(now, np.array(spec.future))) if spec.future else None,
             goal=goal,
@@ -232,7 +237,7 @@ class Dataset:
     ) -> None:
         """Compare frames, their statistics and the specs with each other."""
         if layout.SPEC_KEY in self.info:
-            check.limits(self.episodes, self.action, self.action_spec)
+            check.limits(self.episodes, self.action, self.action_spec, self.acted)
         arrays = {key: values for key, values in columns.items() if key not in layout.INDEX_FEATURES}
         if seals.intact(self.root, self.info, arrays, listed):
             return
@@ -247,6 +252,7 @@ class Dataset:
             {key: arrays[key] for key in vectors},
             self.stats,
             per_episode,
+            self.acted,
         )
         agreement.extras(self.root, further, listed)
         place = str(self.root / layout.INFO)

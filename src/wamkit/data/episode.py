@@ -27,7 +27,8 @@ class Episode:
     Attributes:
         images: camera -> (T, H, W, 3), uint8.
         state: states (T, S), float32, in the units of the observation spec.
-        action: actions (T, A), float32; ``action[t]`` is applied at frame t.
+        action: actions (T, A), float32; ``action[t]`` is applied at frame t. None for a clip that was recorded without
+            actions, in a dataset that is declared to hold such.
         task: instruction in plain language.
         success: true if the episode reached its goal.
         extras: name -> (T, ...), numeric ground truth (depth, poses, contacts).
@@ -35,17 +36,22 @@ class Episode:
 
     images: dict[str, np.ndarray]
     state: np.ndarray
-    action: np.ndarray
+    action: np.ndarray | None
     task: str
     success: bool = True
     extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.action)
+        return len(self.state if self.action is None else self.action)
 
 
 def check_episode(
-    episode: Episode, observation: ObservationSpec, action: ActionSpec, extras: ExtraSpecs, place: str
+    episode: Episode,
+    observation: ObservationSpec,
+    action: ActionSpec,
+    extras: ExtraSpecs,
+    place: str,
+    actionless: bool = False,
 ) -> None:
     """Raise :class:`DataError` when ``episode`` cannot be stored under these specs.
 
@@ -55,10 +61,16 @@ def check_episode(
         action: action spec of the dataset.
         extras: declared extras of the dataset.
         place: name of the episode in messages, e.g. ``data/demo, episode 3``.
+        actionless: true when the dataset is declared to hold episodes without actions.
     """
+    if episode.action is None and not actionless:
+        raise DataError(
+            f"{place}: it has no actions, but the dataset is not declared to hold such episodes. Record it with "
+            f"`DatasetWriter(..., actionless=True)`, or leave it out."
+        )
     for field_name, values in (
         ("observation.state", episode.state),
-        ("action", episode.action),
+        *((("action", episode.action),) if episode.action is not None else ()),
         *((f"observation.images.{name}", images) for name, images in episode.images.items()),
         *((f"extra.{name}", extra) for name, extra in episode.extras.items()),
     ):
@@ -77,10 +89,12 @@ def check_episode(
     if not isinstance(episode.success, bool | np.bool_):
         raise DataError(f"{place}: success is {episode.success!r}, but must be true or false")
     _check_array(episode.state, (frames, len(observation.state)), "float32", "observation.state", place)
-    _check_array(episode.action, (frames, action.width), "float32", "action", place)
+    if episode.action is not None:
+        _check_array(episode.action, (frames, action.width), "float32", "action", place)
     require_finite(episode.state, observation.state, "observation.state", place)
-    require_finite(episode.action, action.names, "action", place)
-    _check_limits(episode.action, action, place)
+    if episode.action is not None:
+        require_finite(episode.action, action.names, "action", place)
+        _check_limits(episode.action, action, place)
     _check_keys(set(episode.images), set(observation.cameras), "camera", place)
     for name, camera in observation.cameras.items():
         shape = (frames, camera.height, camera.width, camera.channels)

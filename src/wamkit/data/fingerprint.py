@@ -36,7 +36,9 @@ def fingerprint(dataset: Dataset) -> dict[str, str | int]:
         "episode lengths": _plain([len(e) for e in episodes]),
         "successes": _plain([e.success for e in episodes]),
         "statistics": _plain(read_json(dataset.root / layout.STATS, "Copy the dataset again.")),
-        "action values": digest(_bytes(dataset.action)),
+        "action values": digest(
+            _bytes(dataset.action), *([] if dataset.acted.all() else [_bytes(dataset.acted)])
+        ),
         "state values": digest(_bytes(dataset.state)),
         "pictures": _pictures(dataset),
     }

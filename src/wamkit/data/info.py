@@ -105,6 +105,12 @@ def _check_feature(key: str, feature: Mapping[str, Any], path: Path) -> None:
                 f"{place}: must be {layout.INDEX_FEATURES[key]} of shape [1], got {dtype} of shape "
                 f"{feature.get('shape')!r}. {COPY_AGAIN}"
             )
+    elif key == layout.ACTED_KEY:
+        if feature.get("shape") != [1] or dtype != "bool":
+            raise DataError(
+                f"{place}: must be bool of shape [1], one per frame, got {dtype} of shape {feature.get('shape')!r}. "
+                f"Write it so, or remove the feature when every frame has its action."
+            )
     elif dtype in PICTURES:
         _check_camera(key, feature, place)
     elif key.startswith(layout.EXTRA_PREFIX):

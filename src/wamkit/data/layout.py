@@ -35,6 +35,9 @@ IMAGE_PREFIX = "observation.images."
 # Not below "observation.": LeRobot turns every such key into a policy input.
 EXTRA_PREFIX = "extra."
 SUCCESS_KEY = "next.success"
+# Whether a frame was recorded with its action. LeRobot v3.0 has no word for it. The name must not begin with "action",
+# or LeRobot takes it for an action.
+ACTED_KEY = "has_action"
 SPEC_KEY = "wamkit"
 
 WORDS = {field: get_args(get_type_hints(ActionSpec)[field]) for field in ("mode", "rotation", "gripper")}
@@ -49,7 +52,11 @@ INDEX_FEATURES = {
 
 
 def features(
-    observation: ObservationSpec, action: ActionSpec, extras: ExtraSpecs, video: Mapping[str, Any]
+    observation: ObservationSpec,
+    action: ActionSpec,
+    extras: ExtraSpecs,
+    video: Mapping[str, Any],
+    actionless: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Build the ``features`` entry of ``info.json`` for a dataset written by wamkit.
 
@@ -58,6 +65,7 @@ def features(
         action: action entries.
         extras: extra name -> (shape of one frame, dtype).
         video: properties of the encoded stream that LeRobot stores under ``info`` (codec, pixel format, rate).
+        actionless: true when episodes without actions are declared.
     """
     out: dict[str, dict[str, Any]] = {}
     for name, camera in observation.cameras.items():
@@ -74,6 +82,8 @@ def features(
         out[STATE_KEY] = _vector(list(observation.state))
     out[ACTION_KEY] = _vector(list(action.names))
     out[SUCCESS_KEY] = {"dtype": "bool", "shape": [1], "names": None}
+    if actionless:
+        out[ACTED_KEY] = {"dtype": "bool", "shape": [1], "names": None}
     for name, (shape, dtype) in extras.items():
         out[EXTRA_PREFIX + name] = {"dtype": dtype, "shape": list(shape) or [1], "names": None}
     for name, dtype in INDEX_FEATURES.items():

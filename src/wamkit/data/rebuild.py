@@ -18,7 +18,7 @@ from wamkit.data import catalog, check, layout, seals, spans, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.frames import FrameStore
 from wamkit.data.info import PICTURES, check_extra, read_info
-from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
+from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, acted_frames, vector_stats
 from wamkit.data.video_file import digest as video_digest
 from wamkit.errors import DataError
 from wamkit.storage import write_atomically
@@ -47,10 +47,15 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     features, fps = info["features"], float(info["fps"])
     episodes, _ = catalog.read_episodes(root, info)
     vectors = [key for key in layout.VECTORS if key in features]
-    columns = check.read_frames(episodes, features, vectors, fps)
+    declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
+    columns = check.read_frames(episodes, features, [*vectors, *declared], fps)
     for key in vectors:
         check.finite(episodes, key, columns[key], layout.entry_names(features[key], "entry"))
     stats = {name: vector_stats(values) for name, values in columns.items()}
+    if declared:
+        acted, action = columns[layout.ACTED_KEY], columns[layout.ACTION_KEY]
+        check.acted(episodes, acted, action)
+        stats[layout.ACTION_KEY] = vector_stats(acted_frames(action, acted))
     for key, feature in features.items():
         if key not in stats and feature["dtype"] not in PICTURES:
             found = _optional(root, key, feature, episodes)

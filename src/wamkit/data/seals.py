@@ -26,7 +26,7 @@ def seals(root: Path, features: Mapping[str, Any], stats: Mapping[str, Any]) -> 
     """Digests of frames and of their statistics, by feature."""
     vectors = [key for key in layout.VECTORS if key in features]
     keys = [*vectors, *layout.camera_keys(features).values()]
-    sealed = [*vectors, *(key for key in features if key.startswith(layout.EXTRA_PREFIX))]
+    sealed = [*vectors, *(key for key in features if key.startswith((layout.EXTRA_PREFIX, layout.ACTED_KEY)))]
     return {
         STATS: {key: stats_digest(stats[key]) for key in keys},
         FRAMES: {key: _column_digest(root, key, features[key]) for key in sealed},

@@ -169,6 +169,14 @@ def vector_stats(values: np.ndarray) -> FeatureStats:
     )
 
 
+def acted_frames(action: np.ndarray, acted: np.ndarray) -> np.ndarray:
+    """Actions (M, A) that statistics are made of: those of frames that have one (``acted``, (N,) bool).
+
+    Where no frame has one there is nothing to leave out: all (N, A), which are zero.
+    """
+    return action[acted] if acted.any() else action
+
+
 class PixelCounts:
     """Counts of the 256 levels per channel, from which exact image statistics follow in constant memory."""
 

@@ -17,7 +17,7 @@ from wamkit.data import layout, seals, spans, tables, video
 from wamkit.data.episode import Episode, check_episode, check_specs
 from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
 from wamkit.data.replacement import Replacement
-from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, vector_stats
+from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, acted_frames, vector_stats
 from wamkit.errors import DataError
 from wamkit.storage.documents import write_document
 
@@ -38,6 +38,8 @@ class DatasetWriter:
         overwrite: true to replace an existing dataset at ``root``.
         storage: file sizes and video encoding.
         made_of: document that says what the recording is made of, stored beside ``info.json``, or None.
+        actionless: true to declare that some episodes have no actions, such as videos of people. Every frame then says
+            whether it has one (feature ``has_action``).
 
     Raises:
         DataError: ``root`` exists or cannot be a folder, or an episode does not fit the specs.
@@ -56,6 +58,7 @@ class DatasetWriter:
         overwrite: bool = False,
         storage: Storage = DEFAULT_STORAGE,
         made_of: Mapping[str, Any] | None = None,
+        actionless: bool = False,
     ) -> None:
         check_specs(observation, action, extras, storage.pixel_format)
         self._root = Path(root)
@@ -65,6 +68,7 @@ class DatasetWriter:
         self._fault: str | None = "episodes are added inside `with DatasetWriter(...) as writer:`"
         self._robot_type, self._storage, self._made_of = robot_type, storage, made_of
         self._observation, self._action, self._extras = observation, action, dict(extras)
+        self._actionless = actionless
         self._rate = video.frame_rate(action.rate_hz)
         self._target.check()
         self._data = TableFiles(self._partial, layout.DATA, storage)
@@ -100,9 +104,8 @@ class DatasetWriter:
         """
         self._require_whole()
         index = len(self._rows)
-        check_episode(
-            episode, self._observation, self._action, self._extras, f"{self._root}, episode {index}"
-        )
+        place = f"{self._root}, episode {index}"
+        check_episode(episode, self._observation, self._action, self._extras, place, self._actionless)
         self._fault = f"writing episode {index} was interrupted half way; record the dataset again"
         columns = self._columns(episode, index)
         chunk, file = self._data.place(len(episode))
@@ -139,7 +142,12 @@ class DatasetWriter:
         task = self._tasks.setdefault(episode.task, len(self._tasks))
         success = np.zeros(frames, dtype=bool)
         success[-1] = episode.success
-        columns = {layout.ACTION_KEY: episode.action, layout.SUCCESS_KEY: success}
+        action = episode.action
+        if action is None:  # a column has no gaps
+            action = np.zeros((frames, self._action.width), np.float32)
+        columns = {layout.ACTION_KEY: action, layout.SUCCESS_KEY: success}
+        if self._actionless:
+            columns[layout.ACTED_KEY] = np.full(frames, episode.action is not None)
         if self._observation.state:
             columns = {layout.STATE_KEY: episode.state, **columns}
         # A shape of (1,) is stored as a plain column, as LeRobot does.
@@ -187,14 +195,22 @@ class DatasetWriter:
     def _stats(self) -> dict[str, FeatureStats]:
         """Compute statistics of the whole dataset; columns are read back one at a time to save memory."""
         out = {layout.IMAGE_PREFIX + name: counts.stats() for name, counts in self._pixels.items()}
-        paths = sorted(self._partial.glob("data/*/*.parquet"))
         for name, feature in self._features().items():
-            if feature["dtype"] == "video":
-                continue
-            shape = () if feature["shape"] == [1] else tuple(feature["shape"])
-            parts = [tables.to_numpy(tables.read(p, [name]), name, shape, feature["dtype"], p) for p in paths]
-            out[name] = vector_stats(np.concatenate(parts))
+            if feature["dtype"] != "video":
+                out[name] = vector_stats(self._column(name, feature))
+        if self._actionless:
+            features = self._features()
+            acted = self._column(layout.ACTED_KEY, features[layout.ACTED_KEY])
+            action = self._column(layout.ACTION_KEY, features[layout.ACTION_KEY])
+            out[layout.ACTION_KEY] = vector_stats(acted_frames(action, acted))
         return out
+
+    def _column(self, name: str, feature: Mapping[str, Any]) -> np.ndarray:
+        """Read a column of the whole dataset back, (N, ...)."""
+        shape = () if feature["shape"] == [1] else tuple(feature["shape"])
+        paths = sorted(self._partial.glob("data/*/*.parquet"))
+        parts = [tables.to_numpy(tables.read(p, [name]), name, shape, feature["dtype"], p) for p in paths]
+        return np.concatenate(parts)
 
     def _features(self) -> dict[str, dict[str, Any]]:
         stream = {
@@ -205,7 +221,7 @@ class DatasetWriter:
             "video.channels": 3,
             "has_audio": False,
         }
-        return layout.features(self._observation, self._action, self._extras, stream)
+        return layout.features(self._observation, self._action, self._extras, stream, self._actionless)
 
     def _info(self, stats: Mapping[str, Any]) -> dict[str, Any]:
         features = self._features()

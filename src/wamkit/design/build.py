@@ -21,6 +21,7 @@ from wamkit.contract.protocols import (
 from wamkit.contract.specs import ACTION, ActionSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
+from wamkit.design.action_streams import ActionStreams
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import EstimatorFacts, FactorGraph
 from wamkit.design.observed import check_compared, check_given
@@ -37,7 +38,7 @@ class Parts:
     Attributes:
         encoders: name -> encoder of the context.
         substrates: name -> substrate.
-        action: representation of the action stream.
+        actions: representations of the action streams.
         trunks: name -> trunk.
         context: trunk name -> map from context tokens to the trunk's width.
         estimators: name -> estimator.
@@ -49,7 +50,7 @@ class Parts:
 
     encoders: dict[str, Encoder]
     substrates: dict[str, Substrate]
-    action: ActionRepresentation
+    actions: ActionStreams
     trunks: dict[str, Trunk]
     context: dict[str, nn.Module]
     estimators: dict[str, Estimator]
@@ -72,9 +73,9 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         for substrate in substrates.values():
             substrate.bind(encoders, data)
     check_encoders(config, substrates)
-    action = config.action.build(data, config.horizon)
+    actions = build_actions(config, data)
     trunks = {name: c.build() for name, c in config.trunks.items()}
-    streams = build_streams(config, substrates, action, trunks)
+    streams = build_streams(config, substrates, actions, trunks)
     context: dict[str, nn.Module] = {
         name: nn.Identity() if t.context_width == config.width else nn.Linear(config.width, t.context_width)
         for name, t in trunks.items()
@@ -86,6 +87,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
+    executed = actions.executed() if generates(config, ACTION) else (ACTION,)
     facts = estimator_facts(config, estimators, streams, trunks)
     graph = FactorGraph(
         config.factors,
@@ -93,16 +95,22 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         facts,
         planner.future if planner else None,
         planner.goal if planner else None,
+        config.given,
+        executed,
         executed_steps(config, streams),
     )
     check_experts(config, trunks)
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
-    check_controller(config, graph, data.action)
+    check_executed(graph, past_blocks)
+    if graph.acting():  # nobody calls a world model tick by tick
+        check_controller(config, graph, data.action)
+        if past_blocks:
+            config.controller.check_past(config.stride, config.horizon)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
-        action=action,
+        actions=actions,
         trunks=trunks,
         context=context,
         estimators=estimators,
@@ -150,6 +158,40 @@ def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> 
     return {name: c.build(data, window, config.width) for name, c in config.encoders.items()}
 
 
+def build_actions(config: DesignConfig, data: DataSpec) -> ActionStreams:
+    """Build the representations of the action: that of ``action``, then the further ones."""
+    parts: dict[str, ActionRepresentation] = {ACTION: config.action.build(data, config.horizon)}
+    for name, part in config.actions.items():
+        parts[name] = part.build(data, config.horizon)
+    return ActionStreams(parts, data.action)
+
+
+def generates(config: DesignConfig, stream: str) -> bool:
+    """Return True when a factor generates the stream."""
+    return any(stream in factor.generates for factor in config.factors)
+
+
+def check_executed(graph: FactorGraph, past_blocks: int) -> None:
+    """Raise :class:`ConfigError` unless all streams of the executed action are generated, and a past can hold them."""
+    lost = [name for name in graph.executed if name in graph.known]
+    if len(lost) < len(graph.executed) and lost:
+        raise ConfigError(
+            f"given: {lost} own entries of the executed action, so a factor must generate them, as it does the others."
+        )
+    if past_blocks and len(graph.executed) > 1:
+        raise ConfigError(
+            f"actions: an estimator that keeps a past remembers the stream {ACTION!r}, which owns only a part of the "
+            f"action beside {list(graph.executed[1:])}. Let {ACTION!r} own the whole action."
+        )
+    for factor in graph.factors:
+        further = sorted(set(factor.given) & graph.of_role("action") - {ACTION})
+        if graph.estimators[factor.estimator].past and further:
+            raise ConfigError(
+                f"actions: estimator {factor.estimator!r} keeps a past of the stream {ACTION!r}, but reads {further}. "
+                f"Give it {ACTION!r}."
+            )
+
+
 def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
     """Names of the extras of an observation that encoders or substrates read."""
     return tuple(sorted({name for part in parts for name in part.extras}))
@@ -194,22 +236,29 @@ def check_names(config: DesignConfig) -> None:
             raise ConfigError(
                 f"tap {name!r}: unknown future {stream!r}. {did_you_mean(stream, config.futures)}"
             )
-    names = [ACTION, *config.futures, *config.goals, *config.states, *config.taps]
+    if config.actions and not generates(config, ACTION):
+        raise ConfigError(
+            f"actions: {sorted(config.actions)} stand beside the executed action, but no factor generates {ACTION!r}. "
+            f"Name it in a factor, or describe the only action stream in `action`."
+        )
+    names = [ACTION, *config.actions, *config.futures, *config.goals, *config.states, *config.taps]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two streams are called {name!r}; rename one")
     for name in config.loss_weights:
         if name not in names:
             raise ConfigError(f"loss_weights: unknown stream {name!r}. {did_you_mean(name, names)}")
+        if name in config.given:
+            raise ConfigError(f"loss_weights: stream {name!r} is given, so it has no loss. Leave it out.")
 
 
 def build_streams(
     config: DesignConfig,
     substrates: Mapping[str, Substrate],
-    action: ActionRepresentation,
+    actions: ActionStreams,
     trunks: Mapping[str, Trunk],
 ) -> dict[str, StreamSpec]:
-    """Build the specs of all streams: futures, goals, states, taps, then the action."""
+    """Build the specs of all streams: futures, goals, states, taps, then the actions."""
     streams = {}
     for name, future in config.futures.items():
         streams[name] = substrates[future.substrate].spec(name, "future", future.steps)
@@ -220,8 +269,9 @@ def build_streams(
     for name, tapped in config.taps.items():
         shape, width = streams[tapped], trunks[trunk_of(name, config)].width
         streams[name] = StreamSpec(name, "state", shape.steps, shape.tokens, width)
-    if any(ACTION in factor.generates for factor in config.factors):
-        streams[ACTION] = action.spec(ACTION)
+    for name, part in actions.parts.items():
+        if name != ACTION or generates(config, ACTION) or ACTION in config.given:
+            streams[name] = part.spec(name)
     return streams
 
 
@@ -281,7 +331,6 @@ def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Subst
             f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
             f"memory; set observation to (0,)"
         )
-    config.controller.check_past(config.stride, config.horizon)
     check_blocks(config)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from wamkit.contract.protocols import Standing, Substrate
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import StreamSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
@@ -53,19 +54,19 @@ def survey_tuple(
         "substrate": substrate_cell(graph, substrates),
         "coupling": graph.coupling(),
         "backbone": graph.backbone(),
-        "deployment": config.controller.regime(config.horizon),
+        "deployment": config.controller.regime(config.horizon) if graph.acting() else "None",
     }
 
 
 def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     """Trainable parameters per part; a shared trunk is counted once, at its first label.
 
-    The action representation has no entry: it has nothing to train.
+    Action representations have no entry: they have nothing to train.
     """
     counted: set[int] = set()
     counts = {}
     for label, part in parts.items():
-        if label != "action":
+        if label != ACTION and not label.startswith("actions."):
             fresh = [p for p in part.parameters() if p.requires_grad and id(p) not in counted]
             counted.update(id(p) for p in fresh)
             counts[label] = sum(p.numel() for p in fresh)
@@ -97,9 +98,7 @@ def describe(
         "futures": {name: substrates[name].label() for name in sorted(graph.futures())},
         "faced": sorted(faced),
         "controller": config.controller.get_choice_name(type(config.controller)),
-        "action_sees": {
-            name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.of_role("action"))
-        },
+        "action_sees": {name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.acting())},
         "formula": graph.formula(),
         "is_wam": status.is_wam,
         "kind": status.kind,

@@ -29,7 +29,7 @@ from wamkit.design.build import build_parts, extras_of, read_windows
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
 from wamkit.design.entries import Entries
-from wamkit.design.learning import factor_losses, fit_parts
+from wamkit.design.learning import action_label, factor_losses, fit_parts
 from wamkit.design.observed import check_given, perceived, read_past, read_targets
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
 from wamkit.design.timing import Stages
@@ -52,7 +52,9 @@ class Design(nn.Module):
         self.past_blocks = parts.past_blocks
         self.encoders = Named(parts.encoders)
         self.substrates = Named(parts.substrates)
-        self.action = parts.action
+        self.action_streams = parts.actions
+        self.action = parts.actions.parts[ACTION]
+        self.actions = Named({name: part for name, part in parts.actions.parts.items() if name != ACTION})
         self.trunks = Named(parts.trunks)
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
@@ -99,7 +101,7 @@ class Design(nn.Module):
 
     @property
     def action_spec(self) -> ActionSpec:
-        """Spec of the actions that the design returns."""
+        """Spec of the actions that the design returns, or that its futures follow."""
         return self.data.action
 
     @property
@@ -113,7 +115,7 @@ class Design(nn.Module):
         ``optim.only`` and ``fresh`` use these labels. Estimators hold their trunk too, under names of their own.
         """
         return {
-            "action": self.action,
+            **{action_label(name): part for name, part in self.action_streams.parts.items()},
             **{f"encoders.{key_of(name)}": part for name, part in self.encoders.items()},
             **{f"substrates.{key_of(name)}": part for name, part in self.substrates.items()},
             **{f"trunks.{key_of(name)}": part for name, part in self.trunks.items()},
@@ -175,7 +177,8 @@ class Design(nn.Module):
         """
         self.entries.fitted(windows)
         labels = self.parts() if labels is None else labels
-        fit_parts(self.encoders, self.action, self.substrates, self.data, windows, seed, labels)
+        parts = self.encoders, self.action_streams, self.substrates
+        fit_parts(*parts, self.data, windows, seed, labels, self.streams)
 
     def after_step(self, labels: Container[str] | None = None) -> None:
         """Update what tracks the encoders (moving averages); call it after every step of the optimiser.
@@ -190,7 +193,7 @@ class Design(nn.Module):
         """Ground truth of every observed stream: stream name -> :class:`Target`."""
         self.entries.batch(batch, self.device)
         config, window = self.config, self.training_window
-        return read_targets(batch, config, self.streams, self._substrates(), self.action, window)
+        return read_targets(batch, config, self.streams, self._substrates(), self.action_streams, window)
 
     def loss(self, batch: Batch, weights: Mapping[str, float] | None = None) -> Losses:
         """Losses of all factors on one batch.
@@ -221,15 +224,14 @@ class Design(nn.Module):
         return state
 
     def check_budget(self, budget: Budget) -> None:
-        """Raise :class:`BudgetError` when this design cannot honour ``budget``."""
-        estimators, horizon = dict(self.estimators.items()), self.config.horizon
-        check_budget(budget, self.graph, estimators, self.planner, horizon, self._wanted(budget))
+        """Raise :class:`BudgetError` when a call cannot honour ``budget``, :class:`ConfigError` when it cannot act."""
+        self.check_acts()
+        parts = self.graph, dict(self.estimators.items()), self.planner, self.config.horizon
+        check_budget(budget, *parts, self.graph.wanted(budget))
 
-    def _wanted(self, budget: Budget) -> list[str]:
-        wanted = sorted(self.graph.of_role("action"))
-        if budget.future is not False:
-            wanted += sorted(self.graph.of_role("future"))
-        return wanted
+    def check_acts(self) -> None:
+        """Raise :class:`ConfigError` when no factor generates the executed action (a world model)."""
+        self.graph.check_acts(self.name)
 
     @torch.no_grad()
     def sample(
@@ -311,7 +313,11 @@ class Design(nn.Module):
 
         Returns:
             Forecast (actions in physical units) and the state to pass to the next call.
+
+        Raises:
+            ConfigError: the design does not act, because no factor generates the action.
         """
+        self.check_acts()
         stages = Stages(self.device)
         with stages.measure("preprocess"):
             self.entries.called(observation, state, budget, seeds, given)
@@ -319,12 +325,13 @@ class Design(nn.Module):
         with stages.measure("encode"):
             context = self._encode(observation)
             state = self._observe(observation, state, context)
-            values = to_device(dict(given or {}), self.device)
+            known = to_device(dict(given or {}), self.device)
+        wanted = self.graph.wanted(budget)
         sampled = self.sample(
-            observation, self._wanted(budget), seeds=seeds, given=values, budget=budget, carry=state, context=context
-        )  # fmt: skip
+            observation, wanted, seeds=seeds, given=known, budget=budget, carry=state, context=context
+        )
         with stages.measure("decode"):
-            action = self.action.decode(sampled.values[ACTION]).cpu()
+            action = self.action_streams.decode({**known, **sampled.values}).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
         stage_ms = {**stages.milliseconds, **sampled.stage_ms}
         forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms)

@@ -11,6 +11,7 @@ from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import ActionRepresentation, Substrate
 from wamkit.contract.streams import Past, StreamSpec, Target
 from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
+from wamkit.design.action_streams import ActionStreams, known_ticks
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
 from wamkit.errors import ConfigError, did_you_mean
@@ -21,7 +22,7 @@ def read_targets(
     config: DesignConfig,
     streams: Mapping[str, StreamSpec],
     substrates: Mapping[str, Substrate],
-    action: ActionRepresentation,
+    actions: ActionStreams,
     window: WindowSpec,
 ) -> dict[str, Target]:
     """Targets of the action, future and goal streams; state streams do not occur in the data.
@@ -31,18 +32,18 @@ def read_targets(
         config: config of the design.
         streams: stream name -> its spec.
         substrates: future or goal stream -> its substrate.
-        action: representation of the action stream.
+        actions: representations of the action streams.
         window: training window of the design.
 
     Returns:
         Stream name -> true values and padding mask.
     """
     targets = {}
+    held, padded, absent = known_ticks(batch)
     for name, spec in streams.items():
         if spec.role == "action":
-            values = action.encode(batch.action[:, batch.past :])
-            pad = batch.action_pad[:, batch.past :].unflatten(1, (spec.steps, -1)).any(dim=2)
-            targets[name] = Target(values, pad)
+            pad = padded.unflatten(1, (spec.steps, -1)).any(dim=2)
+            targets[name] = Target(actions.parts[name].encode(held), pad, absent)
         elif spec.role in ("future", "goal"):
             source = read_source(batch, config, window, name)
             now = batch.observation.steps([-1])
@@ -142,5 +143,10 @@ def check_given(graph: FactorGraph, stream: str) -> None:
             f"{graph.formula()} has no goal stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
-    if stream not in graph.ancestors(graph.of_role("action")) | {graph.goal}:
+    if stream in graph.known:
+        raise ConfigError(
+            f"goal stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
+            f"call for it. Add a factor that generates it, and remove it from `given`."
+        )
+    if stream not in graph.ancestors(graph.acting()) | {graph.goal}:
         raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")

@@ -183,6 +183,10 @@ class Denoiser(LevelEstimator):
             cache = cache.repeat(draws)
             times = None if times is None else times.repeat_interleave(draws, dim=0)
         levels = self._draw_levels(outputs, call.rows * draws, cache.pad.device)
+        for name in outputs:
+            absent = targets[name].absent
+            if absent is not None:
+                levels[name] = levels[name].masked_fill(absent.repeat_interleave(draws, dim=0), 1.0)
         noise = {name: torch.randn_like(clean[name]) for name in outputs}
         noisy = {n: torch.lerp(clean[n], noise[n], levels[n][:, None, None, None]) for n in outputs}
         predicted = self._network(noisy, levels, cache, times)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.protocols import Layout
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Past, StreamSpec
 from wamkit.errors import ConfigError
 
@@ -17,7 +18,9 @@ class BlockMemory:
 
     def __init__(self, outputs: Sequence[StreamSpec], blocks: int) -> None:
         self.blocks = blocks
-        action = next((s for s in outputs if s.role == "action"), None)
+        # Of several action streams, what was executed is remembered as the values of `action`.
+        actions = [s for s in outputs if s.role == "action"]
+        action = min(actions, key=lambda spec: spec.name != ACTION, default=None)
         self.futures = [s for s in outputs if s.role == "future"]
         if action is None or not self.futures:
             raise ConfigError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Dropout, Probability, Size, Word
-from wamkit.contract.calls import Revises
+from wamkit.contract.calls import LearnsApart, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Budget
@@ -74,7 +74,7 @@ class LevelConfig(EstimatorConfig):
             raise ConfigError(f"{reader}: `absent` and `clean` need {shared}: independent")
 
 
-class LevelEstimator(Estimator, Revises):
+class LevelEstimator(Estimator, Revises, LearnsApart):
     """Bidirectional network over all output streams in one sequence.
 
     Args:
@@ -141,6 +141,11 @@ class LevelEstimator(Estimator, Revises):
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         """True for a stream that training has hidden, or that no other output reads."""
         return self.joint.unread(outputs, stream) or self.config.absent.get(stream, 0.0) > 0
+
+    @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """All outputs: a missing stream is pure noise, or all masked, in its rows, and then nothing reads it."""
+        return set(outputs)
 
     @override
     def revisable(self, outputs: Sequence[str]) -> bool:

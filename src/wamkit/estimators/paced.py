@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wamkit.config.ranges import Length, Positive, Size
-from wamkit.contract.calls import Call, FactorLoss, Generated, Revises
+from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget, map_tensors
@@ -79,7 +79,7 @@ def difference(sample: Tensor, reference: Tensor) -> Tensor:
 
 
 @final
-class Paced(Estimator, Revises):
+class Paced(Estimator, Revises, LearnsApart):
     """Chooses the step count of each row and lets the inner estimator generate the rows of each count."""
 
     family: ClassVar[Family] = "diffusion"
@@ -182,6 +182,10 @@ class Paced(Estimator, Revises):
     @override
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:
         return self.inner.skippable(outputs, stream, budget)
+
+    @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        return self.inner.learns_without(outputs, missing) if isinstance(self.inner, LearnsApart) else set()
 
     @override
     def revisable(self, outputs: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
 from wamkit.contract.types import Budget
@@ -43,7 +43,7 @@ class RegressorConfig(EstimatorConfig):
 
 
 @final
-class Regressor(Estimator):
+class Regressor(Estimator, LearnsApart):
     """Learned queries read the context and the given streams and turn into the output values.
 
     Targets come from substrates whose weights are frozen, so no gradient can reach them (the sg of eq. 28).
@@ -90,6 +90,11 @@ class Regressor(Estimator):
             for name in outputs
         }
         return FactorLoss(terms, predictions)
+
+    @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """All outputs, since none reads the value of another."""
+        return set(outputs)
 
     @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:

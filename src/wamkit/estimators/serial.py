@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from wamkit.contract.calls import Call, Generated
+from wamkit.contract.calls import Call, Generated, LearnsApart
 from wamkit.contract.protocols import Estimator, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
@@ -49,7 +49,7 @@ def require_serial(
             )
 
 
-class Serial(Estimator):
+class Serial(Estimator, LearnsApart):
     """Generates element after element, each from the trunk's hidden token of the elements before it.
 
     Values may be token ids (B, T, N) or vectors (B, T, N, D); subclasses implement the draw of one element.
@@ -208,6 +208,14 @@ class Serial(Estimator):
             any(stream in seen for seen in self.sees(self.outputs[name].spec, [*outputs, stream]))
             for name in outputs
         )
+
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """Outputs whose elements all come before those of the missing streams, so that they read none of them."""
+        before: set[str] = set()
+        after: set[str] = set()
+        for piece in self.order(list(outputs)):
+            (after if after or piece.stream in missing else before).add(piece.stream)
+        return before - after
 
     @override
     def skippable(self, outputs: Sequence[str], stream: str, budget: Budget) -> bool:

@@ -123,6 +123,10 @@ class Unmasker(LevelEstimator):
         cache = with_given(self.trunk, self.given, call)
         ids = {name: targets[name].values.flatten(1) for name in outputs}
         masked = self._draw_masks(outputs, call.rows, cache.pad.device)
+        for name in outputs:
+            absent = targets[name].absent
+            if absent is not None:
+                masked[name] = masked[name] | absent[:, None]
         logits = self.logits(ids, masked, cache)
         terms = {}
         for name in outputs:

@@ -14,7 +14,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Camera, Reading, Sensor, State, row_seed
 from wamkit.contract.types import Budget, Forecast, Observation, to_device
 from wamkit.design import Design
@@ -93,8 +92,7 @@ def check_world(world: Design) -> None:
     """Raise :class:`ConfigError` unless every future follows the given action."""
     step_ticks(world)
     for name in world.config.futures:
-        together = world.graph.factor_of(name).generates
-        if ACTION not in together and ACTION not in world.graph.ancestors([name]):
+        if not world.graph.follows(name):
             raise ConfigError(
                 f"design {world.name!r} cannot be a world: {world.factorisation()} predicts {name!r} whatever the "
                 f"action. Use a design with p(s|a,c) or p(s,a|c)."
@@ -240,10 +238,11 @@ class DesignPolicy:
         budget: limits on what each call may spend.
 
     Raises:
-        ConfigError: the policy keeps a past.
+        ConfigError: the policy keeps a past, or does not act.
     """
 
     def __init__(self, policy: Design, seeds: Sequence[int], budget: Budget | None = None) -> None:
+        policy.check_acts()
         if policy.past_blocks:
             raise ConfigError(
                 f"design {policy.name!r} keeps a past of its own, which a dream does not carry for it. Give a policy "

@@ -48,14 +48,20 @@ def world_step(
     Returns:
         Forecast with every future. Its action is the one that the futures follow, as the world's representation of
         actions reproduces it.
+
+    Raises:
+        ConfigError: the design has no action, or none of its own and none is given.
     """
-    futures = sorted(world.config.futures)
+    check_followed(world, given=action is not None)
+    executed, futures = world.graph.executed, sorted(world.config.futures)
+    given = {}
     if action is not None:
         world.entries.acted(action, world.entries.observed(observation), "action")
-    given = {} if action is None else {ACTION: world.action.encode(action.to(world.device))}
+        encoded = world.action_streams.encode(action.to(world.device))
+        given = {name: encoded[name] for name in executed}
     sampled = world.sample(
         observation,
-        futures if given else [ACTION, *futures],
+        futures if given else [*executed, *futures],
         seeds=seeds,
         given=given,
         budget=budget,
@@ -64,9 +70,22 @@ def world_step(
     )
     values = {**given, **sampled.values}
     predicted = {name: values[name] for name in futures}
-    return Forecast(
-        world.action.decode(values[ACTION]).cpu(), predicted, sampled.cost, sampled.nfe, sampled.stage_ms
-    )
+    action = world.action_streams.decode(values).cpu()
+    return Forecast(action, predicted, sampled.cost, sampled.nfe, sampled.stage_ms)
+
+
+def check_followed(world: Design, given: bool) -> None:
+    """Raise :class:`ConfigError` unless there is an action for the futures to follow, given or the design's own."""
+    if ACTION not in world.streams:
+        raise ConfigError(
+            f"design {world.name!r}, {world.factorisation()}, has no action to follow: its futures are those of the "
+            f"observation alone. Sample them with `Design.sample`, or use a design with p(s|a,c)."
+        )
+    if ACTION in world.config.given and not given:
+        raise ConfigError(
+            f"design {world.name!r}, {world.factorisation()}, follows a given action and has none of its own. Give "
+            f"the actions of every step, such as recorded ones."
+        )
 
 
 def check_unrollable(design: Design, budget: Budget) -> None:
@@ -83,6 +102,7 @@ def check_unrollable(design: Design, budget: Budget) -> None:
                 f"future {name!r}: its first offset is {future.offsets[0]}, but a step covers the design's stride, "
                 f"{stride} ticks. Give it the offset {stride} first."
             )
+    check_followed(design, given=True)
     if budget.future is False:
         raise BudgetError("future=False, but every step of an unrolled model reads the predicted future")
     if budget.horizon is not None and budget.horizon < stride:

@@ -24,6 +24,7 @@ from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise, Target, masked_mean
 from wamkit.contract.types import Batch, Budget, Losses
 from wamkit.design import Design
+from wamkit.design.learning import learnable
 from wamkit.design.sampling import context_of
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.training.objective import Objective
@@ -113,7 +114,8 @@ class Distillation(Objective):
                 )
                 for side, context in contexts
             )
-            terms.update(few_step_loss(teacher, student, targets, self.config, factor.generates))
+            known = learnable(factor, None, targets)
+            terms.update(few_step_loss(teacher, student, known, self.config, factor.generates))
         return Losses.weighted(terms, weights)
 
 
@@ -124,6 +126,8 @@ def check_distillable(config: DistillConfig, student: Design) -> None:
     for name in config.steps:
         if name not in student.streams:
             raise ConfigError(f"distill: unknown stream {name!r}. {did_you_mean(name, student.streams)}")
+        if name in student.config.given:
+            raise ConfigError(f"distill: stream {name!r} is given and not generated, so no step can be saved")
         student.streams[name].require(discrete=False, reader="few-step distillation")
         factor = student.graph.factor_of(name)
         family = student.graph.estimators[factor.estimator].family

@@ -44,7 +44,7 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
         if run.finished:
             log.warning("%s is finished: %s stays as it is", config.out, model)
             return model
-        check_ramps(config.ramps, run.design.streams)
+        check_ramps(config.ramps, run.design.graph.learned())
         preview(run.design, run.dataset, config)
         run_steps(run, config, hook, progress)
         final = run.averaged if config.optim.ema else run.design

@@ -12,7 +12,7 @@ import numpy as np
 
 from wamkit.contract.streams import StreamSpec
 from wamkit.data import Dataset
-from wamkit.data.layout import ACTION_KEY, STATE_KEY
+from wamkit.data.layout import ACTED_KEY, ACTION_KEY, STATE_KEY
 from wamkit.design import Design
 from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError
@@ -36,8 +36,9 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
         ConfigError: a stream has no target to learn from in any window, or every loss has the weight 0.
     """
     check_weights(design, config)
-    for name, spec in design.streams.items():
-        check_targets(name, spec, design.config, dataset)
+    check_actions(design, dataset)
+    for name in design.graph.learned():
+        check_targets(name, design.streams[name], design.config, dataset)
     entries = {
         ACTION_KEY: (dataset.action, dataset.action_spec.names),
         STATE_KEY: (dataset.state, dataset.observation_spec.state),
@@ -52,6 +53,28 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
             check_values(module, values, names, design, dataset)
     check_limits(dataset, design)
     check_schedule(config, dataset)
+
+
+def acted_episodes(dataset: Dataset) -> np.ndarray:
+    """Mark the episodes that were recorded with actions, (E,) bool."""
+    return np.array([bool(dataset.acted[episode.start]) for episode in dataset.episodes])
+
+
+def check_actions(design: Design, dataset: Dataset) -> None:
+    """Raise :class:`ConfigError` when the design learns or reads actions and no episode was recorded with any."""
+    actions = [name for name, spec in design.streams.items() if spec.role == "action"]
+    acted = acted_episodes(dataset)
+    if actions and not acted.any():
+        raise ConfigError(
+            f"stream {actions[0]!r}: no episode of {dataset.root} was recorded with actions (feature "
+            f"{ACTED_KEY!r}), so {design.factorisation()} cannot be learned from it. Add episodes with actions, or "
+            f"train a design without an action stream, p(s|c)."
+        )
+    if actions and not acted.all():
+        log.info(
+            "%d of %d episodes of %s have no actions: they teach what does not read an action",
+            int((~acted).sum()), len(acted), dataset.root,
+        )  # fmt: skip
 
 
 def check_schedule(config: TrainConfig, dataset: Dataset) -> None:
@@ -80,7 +103,7 @@ def check_weights(design: Design, config: TrainConfig) -> None:
     corners = {0, config.steps - 1, *(min(r.end, config.steps - 1) for r in config.ramps.values())}
     for step in corners:
         weights = weights_at(step, config.ramps, config.design.loss_weights)
-        if any(weights.get(name, 1.0) > 0 for name in design.streams):
+        if any(weights.get(name, 1.0) > 0 for name in design.graph.learned()):
             return
     raise ConfigError(
         "every loss has the weight 0 from the first step to the last. Give a stream a weight above 0 in "
@@ -100,6 +123,8 @@ def ticks_needed(name: str, spec: StreamSpec, config: DesignConfig) -> np.ndarra
 def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Dataset) -> None:
     """Say how few targets of a stream can be learned from; raises :class:`ConfigError` when there are none."""
     lengths = np.array([len(episode) for episode in dataset.episodes])
+    if spec.role == "action":
+        lengths = lengths[acted_episodes(dataset)]
     needed = ticks_needed(name, spec, config)
     shares = np.clip(lengths[None] - needed[:, None], 0, None).sum(axis=1) / lengths.sum()
     longest = int(lengths.max())
@@ -131,10 +156,13 @@ def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Da
 def _way_out(name: str, spec: StreamSpec, config: DesignConfig, longest: int) -> str:
     """Settings with which a stream has targets in episodes of ``longest`` ticks; empty where there are none."""
     if spec.role == "action":
-        tied = "ticks_per_token" in {field.name for field in dataclasses.fields(config.action)}
+        part, place = (
+            (config.actions[name], f"actions.{name}") if name in config.actions else (config.action, "action")
+        )
+        tied = "ticks_per_token" in {field.name for field in dataclasses.fields(part)}
         divisors = [n for n in range(1, longest + 1) if config.horizon % n == 0]
         option, value = (
-            ("design.action.ticks_per_token", divisors[-1]) if tied else ("design.horizon", longest)
+            (f"design.{place}.ticks_per_token", divisors[-1]) if tied else ("design.horizon", longest)
         )
         return f"Set `{option}` to {value}, "
     if longest < 2:
@@ -147,14 +175,18 @@ def check_values(
 ) -> None:
     """Say which entries of a feature become very large by normalisation, and which are taken for constant."""
     shift, scale = module.shift.cpu().numpy(), module.scale.cpu().numpy()
-    spread = values.max(axis=0) - values.min(axis=0)
+    # Actions of frames without one are zeros that nothing learns from.
+    known = dataset.acted if module.feature == ACTION_KEY else np.ones(len(values), bool)
+    if not known.any():
+        return
+    spread = values[known].max(axis=0) - values[known].min(axis=0)
     stats, width = design.data.stats, values.shape[1]
     if len(scale) != width:
         return
     floor = statistic(stats, module.feature, FLOOR) if FLOOR in stats[module.feature] else np.zeros(width)
     for i in range(width):
         entry = f"{module.feature} entry {names[i]!r}"
-        frame = int(np.abs(values[:, i] - shift[i]).argmax())
+        frame = int(np.where(known, np.abs(values[:, i] - shift[i]), -1.0).argmax())
         normal = abs(float(values[frame, i] - shift[i])) / float(scale[i])
         where = f"{place_of(dataset, frame)} has {values[frame, i]:g}"
         if normal > LARGEST:
@@ -180,7 +212,8 @@ def check_limits(dataset: Dataset, design: Design) -> None:
     low, high = (np.asarray(limit, np.float32) for limit in (design.action_spec.low, design.action_spec.high))
     slack = 1e-3 * np.maximum(high - low, 1e-9)
     excess = np.maximum(low - slack - dataset.action, dataset.action - high - slack)
-    for i, share in enumerate((excess > 0).mean(axis=0)):
+    excess[~dataset.acted] = 0.0
+    for i, share in enumerate((excess > 0).sum(axis=0) / max(1, dataset.acted.sum())):
         if share > BEYOND:
             frame = int(excess[:, i].argmax())
             log.warning(

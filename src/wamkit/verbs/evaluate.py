@@ -78,6 +78,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
     design = from_pretrained(folder, config.device)
+    design.check_acts()
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         done = rollout(
             design,
@@ -98,6 +99,7 @@ def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Repo
     """
     check_outputs(failures=0, rerun=False)
     folder = find_checkpoint(config.checkpoint)
+    from_pretrained(folder).check_acts()
     everywhere = str(folder.absolute()) if Path(config.checkpoint).exists() else config.checkpoint
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         report = evaluate_on_cluster(

@@ -26,7 +26,7 @@ from wamkit.evaluation.imagined.proxy import ImaginedScore, ProxyReport, trust
 from wamkit.evaluation.imagined.scorers import scorable_substrate
 from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, set_up_dreams
 from wamkit.evaluation.report.report import Report
-from wamkit.imagination.dreams import DesignPolicy, OthersActions
+from wamkit.imagination.dreams import DesignPolicy, OthersActions, check_world
 from wamkit.storage.documents import write_document
 from wamkit.storage.output import Result, output
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, file_marks, inputs_of
@@ -144,8 +144,8 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     """Dream every policy from the same starts, correlate with success, write ``imagined.json`` into ``config.out``.
 
     Raises:
-        ConfigError: the design is not a world model, a policy carries a state between calls, a report is of another
-            policy, or ``config.out`` holds scores.
+        ConfigError: no future of the design follows an action, a policy does not act or carries a state between calls,
+            a report is of another policy, or ``config.out`` holds scores.
         SpecError: the specs of world, policies and demonstrations differ.
         DataError: demonstrations or reports cannot be used.
     """
@@ -185,6 +185,9 @@ def measure(config: ImagineConfig, progress: bool) -> ImaginationReport:
     """Dream, score and compare; see :func:`imagine`."""
     begin = time.perf_counter()
     world = from_pretrained(config.world, config.device)
+    check_world(world)
+    for policy in config.policies.values():
+        from_pretrained(policy).check_acts()
     extras = scorable_substrate(world, config.stream).extras  # read by the probe from recorded frames
     demonstrations = frames(config.demonstrations, config, extras)
     failures = None if config.failures is None else frames(config.failures, config, extras)

@@ -19,18 +19,25 @@ def inspect(design: DesignConfig | str | Path, dataset: Path | None = None) -> d
     built = load(design, dataset)
     observation, action = built.observation_spec, built.action_spec
     cameras = {c: [s.height, s.width, s.channels] for c, s in observation.cameras.items()}
-    inputs = {"cameras": cameras, "state": list(observation.state), "rate_hz": observation.rate_hz}
-    window = built.window
+    inputs: dict[str, Any] = {
+        "cameras": cameras,
+        "state": list(observation.state),
+        "rate_hz": observation.rate_hz,
+    }
+    window, given = built.window, list(built.config.given)
+    inputs |= {"observed_ticks": list(window.observation), "past_actions": window.past_actions}
+    outputs = {
+        "action": list(action.names),
+        "low": list(action.low),
+        "high": list(action.high),
+        "mode": action.mode,
+        "frame": action.frame,
+        "rotation": action.rotation,
+        "gripper": action.gripper,
+    }
     return {
         **built.describe(),
-        "inputs": {**inputs, "observed_ticks": list(window.observation), "past_actions": window.past_actions},
-        "outputs": {
-            "action": list(action.names),
-            "low": list(action.low),
-            "high": list(action.high),
-            "mode": action.mode,
-            "frame": action.frame,
-            "rotation": action.rotation,
-            "gripper": action.gripper,
-        },
+        "inputs": {**inputs, **({"given": given} if given else {})},
+        # A design that does not act puts out its futures alone.
+        "outputs": outputs if built.graph.acting() else {"futures": list(built.config.futures)},
     }

@@ -17,7 +17,12 @@ from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.output.pages import write_report_page
 from wamkit.evaluation.prediction.correlation import CheckpointRecord, Correlation, correlate
 from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
-from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
+from wamkit.evaluation.prediction.quality import (
+    PredictionConfig,
+    actions_followed,
+    closed_loop_rows,
+    measure_prediction,
+)
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
 from wamkit.storage.fingerprint import file_digest
@@ -90,7 +95,7 @@ def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip], pr
     plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
     place = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
-    if config.prediction.actions == "demonstrated":
+    if actions_followed(design, config.prediction) == "demonstrated":
         require_same(design.action_spec, plain.action_spec, "the design", place)
     data = data_spec(plain)
     dataset = plain.with_extras(design.extras)

@@ -58,6 +58,7 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
     require_plots()
     folder = find_checkpoint(config.checkpoint)
     design = from_pretrained(folder, config.device)
+    design.check_acts()
     evaluation = {**encode(config.evaluation), "goals": dataset_mark(config.evaluation.goals)}
     dataset, checkpoint = dataset_mark(config.dataset), checkpoint_mark(folder)
     inputs = inputs_of(config, checkpoint=checkpoint, dataset=dataset, evaluation=evaluation)

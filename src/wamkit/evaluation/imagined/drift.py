@@ -156,7 +156,7 @@ def _telling(
 def one_step(setup: DreamSetup, shown: TaskFrames) -> OneStep:
     """Measure one imagined step from frames spread over all episodes of a dataset, of any task."""
     world, ticks = setup.world, step_ticks(setup.world)
-    index, episode = spread_windows(shown.dataset, PER_EPISODE, ticks)
+    index, episode = spread_windows(shown.dataset, PER_EPISODE, ticks, acted=True)
     batch = shown.dataset.windows(index, replace(world.training_window, future=(ticks,)))
     now, real = batch.acting(world.window), future_of(batch)
     keep = ~real.pad[:, 0]

@@ -122,6 +122,12 @@ def set_up_dreams(
     observation = batch.acting(world.window)
     sensed = {name: observation.extras[name] for name in world.sensors}
     start = replace(observation, task=tuple(instructions), extras=sensed, goal=None)
+    clips = [row for row in index if not shown.dataset.acted[row]]
+    if clips:
+        raise DataError(
+            f"{shown.dataset.root}: the episode at frame {clips[0]} was recorded without actions, so a dream cannot "
+            f"follow what it did. Give episodes with actions."
+        )
     scorer = PerInstruction({shown.instruction(task): scorer for task, scorer in scorers.items()})
     executed = Executed(batch.action[:, batch.past :], future_of(batch))
     return DreamSetup(world, start, scorer, plan), executed

@@ -35,7 +35,7 @@ from wamkit.evaluation.prediction.prediction import (
 from wamkit.evaluation.prediction.windows import future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
-from wamkit.imagination.unrolling import check_unrollable, unroll, world_step
+from wamkit.imagination.unrolling import check_unrollable, unroll
 
 Actions = Literal["own", "demonstrated"]
 
@@ -48,7 +48,8 @@ class PredictionConfig(Config):
         windows: number of windows per episode, spread evenly.
         batch_size: number of windows per model call.
         actions: actions that the predicted future follows, ``own`` (those of the design, as when it acts) or
-            ``demonstrated`` (those that led to the ground truth).
+            ``demonstrated`` (those that led to the ground truth). A world model whose action is given has none of its
+            own and always follows the demonstrated ones.
         steps: number of model steps; more than one rolls the design out from its own predictions, one stride per
             step. Only designs that carry a state between calls can do that.
         features: substrates, by name, whose features measure the Frechet distance of futures that decode to pictures.
@@ -88,13 +89,15 @@ def measure_prediction(
         )
     if config.steps > 1:
         check_unrollable(design, config.budget)
+    config = replace(config, actions=actions_followed(design, config))
     begin = time.perf_counter()
     extractors = [
         FeatureExtractor(name, part, data, dataset, config.seed) for name, part in config.features.items()
     ]
     collector = Collector(design, config, extractors)
     ahead = max(design.training_window.future, default=1)
-    index, episodes = spread_windows(dataset, config.windows, max(ahead, config.steps * design.config.stride))
+    ahead = max(ahead, config.steps * design.config.stride)
+    index, episodes = spread_windows(dataset, config.windows, ahead, config.actions == "demonstrated")
     batches = range(0, len(index), config.batch_size)
     for first in track(batches, "predict", disable=not progress, transient=True):
         part = slice(first, first + config.batch_size)
@@ -115,6 +118,11 @@ def measure_prediction(
         wall_s=time.perf_counter() - begin,
         notes=collector.notes(),
     )
+
+
+def actions_followed(design: Design, config: PredictionConfig) -> Actions:
+    """Actions that the predicted futures follow: those of the config, or of a world model the demonstrated ones."""
+    return "demonstrated" if ACTION in design.config.given else config.actions
 
 
 @dataclass(frozen=True)
@@ -231,13 +239,15 @@ class Collector:
     def notes(self) -> tuple[str, ...]:
         """Remarks that the reader of the report must see."""
         graph, notes = self.design.graph, []
-        for name in self.design.config.futures:
-            together = graph.factor_of(name).generates
-            blind = ACTION not in together and ACTION not in graph.ancestors([name])
-            if self.config.actions == "demonstrated" and blind:
-                notes.append(
-                    f"future {name!r} does not depend on actions, so the demonstrated actions change nothing"
-                )
+        if ACTION in graph.known:
+            notes.append(
+                "the design follows a given action: it is given the demonstrated ones, which lead to the ground truth"
+            )
+        notes += [
+            f"future {name!r} does not depend on actions, so the demonstrated actions change nothing"
+            for name in self.design.config.futures
+            if self.config.actions == "demonstrated" and not graph.follows(name)
+        ]
         return tuple(notes)
 
 
@@ -253,15 +263,28 @@ def steps_of(design: Design, stream: str) -> tuple[tuple[int, ...], Literal["tic
 def predict_futures(
     design: Design, batch: Batch, config: PredictionConfig, seeds: Sequence[int]
 ) -> dict[str, Tensor]:
-    """One call: future stream -> values (B, T, ...), given the demonstrated actions where the config says so."""
+    """One call: future stream -> values (B, T, ...), given the demonstrated actions where the config says so.
+
+    Goals that the design is given are those of the demonstrations.
+    """
     observation = batch.acting(design.window)
     context = design.encode_context(observation)
     state = design.observe(observation, design.initial_state(observation.batch_size), context)
-    action = batch.action[:, batch.past :] if config.actions == "demonstrated" else None
-    forecast = world_step(
-        design, observation, action, seeds=seeds, budget=config.budget, carry=state, context=context
+    follow = config.actions == "demonstrated"
+    truth = design.targets(batch) if follow or design.config.given else {}
+    streams = {*design.config.given, *(design.graph.executed if follow else ())} & set(truth)
+    futures, given = sorted(design.config.futures), {name: truth[name].values for name in sorted(streams)}
+    executed = [name for name in design.graph.executed if name in design.streams and name not in given]
+    sampled = design.sample(
+        observation,
+        [*executed, *futures],
+        seeds=seeds,
+        given=given,
+        budget=config.budget,
+        carry=state,
+        context=context,
     )
-    return dict(forecast.future)
+    return {name: sampled.values[name] for name in futures}
 
 
 def closed_loop_rows(strips: Sequence[Filmstrip], seed: int = 0) -> tuple[PredictionRow, ...]:

@@ -9,25 +9,28 @@ from wamkit.data import Dataset
 from wamkit.errors import ConfigError, DataError
 
 
-def spread_windows(dataset: Dataset, per_episode: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+def spread_windows(
+    dataset: Dataset, per_episode: int, ahead: int, acted: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Frame numbers (N,) of up to ``per_episode`` windows per episode, and the episode number of each (N,).
 
     Every window is followed by at least one frame of its episode, and by ``ahead`` ticks if the episode is long
-    enough.
+    enough. With ``acted``, episodes that were recorded without actions are left out.
 
     Raises:
-        DataError: no episode has two frames.
+        DataError: no episode has two frames, or none of those has actions.
     """
     index: list[np.ndarray] = []
     for episode in dataset.episodes:
-        if len(episode) < 2:
+        if len(episode) < 2 or (acted and not dataset.acted[episode.start]):
             continue
         last = max(episode.stop - 1 - ahead, episode.start)
         last = min(last, episode.stop - 2)
         count = min(per_episode, last - episode.start + 1)
         index.append(np.unique(np.linspace(episode.start, last, count).round().astype(np.int64)))
     if not index:
-        raise DataError(f"{dataset.root}: no episode has two frames, so there is no future to compare with")
+        which = "no episode with actions" if acted else "no episode"
+        raise DataError(f"{dataset.root}: {which} has two frames, so there is no future to compare with")
     episodes = np.repeat(np.arange(len(index)), [len(frames) for frames in index])
     return np.concatenate(index), episodes
 
