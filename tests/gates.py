@@ -95,7 +95,7 @@ def moved_steps(design: Design, observation: Observation, seeds: int = 4) -> tup
         with disturbed(design, draw):
             values.append([_action(design, observation, seed) for seed in range(seeds)])
     differs = torch.stack([(a != b).flatten(2).any(2)[0] for a, b in zip(*values, strict=True)]).any(0)
-    return tuple(differs.tolist())[: design.graph.executed_steps]
+    return tuple(differs.tolist())[: design.graph.steps.get(ACTION)]
 
 
 def _action(design: Design, observation: Observation, seed: int) -> Tensor:

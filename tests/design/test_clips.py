@@ -176,15 +176,8 @@ def test_what_is_fitted_to_actions_or_follows_them_leaves_clips_out(tmp_path: Pa
 def test_a_batch_cannot_have_half_a_clip() -> None:
     past = {"world": StateSpaceConfig(stochastic=8, hidden=16, past=2)}
     factors = (Factor(("latent",), (), "world"), Factor(("future",), ("latent", "action"), "world"))
-    changes = {
-        "states": {"latent": 24},
-        "estimators": past,
-        "trunks": {},
-        "stride": 4,
-        "given": ("action",),
-        "encoders": {},
-    }
-    made = design(RegressorConfig(), CHUNK, *factors, **changes)
+    changes = {"states": {"latent": 24}, "estimators": past, "trunks": {}, "stride": 4}
+    made = design(RegressorConfig(), CHUNK, *factors, **changes, encoders={}, given=("action",))
     shown = batch(made)
     assert pull(made, "latent", batch(made, 0, 1)) > 0  # a clip still shows what is seen
     assert pull(made, "future", batch(made, 0, 1)) == 0.0

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wamkit.contract.streams import Role
-from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
+from wamkit.design.facts import EstimatorFacts
+from wamkit.design.graph import Factor, FactorGraph
 from wamkit.errors import ConfigError
 
 DIFFUSION = EstimatorFacts("diffusion", "main")

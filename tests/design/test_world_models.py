@@ -50,6 +50,7 @@ def recurrent() -> DesignConfig:
     return replace(
         model("action"),
         states={"latent": 24},
+        encoders={},
         trunks={},
         estimators={"world": StateSpaceConfig(stochastic=8, hidden=16, past=2)},
         factors=(Factor(("latent",), (), "world"), Factor(("future",), ("latent", "action"), "world")),

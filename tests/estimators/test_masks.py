@@ -15,7 +15,8 @@ from wamkit.contract.protocols import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design
-from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
+from wamkit.design.facts import EstimatorFacts
+from wamkit.design.graph import Factor, FactorGraph
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
 from wamkit.estimators.joint import StreamReads

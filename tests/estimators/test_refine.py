@@ -15,7 +15,8 @@ from wamkit.contract.protocols import DataSpec, Estimator
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design
-from wamkit.design.graph import EstimatorFacts, Factor, FactorGraph
+from wamkit.design.facts import EstimatorFacts
+from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.sampling import SamplingCall, check_budget, same_start
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError

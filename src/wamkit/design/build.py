@@ -23,7 +23,8 @@ from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.design.action_streams import ActionStreams
 from wamkit.design.config import DesignConfig
-from wamkit.design.graph import EstimatorFacts, FactorGraph
+from wamkit.design.facts import EstimatorFacts
+from wamkit.design.graph import FactorGraph
 from wamkit.design.observed import check_compared, check_given
 from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.design.unused import check_encoders, check_experts, check_unused
@@ -87,19 +88,18 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
+    check_experts(config, trunks)
     executed = actions.executed() if generates(config, ACTION) else (ACTION,)
-    facts = estimator_facts(config, estimators, streams, trunks)
     graph = FactorGraph(
         config.factors,
         {name: spec.role for name, spec in streams.items()},
-        facts,
+        estimator_facts(config, estimators, streams, trunks),
         planner.future if planner else None,
         planner.goal if planner else None,
         config.given,
         executed,
-        executed_steps(config, streams),
+        executed_steps(config, streams) if generates(config, ACTION) else {},
     )
-    check_experts(config, trunks)
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
@@ -145,12 +145,11 @@ def estimator_facts(
     return facts
 
 
-def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> int | None:
-    """Leading steps of the action that the controller executes of one forecast; None for all, or without actions."""
+def executed_steps(config: DesignConfig, streams: Mapping[str, StreamSpec]) -> dict[str, int]:
+    """Leading steps of each action stream that the controller executes of one forecast; empty when it executes all."""
     used = config.controller.horizon(config.horizon).used
-    if used is None or ACTION not in streams:
-        return None
-    return math.ceil(used / streams[ACTION].ticks_per_step)
+    actions = [spec for spec in streams.values() if spec.role == "action"]
+    return {} if used is None else {spec.name: math.ceil(used / spec.ticks_per_step) for spec in actions}
 
 
 def build_encoders(config: DesignConfig, data: DataSpec, window: WindowSpec) -> dict[str, Encoder]:

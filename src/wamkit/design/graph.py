@@ -11,21 +11,12 @@ from typing import Literal
 
 from wamkit.config.ranges import SomeWords, Word, Words
 from wamkit.config.values import Config
-from wamkit.contract.protocols import Exposure, Family
+from wamkit.contract.protocols import Exposure
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import SYMBOLS, Role
 from wamkit.contract.types import Budget
+from wamkit.design.facts import FAMILY_NAMES, Coupling, EstimatorFacts, WamStatus
 from wamkit.errors import ConfigError, did_you_mean
-
-Coupling = Literal["Direct", "Joint generation", "Post-prediction head", "Cond. rollout", "None"]
-
-FAMILY_NAMES: Mapping[Family, str] = {
-    "diffusion": "Diffusion",
-    "autoregressive": "Autoregressive",
-    "joint-embedding": "Joint-embedding",
-    "proposal": "Proposal",
-    "state-space": "State-space",
-}
 
 
 @dataclass(frozen=True)
@@ -47,45 +38,6 @@ class Factor(Config):
 
 
 @dataclass(frozen=True)
-class WamStatus:
-    """World Action Model status of a design, and the paths by which the future reaches the action.
-
-    Attributes:
-        is_wam: True when at least one path exists.
-        paths: ``produces`` (the action is generated from the future), ``joint`` (one process generates both
-            and the action reads the future), ``selects`` (a planner chooses the action by its predicted future),
-            ``trains`` (the future's loss trains the network that produces the action).
-        kind: ``WAM``, ``VLA`` (acts without a future) or ``world model`` (predicts but does not act: it generates no
-            executed action, whether its futures follow a given action or none).
-    """
-
-    is_wam: bool
-    paths: tuple[str, ...]
-    kind: str
-
-
-@dataclass(frozen=True)
-class EstimatorFacts:
-    """Facts about an estimator that the graph reads; see :class:`wamkit.contract.Estimator` for the other fields.
-
-    Attributes:
-        trunk: name of its trunk, or None for an estimator that brings its own network.
-        sees: stream -> for each of its steps, the streams of the same factor that reach the step; without an entry,
-            all that ``reads`` leads to.
-        language: true when its trunk is a language model.
-    """
-
-    family: Family
-    trunk: str | None
-    processes: int = 1
-    past: int = 0
-    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    exposes: Mapping[str, Exposure] = field(default_factory=dict)
-    language: bool = False
-    sees: Mapping[str, tuple[frozenset[str], ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class FactorGraph:
     """Factors in the order in which they are generated.
 
@@ -95,9 +47,9 @@ class FactorGraph:
         estimators: estimator name -> facts.
         scored: future stream that a planner scores, or None without a planner.
         goal: goal stream that the future is scored against, or None without a planner.
-        executed_steps: leading steps of the action that are executed before the next call; None for all.
         known: streams that the caller gives and no factor generates (``DesignConfig.given``).
         executed: action streams that the executed action is decoded from.
+        steps: leading steps of each action stream that are executed before the next call; all without an entry.
     """
 
     factors: tuple[Factor, ...]
@@ -107,7 +59,7 @@ class FactorGraph:
     goal: str | None = None
     known: tuple[str, ...] = ()
     executed: tuple[str, ...] = (ACTION,)
-    executed_steps: int | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_known()
@@ -259,7 +211,7 @@ class FactorGraph:
 
     def futures(self) -> set[str]:
         """Streams that are futures: those of that role, and goals that actions are generated from (subgoals)."""
-        return self.of_role("future") | self.of_role("goal") & self.ancestors(self.acting())
+        return self.of_role("future") | self.generated("goal") & self.ancestors(self.acting())
 
     def facing(self) -> set[str]:
         """Futures that the action reads itself or is chosen by, not through a tap or another future.
@@ -366,7 +318,7 @@ class FactorGraph:
         factor = self.factor_of(stream)
         earlier = self.ancestors([stream]) & self.futures()
         facts = self.estimators[factor.estimator]
-        beside = facts.sees.get(stream, (self._reach(factor, stream),))[: self.executed_steps]
+        beside = facts.sees.get(stream, (self._reach(factor, stream),))[: self.steps.get(stream)]
         return tuple(frozenset((step | earlier) & self.futures()) for step in beside)
 
     def _parameters_of(self, streams: Iterable[str]) -> set[tuple[str, str]]:

@@ -90,7 +90,7 @@ def check_known(
     A given stream that is generated together with a needed one, or from it, says something about it; only some
     estimators can sample under that condition.
     """
-    for known in given:
+    for known in set(given) - set(graph.known):  # what no factor generates says nothing more
         sources = {*graph.ancestors([known]), *graph.factor_of(known).generates} - {known}
         for factor in graph.factors:
             outputs = [name for name in factor.generates if name in needed & sources]

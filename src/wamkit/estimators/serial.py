@@ -209,6 +209,7 @@ class Serial(Estimator, LearnsApart):
             for name in outputs
         )
 
+    @override
     def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
         """Outputs whose elements all come before those of the missing streams, so that they read none of them."""
         before: set[str] = set()
