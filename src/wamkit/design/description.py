@@ -98,9 +98,7 @@ def describe(
         "futures": {name: substrates[name].label() for name in sorted(graph.futures())},
         "faced": sorted(faced),
         "controller": config.controller.get_choice_name(type(config.controller)),
-        "action_sees": {
-            name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.acting())
-        },
+        "action_sees": {name: [sorted(step) for step in graph.sees(name)] for name in sorted(graph.acting())},
         "formula": graph.formula(),
         "is_wam": status.is_wam,
         "kind": status.kind,
