@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.streams import RowNoise
+from wamkit.planners.objectives import distance
 
 DYNAMICS = torch.tensor([[1.0, 0.5], [0.0, 1.0]])  # position and velocity
 
@@ -37,3 +38,14 @@ def goals(*values: tuple[float, float]) -> Tensor:
 def proposer(seed: int, rows: int, spread: float = 1.0) -> Callable[[int], Tensor]:
     noise = RowNoise([seed + i for i in range(rows)])
     return lambda n: spread * noise.normal(n, STEPS, 1, 1).view(rows, n, STEPS, 1, 1)
+
+
+def cost_to(goal: Tensor, model: Callable[[Tensor], Tensor] = predict) -> Callable[[Tensor], Tensor]:
+    """Distance (B, n) of the futures that ``model`` predicts for actions (B, n, ...) to goals (B, 1, ...)."""
+
+    def cost(actions: Tensor) -> Tensor:
+        count = actions.shape[1]
+        far = distance(model(actions).flatten(0, 1), goal.repeat_interleave(count, dim=0))
+        return far.unflatten(0, (-1, count))
+
+    return cost

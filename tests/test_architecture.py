@@ -15,7 +15,7 @@ import draccus
 import pytest
 
 import wamkit
-from wamkit.contract import protocols
+from wamkit.contract import planning, protocols
 from wamkit.controllers import Controller
 from wamkit.substrates import Codec
 from wamkit.verbs import catalog
@@ -264,7 +264,8 @@ CONTRACTS: tuple[type[Any], ...] = (
     protocols.ActionRepresentation,
     protocols.Trunk,
     protocols.Estimator,
-    protocols.Planner,
+    planning.Planner,
+    planning.Objective,
     Codec,
 )
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wamkit.contract.planning import Objective
 from wamkit.contract.streams import Role
 from wamkit.design.facts import EstimatorFacts
 from wamkit.design.graph import Factor, FactorGraph
 from wamkit.errors import ConfigError
+from wamkit.planners import GoalDistance, HighValue, WeightedSum
 
 DIFFUSION = EstimatorFacts("diffusion", "main")
 FUTURE_ACTION: Mapping[str, Role] = {"future": "future", "action": "action"}
@@ -22,9 +24,9 @@ def graph(
     roles: Mapping[str, Role] = FUTURE_ACTION,
     estimators: Mapping[str, EstimatorFacts] | None = None,
     scored: str | None = None,
-    goal: str | None = None,
+    objective: Objective | None = None,
 ) -> FactorGraph:
-    return FactorGraph(factors, roles, estimators or {"main": DIFFUSION}, scored, goal)
+    return FactorGraph(factors, roles, estimators or {"main": DIFFUSION}, objective)
 
 
 def summary(g: FactorGraph) -> tuple[str, str, str, str, tuple[str, ...]]:
@@ -70,7 +72,7 @@ def test_post_prediction_head(read: str) -> None:
 def test_rollout_needs_a_planner_to_be_a_wam() -> None:
     roles: Mapping[str, Role] = {**FUTURE_ACTION, "goal": "goal"}
     factors = (Factor(("goal",), (), "world"), A, Factor(("future",), ("action",), "world"))
-    planned = graph(*factors, roles=roles, estimators=SEPARATE, scored="future", goal="goal")
+    planned = graph(*factors, roles=roles, estimators=SEPARATE, objective=GoalDistance("future", "goal"))
     formula = "p(g|c) p(a|c) p(s|a,c)"
     rest = ("Cond. rollout", "Joint-embedding")
     assert summary(planned) == (formula + " then select argmin |s - g|", *rest, "WAM", ("selects",))
@@ -154,32 +156,50 @@ def test_order_and_completeness() -> None:
 PLANNED: Mapping[str, Role] = {"goal": "goal", **FUTURE_ACTION}
 
 
-def test_planner_streams_must_have_the_right_role() -> None:
+def test_the_objective_reads_streams_that_there_are() -> None:
     factors = (Factor(("goal",)), Factor(("action",)), Factor(("future",), ("action",)))
-    with pytest.raises(ConfigError, match=r"'action' is not a future stream"):
-        graph(*factors, roles=PLANNED, scored="action", goal="goal")
-    with pytest.raises(ConfigError, match=r"'gaol' is not a goal stream. Did you mean 'goal'"):
-        graph(*factors, roles=PLANNED, scored="future", goal="gaol")
+    with pytest.raises(ConfigError, match=r"unknown stream 'gaol'. Did you mean 'goal'"):
+        graph(*factors, roles=PLANNED, objective=GoalDistance("future", "gaol"))
+    with pytest.raises(ConfigError, match="no factor generates an action to choose"):
+        graph(Factor(("future",)), roles={"future": "future"}, objective=HighValue("future"))
 
 
 def test_planner_needs_a_future_that_depends_on_a_proposed_action() -> None:
-    goal = Factor(("goal",))
-    with pytest.raises(ConfigError, match="does not depend on the action"):
-        graph(goal, Factor(("future",)), Factor(("action",)), roles=PLANNED, scored="future", goal="goal")
-    with pytest.raises(ConfigError, match="does not depend on the action"):
-        graph(goal, Factor(("future", "action")), roles=PLANNED, scored="future", goal="goal")
+    goal, near = Factor(("goal",)), GoalDistance("future", "goal")
+    with pytest.raises(ConfigError, match=r"does not depend on the action.*or generate it together with"):
+        graph(goal, Factor(("future",)), Factor(("action",)), roles=PLANNED, objective=near)
     joint = (Factor(("goal", "action")), Factor(("future",), ("action",)))
     with pytest.raises(ConfigError, match=r"generated together with \['goal'\]"):
-        graph(*joint, roles=PLANNED, scored="future", goal="goal")
+        graph(*joint, roles=PLANNED, objective=near)
 
 
-def test_planner_needs_what_it_reads_before_the_action() -> None:
+def test_a_planner_chooses_among_joint_samples_and_knows_the_rest_before() -> None:
+    """Both paths hold: the action reads the future inside the factor, and is chosen by it."""
     roles: Mapping[str, Role] = {"latent": "state", **PLANNED}
     goal, action, latent = Factor(("goal",)), Factor(("action",)), Factor(("latent",))
+    near = GoalDistance("future", "goal")
+    together = graph(goal, Factor(("future", "action")), roles=PLANNED, objective=near)
+    assert together.wam().paths == ("joint", "selects")
+    assert together.consequences() == {"future"}
     future = Factor(("future",), ("latent", "action"))
-    with pytest.raises(ConfigError, match="latent is read by the scored future"):
-        graph(goal, action, latent, future, roles=roles, scored="future", goal="goal")
-    graph(goal, latent, action, future, roles=roles, scored="future", goal="goal")
+    for factors in ((goal, action, latent, future), (goal, latent, action, future)):
+        assert graph(*factors, roles=roles, objective=near).consequences() == {"future"}
+
+
+def test_the_formula_writes_the_objective() -> None:
+    roles: Mapping[str, Role] = {"goal": "goal", "future": "future", "value": "future", "action": "action"}
+    factors = (Factor(("goal",)), Factor(("action",)), Factor(("future", "value"), ("action",)))
+    near, high = GoalDistance("future", "goal"), HighValue("value")
+    start = "p(g|c) p(a|c) p(s1,s2|a,c) then select "
+    for objective, text in (
+        (near, "argmin |s1 - g|"),
+        (high, "argmax V(s2)"),
+        (WeightedSum(((1.0, high), (0.5, near))), "argmax V(s2) - 0.5 |s1 - g|"),
+        (WeightedSum(((2.0, near),)), "argmin 2 |s1 - g|"),
+    ):
+        g = graph(*factors, roles=roles, objective=objective)
+        assert g.formula() == start + text
+        assert g.wam().paths == ("selects",)
 
 
 # ------------------------------------------------------------------------------------------------ properties

@@ -17,7 +17,8 @@ from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.design.facts import EstimatorFacts
 from wamkit.design.graph import Factor, FactorGraph
-from wamkit.design.sampling import SamplingCall, check_budget, same_start
+from wamkit.design.limits import check_budget
+from wamkit.design.sampling import SamplingCall, same_start
 from wamkit.design.timing import Stages
 from wamkit.errors import BudgetError
 from wamkit.estimators import Denoiser, DenoiserConfig, UnmaskerConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from point_mass import STEPS, goals, predict, proposer
+from point_mass import STEPS, cost_to, goals, predict, proposer
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.streams import RowNoise, StreamSpec
@@ -24,7 +24,7 @@ from wamkit.zoo import recipe
 def plan(planner: MPPI, goal: Tensor, budget: Budget | None = None, seed: int = 0) -> PlanResult:
     rows = len(goal)
     noise = RowNoise([100 + seed + i for i in range(rows)])
-    return planner.plan(proposer(seed, rows), predict, goal, budget or Budget(), noise)
+    return planner.plan(proposer(seed, rows), cost_to(goal), budget or Budget(), noise)
 
 
 def linear(goal: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,8 +78,7 @@ def test_replanning_beats_open_loop_under_noise() -> None:
         noise = RowNoise([seed])
         return planner.plan(
             lambda n: noise.normal(n, left, 1, 1).view(1, n, left, 1, 1),
-            lambda actions: x + actions.cumsum(dim=2),
-            torch.ones(1, 1, 1, 1),
+            cost_to(torch.ones(1, 1, 1, 1), lambda actions: x + actions.cumsum(dim=2)),
             Budget(),
             noise,
         ).action.flatten()
@@ -105,7 +104,7 @@ def test_rows_are_planned_alone_and_evaluations_are_counted() -> None:
         return predict(actions)
 
     budget = Budget(candidates=10, iterations=3)
-    result = MPPIConfig().build().plan(proposer(0, 2), counted, goal, budget, RowNoise([0, 1]))
+    result = MPPIConfig().build().plan(proposer(0, 2), cost_to(goal, counted), budget, RowNoise([0, 1]))
     assert result.evaluations == seen[0] == 41
 
 
@@ -138,8 +137,10 @@ def chase(shift: int, samples: int, steps: int = 6, calls: int = 12, rows: int =
         target = 2.0 * torch.sin(torch.arange(rows) + 0.3 * (call + steps))
         result = planner.plan(
             lambda n, noise=noise: 0.4 * noise.normal(n, steps, 1, 1).view(rows, n, steps, 1, 1),
-            lambda actions, x=x: x[:, None, None, None, None] + actions.cumsum(dim=2),
-            target[:, None, None, None],
+            cost_to(
+                target[:, None, None, None],
+                lambda actions, x=x: x[:, None, None, None, None] + actions.cumsum(dim=2),
+            ),
             Budget(),
             noise,
             carry,
@@ -175,7 +176,7 @@ def test_the_last_plan_is_shifted_and_the_open_end_is_the_proposals() -> None:
     assert short.shape == (2, 5, 2, 1, 1)  # fewer actions asked for than planned before
     budget, goal = Budget(candidates=1, iterations=0), goals((1.0, 0.0), (0.0, 0.0))
     noise, known = RowNoise([0, 1]), Nominal(last, torch.ones(2, dtype=torch.bool))
-    one = planner.plan(proposer(0, 2), predict, goal, budget, noise, known)
+    one = planner.plan(proposer(0, 2), cost_to(goal), budget, noise, known)
     assert torch.equal(one.action, proposer(0, 2)(1)[:, 0])
     assert torch.equal(one.carry.plan, one.action)
 

@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from point_mass import STEPS, goals, predict, proposer
+from point_mass import STEPS, cost_to, goals, predict, proposer
 from wamkit.contract.calls import PlanResult
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError, ConfigError
 from wamkit.planners import CEM, CandidateScoringConfig, CEMConfig
-from wamkit.planners.goal_cost import goal_cost
+from wamkit.planners.objectives import distance
 
 
 def plan(planner: CEM, goal: Tensor, budget: Budget | None = None, seed: int = 0) -> PlanResult:
     rows = len(goal)
     noise = RowNoise([100 + seed + i for i in range(rows)])
-    return planner.plan(proposer(seed, rows), predict, goal, budget or Budget(), noise)
+    return planner.plan(proposer(seed, rows), cost_to(goal), budget or Budget(), noise)
 
 
 def cem(candidates: int = 64, iterations: int = 8, elites: int = 8, deviation_cost: float = 0.0) -> CEM:
@@ -101,7 +101,7 @@ def test_evaluations_are_counted() -> None:
 
     goal = goals((1.0, 0.0))
     budget = Budget(candidates=10, iterations=3)
-    result = cem().plan(proposer(0, 1), counted, goal, budget, RowNoise([0]))
+    result = cem().plan(proposer(0, 1), cost_to(goal, counted), budget, RowNoise([0]))
     assert result.evaluations == seen[0] == 40
 
 
@@ -112,8 +112,7 @@ def plan_scalar(x: float, left: int, seed: int) -> Tensor:
         cem(64, 10)
         .plan(
             lambda n: noise.normal(n, left, 1, 1).view(1, n, left, 1, 1),
-            lambda actions: x + actions.cumsum(dim=2),
-            torch.ones(1, 1, 1, 1),
+            cost_to(torch.ones(1, 1, 1, 1), lambda actions: x + actions.cumsum(dim=2)),
             Budget(),
             noise,
         )
@@ -154,14 +153,14 @@ def test_best_of_n_takes_the_argmin_and_one_is_the_base_policy() -> None:
     planner = CandidateScoringConfig(candidates=3).build()
     goal = torch.zeros(1, 1, 1, 1)
     noise = RowNoise([0])
-    done = planner.plan(lambda n: candidates[:, :n], lambda a: a, goal, Budget(), noise)
+    done = planner.plan(lambda n: candidates[:, :n], cost_to(goal, lambda a: a), Budget(), noise)
     assert done.action.item() == 1.0
     assert done.cost.item() == 1.0
     assert done.evaluations == 3
-    one = planner.plan(lambda n: candidates[:, :n], lambda a: a, goal, Budget(candidates=1), noise)
+    one = planner.plan(lambda n: candidates[:, :n], cost_to(goal, lambda a: a), Budget(candidates=1), noise)
     assert one.action.item() == 3.0
     with pytest.raises(BudgetError, match="no iterations"):
-        planner.plan(lambda n: candidates[:, :n], lambda a: a, goal, Budget(iterations=2), noise)
+        planner.plan(lambda n: candidates[:, :n], cost_to(goal, lambda a: a), Budget(iterations=2), noise)
 
 
 @settings(max_examples=20, deadline=None)
@@ -171,15 +170,17 @@ def test_more_candidates_never_cost_more_with_a_true_model(seed: int) -> None:
     goal, noise = torch.zeros(1, 1, 2, 2), RowNoise([0])
     planner = CandidateScoringConfig().build()
     costs = [
-        planner.plan(lambda n: drawn[:, :n], lambda a: a, goal, Budget(candidates=n), noise).cost.item()
+        planner.plan(
+            lambda n: drawn[:, :n], cost_to(goal, lambda a: a), Budget(candidates=n), noise
+        ).cost.item()
         for n in (1, 2, 4, 8, 16)
     ]
     assert costs == sorted(costs, reverse=True)
 
 
 def test_ids_are_compared_by_the_share_that_differs_and_cem_refuses_them() -> None:
-    future = torch.tensor([[[[1, 2, 3, 4]], [[1, 2, 0, 0]]]])  # (B, n, F, M)
-    assert goal_cost(future, torch.tensor([[[1, 2, 3, 0]]])).tolist() == [[0.25, 0.25]]
+    future = torch.tensor([[[1, 2, 3, 4]], [[1, 2, 0, 0]]])  # (R, F, M)
+    assert distance(future, torch.tensor([[[1, 2, 3, 0]]]).expand(2, -1, -1)).tolist() == [0.25, 0.25]
     ids = StreamSpec("action", "action", 2, 1, 1, vocabulary=8)
     with pytest.raises(ConfigError, match="planner 'cem' needs continuous values"):
         CEMConfig().build().check(ids)

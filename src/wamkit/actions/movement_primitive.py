@@ -20,12 +20,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.actions.demonstrated import demonstrated_chunks
-from wamkit.actions.poses import PoseLayout
 from wamkit.config.ranges import NonNegative, Range
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError, MissingExtraError, SpecError
+from wamkit.geometry.poses import PoseLayout
 
 FINE = 1024  # points of a response per duration; the package integrates with an error of first order
 REACH = 4  # durations after which every primitive rests at its goal

@@ -24,6 +24,18 @@ from .calls import (
 from .calls import (
     Revises as Revises,
 )
+from .planning import (
+    Objective as Objective,
+)
+from .planning import (
+    ObjectiveConfig as ObjectiveConfig,
+)
+from .planning import (
+    Planner as Planner,
+)
+from .planning import (
+    PlannerConfig as PlannerConfig,
+)
 from .protocols import (
     ActionConfig as ActionConfig,
 )
@@ -58,10 +70,7 @@ from .protocols import (
     Layout as Layout,
 )
 from .protocols import (
-    Planner as Planner,
-)
-from .protocols import (
-    PlannerConfig as PlannerConfig,
+    Meanings as Meanings,
 )
 from .protocols import (
     Substrate as Substrate,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from wamkit.contract.cache import Cache
-from wamkit.contract.types import Carry
+from wamkit.contract.types import Carry, Observation
 from wamkit.contract.values import number
 from wamkit.errors import BudgetError
 
@@ -34,10 +34,12 @@ class Generated:
     Attributes:
         values: stream name -> sampled values.
         nfe: stream name -> function evaluations spent on it.
+        flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
     """
 
     values: dict[str, Tensor]
     nfe: dict[str, int]
+    flags: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Call:
         carry: state that the estimator carries between calls.
         rows: B.
         guide: guidance, only for estimators that are ``guidable``; None for none.
+        now: present observation, (B, 1), only for estimators that declare what they ``observe``; else None.
     """
 
     context: Cache
@@ -78,6 +81,7 @@ class Call:
     carry: Carry
     rows: int
     guide: Guide | None = None
+    now: Observation | None = None
 
 
 class Revises(ABC):
@@ -86,6 +90,10 @@ class Revises(ABC):
     @abstractmethod
     def revisable(self, outputs: Sequence[str]) -> bool:
         """Return True when each of ``outputs`` can be generated again with the others given, and then reads them."""
+
+    @abstractmethod
+    def conditional(self, outputs: Sequence[str], known: Sequence[str]) -> bool:
+        """Return True when ``outputs`` can be generated with ``known`` streams of their factor given, and read them."""
 
 
 class LearnsApart(ABC):
@@ -108,9 +116,13 @@ class PlanResult:
         cost: cost of the chosen action, (B,).
         evaluations: number of candidates evaluated per row.
         carry: state that the planner receives back in the next call.
+        costs: costs of all candidates in the order in which they were evaluated, (B, evaluations).
+        chosen: column of ``costs`` that belongs to the action, (B,); None where the action is no candidate.
     """
 
     action: Tensor
     cost: Tensor
     evaluations: int
     carry: Carry = ()
+    costs: Tensor | None = None
+    chosen: Tensor | None = None

@@ -2,34 +2,33 @@
 
 A part implements one of these classes and is built by its frozen config (a draccus choice). Parts see streams and
 tensors; they never depend on another part's class or on a design's name. Every class below is abstract, and every
-class that implements one is final.
+class that implements one is final. Planners and their objectives stand beside it, in :mod:`.planning`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal, Protocol
 
 import draccus
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from wamkit.config.values import Config
 from wamkit.contract.cache import Cache
-from wamkit.contract.calls import Call, FactorLoss, Generated, PlanResult
+from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.scales import Scale
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec, check_data
-from wamkit.contract.streams import Camera, Past, Reading, RowNoise, StreamSpec, Target
+from wamkit.contract.streams import Camera, Past, PointMotion, Reading, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Batch, Budget, Carry, Observation, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
 Layout = Sequence[tuple[str, int]]
-Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space"]
+Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space", "geometric"]
 Exposure = Literal["tap", "encoder-only"]
 Standing = Literal["world", "body", "score"]
 
@@ -112,6 +111,8 @@ class Substrate(nn.Module, ABC):
         standing: kind of thing that is predicted: the ``world`` as the action faces it, the robot's own ``body`` (its
             sensors), or a ``score`` (progress, value, reward). The survey's substrate cell names futures of the world,
             and those of the body where no other is faced.
+        moves: body whose motion the values show (``object``, ``gripper``) -> extras of the present observation that
+            :meth:`moving_points` reads.
     """
 
     extras: tuple[str, ...] = ()
@@ -120,6 +121,7 @@ class Substrate(nn.Module, ABC):
     category: ClassVar[Category]
     variant: ClassVar[str]
     decodable: bool = False
+    moves: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     standing: Standing = "world"
 
     def cell(self) -> tuple[tuple[str, str], ...]:
@@ -169,6 +171,10 @@ class Substrate(nn.Module, ABC):
         if self.category in ("feature", "latent state"):
             return {"features": Reading("feature", values)}
         return {"values": Reading("quantity", values)}
+
+    def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:
+        """Points of a body of ``moves``, now and at the T steps, that values (B, T, N, D) tell of."""
+        raise NotImplementedError(f"{type(self).__name__} shows no moving points; check `moves` first")
 
     def fit(self, windows: Windows, seed: int) -> None:
         """Fit a codec or train a teacher once, before the design is trained. Frozen afterwards."""
@@ -264,6 +270,25 @@ class Trunk(nn.Module, ABC):
         """Make a cache of ``length`` padded tokens: the memory at the start of an episode."""
 
 
+@dataclass(frozen=True)
+class Meanings:
+    """What the values of a design's streams mean, for parts that compute in the units of the world.
+
+    Attributes:
+        data: specs of the data.
+        streams: stream name -> spec.
+        action: representation of the action stream.
+        substrates: future or goal stream -> its substrate.
+        offsets: future stream -> control ticks of its steps after "now"; empty for milestones.
+    """
+
+    data: DataSpec
+    streams: Mapping[str, StreamSpec]
+    action: ActionRepresentation
+    substrates: Mapping[str, Substrate]
+    offsets: Mapping[str, tuple[int, ...]]
+
+
 class Estimator(nn.Module, ABC):
     """Density of one or more factors: ``p(outputs | given, c)``.
 
@@ -276,6 +301,8 @@ class Estimator(nn.Module, ABC):
         exits: true when a stream can be passed on partly denoised (``Budget.exit``).
         exposes: state stream -> kind of hidden state of the network that generates the future (survey eq. 14):
             ``tap``, one on the way to the future, or ``encoder-only``, one that does not depend on the future.
+        observes: names of the extras of the present observation that it reads besides the context
+            (:attr:`Call.now`), or None when it reads the context alone.
     """
 
     family: ClassVar[Family]
@@ -285,6 +312,10 @@ class Estimator(nn.Module, ABC):
     guidable: bool = False
     exits: bool = False
     exposes: Mapping[str, Exposure] = MappingProxyType({})
+    observes: tuple[str, ...] | None = None
+
+    def bind(self, meanings: Meanings) -> None:
+        """Receive what the streams mean, once, when the design is built; raises :class:`ConfigError` on a misfit."""
 
     @abstractmethod
     def loss(
@@ -333,46 +364,6 @@ class Estimator(nn.Module, ABC):
     def observe(self, carry: Carry, context: Cache, past: Past) -> Carry:
         """Add one real block (K = 1) to the carry, in place of what was imagined for it; returns the new carry."""
         return carry
-
-
-class Planner(ABC):
-    """Search for an action through a world model.
-
-    Attributes:
-        future: name of the future stream whose prediction is scored.
-        goal: name of the goal stream that the future is scored against.
-    """
-
-    future: str
-    goal: str
-
-    def check(self, action: StreamSpec) -> None:  # noqa: B027 (a planner may search anything)
-        """Raise :class:`ConfigError` when actions of this representation cannot be searched."""
-
-    def initial_carry(self, action: StreamSpec, rows: int, device: torch.device) -> Carry:
-        """Make the state carried between calls, at the start of an episode; an empty tuple when nothing is carried."""
-        return ()
-
-    @abstractmethod
-    def plan(
-        self,
-        propose: Callable[[int], Tensor],
-        predict: Callable[[Tensor], Tensor],
-        goal: Tensor,
-        budget: Budget,
-        noise: RowNoise,
-        carry: Carry = (),
-    ) -> PlanResult:
-        """Search for an action of low cost.
-
-        Args:
-            propose: n -> (B, n, T, N, D) action candidates, n at most ``candidates``.
-            predict: (B, n, T, N, D) actions -> predicted futures, (B, n, F, M, D').
-            goal: (B, 1, M, D') values of the goal stream.
-            budget: ``candidates`` and ``iterations`` override the configuration.
-            noise: per-row noise.
-            carry: state from :meth:`initial_carry` or from the last call of the episode.
-        """
 
 
 @dataclass(frozen=True)
@@ -426,13 +417,4 @@ class EstimatorConfig(Config, draccus.ChoiceRegistry):
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> Estimator:
         """Build the estimator; raises :class:`ConfigError` when the streams do not fit it."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class PlannerConfig(Config, draccus.ChoiceRegistry):
-    """Base of all planner configs."""
-
-    def build(self) -> Planner:
-        """Build the planner."""
         raise NotImplementedError

@@ -141,6 +141,23 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class PointMotion:
+    """Points of one body now and at later steps, in a frame with the world's axes.
+
+    Attributes:
+        start: (B, K, 3), positions now, metres.
+        later: (B, T, K, 3), positions at the later steps, metres.
+        known: (B, T, K) bool, True where the point belongs to the body and is seen.
+        anchored: True when the frame is the world; False when its origin is unknown.
+    """
+
+    start: Tensor
+    later: Tensor
+    known: Tensor
+    anchored: bool
+
+
+@dataclass(frozen=True)
 class Past:
     """Real past in blocks of one model step each, oldest first; the last block is "now".
 

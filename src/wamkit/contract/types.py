@@ -180,6 +180,8 @@ class BudgetFieldError(FieldError, BudgetError):
 class Budget(Config):
     """Limits on what one call may spend, given at call time. None means "as the design was configured".
 
+    A design has a budget of its own (``DesignConfig.budget``), which a call's budget overrides field by field.
+
     Attributes:
         nfe: stream name -> function evaluations (denoising steps) for this stream; 0 skips a stream that the action
             does not need.
@@ -203,6 +205,17 @@ class Budget(Config):
     horizon: Size | None = None
     rounds: Whole | None = None
 
+    def over(self, default: Budget) -> Budget:
+        """Override ``default`` by every field that is set here; ``nfe`` and ``exit`` stream by stream."""
+        return Budget(
+            nfe={**default.nfe, **self.nfe},
+            exit={**default.exit, **self.exit},
+            **{
+                name: getattr(default if getattr(self, name) is None else self, name)
+                for name in ("future", "candidates", "iterations", "horizon", "rounds")
+            },
+        )
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -214,6 +227,8 @@ class Forecast:
         cost: planner's cost of the chosen candidate, (B,), or None without a planner.
         nfe: stream name -> function evaluations spent on it.
         stage_ms: stage name -> milliseconds (preprocess, encode, future, action, plan).
+        costs: planner's costs of all candidates in the order of their evaluation, (B, n), or None without a planner.
+        flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
     """
 
     action: Tensor
@@ -221,6 +236,8 @@ class Forecast:
     cost: Tensor | None = None
     nfe: Mapping[str, int] = field(default_factory=dict)
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    costs: Tensor | None = None
+    flags: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

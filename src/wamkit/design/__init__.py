@@ -1,7 +1,7 @@
 """Designs: parts composed by a config into one distribution p(s, a | c), checked, sampled and stored."""
 
 from wamkit.design.checkpoint import from_pretrained, save_pretrained
-from wamkit.design.config import DesignConfig, FutureConfig
+from wamkit.design.config import DesignConfig, FutureConfig, GuideConfig
 from wamkit.design.graph import Factor
 from wamkit.design.model import Design
 
@@ -13,6 +13,7 @@ __all__ = [
     "DesignConfig",
     "Factor",
     "FutureConfig",
+    "GuideConfig",
     "TeacherContextConfig",
     "from_pretrained",
     "save_pretrained",

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from wamkit.contract.planning import Planner
 from wamkit.contract.protocols import (
     ActionRepresentation,
     DataSpec,
     Encoder,
     Estimator,
     EstimatorConfig,
-    Planner,
+    Meanings,
     Substrate,
     Trunk,
 )
@@ -25,8 +26,10 @@ from wamkit.design.action_streams import ActionStreams
 from wamkit.design.config import DesignConfig
 from wamkit.design.facts import EstimatorFacts
 from wamkit.design.graph import FactorGraph
+from wamkit.design.guiding import Steering, build_steering
 from wamkit.design.observed import check_compared, check_given
 from wamkit.design.sampling import PLANNER_CARRY
+from wamkit.design.searching import check_search
 from wamkit.design.unused import check_encoders, check_experts, check_unused
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators import DenoiserConfig
@@ -46,6 +49,7 @@ class Parts:
         streams: stream name -> spec.
         graph: factorisation.
         planner: search over actions, or None.
+        steering: guidance of every call, or None.
         past_blocks: blocks of real past that the design carries; 0 for a design without a past.
     """
 
@@ -58,6 +62,7 @@ class Parts:
     streams: dict[str, StreamSpec]
     graph: FactorGraph
     planner: Planner | None
+    steering: Steering | None
     past_blocks: int
 
 
@@ -85,21 +90,19 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     for tap in config.taps:
         if not any(tap in e.exposes for e in estimators.values()):
             raise ConfigError(f"tap {tap!r}: its estimator exposes no hidden state. Use 'feature_tap'.")
+    meanings = read_meanings(config, data, streams, actions.parts[ACTION], substrates)
+    for estimator in estimators.values():
+        estimator.bind(meanings)
     planner = config.planner.build() if config.planner is not None else None
     if planner is not None and ACTION in streams:
         planner.check(streams[ACTION])
     check_experts(config, trunks)
-    executed = actions.executed() if generates(config, ACTION) else (ACTION,)
-    graph = FactorGraph(
-        config.factors,
-        {name: spec.role for name, spec in streams.items()},
-        estimator_facts(config, estimators, streams, trunks),
-        planner.future if planner else None,
-        planner.goal if planner else None,
-        config.given,
-        executed,
-        executed_steps(config, streams) if generates(config, ACTION) else {},
-    )
+    graph = build_graph(config, estimators, trunks, meanings, actions)
+    steering = None
+    if config.guide is not None:
+        guide = config.guide
+        objective = guide.objective.build(meanings)
+        steering = build_steering(guide.stream, objective, guide.weight, graph, estimators, streams)
     past_blocks = max((e.past for e in estimators.values()), default=0)
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
@@ -117,8 +120,32 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         streams=streams,
         graph=graph,
         planner=planner,
+        steering=steering,
         past_blocks=past_blocks,
     )
+
+
+def build_graph(
+    config: DesignConfig,
+    estimators: Mapping[str, Estimator],
+    trunks: Mapping[str, Trunk],
+    meanings: Meanings,
+    actions: ActionStreams,
+) -> FactorGraph:
+    """Build the factorisation, with what a planner chooses by; raises :class:`ConfigError` when it makes no sense."""
+    acts = generates(config, ACTION)
+    graph = FactorGraph(
+        config.factors,
+        {name: spec.role for name, spec in meanings.streams.items()},
+        estimator_facts(config, estimators, meanings.streams, trunks),
+        None if config.planner is None else config.planner.scores.build(meanings),
+        config.given,
+        actions.executed() if acts else (ACTION,),
+        executed_steps(config, meanings.streams) if acts else {},
+    )
+    if config.planner is not None:
+        check_search(graph, estimators, config.planner.sampled_together)
+    return graph
 
 
 def estimator_facts(
@@ -191,9 +218,34 @@ def check_executed(graph: FactorGraph, past_blocks: int) -> None:
             )
 
 
-def extras_of(parts: Iterable[Encoder | Substrate]) -> tuple[str, ...]:
-    """Names of the extras of an observation that encoders or substrates read."""
-    return tuple(sorted({name for part in parts for name in part.extras}))
+def read_meanings(
+    config: DesignConfig,
+    data: DataSpec,
+    streams: Mapping[str, StreamSpec],
+    action: ActionRepresentation,
+    substrates: Mapping[str, Substrate],
+) -> Meanings:
+    """What the values of the streams mean."""
+    return Meanings(
+        data,
+        streams,
+        action,
+        {name: substrates[config.substrate_of(name)] for name in (*config.futures, *config.goals)},
+        {name: future.offsets for name, future in config.futures.items()},
+    )
+
+
+def extras_of(parts: Iterable[Encoder | Substrate | Estimator]) -> tuple[str, ...]:
+    """Names of the extras of an observation that parts read; those that estimators read are of the present one."""
+    return tuple(
+        sorted(
+            {
+                name
+                for part in parts
+                for name in ((part.observes or ()) if isinstance(part, Estimator) else part.extras)
+            }
+        )
+    )
 
 
 def check_names(config: DesignConfig) -> None:
@@ -371,6 +423,17 @@ def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpe
     controller.check(action.mode, offsets)
 
 
+def aims_of(graph: FactorGraph | None, steering: Steering | None) -> tuple[str, ...]:
+    """Streams that the caller's goal observation is encoded as, for the planner of a graph or for a guide."""
+    objectives = (
+        None if graph is None else graph.objective,
+        None if steering is None else steering.objective,
+    )
+    return tuple(
+        sorted({name for objective in objectives if objective is not None for name in objective.aims})
+    )
+
+
 def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, WindowSpec]:
     """Windows that training cuts from a dataset and that acting reads: (training, acting).
 
@@ -380,7 +443,7 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
     offsets = sorted({o for f in config.futures.values() for o in f.offsets})
     past = tuple(-stride * i for i in range(blocks - 1, -1, -1))
     needs_goal = bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values())
-    if config.aim != "end" and not needs_goal:
+    if config.aim != "end" and not needs_goal and not aims_of(parts.graph, parts.steering):
         raise ConfigError(
             f"aim {config.aim!r}: no part of the design reads a goal. Add a goal stream to `goals` or an encoder that "
             f"reads one ('goal_image'), or leave `aim` at 'end'."

@@ -9,23 +9,23 @@ from typing import Annotated
 import wamkit.encoders
 import wamkit.estimators
 import wamkit.memory
-import wamkit.planners
 import wamkit.substrates  # noqa: F401
 from wamkit.actions import ChunkConfig
-from wamkit.config.ranges import Earlier, Length, NonNegative, Range, Room, Size, Word, Words
+from wamkit.config.ranges import Earlier, Finite, Length, NonNegative, Range, Room, Size, Word, Words
 from wamkit.config.values import Config
+from wamkit.contract.planning import ObjectiveConfig, PlannerConfig
 from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
     EstimatorConfig,
-    PlannerConfig,
     SubstrateConfig,
     TrunkConfig,
 )
-from wamkit.contract.types import Aim
+from wamkit.contract.types import Aim, Budget
 from wamkit.controllers import Chunked, Controller
 from wamkit.design.graph import Factor
 from wamkit.errors import ConfigError
+from wamkit.planners import GoalDistanceConfig
 from wamkit.trunks import TransformerConfig
 
 
@@ -47,6 +47,24 @@ class FutureConfig(Config):
     def steps(self) -> int:
         """Number of predicted steps."""
         return self.milestones or len(self.offsets)
+
+
+@dataclass(frozen=True)
+class GuideConfig(Config):
+    """Guidance of every call of a design: one stream is steered towards an objective (`ss.guided-inference`).
+
+    The gradient of the objective moves the clean estimate of the stream at every step of its denoising. The objective
+    reads the stream, or what other factors generate from it; these then run on the estimate, with gradients.
+
+    Attributes:
+        stream: steered stream; also a future behind a feature tap.
+        objective: what it is steered towards.
+        weight: factor on the gradient; 0 is the base sampler, exactly.
+    """
+
+    stream: Word = "future"
+    objective: ObjectiveConfig = field(default_factory=GoalDistanceConfig)
+    weight: Finite = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,8 @@ class DesignConfig(Config):
         given: action and goal streams that the caller knows and no factor generates. ``("action",)`` with
             ``Factor(("future",), ("action",))`` is an action-conditioned world model, ``p(s|a,c)``.
         planner: search over actions, or None.
+        guide: guidance of one stream in every call, or None.
+        budget: what a call spends by default; a call's own budget overrides it field by field.
         controller: controller that turns forecasts into one action per tick.
         loss_weights: stream name -> weight of its loss, 1 for streams without an entry (eq. 19's lambda).
     """
@@ -101,6 +121,8 @@ class DesignConfig(Config):
     factors: tuple[Factor, ...] = ()
     given: Words = ()
     planner: PlannerConfig | None = None
+    guide: GuideConfig | None = None
+    budget: Budget = field(default_factory=Budget)
     controller: Controller = field(default_factory=Chunked)
     loss_weights: dict[str, NonNegative] = field(default_factory=dict)
 

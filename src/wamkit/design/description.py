@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,8 @@ from torch import nn
 from wamkit.contract.protocols import Standing, Substrate
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import StreamSpec
-from wamkit.design.config import DesignConfig
+from wamkit.contract.types import Budget
+from wamkit.design.config import DesignConfig, GuideConfig
 from wamkit.design.graph import FactorGraph
 
 # Futures that a cell names: those of the first of these kinds that the action faces.
@@ -73,6 +75,19 @@ def parameter_counts(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     return counts
 
 
+def describe_budget(budget: Budget) -> dict[str, Any]:
+    """Fields of a budget that are set."""
+    return {name: value for name, value in asdict(budget).items() if value not in (None, {})}
+
+
+def describe_guide(guide: GuideConfig | None) -> dict[str, Any] | None:
+    """Steered stream, name of the objective and weight, or None without a guide."""
+    if guide is None:
+        return None
+    objective = guide.objective.get_choice_name(type(guide.objective))
+    return {"stream": guide.stream, "objective": objective, "weight": guide.weight}
+
+
 def describe(
     config: DesignConfig,
     graph: FactorGraph,
@@ -105,5 +120,7 @@ def describe(
         "wam_paths": list(status.paths),
         "parameters": {**counts, "total": sum(counts.values())},
         "horizon": {"predict": config.horizon},
+        "budget": describe_budget(config.budget),
+        "guide": describe_guide(config.guide),
         "streams": {s.name: [s.steps, s.tokens, s.features] for s in streams.values()},
     }

@@ -15,7 +15,7 @@ from wamkit.contract.checks import OPEN, Reads
 from wamkit.contract.protocols import Windows
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
-from wamkit.errors import BudgetError, SpecError
+from wamkit.errors import BudgetError, SpecError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,12 @@ class Entries:
                 f"design {self.reads.name!r} learns from {', '.join(sorted(self.extras))}, and the dataset was opened "
                 f"without {', '.join(missing)}. {OPEN}"
             )
+
+    def known(self, names: Sequence[str]) -> None:
+        """Raise :class:`BudgetError` when a name is not that of a stream."""
+        for name in names:
+            if name not in self.streams:
+                raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
 
     def batch(self, batch: Batch, device: torch.device) -> None:
         """Check a batch that is learned from."""

@@ -16,6 +16,7 @@ FAMILY_NAMES: Mapping[Family, str] = {
     "joint-embedding": "Joint-embedding",
     "proposal": "Proposal",
     "state-space": "State-space",
+    "geometric": "Geometric",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from wamkit.config.ranges import SomeWords, Word, Words
 from wamkit.config.values import Config
+from wamkit.contract.planning import Objective, selection
 from wamkit.contract.protocols import Exposure
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import SYMBOLS, Role
@@ -45,8 +46,7 @@ class FactorGraph:
         factors: chain rule.
         roles: stream name -> role, in declaration order.
         estimators: estimator name -> facts.
-        scored: future stream that a planner scores, or None without a planner.
-        goal: goal stream that the future is scored against, or None without a planner.
+        objective: what a planner chooses the action by, or None without a planner.
         known: streams that the caller gives and no factor generates (``DesignConfig.given``).
         executed: action streams that the executed action is decoded from.
         steps: leading steps of each action stream that are executed before the next call; all without an entry.
@@ -55,8 +55,7 @@ class FactorGraph:
     factors: tuple[Factor, ...]
     roles: Mapping[str, Role]
     estimators: Mapping[str, EstimatorFacts]
-    scored: str | None = None
-    goal: str | None = None
+    objective: Objective | None = None
     known: tuple[str, ...] = ()
     executed: tuple[str, ...] = (ACTION,)
     steps: Mapping[str, int] = field(default_factory=dict)
@@ -87,17 +86,12 @@ class FactorGraph:
         missing = [name for name in self.roles if name not in done]
         if missing:
             raise ConfigError(f"no factor generates: {', '.join(missing)}. Add one or remove the stream.")
-        for label, wanted in (("future", self.scored), ("goal", self.goal)):
-            if wanted is not None and self.roles.get(wanted) != label:
-                raise ConfigError(
-                    f"planner: {wanted!r} is not a {label} stream. "
-                    f"{did_you_mean(wanted, self.of_role(label))}"
-                )
         self._check_planner()
 
     def _check_known(self) -> None:
         """Raise :class:`ConfigError` unless every known stream is an action or a goal that some factor only reads."""
-        read = {name for factor in self.factors for name in factor.given} | {self.goal}
+        read = {name for factor in self.factors for name in factor.given}
+        read |= set() if self.objective is None else {*self.objective.reads}
         for name in self.known:
             place = f"given: stream {name!r}"
             if name not in self.roles:
@@ -116,35 +110,45 @@ class FactorGraph:
                 )
 
     def _check_planner(self) -> None:
-        """Raise :class:`ConfigError` unless everything but the action is known before a planner scores a future."""
-        if self.scored is None or self.goal is None:
+        """Raise :class:`ConfigError` unless a planner's objective can tell one action from another."""
+        if self.objective is None:
             return
-        predictor = self.factor_of(self.scored)
         actions = set(self.executed) & self.generated("action")
-        if len(actions) != 1:
+        if len(actions) > 1:
             raise ConfigError(
                 f"planner: it chooses one action stream, but {len(actions)} of the executed {list(self.executed)} are "
                 f"generated. Give the whole action one factor of its own, which proposes candidates."
             )
-        if not actions & set(predictor.given):
+        if not actions:
             raise ConfigError(
-                f"planner: the future {self.scored!r} does not depend on the action, so no candidate is "
-                f"better than another. Give its factor the action stream."
+                "planner: no factor generates an action to choose. Add one, or remove the planner."
             )
-        proposal = self.factor_of(next(iter(actions)))
-        if len(proposal.generates) > 1:
+        for name in self.objective.reads:
+            if name not in self.roles:
+                raise ConfigError(
+                    f"planner: the objective reads an unknown stream {name!r}. {did_you_mean(name, self.roles)}"
+                )
+        if not set(self.objective.reads) & (self.consequences() | actions):
             raise ConfigError(
-                f"planner: the action is generated together with {sorted({*proposal.generates} - actions)}. "
-                f"Give the action a factor of its own, so that candidates can be proposed."
+                f"planner: {', '.join(map(repr, self.objective.reads))} does not depend on the action, so no candidate "
+                f"is better than another. Give its factor the action stream, or generate it together with the action."
             )
-        earlier = {n for f in self.factors[: self.factors.index(proposal)] for n in f.generates}
-        behind_goal = () if self.goal in self.known else self.factor_of(self.goal).given
-        late = {*predictor.given, *behind_goal} - earlier - actions - set(self.known)
-        if late:
+        proposal = self.factor_of(min(actions))
+        goals = {name for name in proposal.generates if self.roles[name] == "goal"} & {*self.objective.reads}
+        if goals:
             raise ConfigError(
-                f"planner: {', '.join(sorted(late))} is read by the scored future or the goal, but generated "
-                f"after the action. Move its factor before the action's."
+                f"planner: the action is generated together with {sorted(goals)}, so every candidate has a goal of "
+                f"its own. Give the goal a factor of its own."
             )
+
+    def consequences(self) -> set[str]:
+        """Streams that depend on the action: generated from it, directly or indirectly, or together with it."""
+        actions = self.acting()
+        found = {name for f in self.factors if set(f.generates) & actions for name in f.generates} - actions
+        for factor in self.factors:
+            if set(factor.given) & (found | actions):
+                found |= {*factor.generates} - actions
+        return found
 
     def of_role(self, role: str) -> set[str]:
         """Names of the streams with this role."""
@@ -220,7 +224,7 @@ class FactorGraph:
         it.
         """
         futures, actions = self.futures(), self.acting()
-        read = futures & {self.scored}
+        read = set() if self.objective is None else futures & set(self.objective.reads)
         for name in actions:
             factor = self.factor_of(name)
             read |= self._through_states({*factor.given, *self._direct(factor, name)}) & futures
@@ -252,8 +256,8 @@ class FactorGraph:
     def formula(self) -> str:
         """Factorisation as text, e.g. ``p(s|c) p(a|s,c)``."""
         text = " ".join(self._term(f) for f in self.factors)
-        if self.scored is not None and self.goal is not None:
-            text += f" then select argmin |{self._symbol(self.scored)} - {self._symbol(self.goal)}|"
+        if self.objective is not None:
+            text += f" then select {selection(self.objective, self._symbol)}"
         return text
 
     def coupling(self) -> Coupling:
@@ -344,7 +348,7 @@ class FactorGraph:
             paths.append("joint")
         if earlier or "tap" in self.tapped().values():
             paths.append("produces")
-        if self.scored is not None:
+        if self.objective is not None and self.consequences() & set(self.objective.reads):
             paths.append("selects")
         if futures and not paths and self._parameters_of(actions) & self._trained_by(futures):
             paths.append("trains")

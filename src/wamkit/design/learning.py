@@ -13,6 +13,7 @@ from wamkit.contract.calls import Call, LearnsApart
 from wamkit.contract.protocols import DataSpec, Encoder, Estimator, Substrate, Windows
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Past, Target
+from wamkit.contract.types import Observation
 from wamkit.design.action_streams import ActionStreams
 from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.sampling import context_of
@@ -81,7 +82,7 @@ def factor_losses(
     context: Mapping[str, Cache],
     targets: Mapping[str, Target],
     past: Past | None,
-    rows: int,
+    observation: Observation,
 ) -> dict[str, Tensor]:
     """Losses of all factors in their order, stream -> scalar; a factor may read what an earlier one inferred."""
     terms: dict[str, Tensor] = {}
@@ -93,8 +94,9 @@ def factor_losses(
                 given[name] = inferred[name].detach()
             else:
                 given[name] = targets[name].values if name in targets else inferred[name]
-        call = Call(context_of(factor.estimator, graph, context), given, (), rows)
         estimator = estimators[factor.estimator]
+        now = None if estimator.observes is None else observation.steps([-1])
+        call = Call(context_of(factor.estimator, graph, context), given, (), observation.batch_size, now=now)
         result = estimator.loss(factor.generates, call, learnable(factor, estimator, targets), past)
         terms.update(result.terms)
         inferred.update(result.inferred)

@@ -19,21 +19,21 @@ from torch import Tensor, nn
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Guide
 from wamkit.contract.checks import Reads
-from wamkit.contract.protocols import DataSpec, Substrate, Windows
+from wamkit.contract.protocols import DataSpec, Estimator, Substrate, Windows
 from wamkit.contract.specs import ACTION, ActionSpec, ObservationSpec
 from wamkit.contract.streams import Past, RowNoise, Target
 from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.contract.values import whole
 from wamkit.controllers import Controller
-from wamkit.design.build import build_parts, extras_of, read_windows
+from wamkit.design.build import aims_of, build_parts, extras_of, read_windows
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
 from wamkit.design.entries import Entries
 from wamkit.design.learning import action_label, factor_losses, fit_parts
-from wamkit.design.observed import check_given, perceived, read_past, read_targets
-from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, check_budget, check_guide, context_of
+from wamkit.design.limits import Limits
+from wamkit.design.observed import check_given, encode_aims, perceived, read_past, read_targets
+from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, context_of
 from wamkit.design.timing import Stages
-from wamkit.errors import BudgetError, did_you_mean
 from wamkit.nn.named import Named, key_of
 
 
@@ -58,10 +58,12 @@ class Design(nn.Module):
         self.trunks = Named(parts.trunks)
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
-        self.planner = parts.planner
+        self.planner, self.steering = parts.planner, parts.steering
         carries = [*parts.estimators, *([PLANNER_CARRY] if parts.planner is not None else [])]
         windows, extras = (self.window, self.training_window), (self.sensors, self.extras)
         self.entries = Entries(Reads(data, config.name), *windows, parts.streams, *extras, carries)
+        if self.graph.acting():
+            self._limits().check_default(self._wanted(Budget()), config.controller)
 
     @property
     def name(self) -> str:
@@ -76,23 +78,28 @@ class Design(nn.Module):
     @property
     def extras(self) -> tuple[str, ...]:
         """Names of the extras that a dataset must provide for training."""
-        return extras_of([*self.encoders.values(), *self.substrates.values()])
+        return extras_of([*self.encoders.values(), *self.substrates.values(), *self.estimators.values()])
+
+    def _seeing(self) -> list[Substrate | Estimator]:
+        """Parts that read extras when acting, encoders apart. A past reads futures off the observation."""
+        return [*(self.substrates.values() if self.past_blocks else ()), *self.estimators.values()]
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Names of the extras read when acting. A design that keeps its past reads futures off the observation."""
-        return extras_of([*self.encoders.values(), *(self.substrates.values() if self.past_blocks else ())])
+        """Names of the extras read when acting."""
+        return extras_of([*self.encoders.values(), *self._seeing()])
 
     @property
     def droppable(self) -> Mapping[str, tuple[int, ...]]:
         """Sensors that may be flagged as missing when acting, those that only encoders read: name -> shape per step."""
-        fixed = extras_of(self.substrates.values()) if self.past_blocks else ()
+        fixed = extras_of(self._seeing())
         return {name: self.data.extras[name] for name in self.sensors if name not in fixed}
 
     @property
     def reads_goal(self) -> bool:
-        """True when an encoder reads the goal observation."""
-        return any(encoder.goal for encoder in self.encoders.values())
+        """True when an encoder, a planner or a guide reads the goal observation."""
+        aims = aims_of(self.graph, self.steering)
+        return bool(aims) or any(encoder.goal for encoder in self.encoders.values())
 
     @property
     def observation_spec(self) -> ObservationSpec:
@@ -200,7 +207,7 @@ class Design(nn.Module):
 
         Args:
             batch: windows cut by :attr:`training_window`.
-            weights: stream name -> weight of its loss, 1 for streams without an entry; None for those of the config.
+            weights: stream name -> weight of its loss, 1 without an entry; None for those of the config.
         """
         self.entries.reads.weights(weights or {}, self.streams)
         targets = self.targets(batch)
@@ -210,9 +217,7 @@ class Design(nn.Module):
             past = self._past(batch.observation, executed, padded)
         observation = batch.observation.steps(slice(-len(self.window.observation), None))
         context = self._encode(replace(observation, goal=batch.goal))
-        terms = factor_losses(
-            self.graph, dict(self.estimators.items()), context, targets, past, batch.action.shape[0]
-        )
+        terms = factor_losses(self.graph, dict(self.estimators.items()), context, targets, past, observation)
         return Losses.weighted(terms, self.config.loss_weights if weights is None else weights)
 
     def initial_state(self, batch_size: int) -> Carries:
@@ -226,12 +231,18 @@ class Design(nn.Module):
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when a call cannot honour ``budget``, :class:`ConfigError` when it cannot act."""
         self.check_acts()
-        parts = self.graph, dict(self.estimators.items()), self.planner, self.config.horizon
-        check_budget(budget, *parts, self.graph.wanted(budget))
+        self._limits().resolve(budget, self._wanted(budget), (), None, None)
 
     def check_acts(self) -> None:
         """Raise :class:`ConfigError` when no factor generates the executed action (a world model)."""
         self.graph.check_acts(self.name)
+
+    def _limits(self) -> Limits:
+        parts = (self.graph, dict(self.estimators.items()), self.planner)
+        return Limits(*parts, self.config.horizon, self.config.budget)
+
+    def _wanted(self, budget: Budget) -> list[str]:
+        return self.graph.wanted(budget.over(self.config.budget))
 
     @torch.no_grad()
     def sample(
@@ -266,19 +277,16 @@ class Design(nn.Module):
         rows = self.entries.observed(observation, self.device)
         self.entries.sampled(rows, budget, seeds, given, context, carry)
         values = dict(given or {})
-        for name in (*want, *values):
-            if name not in self.streams:
-                raise BudgetError(f"sample: unknown stream {name!r}. {did_you_mean(name, self.streams)}")
-        estimators, horizon = dict(self.estimators.items()), self.config.horizon
-        needed = check_budget(budget, self.graph, estimators, self.planner, horizon, want, tuple(values))
-        check_guide(guide, self.graph, estimators, needed)
+        self.entries.known([*want, *values])
+        needed, steering, budget = self._limits().resolve(budget, want, values, guide, self.steering)
         stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
                 context = self._encode(observation)
+        aims = aims_of(self.graph if ACTION in needed else None, steering)
         call = SamplingCall(
             graph=self.graph,
-            estimators=estimators,
+            estimators=dict(self.estimators.items()),
             planner=self.planner,
             context=context,
             carry=self.initial_state(rows) if carry is None else carry,
@@ -288,10 +296,13 @@ class Design(nn.Module):
             stages=stages,
             values=values,
             guide=guide,
+            steering=steering,
+            together=self.config.planner is not None and self.config.planner.sampled_together,
+            aims=encode_aims(observation, {name: self.substrate(name) for name in aims}, self.name),
+            observation=observation,
         )
         call.run(needed)
-        sampled = {name: value for name, value in call.values.items() if name not in (given or {})}
-        return Sampled(sampled, call.nfe, call.cost, stages.milliseconds, call.planned)
+        return call.sampled(given or {})
 
     @torch.inference_mode()
     def forecast(
@@ -306,7 +317,7 @@ class Design(nn.Module):
 
         Args:
             observation: B observations cut by :attr:`window`, in raw units.
-            state: carried state, from :meth:`initial_state` or from the previous call.
+            state: carried state, from :meth:`initial_state` or the previous call.
             budget: limits on what the call may spend.
             seeds: one seed per row.
             given: stream -> values from another generator, e.g. a subgoal; nothing is spent on them.
@@ -326,7 +337,7 @@ class Design(nn.Module):
             context = self._encode(observation)
             state = self._observe(observation, state, context)
             known = to_device(dict(given or {}), self.device)
-        wanted = self.graph.wanted(budget)
+        wanted = self._wanted(budget)
         sampled = self.sample(
             observation, wanted, seeds=seeds, given=known, budget=budget, carry=state, context=context
         )
@@ -334,7 +345,8 @@ class Design(nn.Module):
             action = self.action_streams.decode({**known, **sampled.values}).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
         stage_ms = {**stages.milliseconds, **sampled.stage_ms}
-        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms)
+        flags = {name: flag.cpu() for name, flag in sampled.flags.items()}
+        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms, sampled.costs, flags)
         return forecast, {**state, **sampled.planned}
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_
 from wamkit.design.action_streams import ActionStreams, known_ticks
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 
 
 def read_targets(
@@ -102,6 +102,30 @@ def check_compared(config: DesignConfig, stream: str) -> None:
         )
 
 
+def encode_aims(
+    observation: Observation, substrates: Mapping[str, Substrate], name: str
+) -> dict[str, Tensor]:
+    """Encode the caller's goal observation as values of streams: stream -> (B, 1, N, D) or ids (B, 1, N).
+
+    Args:
+        observation: observation that carries the goal.
+        substrates: stream -> its substrate.
+        name: name of the design, for the error.
+
+    Raises:
+        SpecError: the observation has no goal.
+    """
+    if not substrates:
+        return {}
+    if observation.goal is None:
+        raise SpecError(
+            f"design {name!r}: observation.goal is missing: an objective compares {', '.join(sorted(substrates))} with "
+            f"it. Set `goal` of the observation, or evaluate with goals."
+        )
+    goal, now = observation.goal, observation.steps([-1])
+    return {stream: substrate.encode(goal, now) for stream, substrate in substrates.items()}
+
+
 def perceived(
     config: DesignConfig, substrates: Mapping[str, Substrate], stream: str, device: torch.device, reads: Reads
 ) -> Perceived:
@@ -148,5 +172,6 @@ def check_given(graph: FactorGraph, stream: str) -> None:
             f"goal stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
             f"call for it. Add a factor that generates it, and remove it from `given`."
         )
-    if stream not in graph.ancestors(graph.acting()) | {graph.goal}:
+    chosen_by = () if graph.objective is None else graph.objective.reads
+    if stream not in graph.ancestors({*graph.acting(), *chosen_by}) | {*chosen_by}:
         raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from wamkit.contract.cache import Cache
-from wamkit.contract.calls import Call, Generated, Guide, Revises
-from wamkit.contract.protocols import Estimator, Planner
+from wamkit.contract.calls import Call, Generated, Guide, PlanResult
+from wamkit.contract.planning import Planner
+from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise
-from wamkit.contract.types import Budget, Carries, map_tensors
+from wamkit.contract.types import Budget, Carries, Observation, map_tensors
 from wamkit.design.graph import Factor, FactorGraph
+from wamkit.design.guiding import Steering, with_known
+from wamkit.design.limits import revised
+from wamkit.design.searching import Search, proposed
 from wamkit.design.timing import Stages
-from wamkit.errors import BudgetError, did_you_mean
 
 T = TypeVar("T")
 
@@ -38,161 +41,19 @@ def repeat_rows(tree: T, copies: int) -> T:
     return tree if copies == 1 else map_tensors(tree, lambda t: t.repeat_interleave(copies, dim=0))
 
 
+def repeat_observation(observation: Observation, copies: int) -> Observation:
+    """Repeat every row of an observation ``copies`` times, its instruction too."""
+    if copies == 1:
+        return observation
+    tasks = tuple(task for task in observation.task for _ in range(copies))
+    return replace(repeat_rows(replace(observation, goal=None), copies), task=tasks)
+
+
 def same_start(noise: RowNoise) -> RowNoise:
     """Copy of ``noise`` that draws the same numbers without advancing the original."""
     twin = noise.expand(1)
     twin.generators = [torch.Generator().set_state(g.get_state()) for g in noise.generators]
     return twin
-
-
-def check_budget(
-    budget: Budget,
-    graph: FactorGraph,
-    estimators: Mapping[str, Estimator],
-    planner: Planner | None,
-    horizon: int,
-    wanted: Sequence[str],
-    given: Sequence[str] = (),
-) -> set[str]:
-    """Streams to generate; raises :class:`BudgetError` when a design of these parts cannot honour ``budget``."""
-    for label, mapping in (("nfe", budget.nfe), ("exit", budget.exit)):
-        for name in mapping:
-            if name not in graph.roles:
-                raise BudgetError(f"{label}: unknown stream {name!r}. {did_you_mean(name, graph.roles)}")
-            if name in graph.known:
-                raise BudgetError(
-                    f"{label}: stream {name!r} is given, so nothing is spent on it. Leave it out."
-                )
-    for name in budget.exit:
-        estimator = graph.factor_of(name).estimator
-        if not estimators[estimator].exits:
-            raise BudgetError(
-                f"exit for stream {name!r}: estimator {estimator!r} does not generate it in steps that can be "
-                f"stopped early. Leave it out, or use a denoiser."
-            )
-    if planner is None and (budget.candidates is not None or budget.iterations is not None):
-        raise BudgetError("`candidates` and `iterations` need a planner, which this design does not have")
-    if budget.horizon is not None and budget.horizon > horizon:
-        raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
-    for factor in graph.factors:
-        estimators[factor.estimator].check_budget(factor.generates, budget)
-    needed = required(graph, estimators, wanted, given, budget)
-    check_known(graph, estimators, needed, given)
-    check_rounds(budget, graph, estimators, needed)
-    return needed
-
-
-def check_known(
-    graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str], given: Sequence[str]
-) -> None:
-    """Raise :class:`BudgetError` when a needed stream would be sampled as if a given one were unknown.
-
-    A given stream that is generated together with a needed one, or from it, says something about it; only some
-    estimators can sample under that condition.
-    """
-    for known in set(given) - set(graph.known):  # what no factor generates says nothing more
-        sources = {*graph.ancestors([known]), *graph.factor_of(known).generates} - {known}
-        for factor in graph.factors:
-            outputs = [name for name in factor.generates if name in needed & sources]
-            if outputs and not estimators[factor.estimator].takes(outputs, known):
-                raise BudgetError(
-                    f"given {known!r}: estimator {factor.estimator!r} samples {', '.join(outputs)} without reading it "
-                    f"({graph.formula()}), so the result would not be conditional on it. Leave it out, or generate "
-                    f"{known!r} in an earlier factor, or beside the others by a denoiser or unmasker that reads it."
-                )
-
-
-def revised(outputs: Sequence[str], estimator: Estimator) -> bool:
-    """True when ``outputs`` of one factor can be refined in turns."""
-    return len(outputs) > 1 and isinstance(estimator, Revises) and estimator.revisable(outputs)
-
-
-def check_rounds(
-    budget: Budget, graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str]
-) -> None:
-    """Raise :class:`BudgetError` when no two streams of this call can be refined in turns."""
-    if not budget.rounds:
-        return
-    refined: list[str] = []
-    for factor in graph.factors:
-        outputs = [name for name in factor.generates if name in needed]
-        if revised(outputs, estimators[factor.estimator]):
-            refined += outputs
-    if not refined:
-        raise BudgetError(
-            f"rounds={budget.rounds}: no factor of {graph.formula()} generates two streams in this call that can "
-            f"each be given to the other. Generate future and action in one factor of a denoiser or unmasker "
-            f"that names both in `clean`, and want both."
-        )
-    for name in sorted(set(refined) & set(budget.exit)):
-        raise BudgetError(
-            f"exit for stream {name!r} with rounds={budget.rounds}: a round reads the other streams as clean. Leave "
-            f"one of them out."
-        )
-
-
-def check_guide(
-    guide: Guide | None, graph: FactorGraph, estimators: Mapping[str, Estimator], needed: set[str]
-) -> None:
-    """Raise :class:`BudgetError` when the guided stream is not generated, or its estimator cannot be steered."""
-    if guide is None:
-        return
-    if guide.stream not in graph.roles:
-        raise BudgetError(
-            f"guide: unknown stream {guide.stream!r}. {did_you_mean(guide.stream, graph.roles)}"
-        )
-    if guide.stream not in needed:
-        raise BudgetError(
-            f"guide: stream {guide.stream!r} is not generated in this call, which generates {sorted(needed)}. "
-            f"Want it, or do not give it."
-        )
-    estimator = graph.factor_of(guide.stream).estimator
-    if not estimators[estimator].guidable:
-        raise BudgetError(
-            f"guide: estimator {estimator!r} of stream {guide.stream!r} cannot be steered while it generates. Use "
-            f"a denoiser for {guide.stream!r}, or choose among samples by the objective."
-        )
-
-
-def required(
-    graph: FactorGraph,
-    estimators: Mapping[str, Estimator],
-    wanted: Sequence[str],
-    given: Sequence[str],
-    budget: Budget,
-) -> set[str]:
-    """Streams in ``wanted`` and all streams that must be generated for them.
-
-    Raises :class:`BudgetError` when a stream must be given and is not, or when ``budget.future`` is False and a future
-    is still needed.
-    """
-    needed = set(wanted) - set(given)
-    if graph.scored is not None and graph.goal is not None and graph.acting() & needed:
-        needed |= {graph.scored, graph.goal} - set(given)
-    todo = sorted(needed)
-    while todo:
-        stream = todo.pop()
-        if stream in graph.known:
-            raise BudgetError(
-                f"stream {stream!r} is not generated by {graph.formula()}: the caller gives it. Pass its values, "
-                f"`given={{{stream!r}: ...}}` (actions: `design.action.encode(action)`)."
-            )
-        factor = graph.factor_of(stream)
-        estimator = estimators[factor.estimator]
-        more = [name for name in factor.given if name not in given]
-        for name in factor.generates:
-            outputs = [n for n in factor.generates if n in needed or n == name]
-            if name not in given and not estimator.skippable(outputs, name, budget):
-                more.append(name)
-        todo += [name for name in more if name not in needed]
-        needed.update(more)
-    forced = graph.of_role("future") & needed - set(wanted)
-    if budget.future is False and forced:
-        raise BudgetError(
-            f"future=False, but {graph.formula()} needs {', '.join(sorted(forced))} to act. Train the stream absent "
-            f"some of the time (denoiser `absent`), or use a coupling that can skip it."
-        )
-    return needed
 
 
 @dataclass(frozen=True)
@@ -205,6 +66,8 @@ class Sampled:
         cost: (B,) cost of the planned action, or None without a planner.
         stage_ms: stage name -> milliseconds.
         planned: entries of the carried state that planning has changed.
+        costs: (B, n) costs of all candidates, or None without a planner.
+        flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
     """
 
     values: dict[str, Tensor]
@@ -212,6 +75,8 @@ class Sampled:
     cost: Tensor | None
     stage_ms: dict[str, float]
     planned: Carries = field(default_factory=dict)
+    costs: Tensor | None = None
+    flags: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -230,9 +95,13 @@ class SamplingCall:
         stages: time per stage.
         values: stream name -> values known so far.
         nfe: stream name -> function evaluations so far.
-        guide: objective that steers one stream, or None.
-        cost: (B,) cost of the planned action, or None before planning.
-        planned: entries of the carried state that planning has changed.
+        guide: the caller's guidance of one stream, or None.
+        steering: the design's own guidance, where the caller gives none, or None.
+        together: True when the planner scores what was sampled together with the action.
+        aims: stream -> encoded goal observation of the caller.
+        observation: observed window (B, T), for estimators that observe its last step, or None.
+        planned: result of planning, or None before it.
+        flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
     """
 
     graph: FactorGraph
@@ -247,8 +116,12 @@ class SamplingCall:
     values: dict[str, Tensor]
     nfe: dict[str, int] = field(default_factory=dict)
     guide: Guide | None = None
-    cost: Tensor | None = None
-    planned: Carries = field(default_factory=dict)
+    steering: Steering | None = None
+    together: bool = False
+    aims: Mapping[str, Tensor] = field(default_factory=dict)
+    observation: Observation | None = None
+    planned: PlanResult | None = None
+    flags: dict[str, Tensor] = field(default_factory=dict)
 
     def run(self, needed: set[str]) -> None:
         """Generate every stream of ``needed`` that is not known yet."""
@@ -259,11 +132,24 @@ class SamplingCall:
                 continue
             if self.planner is not None and actions & set(outputs):
                 with self.stages.measure("plan"):
-                    self._plan(self.planner, factor)
-            else:
-                with self.stages.measure("+".join(sorted({self.graph.roles[n] for n in outputs}))):
-                    self.values.update(self._generate(factor, outputs, 1, {}).values)
-                    self._refine(factor, outputs)
+                    self._plan(self.planner, factor, needed)
+                outputs = [n for n in outputs if n not in self.values]
+                if not outputs:
+                    continue
+            with self.stages.measure("+".join(sorted({self.graph.roles[n] for n in outputs}))):
+                sampled = self._generate(factor, outputs, 1, {})
+                self.values.update(sampled.values)
+                self.flags.update(sampled.flags)
+                self._refine(factor, outputs)
+
+    def sampled(self, given: Mapping[str, Tensor]) -> Sampled:
+        """What the call has sampled, besides the ``given`` streams."""
+        values = {name: value for name, value in self.values.items() if name not in given}
+        plan, taken = self.planned, self.stages.milliseconds
+        if plan is None:
+            return Sampled(values, self.nfe, None, taken, flags=self.flags)
+        carried = {PLANNER_CARRY: plan.carry}
+        return Sampled(values, self.nfe, plan.cost, taken, carried, plan.costs, self.flags)
 
     def _refine(self, factor: Factor, outputs: Sequence[str]) -> None:
         """Regenerate each stream `Budget.rounds` times given the others, actions last (`cp.iterative-refine`).
@@ -286,38 +172,62 @@ class SamplingCall:
         copies: int,
         known: Mapping[str, Tensor],
         noise: RowNoise | None = None,
+        graded: bool = False,
     ) -> Generated:
-        """Sample one factor for ``copies`` candidates per row; ``known`` values have rows * copies rows already."""
+        """Sample one factor for ``copies`` candidates per row; ``known`` values have rows * copies rows already.
+
+        With ``graded``, gradients pass through it.
+        """
         context = context_of(factor.estimator, self.graph, self.context)
         others = {name: value for name, value in self.values.items() if name not in outputs}
         given = {**repeat_rows(others, copies), **known}
         carry = repeat_rows(self.carry[factor.estimator], copies)
-        guide = self.guide if self.guide is not None and self.guide.stream in outputs else None
-        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide)
+        guide = None if graded else self._guide(factor, given, copies)
+        estimator = self.estimators[factor.estimator]
+        now = None
+        if estimator.observes is not None and self.observation is not None:
+            now = repeat_observation(self.observation.steps([-1]), copies)
+        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide, now)
+        if graded:  # what was computed without gradients cannot be saved for them
+            call = map_tensors(call, lambda value: value if value.requires_grad else value.clone())
         noise = (self.noise if noise is None else noise).expand(copies)
-        result = self.estimators[factor.estimator].generate(outputs, call, self.budget, noise)
+        result = estimator.generate(outputs, call, self.budget, noise)
         for name, count in result.nfe.items():
             self.nfe[name] = self.nfe.get(name, 0) + count
         return result
 
-    def _plan(self, planner: Planner, factor: Factor) -> None:
-        """Plan the action: search for the one whose predicted future is closest to the goal."""
-        (action,) = factor.generates
-        if planner.goal not in self.values:
-            goal = self._generate(self.graph.factor_of(planner.goal), [planner.goal], 1, {})
-            self.values.update(goal.values)
-        predictor = self.graph.factor_of(planner.future)
+    def _ahead(
+        self, factor: Factor, outputs: Sequence[str], copies: int, known: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Generate what follows from estimates, with gradients; its draws are the same at every step of a walk."""
+        noise = same_start(self.noise)
+        return self._generate(factor, outputs, copies, known, noise, graded=True).values
 
-        def propose(count: int) -> Tensor:
-            result = self._generate(factor, [action], count, {})
-            return result.values[action].unflatten(0, (self.rows, count))
+    def _guide(self, factor: Factor, given: Mapping[str, Tensor], copies: int) -> Guide | None:
+        """Guidance of one factor: the caller's, or else the design's own."""
+        if self.guide is not None:
+            return with_known(self.guide, given) if self.guide.stream in factor.generates else None
+        steering = self.steering
+        if steering is None or steering.stream not in factor.generates:
+            return None
+        aims = repeat_rows(dict(self.aims), copies)
+        return steering.guide(
+            self.graph, given, aims, lambda f, outs, known: self._ahead(f, outs, copies, known)
+        )
 
-        def predict(candidates: Tensor) -> Tensor:
-            count = candidates.shape[1]
-            result = self._generate(predictor, [planner.future], count, {action: candidates.flatten(0, 1)})
-            return result.values[planner.future].unflatten(0, (self.rows, count))
-
+    def _plan(self, planner: Planner, factor: Factor, needed: set[str]) -> None:
+        """Plan the action: search for the one whose predicted consequences score best."""
+        assert self.graph.objective is not None
+        action = next(name for name in factor.generates if self.graph.roles[name] == "action")
+        beside = needed & {*factor.generates} - {action} if self.together else set()
+        estimator = self.estimators[factor.estimator]
+        outputs = proposed(factor, action, beside, estimator, self.budget)
+        search = Search(
+            self.graph, self.graph.objective, factor, action, outputs, self.together, self.values, self.aims,
+            self.rows, self._generate,
+        )  # fmt: skip
+        search.prepare()
         carry = self.carry.get(PLANNER_CARRY, ())
-        result = planner.plan(propose, predict, self.values[planner.goal], self.budget, self.noise, carry)
-        self.values[action] = result.action
-        self.cost, self.planned = result.cost, {PLANNER_CARRY: result.carry}
+        result = planner.plan(search.propose, search.cost, self.budget, self.noise, carry)
+        search.settle(result)
+        self.planned = result

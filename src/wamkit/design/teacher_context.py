@@ -124,7 +124,7 @@ def check_inputs(teacher: Design, data: DataSpec, window: WindowSpec) -> None:
                 f"{PART}: the teacher reads the extra {name!r} of shape {tuple(teacher.data.extras[name])}, the "
                 f"student's data have {tuple(data.extras[name])}. Use data with the same sensor, or another teacher."
             )
-    if teacher.reads_goal and teacher.config.aim != window.aim:
+    if any(encoder.goal for encoder in teacher.encoders.values()) and teacher.config.aim != window.aim:
         raise ConfigError(
             f"{PART}: the teacher's goal is the {teacher.config.aim!r}, the student's the {window.aim!r}. Give the "
             f"student the same `aim`."
@@ -166,7 +166,7 @@ class ContextPath(nn.Module):
         self.trunk = trunks[name] if name else None
         self.width = trunks[name].context_width if name else teacher.config.width
         self.extras = extras_of(teacher.encoders.values())
-        self.goal, self.absent = teacher.reads_goal, absent
+        self.goal, self.absent = any(encoder.goal for encoder in teacher.encoders.values()), absent
         first = len(window.observation)
         self.steps = [window.observation.index(offset) - first for offset in teacher.config.observation]
         self.requires_grad_(False).eval()

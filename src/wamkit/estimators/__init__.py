@@ -8,6 +8,7 @@ from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.jacobian_dynamics import JacobianDynamics, JacobianDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
+from wamkit.estimators.motion_recovery import MotionRecovery, MotionRecoveryConfig
 from wamkit.estimators.next_scale import NextScale, NextScaleConfig
 from wamkit.estimators.paced import Paced, PacedConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
@@ -32,6 +33,8 @@ __all__ = [
     "JacobianDynamicsConfig",
     "LatentAction",
     "LatentActionConfig",
+    "MotionRecovery",
+    "MotionRecoveryConfig",
     "NextScale",
     "NextScaleConfig",
     "Paced",

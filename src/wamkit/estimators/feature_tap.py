@@ -227,6 +227,7 @@ class FeatureTap(Estimator):
         self.future, self.tap = future.name, tap.name
         self.layout = [(future.name, future.length)]
         self.exposes = {tap.name: config.kind}
+        self.guidable = generator.guidable
         if config.kind == "encoder-only":
             self.queries = nn.Parameter(torch.randn(future.length, listener.width) * 0.02)
 

@@ -59,6 +59,10 @@ class StreamReads:
         """True when every present stream may read every other one."""
         return all(self.allows(i, j) for i in present for j in present)
 
+    def reaches(self, name: str, sources: Sequence[str]) -> bool:
+        """Whether ``name`` depends on every one of ``sources`` when these are present, directly or through others."""
+        return set(sources) <= self._reach(name, [name, *sources])
+
     def _reach(self, name: str, present: Sequence[str]) -> frozenset[str]:
         """Streams that ``name`` depends on, directly or through others, itself included."""
         reached, todo = {name}, [name]
@@ -68,7 +72,7 @@ class StreamReads:
             todo += sorted(fresh)
         return frozenset(reached)
 
-    def reaches(self, source: str, reader: str, present: Sequence[str]) -> bool:
+    def depends(self, reader: str, source: str, present: Sequence[str]) -> bool:
         """True when ``reader`` depends on ``source``, directly or through other present streams."""
         return source in self._reach(reader, present)
 

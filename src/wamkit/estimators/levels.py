@@ -133,7 +133,7 @@ class LevelEstimator(Estimator, Revises, LearnsApart):
         """True for a stream of this estimator that reaches every output which it depends on itself."""
         present = [*outputs, stream]
         return stream in self.outputs and all(
-            self.joint.reaches(stream, name, present) or not self.joint.reaches(name, stream, present)
+            self.joint.depends(name, stream, present) or not self.joint.depends(stream, name, present)
             for name in outputs
         )
 
@@ -151,3 +151,9 @@ class LevelEstimator(Estimator, Revises, LearnsApart):
     def revisable(self, outputs: Sequence[str]) -> bool:
         """True when training has shown every output clean and all outputs read each other."""
         return self.joint.mutual(outputs) and all(self.config.clean.get(name, 0.0) > 0 for name in outputs)
+
+    @override
+    def conditional(self, outputs: Sequence[str], known: Sequence[str]) -> bool:
+        """True when training has shown every known stream clean and each output reads all of them."""
+        shown = all(self.config.clean.get(name, 0.0) > 0 for name in known)
+        return shown and all(self.joint.reaches(name, known) for name in outputs)

@@ -190,3 +190,7 @@ class Paced(Estimator, Revises, LearnsApart):
     @override
     def revisable(self, outputs: Sequence[str]) -> bool:
         return isinstance(self.inner, Revises) and self.inner.revisable(outputs)
+
+    @override
+    def conditional(self, outputs: Sequence[str], known: Sequence[str]) -> bool:
+        return isinstance(self.inner, Revises) and self.inner.conditional(outputs, known)

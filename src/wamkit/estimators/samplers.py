@@ -181,6 +181,11 @@ def guidance(guide: Guide, estimates: Mapping[str, Tensor]) -> Tensor:
         leaves = {name: value.detach().clone() for name, value in estimates.items()}
         leaves[guide.stream].requires_grad_()
         score = guide.objective(leaves)
+        if not score.requires_grad:
+            raise BudgetError(
+                f"guide: the objective has no gradient in stream {guide.stream!r}. Let it read the stream through "
+                f"continuous values, or choose among samples by the objective."
+            )
         (gradient,) = torch.autograd.grad(score.sum(), leaves[guide.stream])
     return guide.weight * gradient
 

@@ -1,1 +1,1 @@
-"""Geometry: rotations, pinhole cameras and inverse kinematics, shared by every part that needs them."""
+"""Geometry: rotations, cameras, rigid fits, paths of poses and inverse kinematics, shared by every part."""

@@ -71,7 +71,7 @@ def world_step(
     values = {**given, **sampled.values}
     predicted = {name: values[name] for name in futures}
     action = world.action_streams.decode(values).cpu()
-    return Forecast(action, predicted, sampled.cost, sampled.nfe, sampled.stage_ms)
+    return Forecast(action, predicted, sampled.cost, sampled.nfe, sampled.stage_ms, sampled.costs)
 
 
 def check_followed(world: Design, given: bool) -> None:

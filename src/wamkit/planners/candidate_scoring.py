@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Count
 from wamkit.contract.calls import PlanResult
-from wamkit.contract.protocols import PlannerConfig
+from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.streams import RowNoise
 from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest
 
@@ -17,13 +17,21 @@ from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlan
 @PlannerConfig.register_subclass("candidate_scoring")
 @dataclass(frozen=True)
 class CandidateScoringConfig(SamplingConfig):
-    """Best of n proposals by their predicted distance to the goal (survey, eq. 6 and 10).
+    """Best of n proposals by the objective, such as their predicted distance to the goal (survey, eq. 6 and 10).
 
     Attributes:
         candidates: proposals per call; 1 executes the base policy's own action.
+        together: true to score an action by the streams that were sampled together with it, in one factor; false to
+            predict them anew, given the action.
     """
 
     candidates: Count = 8
+    together: bool = False
+
+    @property
+    @override
+    def sampled_together(self) -> bool:
+        return self.together
 
     @override
     def build(self) -> CandidateScoring:
@@ -41,4 +49,6 @@ class CandidateScoring(SamplingPlanner):
 
     @override
     def search(self, score: CandidateScores, rounds: int, noise: RowNoise, carry: Any) -> PlanResult:
-        return PlanResult(*cheapest(score.proposals, score(score.proposals)), score.proposals.shape[1])
+        cost = score(score.proposals)
+        action, least = cheapest(score.proposals, cost)
+        return PlanResult(action, least, score.proposals.shape[1], chosen=cost.argmin(dim=1))

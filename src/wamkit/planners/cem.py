@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import NonNegative, Room, Size
 from wamkit.contract.calls import PlanResult
-from wamkit.contract.protocols import PlannerConfig
+from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.errors import ConfigError
 from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner, cheapest

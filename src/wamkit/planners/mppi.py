@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Fraction, NonNegative, Room
 from wamkit.contract.calls import PlanResult
-from wamkit.contract.protocols import PlannerConfig
+from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.errors import ConfigError
 from wamkit.planners.rounds import CandidateScores, SamplingConfig, SamplingPlanner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +14,11 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Count
 from wamkit.contract.calls import PlanResult
-from wamkit.contract.protocols import Planner, PlannerConfig
+from wamkit.contract.planning import ObjectiveConfig, Planner, PlannerConfig
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget
-from wamkit.errors import BudgetError
-from wamkit.planners.goal_cost import goal_cost
+from wamkit.errors import BudgetError, ConfigError
+from wamkit.planners.objectives import GoalDistanceConfig
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,28 @@ class SamplingConfig(PlannerConfig):
     """Base of the configs of planners that sample candidates.
 
     Attributes:
-        future: future stream whose prediction is scored.
-        goal: goal stream that the prediction is compared with.
+        future: future stream whose distance to ``goal`` is scored, without an ``objective``.
+        goal: goal stream that the prediction is compared with, without an ``objective``.
         candidates: action candidates per round.
+        objective: what candidates are scored by; None for the distance of ``future`` to ``goal``.
     """
 
     future: str = "future"
     goal: str = "goal"
     candidates: Count = 32
+    objective: ObjectiveConfig | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.objective is not None and (self.future, self.goal) != ("future", "goal"):
+            raise ConfigError(
+                f"planner: future {self.future!r} and goal {self.goal!r} are not read beside an objective. Leave them "
+                f"out, and name the streams in the objective."
+            )
+
+    @property
+    @override
+    def scores(self) -> ObjectiveConfig:
+        return GoalDistanceConfig(self.future, self.goal) if self.objective is None else self.objective
 
 
 def cheapest(candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,15 +62,15 @@ class CandidateScores:
 
     Attributes:
         proposals: (B, n, T, N, D), the actions that deviations are measured from.
-        predict: world model, from actions to the future; see :meth:`wamkit.contract.Planner.plan`.
-        goal: (B, 1, M, D').
+        predicted: cost of what the world model predicts; see :meth:`wamkit.contract.Planner.plan`.
         deviation_cost: weight of the mean squared distance from ``centre``, in units of ``spread``.
+        seen: costs (B, n) of the candidates so far, round by round.
     """
 
     proposals: Tensor
-    predict: Callable[[Tensor], Tensor]
-    goal: Tensor
+    predicted: Callable[[Tensor], Tensor]
     deviation_cost: float
+    seen: list[Tensor] = field(default_factory=list)
 
     @cached_property
     def centre(self) -> Tensor:
@@ -70,10 +84,11 @@ class CandidateScores:
 
     def __call__(self, candidates: Tensor) -> Tensor:
         """Return the cost (B, n) of candidates (B, n, T, N, D)."""
-        cost = goal_cost(self.predict(candidates), self.goal)
+        cost = self.predicted(candidates)
         if self.deviation_cost:
             deviation = (candidates - self.centre) / self.spread.clamp(min=1e-3)
             cost = cost + self.deviation_cost * deviation.square().mean(dim=(-3, -2, -1))
+        self.seen.append(cost)
         return cost
 
 
@@ -82,7 +97,7 @@ class SamplingPlanner(Planner):
 
     Args:
         name: the planner's name, for errors.
-        config: the streams to compare and the number of candidates.
+        config: the number of candidates.
         iterations: rounds after the proposals, or None for a planner that cannot iterate.
         deviation_cost: weight of the distance from the proposals in the cost.
     """
@@ -91,7 +106,7 @@ class SamplingPlanner(Planner):
         self, name: str, config: SamplingConfig, iterations: int | None, deviation_cost: float = 0.0
     ) -> None:
         self.name = name
-        self.future, self.goal, self.candidates = config.future, config.goal, config.candidates
+        self.candidates = config.candidates
         self.iterations = iterations
         self.deviation_cost = deviation_cost
 
@@ -113,15 +128,14 @@ class SamplingPlanner(Planner):
     def plan(
         self,
         propose: Callable[[int], Tensor],
-        predict: Callable[[Tensor], Tensor],
-        goal: Tensor,
+        cost: Callable[[Tensor], Tensor],
         budget: Budget,
         noise: RowNoise,
         carry: Any = (),
     ) -> PlanResult:
         n, rounds = self._spending(budget)
-        score = CandidateScores(propose(n), predict, goal, self.deviation_cost)
-        return self.search(score, rounds, noise, carry)
+        score = CandidateScores(propose(n), cost, self.deviation_cost)
+        return replace(self.search(score, rounds, noise, carry), costs=torch.cat(score.seen, dim=1))
 
     @abstractmethod
     def search(self, score: CandidateScores, rounds: int, noise: RowNoise, carry: Any) -> PlanResult:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import NonNegative, Positive, Size, Word
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import PointMotion, Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.geometry.cameras import moved, pixel_centres, project, seen, unproject
 from wamkit.substrates.views import check_grid
@@ -136,6 +136,8 @@ class ObjectFlow(Substrate):
         super().__init__()
         self.config, self.extras, self.size = config, extras, size
         self.channels = 4 if config.space == "image" else 5
+        if config.space == "world":
+            self.moves = {"object": (f"camera.{config.camera}", f"depth.{config.camera}")}
 
     @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
@@ -171,6 +173,20 @@ class ObjectFlow(Substrate):
     def field(self, values: Tensor) -> Tensor:
         """Channels (B, T, grid, grid, C) of values: displacement as encoded, object flag, visible flag."""
         return values.unflatten(3, (self.config.grid, self.channels))
+
+    @override
+    def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:
+        """Points of the grid that lie on an object, in the world, from the present depth; ``space`` world only."""
+        field = self.field(values).flatten(2, 3)
+        depth, camera = (
+            now.extras[name][:, 0].float()
+            for name in (f"depth.{self.config.camera}", f"camera.{self.config.camera}")
+        )
+        index = self.index().to(values.device)
+        pixels = pixel_centres(*self.size, values.device)[index].expand(len(values), -1, -1)
+        start = unproject(depth.flatten(1)[:, index], pixels, camera, *self.size)
+        later = start[:, None] + field[..., :3] * self.config.unit_m
+        return PointMotion(start, later, (field[..., 3] > 0) & (field[..., 4] > 0), anchored=True)
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
@@ -225,6 +241,7 @@ class Tracks(Substrate):
     def __init__(self, config: TracksConfig, extras: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.extras = config, extras
+        self.moves = {"object": ()}
 
     @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
@@ -250,6 +267,13 @@ class Tracks(Substrate):
         visible = later.visible(end, self.config.tolerance_m) & present[:, None, None]
         places = torch.cat(parts, dim=-1) / self.config.unit_m * present[:, None, None, None]
         return torch.cat((places, visible[..., None] * 2.0 - 1), dim=-1)
+
+    @override
+    def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:
+        """The tracked points, in a frame at the object's origin, which a track does not tell."""
+        start = values[:, 0, :, :3] * self.config.unit_m
+        later = start[:, None] + values[..., 3:6] * self.config.unit_m
+        return PointMotion(start, later, values[..., 6] > 0, anchored=False)
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:

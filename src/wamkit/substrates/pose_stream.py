@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Length, Positive
 from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, StreamSpec
+from wamkit.contract.streams import PointMotion, Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.geometry.rotations import from_quaternion, from_six_d, six_d
 from wamkit.substrates.views import first_pose
@@ -53,6 +53,7 @@ class PoseStream(Substrate):
         super().__init__()
         self.config = config
         self.extras = tuple(f"{body}_pose" for body in config.bodies)
+        self.moves = dict.fromkeys(config.bodies, ())
 
     @override
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
@@ -77,6 +78,17 @@ class PoseStream(Substrate):
         A point x of a body whose origin was at p moves to ``rotation @ (x - p) + p + translation``.
         """
         return from_six_d(values[..., 3:]), values[..., :3] * self.config.unit_m
+
+    @override
+    def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:
+        """Six points around the body's origin, which is the origin of their frame."""
+        index = [str(name) for name in self.config.bodies].index(body)
+        rotation, shift = (part[:, :, index] for part in self.motion(values))
+        axes = 0.1 * torch.eye(3, device=values.device)
+        start = torch.cat((axes, -axes)).expand(len(values), -1, -1)
+        later = start[:, None] @ rotation.transpose(-1, -2) + shift[:, :, None]
+        known = torch.ones(later.shape[:3], dtype=torch.bool, device=values.device)
+        return PointMotion(start, later, known, anchored=False)
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:

@@ -19,6 +19,7 @@ ROOMS = (
 )  # fmt: skip
 REGISTRIES = (
     "wamkit.contract.protocols",
+    "wamkit.contract.planning",
     "wamkit.substrates.codecs",
     "wamkit.substrates.teachers",
     "wamkit.controllers.base",

@@ -308,6 +308,7 @@ CHOICES: Mapping[str, str] = {
     "TrunkConfig": "trunk",
     "EstimatorConfig": "estimator",
     "PlannerConfig": "planner",
+    "ObjectiveConfig": "objective",
     "Controller": "controller",
     "EnvConfig": "environment",
     "Perturbation": "perturbation",

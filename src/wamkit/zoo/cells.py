@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wamkit.actions import ChunkConfig
+from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.protocols import (
     ActionConfig,
     EncoderConfig,
     EstimatorConfig,
-    PlannerConfig,
     SubstrateConfig,
     TrunkConfig,
 )

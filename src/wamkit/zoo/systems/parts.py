@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from wamkit.actions import ChunkConfig
-from wamkit.contract.protocols import EstimatorConfig, PlannerConfig, SubstrateConfig, TrunkConfig
+from wamkit.contract.planning import PlannerConfig
+from wamkit.contract.protocols import EstimatorConfig, SubstrateConfig, TrunkConfig
 from wamkit.controllers import Chunked
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wamkit.actions.poses import Frame, PoseLayout
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
+from wamkit.geometry.poses import Frame, PoseLayout
 from wamkit.geometry.rotations import FORMS, SIZES, Form, convert, from_six_d
 
 forms = st.sampled_from(FORMS)

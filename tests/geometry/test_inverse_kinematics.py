@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from wamkit.actions.inverse_kinematics import joint_path
-from wamkit.actions.recovery import follow, rigid_path
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import MissingExtraError, SpecError
+from wamkit.geometry.inverse_kinematics import joint_path
 from wamkit.geometry.kinematics import EndEffector
+from wamkit.geometry.recovery import follow, rigid_path
 
 pytest.importorskip("mink")
 mujoco: Any = pytest.importorskip("mujoco")

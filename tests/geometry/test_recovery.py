@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from wamkit.actions.recovery import commands, fit, rigid_path
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
+from wamkit.geometry.recovery import commands, fit, rigid_path
 
 NAMES = ("x", "y", "z", "rx", "ry", "rz", "grip")
 SPEC = ActionSpec(
