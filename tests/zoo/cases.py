@@ -16,6 +16,7 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig
+from wamkit.design.build import aims_of
 from wamkit.training import OptimConfig
 from wamkit.zoo.system import System
 
@@ -71,7 +72,8 @@ class Case:
 
     def cut(self, window: WindowSpec, frames: Any = (NOW,)) -> Observation:
         """Observations cut by ``window`` as a call of the policy sees them."""
-        batch = self.data.windows(np.array(list(frames)), window)
+        compares = aims_of(self.design.graph, self.design.steering)
+        batch = self.data.windows(np.array(list(frames)), replace(window, goal=window.goal or bool(compares)))
         seen = replace(batch.observation, goal=batch.goal)
         if not batch.past:
             return seen

@@ -8,15 +8,16 @@ from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import AudioConfig, ImagesConfig, InstructionConfig, MaskedConfig, StateConfig
 from wamkit.estimators import LatentActionConfig, ProposerConfig, RegressorConfig
-from wamkit.planners import CEMConfig
-from wamkit.substrates import EmaFeatureConfig, OpticalFlowConfig
+from wamkit.planners import CEMConfig, GoalImageObjectiveConfig
+from wamkit.substrates import EmaFeatureConfig, OpticalFlowConfig, TeacherFeatureConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
 PICTURES = ImagesConfig(patch=2, channels=(16, 24), pool="grid", shift=0)  # 4 x 4 tokens of 8 x 8 pixels
 OWN = EmaFeatureConfig(encoder="seen", decay=0.99)
+FROZEN = TeacherFeatureConfig(features=16, grid=2, steps=40)
 NEXT = (1,)
-SEARCH = CEMConfig(candidates=8, iterations=2, elites=2)
+SEARCH = CEMConfig(candidates=8, iterations=2, elites=2, objective=GoalImageObjectiveConfig("future"))
 LATER = "A future begins a tick ahead, so the hidden blocks are predicted as they are right after the clip, not in it."
 
 
@@ -92,8 +93,6 @@ def v_jepa_2() -> DesignConfig:
         estimators,
         factors,
         {"hidden": (OWN, (1, 5)), "future": (OWN, (8, 16))},
-        goals={"goal": "future"},
-        given=("goal",),
         planner=SEARCH,
         encoders=masked(blocks=1, share=0.75),
         observation=(-4, 0),
@@ -113,9 +112,7 @@ def v_jepa_2_ac() -> DesignConfig:
         "V-JEPA 2-AC",
         estimators,
         factors,
-        {"future": (p.TEACHER, (8, 16))},
-        goals={"goal": "future"},
-        given=("goal",),
+        {"future": (FROZEN, (8, 16))},
         planner=SEARCH,
         encoders={"images": ImagesConfig(), "state": StateConfig()},
     )
