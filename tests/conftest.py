@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from support import ToyWindows, data_spec
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 
 torch.set_num_threads(1)
 

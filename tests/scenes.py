@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from support import data_spec
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import CameraSpec, ObservationSpec
 from wamkit.contract.types import Observation
 from wamkit.geometry.cameras import moved, pixel_centres, rays, to_world

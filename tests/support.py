@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import DatasetWriter, Episode

@@ -188,7 +188,7 @@ def test_the_coverage_page_names_what_exists() -> None:
     known = {entry.name for entry in api.list_parts()}
     words = {word for _, _, here, *_ in cells for word in re.findall(r"`([a-z_]+)`", here)}
     fields = {"history", "reads", "segments", "bridges", "absent", "clean", "exit", "future", "transformers"}
-    fields |= {"diffusers", "mink", "drop", "imagine", "gradient_norms"}
+    fields |= {"diffusers", "mink", "drop", "imagine", "gradient_norms", "remember", "remembers"}
     assert words - fields <= known, words - fields - known
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from support import data_spec
 from wamkit.actions import BinsConfig, ChunkConfig
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.errors import ConfigError, DataError
 from wamkit.nn.transforms import Mode
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import BinsConfig, FastConfig, byte_pairs
 from wamkit.actions.fast import PAD, Fast
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design, from_pretrained, save_pretrained
 from wamkit.errors import ConfigError, DataError, SpecError

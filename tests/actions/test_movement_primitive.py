@@ -18,7 +18,7 @@ from torch import Tensor
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import MovementPrimitiveConfig
 from wamkit.actions.movement_primitive import MovementPrimitive
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design, from_pretrained, save_pretrained

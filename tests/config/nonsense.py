@@ -11,7 +11,7 @@ import torch
 
 from support import ToyWindows, acting_observation
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Budget
 from wamkit.design import Design, DesignConfig
 from wamkit.errors import WamkitError

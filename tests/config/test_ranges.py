@@ -22,7 +22,7 @@ from wamkit.cli import VERBS
 from wamkit.config import Config, decode, encode
 from wamkit.config.ranges import Range
 from wamkit.config.values import FieldError, hints_of
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.design import DesignConfig
 from wamkit.encoders import ImagesConfig
 from wamkit.errors import ConfigError

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from support import SIZE, ToyWindows, acting_observation, data_spec
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import EncoderConfig
 from wamkit.contract.types import Batch, Budget, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.spec import data_spec as spec_of

@@ -254,6 +254,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     whole = replace(
         whole,
         estimators={**whole.estimators, "policy": RegressorConfig(), "arm": RegressorConfig()},
+        encoders=world.encoders,
         trunks=world.trunks,
         factors=(
             whole.factors[0],
@@ -276,5 +277,5 @@ def test_what_makes_no_sense_is_refused() -> None:
     planner = CEMConfig(candidates=4, iterations=1, elites=2)
     goal: dict[str, EstimatorConfig] = {**world.estimators, "goal": ProposerConfig()}
     factors = (Factor(("goal",), (), "goal"), *world.factors)
-    with pytest.raises(ConfigError, match="planner: it chooses one action stream, but 0 of the executed"):
+    with pytest.raises(ConfigError, match="planner: no factor generates an action to choose"):
         made(replace(world, goals={"goal": "body"}, estimators=goal, factors=factors, planner=planner))

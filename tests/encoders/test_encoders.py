@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from support import ToyWindows, acting_observation, data_spec
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.specs import ObservationSpec
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenes import ASLANT, SIDE, look, pose, scene_spec, shifted
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig

@@ -14,7 +14,8 @@ import torch
 from support import ToyWindows, acting_observation, data_spec
 from tiny_models import NORMALISATION, text_model, transformers, vision_model
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Budget, Observation, WindowSpec
 from wamkit.design import Design, DesignConfig
 from wamkit.design.checkpoint import from_pretrained, save_pretrained

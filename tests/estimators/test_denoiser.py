@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from estimating import alone, drawn, targets, tiny
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design, Factor
@@ -325,3 +326,66 @@ def test_one_denoiser_cannot_generate_and_read_a_stream(data: DataSpec) -> None:
     )
     with pytest.raises(ConfigError, match="one factor generates future and another reads it"):
         Design(config, data)
+
+
+# ------------------------------------------------------------------------------------------- one shared level
+
+
+def shared(absent: dict[str, float]) -> DenoiserConfig:
+    return DenoiserConfig(steps=2, levels="shared", absent=absent)
+
+
+FUTURE = StreamSpec("future", "future", 1, 2, 3)
+ACTION = StreamSpec("action", "action", 2, 1, 2)
+
+
+def test_a_stream_that_is_absent_some_of_the_time_leaves_one_process(data: DataSpec, toy: ToyWindows) -> None:
+    """PAD: the picture is optional, and the design is one diffusion process all the same."""
+    recipe_ = replace(recipe("joint"), estimators={"world": shared({"future": 0.4})})
+    design = Design(recipe_, data).eval()
+    assert (design.cells()["coupling"], design.cells()["backbone"]) == ("Joint generation", "Diffusion")
+    design.fit(toy, 0)
+    observation = acting_observation(toy, [30, 60], design.window)
+    alone = design.sample(observation, ["action"], seeds=[1, 2])
+    assert set(alone.values) == {"action"}
+    with pytest.raises(ConfigError, match="`clean` shows a stream without noise"):
+        Design(replace(recipe_, estimators={"world": replace(shared({}), clean={"future": 0.1})}), data)
+
+
+def test_the_streams_that_are_there_share_one_level() -> None:
+    torch.manual_seed(0)
+    model = tiny(shared({"future": 0.4}), [FUTURE, ACTION])
+    assert isinstance(model, Denoiser)
+    levels = model._draw_levels(["future", "action"], 4000, torch.device("cpu"))
+    dropped = levels["future"] == 1
+    assert 0.36 < dropped.float().mean() < 0.44
+    assert torch.equal(levels["future"][~dropped], levels["action"][~dropped])
+    assert bool((levels["action"] < 1).all())
+    assert levels["action"][dropped].std() > 0.2  # the others keep the level of the row
+
+
+def test_without_absent_a_shared_level_draws_what_it_drew_before() -> None:
+    values, model = drawn([FUTURE, ACTION], 3), tiny(shared({}), [FUTURE, ACTION])
+    torch.manual_seed(3)
+    loss = model.loss(["future", "action"], alone(model.trunk, 3), targets(values), None).terms  # type: ignore[arg-type]
+    torch.manual_seed(3)
+    level = torch.rand(3)
+    noise = {name: torch.randn_like(values[name]) for name in ("future", "action")}
+    noisy = {n: torch.lerp(values[n], noise[n], level[:, None, None, None]) for n in noise}
+    assert isinstance(model, Denoiser)
+    field = model._network(noisy, dict.fromkeys(noise, level), model.trunk.empty(3, 1), None)
+    for name in noise:
+        assert torch.equal(loss[name], (field[name] - (noise[name] - values[name])).square().mean())
+
+
+def test_nothing_is_learned_of_a_dropped_stream_and_nothing_of_it_reaches_the_others() -> None:
+    model = tiny(shared({"future": 0.999}), [FUTURE, ACTION])
+    losses = []
+    for seed in (1, 2):
+        values = drawn([FUTURE, ACTION], 3)
+        values["future"] = drawn([FUTURE], 3, seed)["future"]
+        torch.manual_seed(0)
+        call = alone(model.trunk, 3)  # type: ignore[arg-type]
+        losses.append(model.loss(["future", "action"], call, targets(values), None).terms)
+    assert losses[0]["future"].item() == 0
+    assert torch.equal(losses[0]["action"], losses[1]["action"])

@@ -13,7 +13,8 @@ from torch import Tensor
 from support import ToyWindows, acting_observation
 from wamkit.config import decode, encode
 from wamkit.contract.calls import Call, Generated
-from wamkit.contract.protocols import DataSpec, Exposure, Trunk
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Exposure, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.contract.calls import Call
-from wamkit.contract.protocols import DataSpec, Estimator, Trunk
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Estimator, Trunk
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained

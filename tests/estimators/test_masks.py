@@ -11,7 +11,7 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.contract.calls import Call
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design

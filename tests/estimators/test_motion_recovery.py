@@ -19,7 +19,8 @@ from torch import Tensor
 from scenes import look, pose, scene_spec
 from wamkit.actions import ChunkConfig
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Budget, Observation
 from wamkit.controllers import Chunked

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from support import ToyWindows
 from wamkit.contract.calls import Call
-from wamkit.contract.protocols import DataSpec, Estimator
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Estimator
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design

@@ -14,7 +14,7 @@ from gaussians import DEVIATION, MEAN, denoiser, gaussian
 from support import ToyWindows, acting_observation
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, Guide
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.streams import RowNoise, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design, Factor

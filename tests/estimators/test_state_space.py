@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from estimating import targets
+from support import data_spec
 from wamkit.contract.calls import Call
 from wamkit.contract.streams import Past, RowNoise, StreamSpec
 from wamkit.contract.types import Budget
+from wamkit.controllers import Chunked
+from wamkit.design import Design, FutureConfig
 from wamkit.design.sampling import NO_CONTEXT
 from wamkit.errors import ConfigError
 from wamkit.estimators import (
     StateSpace,
     StateSpaceConfig,
 )
+from wamkit.zoo import recipe
 
 STEP, KICK = 0.15, 0.15
 
@@ -198,3 +202,22 @@ def test_state_space_refuses_other_factors() -> None:
         replace(config, stochastic=8).build((state, future), (state, action), None)
     with pytest.raises(ConfigError, match="3 action steps cannot be cut evenly into the 2 steps"):
         config.build((state, future), (state, replace(action, steps=3)), None)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "stride", "offsets", "way_out"),
+    [
+        (8, 4, (4,), r"Set them to \[4, 8\]"),
+        (16, 8, (4, 16), r"Set them to \[8, 16\]"),
+        (12, 8, (8,), "to a multiple of `stride` 8"),
+    ],
+)
+def test_futures_that_do_not_end_the_steps_are_refused(
+    horizon: int, stride: int, offsets: tuple[int, ...], way_out: str
+) -> None:
+    """They built, and training then died on the shape of a matrix, or learned one step from the target of another."""
+    futures = {"future": FutureConfig("video", offsets)}
+    config = replace(recipe("recurrent"), horizon=horizon, stride=stride, futures=futures)
+    config = replace(config, controller=Chunked(execute=stride))
+    with pytest.raises(ConfigError, match=way_out):
+        Design(config, data_spec())

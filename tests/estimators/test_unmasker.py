@@ -13,7 +13,7 @@ from torch import Tensor
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig
 from wamkit.contract.calls import Call
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
 from wamkit.design import Design
@@ -187,10 +187,20 @@ def test_settings_that_make_no_sense() -> None:
         UnmaskerConfig().build((replace(ACTION, vocabulary=None),), (), None)
     with pytest.raises(ConfigError, match="`nfe` names stream 'act'"):
         build(UnmaskerConfig(nfe={"act": 3}))
-    with pytest.raises(ConfigError, match="need rates: independent"):
-        build(UnmaskerConfig(rates="shared", absent={"future": 0.5}))
+    with pytest.raises(ConfigError, match="needs rates: independent"):
+        build(UnmaskerConfig(rates="shared", clean={"future": 0.5}))
     with pytest.raises(BudgetError, match="needs at least 1"):
         build(UnmaskerConfig()).check_budget(["action"], Budget(nfe={"action": 0}))
+
+
+def test_a_stream_may_be_absent_where_the_others_share_a_rate() -> None:
+    model = build(UnmaskerConfig(rates="shared", absent={"future": 0.5}))
+    masks = model._draw_masks(["future", "action"], 2000, torch.device("cpu"))
+    whole = {name: mask.all(dim=1).float().mean().item() for name, mask in masks.items()}
+    assert whole["future"] > 0.5
+    assert whole["future"] - whole["action"] > 0.2
+    assert model.processes == 1
+    assert model.skippable(["future", "action"], "future", Budget())
 
 
 def test_a_design_of_token_streams_trains_and_acts(data: DataSpec, toy: ToyWindows) -> None:

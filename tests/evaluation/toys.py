@@ -157,6 +157,9 @@ class ToyPolicy:
         )
         return forecast, Memory(state.calls + 1, cache)
 
+    def remember(self, observation: Observation, state: Memory) -> Memory:
+        raise AssertionError("the toy reads no past actions")
+
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         if not forecast.future:
             return None

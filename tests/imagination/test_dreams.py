@@ -10,7 +10,7 @@ import torch
 
 from scenes import look, pose, scene_spec
 from wamkit.actions import ChunkConfig
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Forecast, Observation
 from wamkit.controllers import Chunked
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from support import ToyWindows, acting_observation
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Budget, Forecast
 from wamkit.design import Design, FutureConfig
 from wamkit.errors import BudgetError, ConfigError
@@ -116,7 +116,8 @@ def test_refusals_name_the_way_out(data: DataSpec, toy: ToyWindows) -> None:
         roll(design, toy, budget=Budget(future=False))
     with pytest.raises(BudgetError, match="horizon 2 is less than a step"):
         roll(design, toy, budget=Budget(horizon=2))
-    late = replace(recipe("recurrent"), futures={"future": FutureConfig("video", (4, 16))})
+    causal = recipe("chunk_causal")
+    late = replace(causal, futures={**causal.futures, "future": FutureConfig("video", (4,))})
     other = Design(late, data)
     other.fit(toy, 0)
     with pytest.raises(

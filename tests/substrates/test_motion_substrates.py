@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenes import ABOVE, ASLANT, SIDE, look, pose, scene_spec
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Observation
 from wamkit.envs.base import SimulatedEnv
 from wamkit.errors import ConfigError

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scenes import look, pose, scene_spec
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import CameraSpec, ObservationSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError

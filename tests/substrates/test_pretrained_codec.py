@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from support import ToyWindows, acting_observation
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design
 from wamkit.design.checkpoint import from_pretrained, save_pretrained

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.scales import Ladder, cover, halved
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design, FutureConfig

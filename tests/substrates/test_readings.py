@@ -39,6 +39,7 @@ SHOWS: Mapping[str, Mapping[str, Shows]] = {
     "progress": NOTHING,
     "proprioception": {"state": State()},
     "quantized": {"scene": Camera("scene")},
+    "reward": NOTHING,
     "rgbd": {"scene": Camera("scene"), "depth.scene": Sensor("depth.scene")},
     "segmentation": NOTHING,
     "sensor_values": {"object_pose": Sensor("object_pose")},

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from support import SIZE, ToyWindows, data_spec
-from wamkit.contract.protocols import DataSpec, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.specs import ObservationSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.design import Design

@@ -13,8 +13,8 @@ from torch import Tensor
 from scenes import ABOVE, ASLANT, HALF, SIDE, look, pose, scene_spec
 from support import ToyWindows, data_spec, write_dataset
 from wamkit.contract.calls import Call
-from wamkit.contract.protocols import DataSpec
-from wamkit.contract.streams import RowNoise, Target
+from wamkit.contract.data import DataSpec
+from wamkit.contract.streams import RowNoise, Sensor, Target
 from wamkit.contract.types import Budget, Observation, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.spec import data_spec as spec_of
@@ -22,7 +22,14 @@ from wamkit.encoders import ImagesConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import RegressorConfig
 from wamkit.geometry.cameras import project
-from wamkit.substrates import HeatmapConfig, ProgressConfig, ValueConfig
+from wamkit.substrates import (
+    HeatmapConfig,
+    PixelLatentConfig,
+    ProgressConfig,
+    ProprioceptionConfig,
+    RewardConfig,
+    ValueConfig,
+)
 from wamkit.trunks import TransformerConfig
 
 DATA: DataSpec = replace(scene_spec(), extras={**scene_spec().extras, "episode_clock": (3,)})
@@ -40,7 +47,7 @@ def test_progress_and_value_of_a_recording(tmp_path: Path) -> None:
     """Episodes of 30, 31 and 32 frames, all successful; no reader needs more than the recording has."""
     data = Dataset(write_dataset(tmp_path / "d"), extras=("episode_clock",))
     spec = spec_of(Dataset(tmp_path / "d"))
-    assert spec.extras == {"episode_clock": (3,)}
+    assert spec.extras == {"episode_clock": (3,), "episode_milestones": (2,)}
     progress, value = ProgressConfig().build(spec), ValueConfig(0.9).build(spec)
     batch = data.windows(np.array([0, 10, 29, 30, 31 + 29]), WINDOW)
     now, goal = batch.observation, batch.goal
@@ -74,6 +81,44 @@ def test_a_failed_episode_is_worth_nothing_and_silence_is_not_success(tmp_path: 
     with pytest.raises(DataError, match="does not record for all its episodes"):
         value.encode(silent)
     assert ProgressConfig().build(DATA).encode(silent).item() == pytest.approx(2 * 3 / 7 - 1)
+
+
+def test_the_value_is_the_discounted_sum_of_the_rewards(tmp_path: Path) -> None:
+    toy, spec = ToyWindows(8), data_spec()
+    images = {c: np.ascontiguousarray(v.transpose(0, 2, 3, 1)) for c, v in toy.images.items()}
+    with DatasetWriter(tmp_path / "d", spec.observation, spec.action) as writer:
+        for success in (True, False):
+            writer.add(Episode(images, toy.state, toy.action, "push it", success=success))
+    data = Dataset(tmp_path / "d", extras=("episode_clock",))
+    reward, value = RewardConfig(scale=0.5).build(DATA), ValueConfig(0.9).build(DATA)
+    every = data.windows(np.arange(16), WINDOW).observation
+    rewards = reward.readings(reward.encode(every))["reward"].values.view(2, 8)
+    assert rewards.sum(dim=1).tolist() == [1, 0]
+    returns = torch.stack([(rewards[:, t:] * 0.9 ** torch.arange(8 - t)).sum(dim=1) for t in range(8)], dim=1)
+    torch.testing.assert_close((value.encode(every).view(2, 8) + 1) / 2, returns)
+    assert reward.encode(every).max() == 2
+
+
+def test_a_reward_may_be_an_extra_of_the_dataset() -> None:
+    spec = replace(DATA, extras={**DATA.extras, "reward": (1,), "pose": (7,)})
+    reward = RewardConfig(extra="reward").build(spec)
+    frame = look([pose(0, 0, 0)])
+    seen = replace(frame, extras={"reward": torch.full((1, 1, 1), 0.25)})
+    assert reward.encode(seen).tolist() == [[[[0.25]]]]
+    reading = reward.readings(reward.encode(seen))["reward"]
+    assert reading.shows == Sensor("reward")
+    assert torch.equal(reading.values, seen.extras["reward"])
+    with pytest.raises(ConfigError, match="a reward is one number"):
+        RewardConfig(extra="pose").build(spec)
+    with pytest.raises(ConfigError, match="rewrd"):
+        RewardConfig(extra="rewrd").build(spec)
+
+
+def test_scores_and_the_body_are_no_part_of_the_world() -> None:
+    standing = {c: c.build(DATA).standing for c in (ProgressConfig(), ValueConfig(), RewardConfig())}
+    assert set(standing.values()) == {"score"}
+    assert ProprioceptionConfig().build(data_spec()).standing == "body"
+    assert PixelLatentConfig().build(data_spec()).standing == "world"
 
 
 # ------------------------------------------------------------------------------------------------------- maps

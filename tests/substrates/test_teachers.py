@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from support import ToyWindows, acting_observation
 from tiny_models import transformers, vision_model
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.design import Design, DesignConfig
 from wamkit.design.checkpoint import from_pretrained, save_pretrained

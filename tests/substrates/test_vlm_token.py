@@ -16,7 +16,7 @@ from torch import Tensor
 from scenes import ABOVE, SIDE, look, pose, scene_spec
 from support import ToyWindows, acting_observation
 from wamkit.actions import BinsConfig, ChunkConfig
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.encoders import StateConfig

@@ -15,7 +15,7 @@ from torch import Tensor
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.actions import ChunkConfig
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.types import Budget, Losses
 from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained

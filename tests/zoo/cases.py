@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamkit.contract.protocols import DataSpec, Estimator
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Estimator
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import Dataset

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from support import ToyWindows, acting_observation
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Budget
 from wamkit.design import Design, from_pretrained, save_pretrained
 from wamkit.errors import BudgetError

@@ -10,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Size
-from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
 from wamkit.nn.transforms import Mode, Normalizer

@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from wamkit.actions.chunk import ChunkConfig
 from wamkit.config.ranges import SomeWords
-from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, WindowSpec
 from wamkit.errors import ConfigError, did_you_mean

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from wamkit.contract.protocols import Windows
+from wamkit.contract.data import Windows
 from wamkit.contract.types import WindowSpec
 from wamkit.errors import DataError
 

@@ -20,7 +20,8 @@ from typing_extensions import override
 from wamkit.actions import byte_pairs
 from wamkit.actions.demonstrated import demonstrated_chunks
 from wamkit.config.ranges import Positive, Range, Size
-from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError, DataError, SpecError
 from wamkit.nn.transforms import Normalizer, quantile_range

@@ -21,7 +21,8 @@ from typing_extensions import override
 
 from wamkit.actions.demonstrated import demonstrated_chunks
 from wamkit.config.ranges import NonNegative, Range
-from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.specs import ActionSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError, MissingExtraError, SpecError

@@ -24,6 +24,12 @@ from .calls import (
 from .calls import (
     Revises as Revises,
 )
+from .data import (
+    DataSpec as DataSpec,
+)
+from .data import (
+    Windows as Windows,
+)
 from .planning import (
     Objective as Objective,
 )
@@ -44,9 +50,6 @@ from .protocols import (
 )
 from .protocols import (
     Category as Category,
-)
-from .protocols import (
-    DataSpec as DataSpec,
 )
 from .protocols import (
     Encoder as Encoder,
@@ -73,6 +76,9 @@ from .protocols import (
     Meanings as Meanings,
 )
 from .protocols import (
+    Standing as Standing,
+)
+from .protocols import (
     Substrate as Substrate,
 )
 from .protocols import (
@@ -83,9 +89,6 @@ from .protocols import (
 )
 from .protocols import (
     TrunkConfig as TrunkConfig,
-)
-from .protocols import (
-    Windows as Windows,
 )
 from .scales import (
     Grid as Grid,
@@ -194,6 +197,9 @@ from .types import (
 )
 from .types import (
     WindowSpec as WindowSpec,
+)
+from .types import (
+    choose_rows as choose_rows,
 )
 from .types import (
     map_tensors as map_tensors,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import CameraSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec

@@ -9,74 +9,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import draccus
-import numpy as np
 from torch import Tensor, nn
 
 from wamkit.config.values import Config
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.scales import Scale
-from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec, check_data
 from wamkit.contract.streams import Camera, Past, PointMotion, Reading, RowNoise, StreamSpec, Target
-from wamkit.contract.types import Batch, Budget, Carry, Observation, WindowSpec
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.contract.types import Budget, Carry, Observation, WindowSpec
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
-Layout = Sequence[tuple[str, int]]
-Family = Literal["diffusion", "autoregressive", "joint-embedding", "proposal", "state-space", "geometric"]
-Exposure = Literal["tap", "encoder-only"]
 Standing = Literal["world", "body", "score"]
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """Data that a design is built for.
-
-    Attributes:
-        observation: spec of the observations: cameras, state and rate.
-        action: spec of the embodiment's actions.
-        stats: feature key -> statistic name (mean, std, min, max, q01, ...) -> values.
-        extras: name -> shape per step of further features of the dataset (depth, poses, contacts).
-    """
-
-    observation: ObservationSpec
-    action: ActionSpec
-    stats: Mapping[str, Mapping[str, np.ndarray]]
-    extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_data(self.observation, self.action, self.extras)
-
-    def camera(self, name: str, reader: str) -> CameraSpec:
-        """Spec of a camera; raises :class:`ConfigError` when the dataset does not have it."""
-        if name not in self.observation.cameras:
-            raise ConfigError(f"{reader}: no camera {name!r}. {did_you_mean(name, self.observation.cameras)}")
-        return self.observation.cameras[name]
-
-    def extra(self, name: str, reader: str) -> tuple[int, ...]:
-        """Shape of an extra; raises :class:`ConfigError` when the dataset does not have it."""
-        if name not in self.extras:
-            raise ConfigError(
-                f"{reader} needs the extra {name!r}, which the dataset does not have. "
-                f"{did_you_mean(name, self.extras)} Collect with `record` to store ground truth."
-            )
-        return self.extras[name]
-
-
-class Windows(Protocol):
-    """Dataset as parts see it while they fit a codec or a teacher."""
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames."""
-
-    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
-        """Cut windows at the global frame ids ``index``."""
+Layout = Sequence[tuple[str, int]]
+Family = Literal[
+    "diffusion", "autoregressive", "joint-embedding", "proposal", "state-space", "geometric", "mixture"
+]
+Exposure = Literal["tap", "encoder-only"]
 
 
 class Encoder(nn.Module, ABC):

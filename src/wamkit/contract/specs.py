@@ -26,6 +26,13 @@ ACTION = "action"
 # ticks since the start, ticks to the end, success (B, T, 3).
 CLOCK = "episode_clock"
 
+# Another one, which follows from the recorded actions: number of the task's next milestone, from 1, and the number of
+# all its milestones (B, T, 2).
+MILESTONES = "episode_milestones"
+
+# Extras that no dataset stores -> their shape per step.
+DERIVED: Mapping[str, tuple[int, ...]] = {CLOCK: (3,), MILESTONES: (2,)}
+
 
 @dataclass(frozen=True)
 class CameraSpec:

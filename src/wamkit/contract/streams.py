@@ -14,15 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wamkit.contract.grammar import Grammar
 from wamkit.contract.scales import Scale, tokens_of
 from wamkit.contract.values import whole
 from wamkit.errors import ConfigError
 
-Role = Literal["future", "action", "goal", "state"]
+Role = Literal["future", "action", "goal", "state", "text"]
 
 ReadingKind = Literal["picture", "displacement", "rotation", "classes", "feature", "quantity", "token"]
 
-SYMBOLS: Mapping[str, str] = {"future": "s", "action": "a", "goal": "g", "state": "z"}
+SYMBOLS: Mapping[str, str] = {"future": "s", "action": "a", "goal": "g", "state": "z", "text": "l"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class StreamSpec:
 
     Attributes:
         name: name of the stream in the design.
-        role: ``future`` (s), ``action`` (a), ``goal`` (g) or ``state`` (z, a latent that does not occur in the data).
+        role: ``future`` (s), ``action`` (a), ``goal`` (g), ``state`` (z, a latent that does not occur in the data) or
+            ``text`` (l, words about the task, one token id per step).
         steps: T, time steps.
         tokens: N, tokens per step.
         features: D, features per token; 1 for discrete tokens.
@@ -39,6 +41,7 @@ class StreamSpec:
         ticks_per_step: control ticks that one step covers (action streams).
         scales: token grids of ids that refine each other, coarsest first: rows and columns of every picture. A step's
             tokens are those of the coarsest scale, then the next, and id 0 adds nothing to the coarser scales.
+        grammar: texts that may be written, for a stream of text.
     """
 
     name: str
@@ -49,6 +52,7 @@ class StreamSpec:
     vocabulary: int | None = None
     ticks_per_step: int = 1
     scales: tuple[Scale, ...] = ()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "tokens", "features", "ticks_per_step"):
@@ -66,6 +70,14 @@ class StreamSpec:
     def length(self) -> int:
         """Number of tokens of the whole stream, T times N."""
         return self.steps * self.tokens
+
+    def require_free(self, reader: str) -> None:
+        """Raise :class:`ConfigError` when only certain texts may be written, which ``reader`` cannot guarantee."""
+        if self.grammar is not None and not self.grammar.free:
+            raise ConfigError(
+                f"stream {self.name!r} has a list of sentences, and {reader} writes its tokens in no order, so they "
+                f"could not be kept. Write it with an autoregressor, or leave `sentences` empty."
+            )
 
     def require(self, *, discrete: bool, reader: str) -> None:
         """Raise :class:`ConfigError` unless the stream is discrete (or continuous), as ``reader`` needs."""
@@ -165,13 +177,17 @@ class Past:
         values: observed stream -> (B, K, N, D), its value at the end of each block (the observation).
         action: (B, K, T, N, D), executed action block that led to each observation.
         pad: (B, K) bool, True where the observation lies before the episode.
-        action_pad: (B, K) bool, True where no action led to the observation (the first of an episode).
+        action_pad: (B, K) bool, True where no action led to the observation (the first of an episode), or only a part
+            of the block's.
+        partial: (B,) bool, True in rows whose one block is not over yet: its observation stands for "now" in this call
+            alone and is not kept. None where all are whole.
     """
 
     values: Mapping[str, Tensor]
     action: Tensor
     pad: Tensor
     action_pad: Tensor
+    partial: Tensor | None = None
 
 
 def masked_mean(error: Tensor, pad: Tensor) -> Tensor:

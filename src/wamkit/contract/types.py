@@ -41,8 +41,10 @@ class Observation:
         task: B instructions in plain language.
         pad: (B, T) bool, True where a step lies outside the episode (its content repeats the nearest step).
         extras: name -> (B, T, ...), further features per step, such as ground truth (depth, poses, contacts).
-        past_action: (B, P, A) float32, actions executed before "now"; None when they were not requested.
-        past_action_pad: (B, P) bool, True where no action was executed (the start of the episode).
+        past_action: (B, P, A) float32, actions of the current block, P ticks from one multiple of P to the next; None
+            when they were not requested. "Now" lies at its end, except in a call between two multiples.
+        past_action_pad: (B, P) bool, True where no action was executed: at the start of the episode, or because the
+            block is not over yet.
         missing: modality -> (B, T) bool, True where its sensor delivered nothing; the buffer's content is then
             undefined.
         goal: observation to be reached, T = 1; None without a goal.
@@ -130,7 +132,8 @@ class WindowSpec:
 
     Attributes:
         observation: offsets of the observed steps, ascending, the last one 0, e.g. ``(-8, 0)``.
-        past_actions: P, number of executed actions before "now".
+        past_actions: P, number of executed actions before "now". When acting, a policy with P above 0 takes in the
+            episode in blocks of P ticks, counted from its start.
         horizon: H, number of actions from "now" on.
         future: offsets of the future observations, ascending, all positive, e.g. ``(8, 16)``.
         goal: true when a goal observation is read.
@@ -229,6 +232,7 @@ class Forecast:
         stage_ms: stage name -> milliseconds (preprocess, encode, future, action, plan).
         costs: planner's costs of all candidates in the order of their evaluation, (B, n), or None without a planner.
         flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
+        text: stream of text -> B texts that were written.
     """
 
     action: Tensor
@@ -238,6 +242,7 @@ class Forecast:
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     costs: Tensor | None = None
     flags: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,22 @@ def map_tensors(value: T, fn: Callable[..., Tensor]) -> T:
         result = {k: map_tensors(v, fn) for k, v in value.items()}
     elif isinstance(value, tuple | list):
         result = type(value)(map_tensors(v, fn) for v in value)
+    return result
+
+
+def choose_rows(rows: Tensor, chosen: T, other: T) -> T:
+    """Take the rows (B,) bool of ``chosen`` and the rest of ``other``, in every tensor of two trees of one shape."""
+    result: Any = chosen
+    if isinstance(chosen, Tensor) and isinstance(other, Tensor):
+        result = torch.where(rows.view(-1, *[1] * (chosen.dim() - 1)), chosen, other)
+    elif dataclasses.is_dataclass(chosen) and not isinstance(chosen, type):
+        names = [f.name for f in dataclasses.fields(chosen)]
+        parts = {n: choose_rows(rows, getattr(chosen, n), getattr(other, n)) for n in names}
+        result = dataclasses.replace(chosen, **parts)
+    elif isinstance(chosen, Mapping) and isinstance(other, Mapping):
+        result = {k: choose_rows(rows, v, other[k]) for k, v in chosen.items()}
+    elif isinstance(chosen, tuple | list) and isinstance(other, tuple | list):
+        result = type(chosen)(choose_rows(rows, a, b) for a, b in zip(chosen, other, strict=True))
     return result
 
 

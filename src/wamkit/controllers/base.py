@@ -162,11 +162,6 @@ class Controller(Config, draccus.ChoiceRegistry, abc.ABC):
         return False
 
     @property
-    def regular(self) -> bool:
-        """True if it calls at the ticks of :meth:`calls` and never earlier, as a design that carries its past needs."""
-        return True
-
-    @property
     def compares(self) -> str | None:
         """Name of the future stream whose predictions it compares with observations, or None."""
         return None
@@ -183,17 +178,6 @@ class Controller(Config, draccus.ChoiceRegistry, abc.ABC):
             mode: mode of the policy's actions, ``delta`` or ``absolute``.
             offsets: ticks after a call that the compared stream predicts; empty when nothing is compared.
         """
-
-    def check_past(self, stride: int, predicted: int) -> None:
-        """Raise :class:`ConfigError` unless it calls once per ``stride`` ticks, as a design that keeps a past needs."""
-        execute = self.horizon(predicted).execute
-        if execute != stride or not self.regular:
-            name = self.get_choice_name(type(self))
-            every = f"every {execute} ticks" if self.regular else f"every {execute} ticks or earlier"
-            raise ConfigError(
-                f"controller {name!r} calls {every}, but one model step is stride {stride} ticks; a design that "
-                f"keeps its past needs exactly one call per stride. Use `chunked` with execute={stride}."
-            )
 
     def start(self) -> ControllerState:
         """Return the state before the first observation of an episode."""

@@ -33,12 +33,6 @@ class Comparing(Early):
 
     @property
     @override
-    def regular(self) -> bool:
-        """False: observations trigger early calls."""
-        return False
-
-    @property
-    @override
     def compares(self) -> str:
         return self.stream
 

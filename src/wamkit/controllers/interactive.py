@@ -42,12 +42,6 @@ class Interactive(Early):
     def regime(self, predicted: int) -> str:
         return "Interactive"
 
-    @property
-    @override
-    def regular(self) -> bool:
-        """False: instructions trigger early calls."""
-        return False
-
     @override
     def watch(self, state: ControllerState, seen: Seen) -> ControllerState:
         return self.say(state, self.inputs[state.tick]) if state.tick in self.inputs else state

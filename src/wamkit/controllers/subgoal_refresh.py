@@ -55,19 +55,6 @@ class SubgoalRefresh(Every):
         """Exclusive upper bound on the age in ticks of a subgoal in use while the generator runs."""
         return self.clock + self.latency
 
-    @override
-    def check_past(self, stride: int, predicted: int) -> None:
-        """Raise :class:`ConfigError` unless calls and generator starts fall on model steps.
-
-        The generator reads the carried past too, so its clock must be a multiple of ``stride``.
-        """
-        super().check_past(stride, predicted)
-        if self.clock % stride:
-            raise ConfigError(
-                f"controller 'subgoal_refresh' starts the generator every {self.clock} ticks, which is not a multiple "
-                f"of the model step of {stride} ticks; a design that keeps its past needs that. Change `refresh`."
-            )
-
     def starts(self, ticks: int) -> tuple[int, ...]:
         """Ticks at which an episode of ``ticks`` ticks starts the generator."""
         return tuple(range(0, ticks, self.clock))[: self.stop_after]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wamkit.contract.specs import CLOCK, ActionSpec, ObservationSpec
+from wamkit.contract.specs import CLOCK, DERIVED, MILESTONES, ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import agreement, catalog, check, layout, seals, spans, tables
 from wamkit.data.catalog import EpisodeRow
@@ -38,7 +38,8 @@ class Dataset:
         root: the dataset folder.
         extras: names of extras to load and include in observations. For a dataset written elsewhere, the keys of
             further numeric features. Every dataset has ``episode_clock``: ticks since the start of the episode, ticks
-            to its end, and its success (1, 0, or NaN where it is not recorded).
+            to its end, and its success (1, 0, or NaN where it is not recorded); and ``episode_milestones``: number of
+            its next milestone, from 1, and the number of all.
         image_memory_gb: memory limit for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
 
     Attributes:
@@ -74,7 +75,7 @@ class Dataset:
             LOG.warning("%s: %r is %s, not an RGB camera, and is left out.", self.root, key, what)
         stored = self._stored_specs()
         vectors = [key for key in layout.VECTORS if key in features]
-        extra_keys = {name: self._extra_key(name) for name in extras if name != CLOCK}
+        extra_keys = {name: self._extra_key(name) for name in extras if name not in DERIVED}
         # What wamkit recorded is known by its digests; only what is not is compared episode by episode.
         compared = [] if stored else vectors
         self.episodes: tuple[EpisodeRow, ...]
@@ -110,6 +111,8 @@ class Dataset:
         self._last = np.repeat(starts + lengths - 1, lengths)
         if CLOCK in extras:
             self.extras[CLOCK] = self._clock()
+        if MILESTONES in extras:
+            self.extras[MILESTONES] = self._parts()
 
     @property
     def num_frames(self) -> int:
@@ -187,6 +190,15 @@ class Dataset:
             [np.full(len(e), np.nan if e.success is None else e.success) for e in self.episodes]
         )
         return np.stack((frames - self._first, self._last - frames, success), axis=1).astype(np.float32)
+
+    def _parts(self) -> np.ndarray:
+        """Values (N, 2) of the extra ``episode_milestones``, described at the class."""
+        before, last = (np.searchsorted(self.milestones, frames) for frames in (self._first, self._last))
+        following = np.searchsorted(self.milestones, np.arange(self.num_frames), side="right")
+        # At the last frame of an episode its last milestone is reached, and stays the one that counts.
+        return np.stack((np.minimum(following, last) - before + 1, last - before + 1), axis=1).astype(
+            np.float32
+        )
 
     @cached_property
     def milestones(self) -> np.ndarray:

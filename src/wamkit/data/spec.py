@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from wamkit.contract.protocols import DataSpec
-from wamkit.contract.specs import CLOCK
+from wamkit.contract.data import DataSpec
+from wamkit.contract.specs import DERIVED
 from wamkit.data.dataset import Dataset
 from wamkit.data.layout import ACTION_KEY, EXTRA_PREFIX, STATE_KEY
 from wamkit.nn.transforms import FLOOR, least_scale
@@ -22,4 +22,4 @@ def data_spec(dataset: Dataset) -> DataSpec:
         for key, feature in dataset.info["features"].items()
         if key.startswith(EXTRA_PREFIX)
     }
-    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, CLOCK: (3,)})
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED})

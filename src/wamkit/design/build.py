@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from wamkit.contract.data import DataSpec
 from wamkit.contract.planning import Planner
 from wamkit.contract.protocols import (
     ActionRepresentation,
-    DataSpec,
     Encoder,
     Estimator,
     EstimatorConfig,
@@ -19,20 +19,27 @@ from wamkit.contract.protocols import (
     Substrate,
     Trunk,
 )
-from wamkit.contract.specs import ACTION, ActionSpec
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.design.action_streams import ActionStreams
+from wamkit.design.agreement import (
+    check_controller,
+    check_executed,
+    check_names,
+    check_past,
+    check_taps,
+    generates,
+)
 from wamkit.design.config import DesignConfig
 from wamkit.design.facts import EstimatorFacts
 from wamkit.design.graph import FactorGraph
 from wamkit.design.guiding import Steering, build_steering
-from wamkit.design.observed import check_compared, check_given
-from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.design.searching import check_search
+from wamkit.design.texts import Text, build_texts
 from wamkit.design.unused import check_encoders, check_experts, check_unused
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.estimators import DenoiserConfig
+from wamkit.estimators import Denoiser, DenoiserConfig, Staged
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Parts:
         planner: search over actions, or None.
         steering: guidance of every call, or None.
         past_blocks: blocks of real past that the design carries; 0 for a design without a past.
+        texts: text stream -> its words and tokens.
     """
 
     encoders: dict[str, Encoder]
@@ -64,6 +72,7 @@ class Parts:
     planner: Planner | None
     steering: Steering | None
     past_blocks: int
+    texts: dict[str, Text]
 
 
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
@@ -81,15 +90,14 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_encoders(config, substrates)
     actions = build_actions(config, data)
     trunks = {name: c.build() for name, c in config.trunks.items()}
-    streams = build_streams(config, substrates, actions, trunks)
+    texts = build_texts(config.texts, data)
+    streams = build_streams(config, substrates, actions, trunks, texts)
     context: dict[str, nn.Module] = {
         name: nn.Identity() if t.context_width == config.width else nn.Linear(config.width, t.context_width)
         for name, t in trunks.items()
     }
     estimators = {name: build_estimator(name, config, streams, trunks) for name in config.estimators}
-    for tap in config.taps:
-        if not any(tap in e.exposes for e in estimators.values()):
-            raise ConfigError(f"tap {tap!r}: its estimator exposes no hidden state. Use 'feature_tap'.")
+    check_taps(config, estimators)
     meanings = read_meanings(config, data, streams, actions.parts[ACTION], substrates)
     for estimator in estimators.values():
         estimator.bind(meanings)
@@ -108,8 +116,6 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_executed(graph, past_blocks)
     if graph.acting():  # nobody calls a world model tick by tick
         check_controller(config, graph, data.action)
-        if past_blocks:
-            config.controller.check_past(config.stride, config.horizon)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,
@@ -122,6 +128,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         planner=planner,
         steering=steering,
         past_blocks=past_blocks,
+        texts=texts,
     )
 
 
@@ -192,32 +199,6 @@ def build_actions(config: DesignConfig, data: DataSpec) -> ActionStreams:
     return ActionStreams(parts, data.action)
 
 
-def generates(config: DesignConfig, stream: str) -> bool:
-    """Return True when a factor generates the stream."""
-    return any(stream in factor.generates for factor in config.factors)
-
-
-def check_executed(graph: FactorGraph, past_blocks: int) -> None:
-    """Raise :class:`ConfigError` unless all streams of the executed action are generated, and a past can hold them."""
-    lost = [name for name in graph.executed if name in graph.known]
-    if len(lost) < len(graph.executed) and lost:
-        raise ConfigError(
-            f"given: {lost} own entries of the executed action, so a factor must generate them, as it does the others."
-        )
-    if past_blocks and len(graph.executed) > 1:
-        raise ConfigError(
-            f"actions: an estimator that keeps a past remembers the stream {ACTION!r}, which owns only a part of the "
-            f"action beside {list(graph.executed[1:])}. Let {ACTION!r} own the whole action."
-        )
-    for factor in graph.factors:
-        further = sorted(set(factor.given) & graph.of_role("action") - {ACTION})
-        if graph.estimators[factor.estimator].past and further:
-            raise ConfigError(
-                f"actions: estimator {factor.estimator!r} keeps a past of the stream {ACTION!r}, but reads {further}. "
-                f"Give it {ACTION!r}."
-            )
-
-
 def read_meanings(
     config: DesignConfig,
     data: DataSpec,
@@ -235,7 +216,7 @@ def read_meanings(
     )
 
 
-def extras_of(parts: Iterable[Encoder | Substrate | Estimator]) -> tuple[str, ...]:
+def extras_of(parts: Iterable[Encoder | Substrate | Text | Estimator]) -> tuple[str, ...]:
     """Names of the extras of an observation that parts read; those that estimators read are of the present one."""
     return tuple(
         sorted(
@@ -248,73 +229,20 @@ def extras_of(parts: Iterable[Encoder | Substrate | Estimator]) -> tuple[str, ..
     )
 
 
-def check_names(config: DesignConfig) -> None:
-    """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
-    if not config.encoders and config.trunks:
-        raise ConfigError(
-            "encoders: is empty, so the design would see nothing. Name an encoder, such as 'images'."
-        )
-    if not config.factors:
-        raise ConfigError("factors: is empty, so the design would generate nothing. Name a factor.")
-    for stream in (*config.futures, *config.goals):
-        substrate = config.substrate_of(stream)
-        if substrate not in config.substrates:
-            raise ConfigError(
-                f"stream {stream!r}: unknown substrate {substrate!r}. {did_you_mean(substrate, config.substrates)}"
-            )
-    if PLANNER_CARRY in config.estimators:
-        raise ConfigError(
-            f"estimator {PLANNER_CARRY!r}: a planner's state has this name; rename the estimator"
-        )
-    for name, estimator in config.estimators.items():
-        if estimator.trunk is not None and estimator.trunk not in config.trunks:
-            raise ConfigError(
-                f"estimator {name!r}: unknown trunk {estimator.trunk!r}. {did_you_mean(estimator.trunk, config.trunks)}"
-            )
-    for name, future in config.futures.items():
-        if future.milestones:
-            if future.offsets or future.milestones < 0:
-                raise ConfigError(
-                    f"future {name!r}: give offsets {future.offsets} or a positive number of milestones "
-                    f"({future.milestones}), not both"
-                )
-        elif (
-            not future.offsets or list(future.offsets) != sorted(set(future.offsets)) or future.offsets[0] < 1
-        ):
-            raise ConfigError(f"future {name!r}: offsets {future.offsets} must be ascending and at least 1")
-    for name, stream in config.taps.items():
-        if stream not in config.futures:
-            raise ConfigError(
-                f"tap {name!r}: unknown future {stream!r}. {did_you_mean(stream, config.futures)}"
-            )
-    if config.actions and not generates(config, ACTION):
-        raise ConfigError(
-            f"actions: {sorted(config.actions)} stand beside the executed action, but no factor generates {ACTION!r}. "
-            f"Name it in a factor, or describe the only action stream in `action`."
-        )
-    names = [ACTION, *config.actions, *config.futures, *config.goals, *config.states, *config.taps]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"two streams are called {name!r}; rename one")
-    for name in config.loss_weights:
-        if name not in names:
-            raise ConfigError(f"loss_weights: unknown stream {name!r}. {did_you_mean(name, names)}")
-        if name in config.given:
-            raise ConfigError(f"loss_weights: stream {name!r} is given, so it has no loss. Leave it out.")
-
-
 def build_streams(
     config: DesignConfig,
     substrates: Mapping[str, Substrate],
     actions: ActionStreams,
     trunks: Mapping[str, Trunk],
+    texts: Mapping[str, Text],
 ) -> dict[str, StreamSpec]:
-    """Build the specs of all streams: futures, goals, states, taps, then the actions."""
+    """Build the specs of all streams: futures, goals, texts, states, taps, then the actions."""
     streams = {}
     for name, future in config.futures.items():
         streams[name] = substrates[future.substrate].spec(name, "future", future.steps)
     for name, substrate in config.goals.items():
         streams[name] = substrates[substrate].spec(name, "goal", 1)
+    streams.update({name: text.spec() for name, text in texts.items()})
     for name, features in config.states.items():
         streams[name] = StreamSpec(name, "state", 1, 1, features)
     for name, tapped in config.taps.items():
@@ -357,70 +285,36 @@ def build_estimator(
     if trunk is not None:
         trunk.check([name for name in (*outputs, *given) if name in given or name not in config.taps])
         trunk.shape([*outputs.values(), *given.values()])
-    return part.build(tuple(outputs.values()), tuple(given.values()), trunk)
+    made = part.build(tuple(outputs.values()), tuple(given.values()), trunk)
+    if isinstance(made, Denoiser) and made.config.history:
+        made.remember(remembered(name, made.config, streams), config.stride)
+    if isinstance(made, Staged):
+        made.remember(config.stride)
+    return made
 
 
-def check_past(config: DesignConfig, blocks: int, substrates: Mapping[str, Substrate]) -> None:
-    """Raise :class:`ConfigError` unless a design that keeps its past can read it, one block per call.
-
-    Such a design must be called once per stride and see one observation per call.
-    """
-    if not blocks:
-        return
-    for name, future in config.futures.items():
-        if future.milestones:
+def remembered(name: str, part: DenoiserConfig, streams: Mapping[str, StreamSpec]) -> list[StreamSpec]:
+    """Specs of the further streams whose past a denoiser keeps."""
+    for stream in part.remembers:
+        if stream not in streams:
             raise ConfigError(
-                f"future {name!r}: milestones have no fixed time, and an estimator that keeps a past needs the "
-                f"observation at the end of every block. Use offsets, or another estimator."
+                f"estimator {name!r}: `remembers` names an unknown stream {stream!r}. {did_you_mean(stream, streams)}"
             )
-        if substrates[future.substrate].relative:
-            raise ConfigError(
-                f"future {name!r}: substrate {future.substrate!r} is relative to the moment of prediction, and an "
-                f"estimator that keeps a past reads futures off single observations. Use another substrate."
-            )
-    if config.observation != (0,):
-        raise ConfigError(
-            f"observation {config.observation}: a design whose estimator keeps a past reads it from its own "
-            f"memory; set observation to (0,)"
-        )
-    check_blocks(config)
+    return [streams[stream] for stream in part.remembers]
 
 
-def check_blocks(config: DesignConfig) -> None:
-    """Raise :class:`ConfigError` unless the blocks of a denoiser with ``history`` are one stride long.
+def extras_read(
+    parts: Parts, data: DataSpec
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, tuple[int, ...]]]:
+    """Extras read in training, extras read when acting, and those of the latter that only encoders read, with shapes.
 
-    Its past is made of blocks like the one that it generates: the actions and the futures of one stride.
+    A past reads futures off the observation.
     """
-    for name, part in config.estimators.items():
-        if not isinstance(part, DenoiserConfig) or not part.history:
-            continue
-        if config.horizon != config.stride:
-            raise ConfigError(
-                f"estimator {name!r}: its history is made of blocks of `stride` = {config.stride} ticks, and it "
-                f"generates `horizon` = {config.horizon}. Set both to one value."
-            )
-        generated = [s for f in config.factors if f.estimator == name for s in f.generates]
-        for stream in generated:
-            if stream in config.futures and config.futures[stream].offsets != (config.stride,):
-                raise ConfigError(
-                    f"future {stream!r}: offsets {list(config.futures[stream].offsets)} do not end the blocks of "
-                    f"estimator {name!r}. Set them to [{config.stride}], the design's stride."
-                )
-
-
-def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpec) -> None:
-    """Raise :class:`ConfigError` when the controller names a stream that it cannot have, or cannot execute the actions.
-
-    An evaluation asks the same of a controller that it brings itself.
-    """
-    controller, offsets = config.controller, tuple[int, ...]()
-    controller.horizon(config.horizon)
-    if controller.compares is not None:
-        check_compared(config, controller.compares)
-        offsets = config.futures[controller.compares].offsets
-    if controller.supplies is not None:
-        check_given(graph, controller.supplies)
-    controller.check(action.mode, offsets)
+    encoders, estimators = parts.encoders.values(), parts.estimators.values()
+    learned = extras_of([*encoders, *parts.substrates.values(), *parts.texts.values(), *estimators])
+    fixed = extras_of([*(parts.substrates.values() if parts.past_blocks else ()), *estimators])
+    seen = tuple(sorted({*extras_of(encoders), *fixed}))
+    return learned, seen, {name: data.extras[name] for name in seen if name not in fixed}
 
 
 def aims_of(graph: FactorGraph | None, steering: Steering | None) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 import wamkit
 from wamkit.config import decode, encode
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design

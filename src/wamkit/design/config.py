@@ -24,6 +24,7 @@ from wamkit.contract.protocols import (
 from wamkit.contract.types import Aim, Budget
 from wamkit.controllers import Chunked, Controller
 from wamkit.design.graph import Factor
+from wamkit.design.texts import TextConfig
 from wamkit.errors import ConfigError
 from wamkit.planners import GoalDistanceConfig
 from wamkit.trunks import TransformerConfig
@@ -83,6 +84,7 @@ class DesignConfig(Config):
         goals: goal stream name -> name of its substrate.
         aim: goal of goal streams and of encoders that read one: ``end``, the last observation of the episode, or
             ``next``, the first milestone of the task after "now".
+        texts: text stream name -> its words and its tokenizer. A text is neither a future nor an action.
         states: state stream name -> features. A state is inferred; it does not occur in the data.
         taps: state stream name -> future whose generating network it is a hidden state of (survey eq. 14). A tap has
             one token per token of the future, as wide as the network's trunk.
@@ -112,6 +114,7 @@ class DesignConfig(Config):
     futures: dict[str, FutureConfig] = field(default_factory=dict)
     goals: dict[str, Word] = field(default_factory=dict)
     aim: Aim = "end"
+    texts: dict[str, TextConfig] = field(default_factory=dict)
     states: dict[str, Size] = field(default_factory=dict)
     taps: dict[str, Word] = field(default_factory=dict)
     action: ActionConfig = field(default_factory=ChunkConfig)

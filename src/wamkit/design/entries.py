@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.checks import OPEN, Reads
-from wamkit.contract.protocols import Windows
+from wamkit.contract.data import Windows
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.errors import BudgetError, SpecError, did_you_mean

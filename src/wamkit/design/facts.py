@@ -17,6 +17,7 @@ FAMILY_NAMES: Mapping[Family, str] = {
     "proposal": "Proposal",
     "state-space": "State-space",
     "geometric": "Geometric",
+    "mixture": "Hybrid",
 }
 
 

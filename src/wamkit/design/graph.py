@@ -173,7 +173,7 @@ class FactorGraph:
 
     def wanted(self, budget: Budget) -> list[str]:
         """Streams that a call of the policy asks for: the executed action and, unless it skips them, all futures."""
-        futures = () if budget.future is False else sorted(self.of_role("future"))
+        futures = () if budget.future is False else sorted(self.of_role("future") | self.of_role("text"))
         return [*sorted(self.executed), *futures]
 
     def check_acts(self, name: str) -> None:

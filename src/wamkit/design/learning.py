@@ -10,7 +10,8 @@ from torch import Tensor
 
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, LearnsApart
-from wamkit.contract.protocols import DataSpec, Encoder, Estimator, Substrate, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Encoder, Estimator, Substrate
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Past, Target
 from wamkit.contract.types import Observation

@@ -61,6 +61,10 @@ class Limits:
             return needed, None, whole
         return self._check(whole, [*want, *steering.before], given, turns), steering, whole
 
+    def wanted(self, budget: Budget) -> list[str]:
+        """Streams that a call of the policy with this budget asks for."""
+        return self.graph.wanted(budget.over(self.default))
+
     def check_default(self, want: Sequence[str], controller: Controller) -> None:
         """Raise :class:`BudgetError` when the design's own budget does not fit the design or its controller."""
         self._check(self.default, want, self.graph.known, turns=True)

@@ -19,19 +19,21 @@ from torch import Tensor, nn
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Guide
 from wamkit.contract.checks import Reads
-from wamkit.contract.protocols import DataSpec, Estimator, Substrate, Windows
-from wamkit.contract.specs import ACTION, ActionSpec, ObservationSpec
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Past, RowNoise, Target
 from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.contract.values import whole
 from wamkit.controllers import Controller
-from wamkit.design.build import aims_of, build_parts, extras_of, read_windows
+from wamkit.design.build import aims_of, build_parts, extras_read, read_windows
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
 from wamkit.design.entries import Entries
 from wamkit.design.learning import action_label, factor_losses, fit_parts
 from wamkit.design.limits import Limits
-from wamkit.design.observed import check_given, encode_aims, perceived, read_past, read_targets
+from wamkit.design.observed import check_given, encode_aims, perceived, read_targets
+from wamkit.design.past import imagined_past, kept, read_past, unfinished
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, context_of
 from wamkit.design.timing import Stages
 from wamkit.nn.named import Named, key_of
@@ -39,7 +41,16 @@ from wamkit.nn.named import Named, key_of
 
 @final
 class Design(nn.Module):
-    """One conditional distribution over futures and actions, ``p(s, a | c)``."""
+    """One conditional distribution over futures and actions, ``p(s, a | c)``.
+
+    Attributes:
+        observation_spec: spec of the observations that the design reads.
+        action_spec: spec of the actions that the design returns, or that its futures follow.
+        extras: names of the extras that a dataset must provide for training.
+        sensors: names of the extras that are read when acting.
+        droppable: sensors that may be flagged as missing when acting, name -> shape per step.
+        reads_goal: True when an encoder, a planner or a guide reads the goal observation.
+    """
 
     def __init__(self, config: DesignConfig, data: DataSpec) -> None:
         super().__init__()
@@ -59,11 +70,18 @@ class Design(nn.Module):
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
         self.planner, self.steering = parts.planner, parts.steering
+        self.texts = parts.texts
+        self.observation_spec, self.action_spec = data.observation, data.action
+        self.extras, self.sensors, self.droppable = extras_read(parts, data)
+        self.reads_goal = bool(aims_of(parts.graph, parts.steering)) or any(
+            e.goal for e in parts.encoders.values()
+        )
         carries = [*parts.estimators, *([PLANNER_CARRY] if parts.planner is not None else [])]
         windows, extras = (self.window, self.training_window), (self.sensors, self.extras)
         self.entries = Entries(Reads(data, config.name), *windows, parts.streams, *extras, carries)
+        self.limits = Limits(parts.graph, parts.estimators, parts.planner, config.horizon, config.budget)
         if self.graph.acting():
-            self._limits().check_default(self._wanted(Budget()), config.controller)
+            self.limits.check_default(self.limits.wanted(Budget()), config.controller)
 
     @property
     def name(self) -> str:
@@ -74,42 +92,6 @@ class Design(nn.Module):
     def controller(self) -> Controller:
         """Controller that the design was composed with."""
         return self.config.controller
-
-    @property
-    def extras(self) -> tuple[str, ...]:
-        """Names of the extras that a dataset must provide for training."""
-        return extras_of([*self.encoders.values(), *self.substrates.values(), *self.estimators.values()])
-
-    def _seeing(self) -> list[Substrate | Estimator]:
-        """Parts that read extras when acting, encoders apart. A past reads futures off the observation."""
-        return [*(self.substrates.values() if self.past_blocks else ()), *self.estimators.values()]
-
-    @property
-    def sensors(self) -> tuple[str, ...]:
-        """Names of the extras read when acting."""
-        return extras_of([*self.encoders.values(), *self._seeing()])
-
-    @property
-    def droppable(self) -> Mapping[str, tuple[int, ...]]:
-        """Sensors that may be flagged as missing when acting, those that only encoders read: name -> shape per step."""
-        fixed = extras_of(self._seeing())
-        return {name: self.data.extras[name] for name in self.sensors if name not in fixed}
-
-    @property
-    def reads_goal(self) -> bool:
-        """True when an encoder, a planner or a guide reads the goal observation."""
-        aims = aims_of(self.graph, self.steering)
-        return bool(aims) or any(encoder.goal for encoder in self.encoders.values())
-
-    @property
-    def observation_spec(self) -> ObservationSpec:
-        """Spec of the observations that the design reads."""
-        return self.data.observation
-
-    @property
-    def action_spec(self) -> ActionSpec:
-        """Spec of the actions that the design returns, or that its futures follow."""
-        return self.data.action
 
     @property
     def device(self) -> torch.device:
@@ -199,8 +181,8 @@ class Design(nn.Module):
     def targets(self, batch: Batch) -> dict[str, Target]:
         """Ground truth of every observed stream: stream name -> :class:`Target`."""
         self.entries.batch(batch, self.device)
-        config, window = self.config, self.training_window
-        return read_targets(batch, config, self.streams, self._substrates(), self.action_streams, window)
+        parts = (self.streams, self._substrates(), self.action_streams, self.training_window, self.texts)
+        return read_targets(batch, self.config, *parts)
 
     def loss(self, batch: Batch, weights: Mapping[str, float] | None = None) -> Losses:
         """Losses of all factors on one batch.
@@ -231,18 +213,11 @@ class Design(nn.Module):
     def check_budget(self, budget: Budget) -> None:
         """Raise :class:`BudgetError` when a call cannot honour ``budget``, :class:`ConfigError` when it cannot act."""
         self.check_acts()
-        self._limits().resolve(budget, self._wanted(budget), (), None, None)
+        self.limits.resolve(budget, self.limits.wanted(budget), (), None, None)
 
     def check_acts(self) -> None:
         """Raise :class:`ConfigError` when no factor generates the executed action (a world model)."""
         self.graph.check_acts(self.name)
-
-    def _limits(self) -> Limits:
-        parts = (self.graph, dict(self.estimators.items()), self.planner)
-        return Limits(*parts, self.config.horizon, self.config.budget)
-
-    def _wanted(self, budget: Budget) -> list[str]:
-        return self.graph.wanted(budget.over(self.config.budget))
 
     @torch.no_grad()
     def sample(
@@ -278,7 +253,7 @@ class Design(nn.Module):
         self.entries.sampled(rows, budget, seeds, given, context, carry)
         values = dict(given or {})
         self.entries.known([*want, *values])
-        needed, steering, budget = self._limits().resolve(budget, want, values, guide, self.steering)
+        needed, steering, budget = self.limits.resolve(budget, want, values, guide, self.steering)
         stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
@@ -335,19 +310,28 @@ class Design(nn.Module):
             observation = to_device(observation, self.device)
         with stages.measure("encode"):
             context = self._encode(observation)
-            state = self._observe(observation, state, context)
+            carry = self._observe(observation, state, context)
             known = to_device(dict(given or {}), self.device)
-        wanted = self._wanted(budget)
+        wanted = self.limits.wanted(budget)
         sampled = self.sample(
-            observation, wanted, seeds=seeds, given=known, budget=budget, carry=state, context=context
+            observation, wanted, seeds=seeds, given=known, budget=budget, carry=carry, context=context
         )
         with stages.measure("decode"):
             action = self.action_streams.decode({**known, **sampled.values}).cpu()
         futures = {n: sampled.values[n] for n in sorted(self.graph.of_role("future")) if n in sampled.values}
         stage_ms = {**stages.milliseconds, **sampled.stage_ms}
         flags = {name: flag.cpu() for name, flag in sampled.flags.items()}
-        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms, sampled.costs, flags)
-        return forecast, {**state, **sampled.planned}
+        text = {n: t.decode(sampled.values[n]) for n, t in self.texts.items() if n in sampled.values}
+        forecast = Forecast(action, futures, sampled.cost, sampled.nfe, stage_ms, sampled.costs, flags, text)
+        return forecast, {**kept(observation, state, carry), **sampled.planned}
+
+    @torch.inference_mode()
+    def remember(self, observation: Observation, state: Carries) -> Carries:
+        """Take in the block that ends now without a call, where no call falls on its end; returns the new state."""
+        rows = self.entries.observed(observation, self.device, past=True)
+        self.entries.reads.carried(state, self.entries.carries, rows)
+        observation = to_device(observation, self.device)
+        return kept(observation, state, self._observe(observation, state, self._encode(observation)))
 
     @torch.inference_mode()
     def generate(
@@ -380,8 +364,9 @@ class Design(nn.Module):
             return state
         assert observation.past_action is not None
         assert observation.past_action_pad is not None
-        past = self._past(observation, observation.past_action, observation.past_action_pad)
-        return self._absorb(state, past, context)
+        pad = observation.past_action_pad
+        past = self._past(observation, observation.past_action, pad)
+        return self._absorb(state, replace(past, partial=unfinished(pad)), context)
 
     def _absorb(self, state: Carries, past: Past, context: Mapping[str, Cache]) -> Carries:
         carried = dict(state)
@@ -396,10 +381,8 @@ class Design(nn.Module):
         The given ``state`` stays as it is. To overwrite an imagined block with the real one, go back to the state
         before it and call :meth:`observe`.
         """
-        blocks = self.action.encode(forecast.action[:, : self.config.stride].to(self.device))[:, None]
-        unpadded = torch.zeros(blocks.shape[0], 1, dtype=torch.bool, device=blocks.device)
-        first = {name: values[:, :1] for name, values in forecast.future.items()}
-        return self._absorb(state, Past(first, blocks, unpadded, unpadded), context)
+        executed = forecast.action[:, : self.config.stride].to(self.device)
+        return self._absorb(state, imagined_past(forecast, self.action.encode(executed)), context)
 
     def perceived(self, stream: str) -> Perceived:
         """Encoder of observations into a future stream; raises :class:`ConfigError` for a stream without one."""

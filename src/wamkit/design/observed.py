@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.checks import Reads
-from wamkit.contract.protocols import ActionRepresentation, Substrate
-from wamkit.contract.streams import Past, StreamSpec, Target
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.streams import StreamSpec, Target
 from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
 from wamkit.design.action_streams import ActionStreams, known_ticks
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
+from wamkit.design.texts import Text
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 
 
@@ -24,8 +25,9 @@ def read_targets(
     substrates: Mapping[str, Substrate],
     actions: ActionStreams,
     window: WindowSpec,
+    texts: Mapping[str, Text],
 ) -> dict[str, Target]:
-    """Targets of the action, future and goal streams; state streams do not occur in the data.
+    """Targets of the action, future, goal and text streams; state streams do not occur in the data.
 
     Args:
         batch: windows cut by ``window``.
@@ -34,6 +36,7 @@ def read_targets(
         substrates: future or goal stream -> its substrate.
         actions: representations of the action streams.
         window: training window of the design.
+        texts: text stream -> its words and tokens.
 
     Returns:
         Stream name -> true values and padding mask.
@@ -48,6 +51,8 @@ def read_targets(
             source = read_source(batch, config, window, name)
             now = batch.observation.steps([-1])
             targets[name] = Target(substrates[name].encode(source, now), source.pad)
+        elif spec.role == "text":
+            targets[name] = texts[name].target(batch.observation)
     return targets
 
 
@@ -62,30 +67,6 @@ def read_source(batch: Batch, config: DesignConfig, window: WindowSpec, stream: 
         return batch.milestones.steps(slice(future.milestones))
     assert batch.future is not None
     return batch.future.steps([window.future.index(offset) for offset in future.offsets])
-
-
-def read_past(
-    observation: Observation,
-    executed: Tensor,
-    pad: Tensor,
-    stride: int,
-    futures: Mapping[str, Substrate],
-    action: ActionRepresentation,
-) -> Past:
-    """Real blocks: observed values at the K observed steps and the ``stride`` executed actions before each.
-
-    Args:
-        observation: K observed steps.
-        executed: (B, K * stride, A).
-        pad: (B, K * stride) bool, True where no action was executed.
-        stride: actions of one block.
-        futures: future stream -> its substrate.
-        action: representation of the action stream.
-    """
-    k, rows = observation.pad.shape[1], executed.shape[0]
-    blocks = action.encode(executed.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
-    values = {name: substrate.encode(observation) for name, substrate in futures.items()}
-    return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
 
 
 def check_compared(config: DesignConfig, stream: str) -> None:

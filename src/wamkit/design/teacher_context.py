@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Size
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.design.build import extras_of
 from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts, verify

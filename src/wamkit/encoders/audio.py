@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive, Probability, Size, Word
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
 from wamkit.errors import ConfigError

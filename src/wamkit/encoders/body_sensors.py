@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wamkit.config.ranges import Probability, SomeWords
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.nn.named import Named

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Length, Room, Size
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
 from wamkit.nn.named import Named, NamedParameters

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wamkit.config.ranges import Room, Size
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 
 # What stands between the phrases of an instruction; it is not read.

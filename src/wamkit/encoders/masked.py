@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Count, Fraction, Size, Whole
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import ImagesConfig
 from wamkit.errors import ConfigError

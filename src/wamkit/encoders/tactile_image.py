@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wamkit.config.ranges import Length, Probability, Size, SomeWords
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.body_sensors import sensed
 from wamkit.encoders.images import Keypoints, Stem

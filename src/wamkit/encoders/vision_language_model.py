@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wamkit.config.ranges import Words
-from wamkit.contract.protocols import DataSpec, Encoder, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
 from wamkit.nn.pretrained import Host, Source, pin

@@ -13,6 +13,7 @@ from wamkit.estimators.next_scale import NextScale, NextScaleConfig
 from wamkit.estimators.paced import Paced, PacedConfig
 from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
+from wamkit.estimators.staged import Staged, StagedConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
 from wamkit.estimators.unmasker import Unmasker, UnmaskerConfig
 
@@ -43,6 +44,8 @@ __all__ = [
     "ProposerConfig",
     "Regressor",
     "RegressorConfig",
+    "Staged",
+    "StagedConfig",
     "StateSpace",
     "StateSpaceConfig",
     "Unmasker",

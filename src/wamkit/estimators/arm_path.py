@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from wamkit.config.ranges import SomeWords, Word
 from wamkit.config.values import Config
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 from wamkit.geometry.inverse_kinematics import joint_path
 from wamkit.geometry.kinematics import EndEffector, joint_limits

@@ -123,5 +123,10 @@ class Autoregressor(Serial):
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     @override
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
-        return choose(self.outputs[name].outward(hidden), self.config.temperature, noise)
+    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
+        """Draw an id; of a text, only one that its grammar allows after what is written."""
+        logits, grammar = self.outputs[name].outward(hidden), self.outputs[name].spec.grammar
+        if grammar is not None:
+            before = torch.stack(tuple(written), dim=1) if written else hidden.new_zeros(len(hidden), 0)
+            logits = logits.masked_fill(~grammar.allowed(before), -torch.inf)
+        return choose(logits, self.config.temperature, noise)

@@ -83,6 +83,6 @@ class ContinuousAutoregressor(Serial):
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     @override
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
+    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
         config = self.config
         return self.heads[name].draw(hidden[:, None], config.steps, config.temperature, noise)[:, 0]

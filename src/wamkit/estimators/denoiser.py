@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import Magnitude, NonNegative, Positive, Room, Size
+from wamkit.config.ranges import Magnitude, NonNegative, Positive, Room, Size, Words
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import EstimatorConfig, Trunk
@@ -34,7 +34,8 @@ from wamkit.estimators.history import BlockMemory
 from wamkit.estimators.joint import run_joint
 from wamkit.estimators.levels import LevelConfig, LevelEstimator
 from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, walk_together
-from wamkit.estimators.tokens import LevelEmbedding, with_given
+from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, with_given
+from wamkit.nn.named import Named
 
 PredictionTarget = Literal["velocity", "noise", "equilibrium"]
 PLACE = "estimator 'denoiser'"
@@ -58,13 +59,16 @@ class DenoiserConfig(LevelConfig):
         rate: step size of the descent, for ``equilibrium``.
         tolerance: residual at which the descent of a row stops before its budget is spent, for ``equilibrium``.
         levels: ``independent`` draws a noise level per stream (a process per stream on one trunk); ``shared`` draws
-            one for all.
+            one for all, so that they are one process, also where a stream is ``absent`` some of the time (PAD).
         emphasis: exponent of the training density of levels; 1 is uniform, below 1 favours high noise.
         draws: noise draws per training window; the context is encoded once for all of them.
         temperature: scale of the initial noise when sampling. 1 samples the learned density; 0 starts every
             sample at the centre of the noise, which leads to its most typical outcome.
         history: blocks of real past that are kept as clean keys and values; 0 keeps none. This is chunk-causal
-            denoising (`bb.ar-diffusion`): a block reads itself and earlier blocks.
+            denoising (`bb.ar-diffusion`): a block reads itself and earlier blocks. A block holds the futures and the
+            action that the estimator generates or is given.
+        remembers: further futures, or the action, whose past it keeps although it neither generates nor is given
+            them, such as the executed actions in a video model (LingBot-VA).
     """
 
     prediction: PredictionTarget = "velocity"
@@ -76,6 +80,7 @@ class DenoiserConfig(LevelConfig):
     draws: Size = 1
     temperature: Magnitude = 1.0
     history: Room = 0
+    remembers: Words = ()
 
     @override
     def build(
@@ -84,9 +89,13 @@ class DenoiserConfig(LevelConfig):
         """Build the estimator.
 
         Raises:
-            ConfigError: an output is discrete, a stream name is unknown, or ``solver`` or ``rate`` does not fit an
-                equilibrium.
+            ConfigError: an output is discrete, a stream name is unknown, ``solver`` or ``rate`` does not fit an
+                equilibrium, or ``remembers`` has no ``history`` to be kept in.
         """
+        if self.remembers and not self.history:
+            raise ConfigError(
+                f"{PLACE}: `remembers` {list(self.remembers)} without `history`; set `history` to a number of blocks"
+            )
         shared = "levels" if self.levels == "shared" else None
         self.check_streams(outputs, given, discrete=False, shared=shared, reader=PLACE)
         if self.prediction == "equilibrium" and self.solver != "euler":
@@ -114,9 +123,33 @@ class Denoiser(LevelEstimator):
         super().__init__(config, outputs, given, trunk, independent=independent, reader=PLACE)
         self.level = LevelEmbedding(trunk.width)
         self.past = config.history
-        self.memory = BlockMemory(outputs, config.history) if config.history else None
+        self.memory: BlockMemory | None = None
+        if config.history and not config.remembers:  # otherwise what it remembers is known to the design only
+            self.memory = BlockMemory([*outputs, *given], config.history)
+        self.remembered: Named[StreamTokens] = Named({})
+
+    def remember(self, streams: Sequence[StreamSpec], ticks: int) -> None:
+        """Keep the past of ``streams`` too, in blocks of ``ticks`` control ticks.
+
+        A design says this once, when it is built, of an estimator with ``history``.
+
+        Raises:
+            ConfigError: a stream has no past, or is generated or given anyway, or a block cuts an action step.
+        """
+        for spec in streams:
+            if spec.role not in ("future", "action") or spec.name in (*self.outputs, *self.given):
+                raise ConfigError(
+                    f"{PLACE}: `remembers` names stream {spec.name!r}, which is a {spec.role} that it "
+                    f"{'generates or is given' if spec.name in (*self.outputs, *self.given) else 'cannot observe'}. "
+                    f"Name futures or the action of other factors."
+                )
+        self.remembered = Named({s.name: StreamTokens(s, self.trunk.width) for s in streams})
+        known = [*(t.spec for t in self.outputs.values()), *(t.spec for t in self.given.values()), *streams]
+        self.memory = BlockMemory(known, self.config.history, ticks)
 
     def _embed(self, name: str, values: Tensor, level: Tensor) -> Tensor:
+        if name not in self.outputs:
+            return (self.given if name in self.given else self.remembered)[name].embed(values)
         if self.config.prediction == "equilibrium":
             level = torch.where(level == 0, level, torch.full_like(level, UNTOLD))
         return self.outputs[name].embed(values) + self.level(level)
@@ -157,24 +190,38 @@ class Denoiser(LevelEstimator):
         levels = {}
         for name in outputs:
             if self.config.levels == "shared":
-                levels[name] = shared
+                levels[name] = self._dropped(name, shared)
                 continue
             level = torch.rand(rows, device=device) ** self.config.emphasis
             levels[name] = self.with_extremes(name, level, 1.0)
         return levels
 
+    def _dropped(self, name: str, shared: Tensor) -> Tensor:
+        """Shared levels (B,), with the stream at level 1 in the share of rows in which it is absent."""
+        chance = self.config.absent.get(name, 0.0)
+        if not chance:  # no draw, so that the random numbers of designs without `absent` stay what they were
+            return shared
+        return torch.where(torch.rand_like(shared) < chance, 1.0, shared)
+
     @override
     def loss(
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
-        """Squared error per stream; rows at level 0 have nothing to predict and are left out."""
+        """Squared error per stream; rows at level 0 have nothing to predict and are left out.
+
+        With one level for all, so are rows in which the stream is absent: no call evaluates it beside others that are
+        less noisy.
+        """
         cache = with_given(self.trunk, self.given, call)
         times = None
         if self.memory is not None:
             assert past is not None
             tokens, pad, clock = self.memory.tokens(past, self._embed)
             attend, layout = self.memory.block_causal(clock[0]), self.memory.layout(past.pad.shape[1])
-            _, history = self.trunk(tokens, cache=cache, pad=pad, times=clock, attend=attend, layout=layout)
+            # Blocks read the context alone, as they do when they are observed: what is given now is not known then.
+            _, history = self.trunk(
+                tokens, cache=call.context, pad=pad, times=clock, attend=attend, layout=layout
+            )
             cache, times = cache.append(history), clock[:, -1] + 1
         draws = self.config.draws
         clean = {name: targets[name].values.repeat_interleave(draws, dim=0) for name in outputs}
@@ -193,7 +240,10 @@ class Denoiser(LevelEstimator):
         terms = {}
         for name in outputs:
             error = (predicted[name] - self._target(clean[name], noise[name], levels[name])).square()
-            terms[name] = masked_mean(error, pads[name] | (levels[name] == 0)[:, None])
+            unlearned = levels[name] == 0
+            if self.config.levels == "shared" and name in self.config.absent:
+                unlearned = unlearned | (levels[name] >= 1)
+            terms[name] = masked_mean(error, pads[name] | unlearned[:, None])
         return FactorLoss(terms)
 
     def _walk(self, name: str, budget: Budget, noise: RowNoise) -> Walk:

@@ -14,31 +14,48 @@ from wamkit.errors import ConfigError
 
 
 class BlockMemory:
-    """Layout of one block: the executed action chunk, then the observation after it, all at noise level 0."""
+    """Layout of one block: the executed action chunk, then the observation after it, all at noise level 0.
 
-    def __init__(self, outputs: Sequence[StreamSpec], blocks: int) -> None:
+    Args:
+        streams: streams that are remembered, generated or given ones; those that no block has (goals, states, texts)
+            are left out.
+        blocks: number of blocks that are kept.
+        ticks: control ticks of one block; None for the whole action chunk.
+
+    Raises:
+        ConfigError: no stream has a past, or the steps of the action do not divide a block.
+    """
+
+    def __init__(self, streams: Sequence[StreamSpec], blocks: int, ticks: int | None = None) -> None:
         self.blocks = blocks
+        self.futures = [s for s in streams if s.role == "future"]
         # Of several action streams, what was executed is remembered as the values of `action`.
-        actions = [s for s in outputs if s.role == "action"]
-        action = min(actions, key=lambda spec: spec.name != ACTION, default=None)
-        self.futures = [s for s in outputs if s.role == "future"]
-        if action is None or not self.futures:
+        actions = [s for s in streams if s.role == "action"]
+        self.action = min(actions, key=lambda spec: spec.name != ACTION, default=None)
+        if self.action is None and not self.futures:
             raise ConfigError(
-                "a denoiser with `history` keeps blocks of executed actions and observed futures, so it must "
-                f"generate both; it generates {[s.name for s in outputs]}"
+                "a denoiser with `history` keeps blocks of executed actions and observed futures, so it must generate, "
+                f"be given or remember one; it has {[s.name for s in streams]}"
             )
-        for spec in self.futures:
-            if spec.steps != 1:
+        self.action_steps = 0 if self.action is None else self.action.steps
+        if self.action is not None and ticks is not None:
+            self.action_steps, rest = divmod(ticks, self.action.ticks_per_step)
+            if rest or self.action_steps > self.action.steps:
                 raise ConfigError(
-                    f"a denoiser with `history` predicts one step per block, but stream {spec.name!r} has "
-                    f"{spec.steps}. Give it a single offset, equal to the design's stride."
+                    f"a denoiser with `history`: a block of {ticks} ticks is not a whole number of up to "
+                    f"{self.action.steps} steps of stream {self.action.name!r}, {self.action.ticks_per_step} ticks "
+                    f"each. Choose the design's `stride` and `horizon` or the representation of actions accordingly."
                 )
-        self.action = action
+
+    @property
+    def action_tokens(self) -> int:
+        """Number of tokens of the action of one block."""
+        return 0 if self.action is None else self.action_steps * self.action.tokens
 
     @property
     def tokens_per_block(self) -> int:
         """Number of tokens of one block."""
-        return self.action.length + sum(s.tokens for s in self.futures)
+        return self.action_tokens + sum(s.tokens for s in self.futures)
 
     def tokens(
         self, past: Past, embed: Callable[[str, Tensor, Tensor], Tensor]
@@ -46,8 +63,10 @@ class BlockMemory:
         """Embed K blocks in order: tokens (B, K * n, D), their padding and their block indices, both (B, K * n)."""
         b, k = past.pad.shape
         clean = torch.zeros(b * k, device=past.pad.device)
-        parts = [embed(self.action.name, past.action.flatten(0, 1), clean)]
-        pads = [past.action_pad[:, :, None].expand(-1, -1, self.action.length)]
+        parts, pads = [], []
+        if self.action is not None:
+            parts.append(embed(self.action.name, past.action.flatten(0, 1), clean))
+            pads.append(past.action_pad[:, :, None].expand(-1, -1, self.action_tokens))
         for spec in self.futures:
             values = past.values[spec.name].flatten(0, 1)[:, None]  # (B * K, 1, N, D)
             parts.append(embed(spec.name, values, clean))
@@ -59,7 +78,9 @@ class BlockMemory:
 
     def layout(self, blocks: int) -> Layout:
         """List the runs of tokens of ``blocks`` blocks, (stream, length) each."""
-        block = [(self.action.name, self.action.length), *((s.name, s.tokens) for s in self.futures)]
+        block = [(s.name, s.tokens) for s in self.futures]
+        if self.action is not None:
+            block.insert(0, (self.action.name, self.action_tokens))
         return block * blocks
 
     @staticmethod

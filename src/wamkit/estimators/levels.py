@@ -33,7 +33,8 @@ class LevelConfig(EstimatorConfig):
         reads: stream -> streams generated with it that it may read; a stream without an entry reads all of them. A
             stream that no wanted stream reads can be skipped without ``absent``.
         absent: stream name -> probability that training hides the whole stream. Only such streams, and those that no
-            wanted stream reads, can be skipped at inference.
+            wanted stream reads, can be skipped at inference. Where all streams share one level, the others share it
+            in such a row.
         clean: stream name -> probability that training shows the whole stream without noise. Streams that are given
             at inference belong here.
     """
@@ -65,13 +66,16 @@ class LevelConfig(EstimatorConfig):
         require_disjoint(outputs, given, reader)
         for spec in outputs:
             spec.require(discrete=discrete, reader=reader)
+            spec.require_free(reader)
         names = sorted(spec.name for spec in outputs)
         for key, named in (("nfe", self.nfe), ("absent", self.absent), ("clean", self.clean)):
             for name in named:
                 if name not in names:
                     raise ConfigError(f"{reader}: `{key}` names stream {name!r}, but it generates {names}")
-        if shared is not None and (self.absent or self.clean):
-            raise ConfigError(f"{reader}: `absent` and `clean` need {shared}: independent")
+        if shared is not None and self.clean:
+            raise ConfigError(
+                f"{reader}: `clean` shows a stream without noise beside a noisy one, so it needs {shared}: independent"
+            )
 
 
 class LevelEstimator(Estimator, Revises, LearnsApart):

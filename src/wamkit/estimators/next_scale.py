@@ -20,7 +20,7 @@ from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Layout, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
-from wamkit.errors import BudgetError
+from wamkit.errors import BudgetError, ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.pyramids import Ids, Pyramid, Residuals
 from wamkit.estimators.samplers import evaluations_spent
@@ -52,6 +52,11 @@ class NextScaleConfig(HeadedConfig):
         """Build the estimator; raises :class:`ConfigError` on a stream both generated and read."""
         place = "estimator 'next_scale'"
         require_disjoint(outputs, given, place)
+        for spec in outputs:
+            if spec.role == "text":
+                raise ConfigError(
+                    f"{place}: stream {spec.name!r} is a text, which has no scales. Write it with an autoregressor."
+                )
         return NextScale(self, outputs, given, require_trunk(trunk, place))
 
 

@@ -66,8 +66,11 @@ class Serial(Estimator, LearnsApart):
         self.begin = nn.Parameter(torch.randn(trunk.width) * 0.02)
 
     @abstractmethod
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise) -> Tensor:
-        """Draw one element of stream ``name`` from the hidden token before it, (B, width) -> (B,) ids or (B, D)."""
+    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
+        """Draw one element of stream ``name`` from the hidden token before it, (B, width) -> (B,) ids or (B, D).
+
+        ``written`` are the elements of this stream before it.
+        """
 
     def order(self, names: Sequence[str]) -> list[Piece]:
         """List the pieces in the declared order; raises :class:`ConfigError` when ``names`` has another order."""
@@ -167,7 +170,7 @@ class Serial(Estimator, LearnsApart):
                 hidden, fresh = self.trunk(token + slot, cache=cache, layout=[(piece.stream, 1)])
                 cache = cache.append(fresh)
                 if forced is None:
-                    value = self.draw(piece.stream, hidden[:, 0], noise)
+                    value = self.draw(piece.stream, hidden[:, 0], noise, elements[piece.stream])
                     spent[piece.stream] = spent.get(piece.stream, 0) + 1
                 else:
                     value = forced.flatten(1, 2)[:, piece.start * stream.spec.tokens + j]

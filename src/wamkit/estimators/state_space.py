@@ -158,9 +158,15 @@ class StateSpace(Estimator):
     def _filter_step(
         self, state: Tensor, past: Past, k: int, sample: bool
     ) -> tuple[Tensor, Gaussian, Gaussian]:
-        """Filter block ``k`` of the past. In rows where no action led to it, the state starts from zero."""
+        """Filter block ``k`` of the past. In rows where no action led to it, the state starts from zero.
+
+        A block that is not over yet has no step of its own: the state before it meets the newest observation.
+        """
         h = self._advance(state, past.action[:, k])
-        h = torch.where(past.action_pad[:, k, None], torch.zeros_like(h), h)
+        start = torch.zeros_like(h)
+        if past.partial is not None:
+            start = torch.where(past.partial[:, None], state[:, : self.deterministic], start)
+        h = torch.where(past.action_pad[:, k, None], start, h)
         prior = self._gaussian(self.prior(h))
         posterior = self._believe(h, past.values[self.future.name][:, k])
         z = posterior.sample() if sample else posterior.mean

@@ -177,4 +177,6 @@ class Unmasker(LevelEstimator):
                         logits[name], ids[name], masked[name], left[name][k], shuffle, sources[name]
                     )
         shaped = {name: ids[name].unflatten(1, (-1, self.outputs[name].spec.tokens)) for name in outputs}
-        return Generated(shaped, calls)
+        grammars = {name: self.outputs[name].spec.grammar for name in outputs}
+        settled = {name: g.settled(shaped[name]) for name, g in grammars.items() if g is not None}
+        return Generated({**shaped, **settled}, calls)

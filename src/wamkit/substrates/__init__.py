@@ -2,7 +2,14 @@
 
 from wamkit.substrates.codecs import Codec, CodecConfig, PatchPCA, PatchPCAConfig, PatchVQ, PatchVQConfig
 from wamkit.substrates.ema_feature import EmaFeature, EmaFeatureConfig
-from wamkit.substrates.episode_progress import Progress, ProgressConfig, Value, ValueConfig
+from wamkit.substrates.episode_progress import (
+    Progress,
+    ProgressConfig,
+    Reward,
+    RewardConfig,
+    Value,
+    ValueConfig,
+)
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
 from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
@@ -82,6 +89,8 @@ __all__ = [
     "Quantized",
     "QuantizedConfig",
     "RGBDConfig",
+    "Reward",
+    "RewardConfig",
     "Segmentation",
     "SegmentationConfig",
     "SelfTrained",

@@ -12,7 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Probability, Word
-from wamkit.contract.protocols import Category, DataSpec, Encoder, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Encoder, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean

@@ -1,4 +1,4 @@
-"""Task progress and task value of future steps (`ps.task-map`, survey eq. 16)."""
+"""Scores of future steps: task progress, task value and reward (`ps.task-map`, survey eq. 16)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.config.ranges import Between
-from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
+from wamkit.config.ranges import Between, Positive
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
-from wamkit.contract.streams import StreamSpec
+from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import DataError
+from wamkit.errors import ConfigError, DataError
 
 
 def success_value(observation: Observation, discount: float) -> Tensor:
@@ -26,10 +27,20 @@ def success_value(observation: Observation, discount: float) -> Tensor:
     _, left, success = observation.extras[CLOCK].float().unbind(-1)
     if success.isnan().any():
         raise DataError(
-            "the value of a step depends on success, which the dataset does not record for all its episodes. Predict "
-            "`progress` instead, or write the dataset with the outcome of its episodes."
+            "the value or reward of a step depends on success, which the dataset does not record for all its episodes. "
+            "Predict `progress` instead, or write the dataset with the outcome of its episodes."
         )
     return discount**left * success
+
+
+def success_reward(observation: Observation) -> Tensor:
+    """Reward of every step, (B, T): 1 at the last step of an episode that succeeded, 0 elsewhere.
+
+    Its discounted sum from a step to the end of the episode is :func:`success_value`. Raises :class:`DataError` where
+    success is not recorded.
+    """
+    left = observation.extras[CLOCK].float()[..., 1]
+    return torch.where(left == 0, success_value(observation, 1.0), 0.0)
 
 
 @SubstrateConfig.register_subclass("progress")
@@ -116,3 +127,64 @@ class Value(Substrate):
         """Library function: ticks until success according to ``values``, (B, T)."""
         value = ((values[..., 0, 0] + 1) / 2).clamp(1e-8, 1)
         return value.log() / torch.tensor(self.config.discount).log()
+
+
+@SubstrateConfig.register_subclass("reward")
+@dataclass(frozen=True)
+class RewardConfig(SubstrateConfig):
+    """Reward of future steps: an extra of the dataset, or success at the end of the episode (iVideoGPT).
+
+    The discounted return of the reward of success is the substrate ``value``.
+
+    Attributes:
+        extra: name of an extra with one reward per step; empty for 1 at the last step of a successful episode.
+        scale: reward that becomes the value 1.
+    """
+
+    extra: str = ""
+    scale: Positive = 1.0
+
+    @override
+    def build(self, data: DataSpec) -> Reward:
+        """Build; raises :class:`ConfigError` when the extra is missing or is not one number per step."""
+        shape = data.extra(self.extra or CLOCK, "substrate 'reward'")
+        if self.extra and shape not in ((), (1,)):
+            raise ConfigError(
+                f"substrate 'reward': extra {self.extra!r} has the shape {shape} per step; a reward is one number. "
+                f"Name another extra, or leave `extra` empty for success at the end."
+            )
+        return Reward(self)
+
+
+@final
+class Reward(Substrate):
+    """Reward of each step in units of ``scale``: (B, T, 1, 1)."""
+
+    category: ClassVar[Category] = "affordance"
+    variant: ClassVar[str] = "reward"
+    standing: Standing = "score"
+
+    def __init__(self, config: RewardConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.extras = (config.extra or CLOCK,)
+
+    @override
+    def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:
+        return StreamSpec(name, role, steps, 1, 1)
+
+    @override
+    @torch.no_grad()
+    def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
+        """Rewards of the observed steps; raises :class:`DataError` where success is needed and not recorded."""
+        if self.config.extra:
+            reward = observation.extras[self.config.extra].float().reshape(observation.pad.shape)
+        else:
+            reward = success_reward(observation)
+        return (reward / self.config.scale)[..., None, None]
+
+    @override
+    def readings(self, values: Tensor) -> dict[str, Reading]:
+        extra = self.config.extra
+        reward = self.config.scale * values[..., 0, 0]
+        return {"reward": Reading("quantity", reward[..., None], shows=Sensor(extra) if extra else None)}

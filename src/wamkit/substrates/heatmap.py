@@ -10,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Between, Range, Word
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation

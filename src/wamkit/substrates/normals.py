@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Size, Word
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError

@@ -10,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Words
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation

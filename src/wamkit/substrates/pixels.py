@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive, Size, Words
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation

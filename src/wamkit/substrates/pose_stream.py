@@ -10,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Length, Positive
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.streams import PointMotion, Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.geometry.rotations import from_quaternion, from_six_d, six_d

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, State, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Mode, Normalizer

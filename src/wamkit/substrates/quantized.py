@@ -14,7 +14,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Range
-from wamkit.contract.protocols import DataSpec, Substrate, SubstrateConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Substrate, SubstrateConfig
 from wamkit.contract.scales import Ladder, halved
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation, WindowSpec

@@ -10,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive, Size, Word
-from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError

@@ -11,7 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import SomeWords
-from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig, Windows
+from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Standardizer

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Count, Finite, Positive, Room, Size
 from wamkit.config.values import Config
-from wamkit.contract.protocols import Windows
+from wamkit.contract.data import Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
 from wamkit.nn.picture_model import PictureModel, Preprocessing

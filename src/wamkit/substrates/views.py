@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from wamkit.contract.protocols import DataSpec, Windows
+from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
 

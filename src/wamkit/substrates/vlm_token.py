@@ -11,7 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Finite, Length, Range, Word
-from wamkit.contract.protocols import Category, DataSpec, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, DataError, did_you_mean

@@ -11,7 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Positive
-from wamkit.contract.protocols import Category, DataSpec, Standing, Substrate, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import require_same
 from wamkit.contract.types import Batch, Losses
 from wamkit.data import Dataset

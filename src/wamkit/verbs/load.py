@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from wamkit.config import decode, read_config
-from wamkit.contract.protocols import DataSpec
-from wamkit.contract.specs import CLOCK
+from wamkit.contract.data import DataSpec
+from wamkit.contract.specs import DERIVED
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, from_pretrained
@@ -52,7 +52,7 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
     observation, action = env.observation_spec(), env.action_spec()
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
-    return Design(config, DataSpec(observation, action, stats, {**extras, CLOCK: (3,)}))
+    return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}))
 
 
 def load_checkpoint(name: str) -> Design:

@@ -11,7 +11,8 @@ import torch
 from plain_world import PlainConfig
 from toys import ToyPolicy
 
-from wamkit.contract.protocols import DataSpec, EncoderConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import EncoderConfig
 from wamkit.contract.types import Aim, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design

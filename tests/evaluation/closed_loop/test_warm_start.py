@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.controllers import Chunked
 from wamkit.design import Design
 from wamkit.envs import MetaWorldConfig

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Observation
 from wamkit.controllers import (
     AsyncOverlap,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from support import ToyWindows, acting_observation
 from wamkit.actions import ChunkConfig
-from wamkit.contract.protocols import DataSpec
+from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation
 from wamkit.controllers import Chunked

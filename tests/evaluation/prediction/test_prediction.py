@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,22 @@ from torch import Tensor
 from scenes import look, pose, scene_spec
 from support import data_spec, write_dataset
 from wamkit.contract.protocols import SubstrateConfig
-from wamkit.contract.types import Batch, Observation, WindowSpec
+from wamkit.contract.types import Batch, Budget, Observation, WindowSpec
 from wamkit.data import Dataset
-from wamkit.design import Design, DesignConfig
+from wamkit.design import Design, DesignConfig, Factor
+from wamkit.design.texts import TextConfig
 from wamkit.errors import ConfigError, DataError
+from wamkit.estimators import AutoregressorConfig, DenoiserConfig
 from wamkit.evaluation.prediction import quality
 from wamkit.evaluation.prediction.measures import MEASURES
 from wamkit.evaluation.prediction.prediction import Prediction, estimate
-from wamkit.evaluation.prediction.quality import PredictionConfig, closed_loop_rows, measure_prediction
+from wamkit.evaluation.prediction.quality import (
+    Collector,
+    PredictionConfig,
+    closed_loop_rows,
+    measure_prediction,
+)
+from wamkit.evaluation.prediction.texts import TextAnswers
 from wamkit.evaluation.report.filmstrip import make_strip
 from wamkit.substrates import (
     AudioFutureConfig,
@@ -256,3 +265,25 @@ def test_futures_of_the_closed_loop_are_read_off_filmstrips() -> None:
     assert still.gain.mean == pytest.approx(0.0)  # what was imagined there is the present
     assert still.drift.mean is not None
     assert still.drift.mean > 0.5
+
+
+def test_texts_are_counted_and_shown(dataset: Dataset) -> None:
+    pytest.importorskip("tokenizers")
+    config = replace(
+        recipe("direct"),
+        texts={"subtask": TextConfig(sentences=("push it", "pull it"), length=6)},
+        estimators={"words": AutoregressorConfig(), "policy": DenoiserConfig(steps=1)},
+        factors=(Factor(("subtask",), (), "words"), Factor(("action",), ("subtask",), "policy")),
+    )
+    answers = TextAnswers(build(config, dataset), Budget())
+    frames = np.arange(0, dataset.num_frames, 20)
+    answers.add(dataset.windows(frames, WindowSpec(horizon=config.horizon)), frames.tolist())
+    (note,) = answers.notes()
+    said = re.fullmatch(
+        r"text 'subtask': (\d+) of (\d+) windows say what the data say; '(.*)' stands for '(.*)'", note
+    )
+    assert said is not None
+    assert int(said[1]) < int(said[2]) == len(frames)
+    assert {said[3], said[4]} == {"push it", "pull it"}
+    (row,) = [row for row in Collector(answers._design, PredictionConfig(), []).notes() if "'subtask'" in row]
+    assert row == "text 'subtask': 0 of 0 windows say what the data say"

@@ -194,7 +194,7 @@ def observe(
     """Cut the observation windows of B running episodes, T = len(window.observation) steps each.
 
     Steps before the start of an episode repeat its first observation and are marked as padding. Where the
-    window asks for P past actions of ``width`` A, they are the ones that were really executed.
+    window asks for P past actions of ``width`` A, they are the ones of the current block that were really executed.
     The goal is present if every run has one. The buffer of a dropped extra holds only NaN.
     """
     senses = senses or Senses()
@@ -231,14 +231,17 @@ def observe(
 def executed_actions(
     runs: Sequence[EpisodeRun], count: int, width: int
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Last ``count`` executed actions of each run, (B, P, A), and their padding mask (B, P)."""
+    """Executed actions of each run's current block of ``count`` ticks, (B, P, A), and their padding mask (B, P).
+
+    Blocks are counted from the start of the episode. At the end of one it is whole; before, its rest is padding.
+    """
     if not count:
         return None, None
     action = np.zeros((len(runs), count, width), np.float32)
     pad = np.ones((len(runs), count), bool)
     for row, run in enumerate(runs):
-        done = [block.actions for block in run.blocks]
+        done = run.tick % count or min(run.tick, count)
         if done:
-            last = np.concatenate(done)[-count:]
-            action[row, count - len(last) :], pad[row, count - len(last) :] = last, False
+            last = np.concatenate([block.actions for block in run.blocks])[: run.tick][-done:]
+            action[row, :done], pad[row, :done] = last, False
     return torch.from_numpy(action), torch.from_numpy(pad)

@@ -34,6 +34,8 @@ from wamkit.evaluation.closed_loop.subgoals import Subgoals
 from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
 from wamkit.evaluation.report.machine import device_of, synchronise
 
+UNCALLED = "the policy also took in blocks at whose end it was not called; their time is in no call"
+
 
 class Pilot(abc.ABC):
     """Gives every running episode its next block of actions."""
@@ -138,8 +140,7 @@ class PolicyPilot(Pilot):
         for spend in (Spend(), *controller.spends()):
             policy.check_budget(self._budget(spend))
         self._comparison = self._compare()
-        if policy.window.past_actions:
-            controller.check_past(policy.window.past_actions, policy.window.horizon)
+        self._block_ticks = policy.window.past_actions
         self._subgoals: Subgoals | None = None
         if controller.supplies is not None:
             self._subgoals = Subgoals(policy, controller, controller.supplies, self.budget, self.senses)
@@ -175,6 +176,8 @@ class PolicyPilot(Pilot):
             if run.status is None and self.controller.wants_call(run.controller):
                 spend = self.controller.spend(run.controller)
                 batches.setdefault((signature(run.state), spend), []).append(run)
+            elif run.status is None and self._ends_block(run):
+                self._remember(run)
         for (_, spend), rows in batches.items():
             self._call(rows, self._budget(spend))
         return {run.order: self._block(run) for run in runs if run.status is None}
@@ -212,6 +215,21 @@ class PolicyPilot(Pilot):
             raise WamkitError(f"forecast.action has shape {shape}, needs ({need[0]}, >= {least}, {need[1]})")
         states = [take_row(state, row, len(runs)) for row in range(len(runs))]
         return forecast, states, TimedCall(len(runs), ms, dict(forecast.stage_ms), dict(forecast.nfe))
+
+    def _ends_block(self, run: EpisodeRun) -> bool:
+        """True at the ticks at which a policy that keeps its past takes in a block, whether it is called or not."""
+        return bool(self._block_ticks) and run.tick > 0 and run.tick % self._block_ticks == 0
+
+    def _remember(self, run: EpisodeRun) -> None:
+        """Let the policy take in a block at whose end no call is made."""
+        observation = observe([run], self.policy.window, self.policy.action_spec.width, self.senses)
+        if UNCALLED not in self.notes:
+            self.notes.append(UNCALLED)
+        state = attempt(self.policy.remember, observation, run.state)
+        if isinstance(state, Failed):
+            run.fail(state.traceback)
+        else:
+            run.state = state
 
     def _budget(self, spend: Spend) -> Budget:
         return dataclasses.replace(self.budget, **spend.changes())
@@ -284,6 +302,8 @@ class PolicyPilot(Pilot):
         """Drain the controller until it wants a call or the episode's ticks run out."""
         actions: list[ActionArray] = []
         most = min(self.max_ticks - run.tick, 1 if self.controller.watches else self.max_ticks)
+        if self._block_ticks:  # the block ends with an observation, also where no call reads it
+            most = min(most, self._block_ticks - run.tick % self._block_ticks)
         while len(actions) < most and not self._due(run.controller):
             action, run.controller = self.controller.next(run.controller)
             actions.append(action)
@@ -294,6 +314,8 @@ class PolicyPilot(Pilot):
         offsets = self.policy.window.observation
         look = set(self.controller.look(run.tick, len(actions), offsets, self.max_ticks))
         look |= self._filming.look(run, len(actions))
+        if self._block_ticks and (run.tick + len(actions)) % self._block_ticks == 0:
+            look.add(len(actions))
         called = [plan.start for plan in run.controller.plans] if self._comparison else []
         run.forget(min(run.tick + min(offsets), *called, run.tick))
         block = ActionBlock(actions=clipped, look=tuple(sorted(look)))

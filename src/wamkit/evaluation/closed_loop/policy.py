@@ -68,6 +68,13 @@ class Policy(Protocol):
         ``given``, stream -> values (B, ...), and generates none of it.
         """
 
+    def remember(self, observation: Observation, state: CarriedState) -> CarriedState:
+        """Take in, without a call, the block of ``window.past_actions`` ticks that ends now; returns the new state.
+
+        The runner does so at the end of every block at which it makes no call, so that what a policy remembers does
+        not depend on its controller. Never asked of a policy that reads no past actions.
+        """
+
     def generate(
         self, observation: Observation, state: CarriedState, stream: str, budget: Budget, seeds: Sequence[int]
     ) -> Tensor:

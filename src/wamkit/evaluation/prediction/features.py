@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wamkit.contract.protocols import DataSpec, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.streams import Reading, row_seed
 from wamkit.contract.types import Observation
 from wamkit.data import Dataset

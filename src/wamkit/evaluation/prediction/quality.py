@@ -16,7 +16,8 @@ from torch import Tensor
 
 from wamkit.config.ranges import Count, Seed, Size
 from wamkit.config.values import Config
-from wamkit.contract.protocols import DataSpec, SubstrateConfig
+from wamkit.contract.data import DataSpec
+from wamkit.contract.protocols import SubstrateConfig
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Reading, row_seed
 from wamkit.contract.types import Batch, Budget, Forecast, Observation, to_device
@@ -32,6 +33,7 @@ from wamkit.evaluation.prediction.prediction import (
     PredictionRow,
     real_pictures,
 )
+from wamkit.evaluation.prediction.texts import TextAnswers
 from wamkit.evaluation.prediction.windows import future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.machine import device_names, versions
@@ -161,6 +163,7 @@ class Collector:
             name: ArmComparison(name, self._steps, "ticks", calls) for name in design.config.futures
         }
         self._features = FeatureDistances(design, extractors)
+        self._texts = TextAnswers(design, config.budget)
 
     def add(self, dataset: Dataset, index: NDArray[np.int64], episodes: NDArray[np.int64]) -> None:
         """Predict the windows at these frames and compare them with the ground truth."""
@@ -175,6 +178,7 @@ class Collector:
             arms = self._compare(comparison, outcome)
             if comparison.clock == "ticks":
                 self._features.add(name, comparison.steps, arms, observed)
+        self._texts.add(batch, seeds)
         if self.config.steps > 1:
             self._add_rolled(dataset, index, episodes, seeds)
 
@@ -248,7 +252,7 @@ class Collector:
             for name in self.design.config.futures
             if self.config.actions == "demonstrated" and not graph.follows(name)
         ]
-        return tuple(notes)
+        return (*notes, *self._texts.notes())
 
 
 def steps_of(design: Design, stream: str) -> tuple[tuple[int, ...], Literal["ticks", "milestone"]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from wamkit.controllers import Interactive
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig
 from wamkit.estimators import LatentActionConfig, ProposerConfig, RegressorConfig, StateSpaceConfig
 from wamkit.planners import CEMConfig, HighValueConfig
-from wamkit.substrates import ValueConfig
+from wamkit.substrates import RewardConfig, ValueConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
@@ -18,23 +19,23 @@ STEPS = (8, 16)
 @system(
     "PlaNet",
     ("ps.latent-state", "cp.rollout", "pl.sampling-mpc"),
-    simplified="The search maximises a discounted value of success, since the recordings have no reward of each step.",
+    simplified="The reward is one at the end of a success; the recurrent state is small and Gaussian.",
 )
 def planet() -> DesignConfig:
     """Learn a small recurrent state from pictures and search actions in it: no policy is learned."""
     estimators = {
         "dynamics": RSSM,
         "proposal": ProposerConfig(),
-        "critic": RegressorConfig(),
+        "reward": RegressorConfig(),
     }
     factors = (
         Factor(("state",), (), "dynamics"),
         Factor(("action",), (), "proposal"),
         Factor(("future",), ("state", "action"), "dynamics"),
-        Factor(("value",), ("state", "action"), "critic"),
+        Factor(("reward",), ("state", "action"), "reward"),
     )
-    planner = CEMConfig(candidates=8, iterations=2, elites=2, objective=HighValueConfig("value"))
-    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    planner = CEMConfig(candidates=8, iterations=2, elites=2, objective=HighValueConfig("reward", "mean"))
+    places = {"future": (p.LATENT, STEPS), "reward": (RewardConfig(), STEPS)}
     return p.chain(
         "PlaNet",
         estimators,
@@ -95,4 +96,35 @@ def transdreamer() -> DesignConfig:
         states={"state": 16},
         encoders={"images": ImagesConfig()},
         observation=(-12, -8, -4, 0),
+    )
+
+
+@system(
+    "Dreamer 4",
+    ("dp.interactive", "cp.rollout"),
+    missing=("pl.imagination-ac", "pt.wm-rl"),
+    simplified="Four evaluations per block instead of shortcut steps; the policy learns from recordings.",
+    choices="The compact state is the cache of past blocks.",
+)
+def dreamer_4() -> DesignConfig:
+    """Denoise one block at a time over a cache of past blocks, so that a user or a policy can act in it step by step."""
+    estimators = {
+        "actor": p.denoiser(trunk="actor"),
+        "world": p.denoiser(trunk="world", history=2),
+        "critic": RegressorConfig(trunk="critic"),
+    }
+    factors = (
+        Factor(("action",), (), "actor"),
+        Factor(("future",), ("action",), "world"),
+        Factor(("value",), ("future",), "critic"),
+    )
+    places = {"future": p.LATENT, "value": ValueConfig()}
+    return p.chain(
+        "Dreamer 4",
+        estimators,
+        factors,
+        places,
+        trunks={name: p.transformer(time_range=4) for name in estimators},
+        horizon=8,
+        controller=Interactive(execute=8),
     )

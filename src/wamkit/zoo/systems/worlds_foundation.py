@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wamkit.actions import BinsConfig
+from wamkit.controllers import SingleStep
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
@@ -17,6 +19,7 @@ from wamkit.substrates import (
     PoseStreamConfig,
     ProgressConfig,
     QuantizedConfig,
+    RewardConfig,
     SegmentationConfig,
     ValueConfig,
 )
@@ -240,3 +243,71 @@ def ge_base() -> DesignConfig:
     encoders = {"images": ImagesConfig(), "instruction": InstructionConfig()}
     world = p.denoiser(levels="shared")
     return p.world("GE-Base", world, places, given=(), encoders=encoders, observation=(-16, -8, -4, 0))
+
+
+@system(
+    "InteractiveWorldSimulator",
+    ("cp.rollout", "mm.kv-reground", "dp.interactive", "ev.wm-evaluator"),
+    simplified=f"{SMALL} {STORED}",
+)
+def interactive_world() -> DesignConfig:
+    """Stream: one block per call over a bounded cache of real blocks, under whatever input comes for that block."""
+    return p.world(
+        "InteractiveWorldSimulator",
+        p.denoiser(history=3, steps=2),
+        {"future": p.LATENT},
+        trunks={"main": p.transformer(time_range=4)},
+        horizon=8,
+    )
+
+
+@system(
+    "DreamDojo",
+    ("bb.ar-diffusion", "ar.latent-action", "cp.rollout", "dp.interactive", "da.latent-action-label"),
+    missing=("da.stage-mixture",),
+    simplified=f"{SMALL} Codes and robot actions are learned from together, not in two stages.",
+    choices="The world model reads the code and the robot's action side by side.",
+)
+def dreamdojo() -> DesignConfig:
+    """Learn from videos without actions by codes between frames, and stream blocks under codes and robot actions."""
+    estimators = {
+        "codes": LatentActionConfig(trunk="codes", bottleneck=1e-2),
+        "world": p.denoiser(trunk="world", history=2),
+    }
+    factors = (
+        Factor(("code",), (), "codes"),
+        Factor(("seen",), ("code",), "codes"),
+        Factor(("future",), ("code", "action"), "world"),
+    )
+    return p.chain(
+        "DreamDojo",
+        estimators,
+        factors,
+        {"seen": p.LATENT, "future": p.LATENT},
+        trunks={"codes": p.transformer(), "world": p.transformer(time_range=4)},
+        states={"code": 8},
+        given=("action",),
+        horizon=8,
+    )
+
+
+@system(
+    "iVideoGPT",
+    ("bb.autoregressive", "cp.interleave", "cp.rollout"),
+    simplified="Tokens of single frames; no compression of later frames given the first.",
+    choices="Actions are tokens of the sequence like others; a caller who acts forces them.",
+)
+def ivideogpt() -> DesignConfig:
+    """Write action, picture and reward tokens of each step in one causal sequence; a caller gives the action's."""
+    places = {
+        "future": (p.PICTURE_TOKENS, STEPS),
+        "reward": (QuantizedConfig(RewardConfig(), 8), STEPS),
+    }
+    return p.joint(
+        "iVideoGPT",
+        AutoregressorConfig(segments=2),
+        places,
+        order=("action", "future", "reward"),
+        action=BinsConfig(bins=16, ticks_per_token=4),
+        controller=SingleStep(),
+    )
