@@ -196,7 +196,7 @@ def latent_action_label(case: Case) -> None:
     design.train()
     for some in (batch, blind):
         torch.manual_seed(0)
-        terms.append(float(design.loss(some).terms[code]))
+        terms.append(design.loss(some).terms[code].item())
     assert terms[0] == terms[1], "the code looks at the action"
     optimizer = OptimConfig(lr=2e-3).build(design)
     for step in range(60):

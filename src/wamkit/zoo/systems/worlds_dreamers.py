@@ -34,7 +34,7 @@ def planet() -> DesignConfig:
         Factor(("future",), ("state", "action"), "dynamics"),
         Factor(("reward",), ("state", "action"), "reward"),
     )
-    planner = CEMConfig(candidates=8, iterations=2, elites=2, objective=HighValueConfig("reward", "mean"))
+    planner = CEMConfig(candidates=12, iterations=2, elites=3, objective=HighValueConfig("reward", "mean"))
     places = {"future": (p.LATENT, STEPS), "reward": (RewardConfig(), STEPS)}
     return p.chain(
         "PlaNet",
@@ -107,7 +107,7 @@ def transdreamer() -> DesignConfig:
     choices="The compact state is the cache of past blocks.",
 )
 def dreamer_4() -> DesignConfig:
-    """Denoise one block at a time over a cache of past blocks, so that a user or a policy can act in it step by step."""
+    """Denoise one block at a time over a cache of past blocks, so that others can act in it step by step."""
     estimators = {
         "actor": p.denoiser(trunk="actor"),
         "world": p.denoiser(trunk="world", history=2),

@@ -301,7 +301,7 @@ def ivideogpt() -> DesignConfig:
     """Write action, picture and reward tokens of each step in one causal sequence; a caller gives the action's."""
     places = {
         "future": (p.PICTURE_TOKENS, STEPS),
-        "reward": (QuantizedConfig(RewardConfig(), 8), STEPS),
+        "reward": (QuantizedConfig(RewardConfig(), 2), STEPS),
     }
     return p.joint(
         "iVideoGPT",
