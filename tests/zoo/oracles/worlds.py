@@ -15,6 +15,7 @@ from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget, Observation
 from wamkit.design import Design
+from wamkit.design.build import aims_of
 from wamkit.imagination.unrolling import unroll
 from wamkit.planners import CEMConfig, MPPIConfig
 from wamkit.training import OptimConfig
@@ -27,11 +28,6 @@ def moved(design: Design, name: str, draw: int, rows: int = 1) -> Tensor:
     if spec.vocabulary is not None:
         return torch.randint(spec.vocabulary, shape, generator=generator)
     return 2 * torch.randn(*shape, spec.features, generator=generator)
-
-
-def repeated(observation: Observation, rows: int) -> Observation:
-    """One observation as ``rows`` equal rows."""
-    return observation if rows == 1 else Observation.stack([observation] * rows)
 
 
 def made(
@@ -227,7 +223,7 @@ def rebuilt(case: Case, design: Design, code: str, source: str, batch) -> None: 
 
 @oracle("pl.sampling-mpc")
 def sampling_mpc(case: Case) -> None:
-    """The search finds a known optimum, its best candidate is the one that acts, and the wish moves the action."""
+    """The search finds a known optimum, costs more than drawing once, and follows what is wished for."""
     config = case.config.planner
     assert isinstance(config, CEMConfig | MPPIConfig), "no search by sampling"
     assert config.iterations > 0, "nothing is resampled"
@@ -243,6 +239,10 @@ def sampling_mpc(case: Case) -> None:
     assert torch.equal(found.action, again.action)
     single = design.forecast(observation, design.initial_state(1), Budget(candidates=2, iterations=0), [1])[0]
     assert not torch.equal(found.action, single.action), "the search changes nothing"
+    if observation.goal is not None and aims_of(design.graph, design.steering):
+        wish = replace(observation, goal=observation.steps([-1]))
+        other = design.forecast(wish, design.initial_state(1), Budget(), [1])[0]
+        assert not torch.equal(found.costs, other.costs), "another goal, the same costs"
 
 
 def quadratic(case: Case) -> None:

@@ -164,7 +164,7 @@ def roboscape() -> DesignConfig:
     """Generate pictures, depth and the tracks of points as one process, so that pictures have to obey geometry."""
     places = {
         "future": (p.LATENT, STEPS),
-        "depth": (DepthMapConfig(grid=4), STEPS),
+        "depth": (DepthMapConfig(camera="gripper", grid=8), STEPS),
         "points": (p.POINT_TRACKS, STEPS),
     }
     return p.world("RoboScape", p.denoiser(levels="shared"), places)
@@ -210,7 +210,7 @@ def physworld() -> DesignConfig:
     )
     places = {
         "future": (p.LATENT, STEPS),
-        "depth": (DepthMapConfig(grid=4), STEPS),
+        "depth": (DepthMapConfig(camera="gripper", grid=8), STEPS),
         "poses": (PoseStreamConfig(), STEPS),
     }
     return p.chain("PhysWorld", estimators, factors, places, given=("action",))

@@ -101,7 +101,7 @@ def v_jepa_2() -> DesignConfig:
 
 @system(
     "V-JEPA 2 action-conditioned variant (V-JEPA 2-AC)",
-    ("bb.jepa-predictor", "cp.rollout", "pl.sampling-mpc", "oe.goal-conditioner"),
+    ("bb.jepa-predictor", "cp.rollout", "pl.sampling-mpc"),
     simplified="A small frozen teacher stands for the pretrained encoder.",
 )
 def v_jepa_2_ac() -> DesignConfig:

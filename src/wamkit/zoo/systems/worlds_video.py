@@ -101,7 +101,7 @@ def cosmos_predict2() -> DesignConfig:
 
 @system(
     "Cosmos-Predict2.5",
-    ("ps.feature-tap", "bb.denoising"),
+    ("ps.feature-tap",),
     simplified=f"{SMALL} A depth readout stands for whoever reads the features.",
 )
 def cosmos_predict2_5() -> DesignConfig:
