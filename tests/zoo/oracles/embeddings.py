@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gates import sharpen
 from oracles.registry import oracle
-from oracles.worlds import known, made, moved, shown_again
+from oracles.worlds import codes_differ, known, made, moved, shown_again
 from wamkit.contract.types import Batch, map_tensors
 from wamkit.design import Design
 from wamkit.encoders import MaskedEncoder
@@ -18,7 +18,6 @@ from wamkit.estimators import RegressorConfig
 from wamkit.substrates import EmaFeature
 from wamkit.training import OptimConfig
 
-TRAINED = 80  # steps of training after which an inferred state says something
 COLLAPSED = 1e-3  # standard deviation over observations below which a target says nothing
 
 
@@ -200,36 +199,27 @@ def filtered(case: Case, design: Design, name: str) -> None:
 
 
 def inferred(case: Case, name: str, future: str) -> None:
-    """Of futures that the present cannot tell, the inferred state rebuilds more than the prior's does.
-
-    In training, futures change places between the rows at every step, so that only who sees them can know them.
-    """
-    design = case.untrained()
-    batch = case.batch(range(0, 24, 3), design)
-    optimizer = OptimConfig(lr=2e-3).build(design)
-    design.train()
-    for step in range(TRAINED):
-        torch.manual_seed(step)
-        optimizer.zero_grad()
-        places = torch.randperm(len(batch.action), generator=torch.Generator().manual_seed(step))
-        design.loss(exchanged(batch, places)).total.backward()
-        optimizer.step()
-    design.eval()
-    true = design.targets(batch)[future].values
-    seen = batch.acting(design.window)
-    rows = list(range(len(true)))
-    posterior = design.sample(seen, [name], seeds=rows, given={future: true}).values[name]
-    prior = design.sample(seen, [name], seeds=rows).values[name]
-    beside = {} if not case.acts else known(case, design, seen, [future])
-    errors = []
-    for z in (posterior, prior):
-        rebuilt = design.sample(seen, [future], seeds=rows, given={**beside, name: z}).values[future]
-        errors.append(float((rebuilt - true).square().mean()))
-    assert errors[0] < errors[1], f"posterior {errors[0]:.4f}, prior {errors[1]:.4f}"
+    """The posterior reads the future and the prior does not; the future's error trains the one, the gap the other."""
+    codes_differ(case, name, future)
+    design, seen = sharpen(case.untrained()), case.cut(case.design.window)
+    rows = list(range(seen.batch_size))
     assert shown_again(case, design, seen, name, rows)
+    prior = design.sample(seen, [name], seeds=rows).values[name]
+    posterior = design.sample(seen, [name], seeds=rows, given={future: moved(design, future, 1)}).values[name]
+    assert not torch.equal(prior, posterior), "what is inferred is what was expected"
+    design = case.untrained()
+    design.train()
+    terms = design.loss(case.batch(design=design)).terms
+    trained = [graded(design, terms[term]) for term in (name, future)]
+    own = f"estimators.{design.graph.factor_of(name).estimator}."
+    assert all(any(n.startswith(own) for n in names) for names in trained)
+    assert {n for n in trained[0] if n.startswith(own)} - trained[1], (
+        "no gap between posterior and prior is learned"
+    )
 
 
-def exchanged(batch: Batch, places: Tensor) -> Batch:
-    """The batch with its futures in other rows."""
-    assert batch.future is not None
-    return replace(batch, future=map_tensors(batch.future, lambda t: t[places]))
+def graded(design: Design, loss: Tensor) -> set[str]:
+    """Names of the parameters that a loss sends a gradient other than zero into."""
+    design.zero_grad()
+    loss.backward(retain_graph=True)
+    return {n for n, p in design.named_parameters() if p.grad is not None and bool(p.grad.any())}
