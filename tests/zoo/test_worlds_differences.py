@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -177,6 +178,8 @@ def shaped_by(source: str, name: str) -> Callable[[Case], bool]:
     def holds(case: Case) -> bool:
         design = sharpen(case.untrained())
         seen = case.cut(design.window)
+        if source not in design.streams:
+            return False
         try:
             first, second = (
                 made(case, design, seen, [name], {source: moved(design, source, k)})[name] for k in (1, 2)
@@ -189,12 +192,62 @@ def shaped_by(source: str, name: str) -> Callable[[Case], bool]:
     return holds
 
 
+def opens_to_maps(case: Case) -> bool:
+    """Maps change nothing of the video at first, and do when the gates of their branch open."""
+    design, seen, shaped = sharpen(case.untrained()), case.cut(case.design.window), []
+    if "labels" not in design.streams:
+        return False
+    for opened_by in (0.0, 0.5):
+        with torch.no_grad():
+            for name, parameter in design.named_parameters():
+                if name.endswith(".gate"):
+                    parameter.fill_(opened_by)
+        given = [{n: moved(design, n, k) for n in ("labels", "depth")} for k in (1, 2)]
+        first, second = (made(case, design, seen, ["future"], some)["future"] for some in given)
+        shaped.append(not torch.equal(first, second))
+    return shaped == [False, True]
+
+
+def judges_frames(case: Case) -> bool:
+    """A value follows from the predicted frames."""
+    return "value" in case.futures() and shaped_by("future", "value")(case)
+
+
+def puts_motion_first(case: Case) -> bool:
+    """Motion comes before the frames: it shapes them, and they do not shape it."""
+    (motion,) = [n for n in case.futures() if n in ("flow", "points")]
+    return shaped_by(motion, "future")(case) and not shaped_by("future", motion)(case)
+
+
 def searches(case: Case) -> bool:
     """A call compares candidates."""
     design = case.untrained()
     seen = case.cut(design.window)
     forecast, _ = design.forecast(seen, design.initial_state(1), design.config.budget, [1])
     return forecast.costs is not None
+
+
+def passes_before_features(case: Case) -> list[int | None]:
+    """Layers that each pass over the clip runs before its features are read."""
+    design = case.untrained()
+    part = case.config.estimators[design.graph.factor_of("tap").estimator]
+    trunk, runs = design.trunks[part.trunk or ""], []
+    inner = trunk.forward
+
+    def counted(tokens: Tensor, *, layout: Any = (), layers: int | None = None, **more: Any) -> Any:
+        if layout:
+            runs.append(layers)
+        return inner(tokens, layout=layout, layers=layers, **more)
+
+    trunk.forward = counted  # type: ignore[method-assign]
+    found = design.sample(case.cut(design.window), ["depth"], seeds=[1])
+    assert "future" not in found.nfe, "the whole clip was generated for its features"
+    return runs
+
+
+def test_video_models_are_opened_at_different_places(folder: Path) -> None:
+    names = ("Stable Video Diffusion (SVD)", "Cosmos-Predict2.5")
+    assert [passes_before_features(case_of(name, folder)) for name in names] == [[1], [None, 1]]
 
 
 PAIRS = [
@@ -214,6 +267,9 @@ PAIRS = [
     ("World Foundation Model (WFM)", "GE-Base", follows_an_action),
     ("World Foundation Model (WFM)", "IRASim", reads_all_actions_in_a_frame),
     ("DreamDojo", "AdaWorld", follows_an_action),
+    ("Cosmos-Transfer1", "World Foundation Model (WFM)", opens_to_maps),
+    ("1X World Model (1XWM)", "World Foundation Model (WFM)", judges_frames),
+    ("FlowDreamer", "RoboScape", puts_motion_first),
     ("RoboScape", "PhysWorld", shaped_by("depth", "future")),
     ("PlaNet", "DreamerV3", searches),
 ]

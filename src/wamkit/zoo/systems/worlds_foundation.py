@@ -6,7 +6,7 @@ from wamkit.actions import BinsConfig
 from wamkit.controllers import SingleStep
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
-from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
+from wamkit.encoders import DepthConfig, ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import (
     AutoregressorConfig,
     LatentActionConfig,
@@ -63,7 +63,7 @@ def cosmos() -> DesignConfig:
     "Cosmos-Transfer1",
     ("bb.denoising", "st.spatial-control"),
     simplified=f"{SMALL} One gate per layer in place of a weight map per control.",
-    choices="Where the caller gives no maps, a regressor predicts them.",
+    choices="The depth of now is in the context; later maps that the caller does not give are regressed.",
 )
 def cosmos_transfer() -> DesignConfig:
     """Paint a video over depth and label maps: a branch of the maps enters each layer through gates that start shut."""
@@ -80,7 +80,8 @@ def cosmos_transfer() -> DesignConfig:
         "labels": (SegmentationConfig(grid=4), STEPS),
         "future": (p.LATENT, STEPS),
     }
-    return p.chain("Cosmos-Transfer1", estimators, factors, places, trunks=trunks)
+    encoders = {"images": ImagesConfig(), "depth": DepthConfig(grid=2), "instruction": InstructionConfig()}
+    return p.chain("Cosmos-Transfer1", estimators, factors, places, trunks=trunks, encoders=encoders)
 
 
 @system(
@@ -247,7 +248,7 @@ def ge_base() -> DesignConfig:
 
 @system(
     "InteractiveWorldSimulator",
-    ("cp.rollout", "mm.kv-reground", "dp.interactive", "ev.wm-evaluator"),
+    ("cp.rollout", "dp.interactive", "ev.wm-evaluator"),
     simplified=f"{SMALL} {STORED}",
 )
 def interactive_world() -> DesignConfig:
@@ -263,7 +264,7 @@ def interactive_world() -> DesignConfig:
 
 @system(
     "DreamDojo",
-    ("bb.ar-diffusion", "ar.latent-action", "cp.rollout", "dp.interactive", "da.latent-action-label"),
+    ("bb.ar-diffusion", "cp.rollout", "dp.interactive", "da.latent-action-label"),
     missing=("da.stage-mixture",),
     simplified=f"{SMALL} Codes and robot actions are learned from together, not in two stages.",
     choices="The world model reads the code and the robot's action side by side.",
