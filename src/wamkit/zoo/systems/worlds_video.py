@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wamkit.contract.protocols import EstimatorConfig
+from wamkit.contract.protocols import EstimatorConfig, SubstrateConfig
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig, InstructionConfig
@@ -38,7 +38,7 @@ def layers(*pattern: Any, **fields: Any) -> SpaceTimeConfig:
 
 
 def clip(
-    name: str, place: p.Place, trunk: Any, estimator: EstimatorConfig | None = None, **fields: Any
+    name: str, place: SubstrateConfig, trunk: Any, estimator: EstimatorConfig | None = None, **fields: Any
 ) -> DesignConfig:
     """``p(s|c)`` of a clip of four frames, conditioned on picture and text."""
     seen = {"images": ImagesConfig(), "instruction": InstructionConfig()}
