@@ -25,6 +25,7 @@ from wamkit.estimators import (
     DenoiserConfig,
     ProposerConfig,
     RegressorConfig,
+    StagedConfig,
     StateSpaceConfig,
     UnmaskerConfig,
 )
@@ -42,6 +43,15 @@ TOGETHER: dict[str, tuple[EstimatorConfig, ActionConfig, Factor, bool]] = {
     "one level": (DenoiserConfig(levels="shared"), CHUNK, JOINT, True),
     "unmasker": (UnmaskerConfig(), BINS, JOINT, True),
     "regressor": (RegressorConfig(), CHUNK, JOINT, True),
+    "stages": (
+        StagedConfig(
+            parts={"seen": DenoiserConfig(), "done": DenoiserConfig()},
+            streams={"seen": ("future",), "done": ("action",)},
+        ),
+        CHUNK,
+        JOINT,
+        True,
+    ),
     "future first": (AutoregressorConfig(), BINS, JOINT, True),
     "action first": (AutoregressorConfig(), BINS, FIRST, False),
     "interleaved": (AutoregressorConfig(segments=2), BINS, JOINT, False),

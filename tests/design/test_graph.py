@@ -125,6 +125,20 @@ def test_the_future_trains_an_inferred_state_unless_it_is_detached(read: str, pa
     assert g.coupling() == "Cond. rollout"
 
 
+def test_a_future_read_off_a_tap_is_no_source_of_the_backbone() -> None:
+    roles: Mapping[str, Role] = {"video": "future", "depth": "future", "tap": "state", "action": "action"}
+    parts = {
+        "video": EstimatorFacts("diffusion", "v", exposes={"tap": "tap"}),
+        "depth": EstimatorFacts("joint-embedding", "d"),
+        "policy": EstimatorFacts("diffusion", "p"),
+    }
+    video, act = Factor(("video", "tap"), (), "video"), Factor(("action",), ("tap",), "policy")
+    read_off = graph(video, Factor(("depth",), ("tap",), "depth"), act, roles=roles, estimators=parts)
+    assert read_off.backbone() == "Diffusion"
+    beside = graph(video, Factor(("depth",), (), "depth"), act, roles=roles, estimators=parts)
+    assert beside.backbone() == "Hybrid"
+
+
 def test_streams_of_one_role_are_numbered_in_declaration_order() -> None:
     roles: Mapping[str, Role] = {"near": "future", "far": "future", "action": "action"}
     assert graph(Factor(("far", "action")), Factor(("near",), ("far",)), roles=roles).formula() == (

@@ -176,3 +176,32 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(plain, [replace(ACTION, vocabulary=7)], [AFTER], "needs continuous values")
     ids = replace(AFTER, vocabulary=7, features=1)
     refused(replace(plain, residual=True), [ACTION], [ids], "base action .* needs continuous values")
+    frames = replace(AFTER, steps=2)
+    refused(
+        replace(plain, pairs=True), [replace(ACTION, steps=3)], [frames], "a multiple of them in the action"
+    )
+    refused(
+        replace(plain, pairs=True), [replace(ACTION, steps=4)], [BEFORE, frames], "as many steps in every"
+    )
+
+
+@torch.no_grad()
+def test_a_pair_of_neighbouring_frames_moves_the_actions_between_them_alone() -> None:
+    torch.manual_seed(0)
+    frames = [replace(AFTER, name=name, steps=3) for name in ("scene", "gripper")]
+    config = InverseDynamicsConfig(pairs=True)
+    trunk = TransformerConfig(width=32, depth=3, heads=2).build()
+    model = config.build([replace(ACTION, steps=6)], frames, trunk).eval()
+    given = {spec.name: torch.randn(1, 3, SIDE * SIDE, 4) for spec in frames}
+
+    def actions(**changes: Tensor) -> Tensor:
+        told = Call(trunk.empty(1, 0), {**given, **changes}, (), 1)
+        return model.generate(["action"], told, Budget(), RowNoise([1])).values["action"][0]
+
+    plain = actions()
+    for step, expected in enumerate(([0, 1, 2, 3], [2, 3, 4, 5], [4, 5])):
+        for name, values in given.items():
+            other = values.clone()
+            other[:, step] += 1
+            moved = (actions(**{name: other}) != plain).flatten(1).any(dim=1)
+            assert torch.nonzero(moved).flatten().tolist() == expected, (name, step)

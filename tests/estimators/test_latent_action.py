@@ -183,3 +183,26 @@ def test_what_does_not_fit_is_refused() -> None:
         LatentActionConfig().build([Z, replace(NEXT, vocabulary=5, features=1)], [Z], trunk)
     with pytest.raises(ConfigError, match="runs on a trunk"):
         LatentActionConfig().build([Z, NEXT], [Z], None)
+    clips = [replace(NEXT, name=name) for name in ("one", "two")]
+    with pytest.raises(ConfigError, match="at most one more future for the state"):
+        LatentActionConfig().build([Z, NEXT], [Z, *clips], trunk)
+
+
+def test_z_is_read_off_another_model_s_future() -> None:
+    """Told a generated clip, z depends on it alone, is trained by the rebuilt future, and has no prior."""
+    torch.manual_seed(0)
+    trunk = TransformerConfig(width=WIDTH, depth=2, heads=2).build()
+    clip = replace(NEXT, name="clip")
+    model = LatentActionConfig().build([Z, NEXT], [clip, Z], trunk)
+    s, future, _ = World().rows(8, 1, "a")
+    call = replace(World().context(trunk, s), given={"clip": future})
+    with torch.no_grad():
+        z = make(model, "z", call)
+        assert not torch.equal(z, make(model, "z", replace(call, given={"clip": future + 1})))
+    assert not model.takes(["z"], "next")
+    first = model.loss(["z"], call, {"next": target(future)}, None)
+    second = model.loss(["next"], replace(call, given=first.inferred), {"next": target(future)}, None)
+    second.terms["next"].backward()
+    assert model.posterior.weight.grad is not None
+    assert bool(model.posterior.weight.grad.any())
+    assert model.prior is None

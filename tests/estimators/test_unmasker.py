@@ -221,5 +221,25 @@ def test_a_design_of_token_streams_trains_and_acts(data: DataSpec, toy: ToyWindo
     alone, _ = design.forecast(seen, state, Budget(future=False), [1, 2])
     assert set(alone.nfe) == {"action"}
     assert design.cells()["backbone"] == "Hybrid"  # two processes on one trunk
-    with pytest.raises(BudgetError, match="stopped early"):
-        design.check_budget(Budget(exit={"action": 1}))
+    early, _ = design.forecast(seen, state, Budget(exit={"future": 1}), [1, 2])
+    assert early.nfe == {"action": 3, "future": 1}
+    assert early.future["future"].shape == both.future["future"].shape
+    with pytest.raises(BudgetError, match="must be 1 to its nfe, which is 3"):
+        design.check_budget(Budget(exit={"action": 4}))
+
+
+def test_an_early_exit_reveals_all_in_its_call() -> None:
+    """Stopping after the last call changes nothing; after an earlier one, fewer calls write the same number of ids."""
+    fresh = build(UnmaskerConfig(steps=4))
+    call = Call(fresh.trunk.empty(2, 1), {}, (), 2)
+    made = {}
+    for leave in (1, 2, 4):
+        budget = Budget(exit={"future": leave})
+        with torch.no_grad():
+            made[leave] = fresh.generate(["future"], call, budget, RowNoise([1, 2]))
+        assert made[leave].nfe == {"future": leave}
+    with torch.no_grad():
+        whole = fresh.generate(["future"], call, Budget(), RowNoise([1, 2]))
+    assert torch.equal(whole.values["future"], made[4].values["future"])
+    assert not torch.equal(whole.values["future"], made[1].values["future"])
+    assert made[1].values["future"].shape == whole.values["future"].shape

@@ -45,6 +45,7 @@ SHOWS: Mapping[str, Mapping[str, Shows]] = {
     "sensor_values": {"object_pose": Sensor("object_pose")},
     "tactile_image": {"tactile": Sensor("tactile")},
     "teacher_feature": NOTHING,
+    "touch_divergence": NOTHING,
     "tracks": NOTHING,
     "value": NOTHING,
     "vlm_token": NOTHING,
@@ -71,7 +72,7 @@ def test_no_substrate_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", SHOWS)
 def test_every_reading_says_what_it_shows(name: str) -> None:
-    if name == "optical_flow":
+    if name in ("optical_flow", "touch_divergence"):
         pytest.importorskip("cv2")
     config = SubstrateConfig.get_choice_class(name)
     substrate = config().build(DATA)

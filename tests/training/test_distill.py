@@ -18,6 +18,7 @@ from wamkit.contract.protocols import SubstrateConfig, TrunkConfig
 from wamkit.contract.streams import RowNoise, StreamSpec, Target
 from wamkit.contract.types import Batch, Budget, Observation
 from wamkit.data import Dataset
+from wamkit.data.spec import data_spec as wamkit_data_spec
 from wamkit.design import Design, DesignConfig, from_pretrained
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig
@@ -26,6 +27,7 @@ from wamkit.training import DistillConfig, OptimConfig, TrainConfig, train
 from wamkit.training.distill import Distillation, few_step_loss
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe
+from wamkit.zoo.systems.parts import tapped
 
 ACTION = StreamSpec("action", "action", 1, 1, 2)
 FLOOR = 0.9  # of the cosine between a student's features and its teacher's
@@ -172,6 +174,18 @@ def test_a_run_from_a_config_makes_few_steps_land_where_many_do(root: Path) -> N
     assert cosines[1] > max(FLOOR, cosines[0])
     forecast, _ = student.forecast(seen, student.initial_state(32), Budget(), seeds)
     assert forecast.nfe == {"action": 1, "future": 1}
+
+
+def test_the_network_behind_a_tap_can_be_distilled(root: Path) -> None:
+    """A tap is read off the generation: its future is distilled, and the gradient reaches the tapped network."""
+    data = Dataset(root / "data")
+    design = Design(tapped("tapped"), wamkit_data_spec(data))
+    design.fit(data, seed=0)
+    objective = Distillation(DistillConfig(steps={"future": 1}, teacher_steps=4), design)
+    losses = objective.loss(design, data.windows(np.arange(4), design.training_window), {})
+    assert set(losses.terms) == {"future"}
+    losses.total.backward()
+    assert any(p.grad is not None and bool(p.grad.any()) for p in design.trunks["video"].parameters())
 
 
 def test_a_distillation_resumes_bit_for_bit(root: Path) -> None:

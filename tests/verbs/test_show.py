@@ -27,6 +27,7 @@ def facts(name: str) -> dict[str, Any]:
     return {
         "name": name, "tuple": {"substrate": name}, "formula": f"p({name}|c)", "is_wam": False, "kind": name,
         "parameters": {name: 3}, "streams": {name: (1, 2, 3)}, "inputs": {name: "x"}, "outputs": {name: "y"},
+        "futures": {name: name}, "faced": [], "action_sees": {"action": [[name], []]}, "controller": name,
     }  # fmt: skip
 
 
@@ -35,7 +36,14 @@ def facts(name: str) -> dict[str, Any]:
 def test_a_design_is_shown_with_its_own_name(name: str, markup: bool) -> None:
     out = io.StringIO()
     show_design(facts(name), Console(file=out, width=200, markup=markup))
-    for text in (f"p({name}|c)", f"{name}: 3", f"{name}: x", f"{name}: y", f"no, a {name}"):
+    for text in (
+        f"p({name}|c)",
+        f"{name}: 3",
+        f"{name}: x",
+        f"{name}: y",
+        f"no, a {name}",
+        f"{name}: 1 of 2",
+    ):
         assert text in out.getvalue()
 
 

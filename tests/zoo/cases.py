@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +19,6 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig
-from wamkit.design.build import aims_of
 from wamkit.training import OptimConfig
 from wamkit.zoo.system import System
 
@@ -31,10 +32,12 @@ class Case:
     Attributes:
         system: the system.
         data: recordings that it is built for.
+        fresh: seed -> design as it was built, never trained or changed.
     """
 
     system: System
     data: Dataset
+    fresh: dict[int, Design] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> DesignConfig:
@@ -45,7 +48,18 @@ class Case:
         return data_spec(self.data)
 
     def untrained(self, seed: int = 0, **changes: Any) -> Design:
-        """A fresh design, fitted and not trained; ``changes`` replace fields of its config."""
+        """A fresh design, fitted and not trained; ``changes`` replace fields of its config.
+
+        Fitting is the slow part, so a design without changes is built once and copied.
+        """
+        if changes:
+            return self._built(seed, changes)
+        if seed not in self.fresh:
+            self.fresh[seed] = self._built(seed, {})
+        torch.manual_seed(seed)  # whatever is drawn next is the same for every copy
+        return copy.deepcopy(self.fresh[seed])
+
+    def _built(self, seed: int, changes: Mapping[str, Any]) -> Design:
         torch.manual_seed(seed)
         design = Design(replace(self.config, **changes), self.spec)
         design.fit(self.data, seed=0)
@@ -72,9 +86,10 @@ class Case:
         return self.data.windows(np.array(list(frames)), design.training_window)
 
     def cut(self, window: WindowSpec, frames: Any = (NOW,)) -> Observation:
-        """Observations cut by ``window`` as a call of the policy sees them."""
-        compares = aims_of(self.design.graph, self.design.steering)
-        batch = self.data.windows(np.array(list(frames)), replace(window, goal=window.goal or bool(compares)))
+        """Observations cut by ``window`` as a call of the policy sees them, with the goal that the design reads."""
+        if window == self.design.window and self.design.reads_goal:
+            window = replace(window, goal=True)
+        batch = self.data.windows(np.array(list(frames)), window)
         seen = replace(batch.observation, goal=batch.goal)
         if not batch.past:
             return seen

@@ -30,7 +30,7 @@ class ColumnsConfig(ActionConfig):
         of: representation of these columns.
     """
 
-    entries: SomeWords = ()
+    entries: SomeWords
     of: ActionConfig = field(default_factory=ChunkConfig)
 
     @override

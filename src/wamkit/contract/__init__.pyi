@@ -7,6 +7,9 @@ from .calls import (
     Call as Call,
 )
 from .calls import (
+    Distrusts as Distrusts,
+)
+from .calls import (
     FactorLoss as FactorLoss,
 )
 from .calls import (

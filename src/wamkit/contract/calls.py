@@ -96,6 +96,10 @@ class Revises(ABC):
         """Return True when ``outputs`` can be generated with ``known`` streams of their factor given, and read them."""
 
 
+class Distrusts(ABC):  # noqa: B024 (what it adds is in its results)
+    """Addition to the contract of estimators that flag rows of their results (`Generated.flags`, `Budget.attempts`)."""
+
+
 class LearnsApart(ABC):
     """Addition to the contract of estimators that learn a stream where another one of the factor was not recorded."""
 

@@ -196,6 +196,8 @@ class Budget(Config):
         horizon: number of the H predicted actions that are needed (autoregressive designs stop early).
         rounds: number of times that the streams of one factor are generated again in turns, each reading the latest
             estimate of the others; 0 keeps the first sample.
+        attempts: number of times that rows whose result is flagged (:attr:`Forecast.flags`) are sampled again, with
+            other noise; 0 passes the first sample on.
     """
 
     error: ClassVar[type[FieldError]] = BudgetFieldError
@@ -207,6 +209,7 @@ class Budget(Config):
     iterations: Room | None = None
     horizon: Size | None = None
     rounds: Whole | None = None
+    attempts: Whole | None = None
 
     def over(self, default: Budget) -> Budget:
         """Override ``default`` by every field that is set here; ``nfe`` and ``exit`` stream by stream."""
@@ -215,7 +218,7 @@ class Budget(Config):
             exit={**default.exit, **self.exit},
             **{
                 name: getattr(default if getattr(self, name) is None else self, name)
-                for name in ("future", "candidates", "iterations", "horizon", "rounds")
+                for name in ("future", "candidates", "iterations", "horizon", "rounds", "attempts")
             },
         )
 

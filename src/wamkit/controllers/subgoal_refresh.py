@@ -19,7 +19,8 @@ from wamkit.errors import ConfigError
 class SubgoalRefresh(Every):
     """Condition the policy on subgoals from a generator with a clock of its own (pi0.7; survey eq. 34).
 
-    The generator is the factor of a goal stream. It is started every ``refresh`` ticks from the current observation
+    The generator is the factor of a goal stream (a picture to reach) or of a state stream (the plan of a slow network
+    for a fast one, as in Helix). It is started every ``refresh`` ticks from the current observation
     and answers ``latency`` ticks later. The policy is called every ``execute`` ticks with the newest available
     subgoal as a given: it never generates one and never waits. Only the first subgoal is waited for, before the robot
     moves. There is one generator: it is restarted only after its previous answer has arrived.
@@ -29,7 +30,7 @@ class SubgoalRefresh(Every):
 
     Attributes:
         execute: K, ticks between two calls of the policy.
-        stream: name of the goal stream.
+        stream: name of the goal or state stream.
         refresh: ticks between two starts of the generator. Starts are ``latency`` ticks apart where that is longer.
         latency: simulated ticks from a start of the generator to its answer.
         stop_after: maximum number of generated subgoals, after which the last one stays in use. None sets no limit.

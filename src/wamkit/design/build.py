@@ -149,10 +149,18 @@ def build_graph(
         config.given,
         actions.executed() if acts else (ACTION,),
         executed_steps(config, meanings.streams) if acts else {},
+        guided_by(config, meanings),
     )
     if config.planner is not None:
         check_search(graph, estimators, config.planner.sampled_together)
     return graph
+
+
+def guided_by(config: DesignConfig, meanings: Meanings) -> tuple[str, ...]:
+    """Streams that the objective of a guide of the executed action reads."""
+    if config.guide is None or config.guide.stream != ACTION:
+        return ()
+    return config.guide.objective.build(meanings).reads
 
 
 def estimator_facts(

@@ -28,8 +28,8 @@ class WamStatus:
     Attributes:
         is_wam: True when at least one path exists.
         paths: ``produces`` (the action is generated from the future), ``joint`` (one process generates both
-            and the action reads the future), ``selects`` (a planner chooses the action by its predicted future),
-            ``trains`` (the future's loss trains the network that produces the action).
+            and the action reads the future), ``selects`` (a planner chooses the action by its predicted future, or a
+            guide steers it by that), ``trains`` (the future's loss trains the network that produces the action).
         kind: ``WAM``, ``VLA`` (acts without a future) or ``world model`` (predicts but does not act: it generates no
             executed action, whether its futures follow a given action or none).
     """

@@ -50,6 +50,7 @@ class FactorGraph:
         known: streams that the caller gives and no factor generates (``DesignConfig.given``).
         executed: action streams that the executed action is decoded from.
         steps: leading steps of each action stream that are executed before the next call; all without an entry.
+        guided: streams that the executed action is steered by while it is generated (``DesignConfig.guide``).
     """
 
     factors: tuple[Factor, ...]
@@ -59,6 +60,7 @@ class FactorGraph:
     known: tuple[str, ...] = ()
     executed: tuple[str, ...] = (ACTION,)
     steps: Mapping[str, int] = field(default_factory=dict)
+    guided: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_known()
@@ -278,13 +280,14 @@ class FactorGraph:
     def backbone(self) -> str:
         """Family of the processes that generate the futures, or the action where there is none (eqs. 25 to 32).
 
-        Futures that are generated from other futures do not count. ``Hybrid`` means that two processes share one
-        trunk, that a language model acts on the future of another generator, or that futures come from several
-        families (eqs. 30, 31). One process on a language model is ``LLM/VLM``, whatever expert reads that model's keys
-        and values (eq. 32).
+        Futures that are generated from other futures, or from a tap of one, do not count. ``Hybrid`` means that two
+        processes share one trunk, that a language model acts on the future of another generator, or that futures come
+        from several families (eqs. 30, 31). One process on a language model is ``LLM/VLM``, whatever expert reads that
+        model's keys and values (eq. 32).
         """
         futures, actions = self.futures(), self.acting()
-        sources = {name for name in futures if not self.ancestors([name]) & futures}
+        tapped = {name for facts in self.estimators.values() for name in facts.exposes}
+        sources = {name for name in futures if not self.ancestors([name]) & (futures | tapped)}
         used = {f.estimator for f in self.factors if set(f.generates) & (futures | actions)}
         names = sorted({self.factor_of(stream).estimator for stream in sources or actions})
         acting = {self.factor_of(stream).estimator for stream in actions}
@@ -348,7 +351,8 @@ class FactorGraph:
             paths.append("joint")
         if earlier or "tap" in self.tapped().values():
             paths.append("produces")
-        if self.objective is not None and self.consequences() & set(self.objective.reads):
+        chosen_by = () if self.objective is None else self.objective.reads
+        if self.consequences() & {*chosen_by, *self.guided}:
             paths.append("selects")
         if futures and not paths and self._parameters_of(actions) & self._trained_by(futures):
             paths.append("trains")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from wamkit.contract.calls import Guide, Revises
+from wamkit.contract.calls import Distrusts, Guide, Revises
 from wamkit.contract.planning import Planner
 from wamkit.contract.protocols import Estimator
 from wamkit.contract.types import Budget
@@ -114,6 +114,8 @@ def check_budget(
         raise BudgetError("`candidates` and `iterations` need a planner, which this design does not have")
     if budget.horizon is not None and budget.horizon > horizon:
         raise BudgetError(f"horizon {budget.horizon} must be 1 to {horizon}")
+    if budget.attempts:
+        check_attempts(budget.attempts, estimators, planner)
     for factor in graph.factors:
         estimators[factor.estimator].check_budget(factor.generates, budget)
     needed = required(graph, estimators, wanted, given, budget)
@@ -132,6 +134,11 @@ def check_known(
     estimators can sample under that condition.
     """
     for known in set(given) - set(graph.known):  # what no factor generates says nothing more
+        if graph.objective is not None and graph.acting() & needed and known in graph.consequences():
+            raise BudgetError(
+                f"given {known!r}: the planner chooses the action by what it predicts of {known!r} itself, so a given "
+                f"value would be ignored. Leave it out, or give the action."
+            )
         sources = {*graph.ancestors([known]), *graph.factor_of(known).generates} - {known}
         for factor in graph.factors:
             outputs = [name for name in factor.generates if name in needed & sources]
@@ -141,6 +148,19 @@ def check_known(
                     f"({graph.formula()}), so the result would not be conditional on it. Leave it out, or generate "
                     f"{known!r} in an earlier factor, or beside the others by a denoiser or unmasker that reads it."
                 )
+
+
+def check_attempts(attempts: int, estimators: Mapping[str, Estimator], planner: Planner | None) -> None:
+    """Raise :class:`BudgetError` when nothing is flagged that could be sampled again."""
+    if not any(isinstance(estimator, Distrusts) for estimator in estimators.values()):
+        raise BudgetError(
+            f"attempts={attempts}: no estimator of this design flags its results. Leave it out, or recover the action "
+            f"by motion ('motion_recovery')."
+        )
+    if planner is not None:
+        raise BudgetError(
+            f"attempts={attempts}: the planner chooses among candidates. Raise `candidates` instead."
+        )
 
 
 def revised(outputs: Sequence[str], estimator: Estimator) -> bool:

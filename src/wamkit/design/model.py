@@ -29,6 +29,7 @@ from wamkit.controllers import Controller
 from wamkit.design.build import aims_of, build_parts, extras_read, read_windows
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
+from wamkit.design.encoding import encode, running
 from wamkit.design.entries import Entries
 from wamkit.design.learning import action_label, factor_losses, fit_parts
 from wamkit.design.limits import Limits
@@ -137,14 +138,10 @@ class Design(nn.Module):
         self.entries.observed(observation, self.device)
         return self._encode(observation)
 
-    def _encode(self, observation: Observation) -> dict[str, Cache]:
-        if not self.trunks:
-            return {}
-        encoded = [encoder(observation) for encoder in self.encoders.values()]
-        tokens = torch.cat([t for t, _ in encoded], dim=1)
-        pads = torch.cat([p for _, p in encoded], dim=1)
-        pad = pads if bool(pads.any()) else None
-        return {name: trunk(self.context[name](tokens), pad=pad)[1] for name, trunk in self.trunks.items()}
+    def _encode(
+        self, observation: Observation, only: Container[str | None] | None = None
+    ) -> dict[str, Cache]:
+        return encode(observation, self.encoders, self.context, self.trunks, only)
 
     def _past(self, observation: Observation, action: Tensor, action_pad: Tensor) -> Past:
         futures = {name: self.substrate(name) for name in sorted(self.graph.of_role("future"))}
@@ -257,7 +254,9 @@ class Design(nn.Module):
         stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
-                context = self._encode(observation)
+                context = self._encode(
+                    observation, None if steering is not None else running(self.graph, needed)
+                )
         aims = aims_of(self.graph if ACTION in needed else None, steering)
         call = SamplingCall(
             graph=self.graph,
@@ -276,8 +275,7 @@ class Design(nn.Module):
             aims=encode_aims(observation, {name: self.substrate(name) for name in aims}, self.name),
             observation=observation,
         )
-        call.run(needed)
-        return call.sampled(given or {})
+        return call.attempted(needed, given or {})
 
     @torch.inference_mode()
     def forecast(
@@ -308,10 +306,11 @@ class Design(nn.Module):
         with stages.measure("preprocess"):
             self.entries.called(observation, state, budget, seeds, given)
             observation = to_device(observation, self.device)
-        with stages.measure("encode"):
-            context = self._encode(observation)
-            carry = self._observe(observation, state, context)
-            known = to_device(dict(given or {}), self.device)
+            known, context, carry = to_device(dict(given or {}), self.device), None, state
+        if self.past_blocks:
+            with stages.measure("encode"):
+                context = self._encode(observation)
+                carry = self._observe(observation, state, context)
         wanted = self.limits.wanted(budget)
         sampled = self.sample(
             observation, wanted, seeds=seeds, given=known, budget=budget, carry=carry, context=context
@@ -342,14 +341,15 @@ class Design(nn.Module):
         The carried ``state`` stays as it is: this is a generator beside the policy, not a call of the policy.
         """
         self.entries.called(observation, state, budget, seeds)
-        observation = to_device(observation, self.device)
-        context = self._encode(observation)
-        carry = self._observe(observation, state, context)
-        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=carry, context=context)
+        observation, context = to_device(observation, self.device), None
+        if self.past_blocks:
+            context = self._encode(observation)
+            state = self._observe(observation, state, context)
+        sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=state, context=context)
         return sampled.values[stream]
 
     def check_given(self, stream: str) -> None:
-        """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are generated from or chosen by."""
+        """Raise :class:`ConfigError` unless ``stream`` is a goal or a state that actions are generated from."""
         check_given(self.graph, stream)
 
     @torch.no_grad()

@@ -141,18 +141,21 @@ def perceived(
 
 
 def check_given(graph: FactorGraph, stream: str) -> None:
-    """Raise :class:`ConfigError` unless ``stream`` is a goal that actions are generated from or chosen by."""
-    goals = graph.of_role("goal")
+    """Raise :class:`ConfigError` unless ``stream`` is a goal or a state that actions are generated from.
+
+    A goal may also be what a planner chooses actions by.
+    """
+    goals = graph.of_role("goal") | graph.of_role("state")
     if stream not in goals:
         raise ConfigError(
-            f"{graph.formula()} has no goal stream {stream!r} for a controller to supply. "
+            f"{graph.formula()} has no goal or state stream {stream!r} for a controller to supply. "
             f"{did_you_mean(stream, goals)}"
         )
     if stream in graph.known:
         raise ConfigError(
-            f"goal stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
+            f"stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
             f"call for it. Add a factor that generates it, and remove it from `given`."
         )
     chosen_by = () if graph.objective is None else graph.objective.reads
     if stream not in graph.ancestors({*graph.acting(), *chosen_by}) | {*chosen_by}:
-        raise ConfigError(f"no action of {graph.formula()} is generated from the goal stream {stream!r}.")
+        raise ConfigError(f"no action of {graph.formula()} is generated from the stream {stream!r}.")

@@ -78,6 +78,24 @@ class Sampled:
     costs: Tensor | None = None
     flags: dict[str, Tensor] = field(default_factory=dict)
 
+    def untrusted(self) -> Tensor | None:
+        """Rows (B,) with a flag, or None where nothing is flagged."""
+        flagged = [flag for flag in self.flags.values() if bool(flag.any())]
+        return torch.stack(flagged).any(dim=0) if flagged else None
+
+    def mended(self, rows: Tensor, again: Sampled) -> Sampled:
+        """Take ``rows`` (B,) from another sample of the same call; evaluations add up."""
+
+        def merge(old: Tensor, new: Tensor) -> Tensor:
+            return torch.where(rows.view(-1, *[1] * (old.dim() - 1)), new, old)
+
+        return replace(
+            again,
+            values={name: merge(value, again.values[name]) for name, value in self.values.items()},
+            flags={name: merge(flag, again.flags[name]) for name, flag in self.flags.items()},
+            nfe={name: count + again.nfe[name] for name, count in self.nfe.items()},
+        )
+
 
 @dataclass
 class SamplingCall:
@@ -122,6 +140,22 @@ class SamplingCall:
     observation: Observation | None = None
     planned: PlanResult | None = None
     flags: dict[str, Tensor] = field(default_factory=dict)
+
+    def attempted(self, needed: set[str], given: Mapping[str, Tensor]) -> Sampled:
+        """Sample, and sample flagged rows again, `Budget.attempts` times at most (`ge.rollout-filter`)."""
+        noise, result = self.noise, self._once(self.noise, needed, given)
+        for _ in range(self.budget.attempts or 0):
+            rows = result.untrusted()
+            if rows is None:
+                break
+            noise = noise.fork()
+            result = result.mended(rows, self._once(noise, needed, given))
+        return result
+
+    def _once(self, noise: RowNoise, needed: set[str], given: Mapping[str, Tensor]) -> Sampled:
+        call = replace(self, noise=noise, values=dict(self.values), nfe={}, flags={})
+        call.run(needed)
+        return call.sampled(given)
 
     def run(self, needed: set[str]) -> None:
         """Generate every stream of ``needed`` that is not known yet."""

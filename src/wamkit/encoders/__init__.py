@@ -7,6 +7,7 @@ voxels, and ``teacher_context`` (:class:`wamkit.design.TeacherContextConfig`), w
 from wamkit.encoders.audio import AudioConfig, AudioEncoder
 from wamkit.encoders.body_sensors import BodySensorEncoder, BodySensorsConfig
 from wamkit.encoders.depth import DepthConfig, DepthEncoder
+from wamkit.encoders.gestures import GestureEncoder, GesturesConfig
 from wamkit.encoders.goal_image import GoalImageConfig, GoalImageEncoder
 from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
@@ -14,6 +15,7 @@ from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPE
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
 from wamkit.encoders.masked import MaskedConfig, MaskedEncoder
 from wamkit.encoders.region import RegionConfig, RegionEncoder
+from wamkit.encoders.soft_prompt import SoftPrompt, SoftPromptConfig
 from wamkit.encoders.state import StateConfig, StateEncoder
 from wamkit.encoders.tactile_image import TactileImageConfig, TactileImageEncoder
 from wamkit.encoders.vision_language_model import VisionLanguageModelConfig, VisionLanguageModelEncoder
@@ -26,6 +28,8 @@ __all__ = [
     "BodySensorsConfig",
     "DepthConfig",
     "DepthEncoder",
+    "GestureEncoder",
+    "GesturesConfig",
     "GoalImageConfig",
     "GoalImageEncoder",
     "ImageEncoder",
@@ -40,6 +44,8 @@ __all__ = [
     "MaskedEncoder",
     "RegionConfig",
     "RegionEncoder",
+    "SoftPrompt",
+    "SoftPromptConfig",
     "StateConfig",
     "StateEncoder",
     "TactileImageConfig",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from wamkit.config.ranges import Length, Room, Size
+from wamkit.config.ranges import Length, Room, Size, Words
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
@@ -34,6 +34,7 @@ class ImagesConfig(EncoderConfig):
         keypoints: number of keypoints per camera.
         tokens: number of tokens per camera and step that the keypoints are projected to.
         shift: largest random translation of training images in pixels; edge pixels are repeated.
+        cameras: names of the cameras; empty for all.
     """
 
     patch: Size = 4
@@ -42,15 +43,17 @@ class ImagesConfig(EncoderConfig):
     keypoints: Size = 32
     tokens: Size = 2
     shift: Room = 2
+    cameras: Words = ()
 
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> ImageEncoder:
-        """Build; raises :class:`ConfigError` without a camera or for pictures that patches do not tile."""
+        """Build; raises :class:`ConfigError` without a camera, for an unknown one, or when patches do not tile one."""
         if not data.observation.cameras:
             raise ConfigError(
                 "encoder 'images': the dataset has no camera. Remove the encoder from `encoders`."
             )
-        for name, camera in data.observation.cameras.items():
+        chosen = {name: data.camera(name, "encoder 'images'") for name in self.cameras}
+        for name, camera in (chosen or data.observation.cameras).items():
             for side in (camera.height, camera.width):
                 if side % (4 * self.patch):
                     raise ConfigError(
@@ -136,7 +139,7 @@ class ImageEncoder(Encoder):
     def __init__(self, config: ImagesConfig, data: DataSpec, window: WindowSpec, width: int) -> None:
         super().__init__()
         self.config = config
-        self.cameras = tuple(sorted(data.observation.cameras))
+        self.cameras = tuple(sorted(config.cameras or data.observation.cameras))
         self.stems = Named({c: channels_last(Stem(config.patch, config.channels)) for c in self.cameras})
         heads: dict[str, GridReadout | Keypoints] = {}
         for camera in self.cameras:

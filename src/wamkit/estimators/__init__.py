@@ -15,6 +15,7 @@ from wamkit.estimators.proposer import Proposer, ProposerConfig
 from wamkit.estimators.regressor import Regressor, RegressorConfig
 from wamkit.estimators.staged import Staged, StagedConfig
 from wamkit.estimators.state_space import StateSpace, StateSpaceConfig
+from wamkit.estimators.summary import Summary, SummaryConfig
 from wamkit.estimators.unmasker import Unmasker, UnmaskerConfig
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "StagedConfig",
     "StateSpace",
     "StateSpaceConfig",
+    "Summary",
+    "SummaryConfig",
     "Unmasker",
     "UnmaskerConfig",
 ]

@@ -8,6 +8,7 @@ The prediction target is configurable; loss, budgets, masks, memory and guidance
 
     velocity     noise - data             (Lipman et al. 2023; L_FM of the survey)
     noise        noise                    (Ho et al. 2020, eq. 21 of the survey), sampled as (x - noise) / (1 - level)
+    data         data                     (Li & He 2025; ABot-M0), sampled as (x - data) / level
     equilibrium  c(level) (noise - data)  gradient that does not depend on the level and vanishes at the data
                                           (Equilibrium Matching, Wang & Du 2025), sampled by descent
 """
@@ -37,10 +38,12 @@ from wamkit.estimators.samplers import DescentWalk, FlowWalk, Solver, Walk, walk
 from wamkit.estimators.tokens import LevelEmbedding, StreamTokens, with_given
 from wamkit.nn.named import Named
 
-PredictionTarget = Literal["velocity", "noise", "equilibrium"]
+PredictionTarget = Literal["velocity", "noise", "data", "equilibrium"]
 PLACE = "estimator 'denoiser'"
 # Start level of sampling with noise prediction: at level 1 the input is the noise and says nothing about the data.
 TOP_NOISE = 0.97
+# Least level by which a prediction of the data is divided; a stream that has reached level 0 does not move any more.
+LEAST_LEVEL = 1e-3
 # Level fed to an equilibrium network for streams not known to be clean.
 UNTOLD = 0.5
 # Share of the path on which the equilibrium gradient has its full length (a in Wang & Du 2025).
@@ -53,7 +56,7 @@ class DenoiserConfig(LevelConfig):
     """Joint denoiser, a noise level per stream (Lipman et al. 2023; UWM, Zhu et al. 2025; EqM, Wang & Du 2025).
 
     Attributes:
-        prediction: prediction target of the network: ``velocity``, ``noise`` or ``equilibrium``.
+        prediction: prediction target of the network: ``velocity``, ``noise``, ``data`` or ``equilibrium``.
         solver: ``euler`` (DDIM on the straight path for noise prediction) or ``heun``, which spends two evaluations
             per step, but one on the last step of an odd budget.
         rate: step size of the descent, for ``equilibrium``.
@@ -168,6 +171,9 @@ class Denoiser(LevelEstimator):
     ) -> dict[str, Tensor]:
         """Evaluate the field that the sampler follows, a velocity or (equilibrium) a gradient, per stream."""
         predicted = self._network(values, levels, cache, times)
+        if self.config.prediction == "data":
+            length = {n: level.clamp(min=LEAST_LEVEL)[:, None, None, None] for n, level in levels.items()}
+            return {name: (values[name] - predicted[name]) / length[name] for name in predicted}
         if self.config.prediction != "noise":
             return predicted
         left = {
@@ -177,8 +183,8 @@ class Denoiser(LevelEstimator):
 
     def _target(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """Prediction target at ``level`` (B,)."""
-        if self.config.prediction == "noise":
-            return noise
+        if self.config.prediction in ("noise", "data"):
+            return noise if self.config.prediction == "noise" else clean
         if self.config.prediction == "equilibrium":
             length = (level / (1 - PLATEAU)).clamp(max=1.0)
             return (noise - clean) * length[:, None, None, None]

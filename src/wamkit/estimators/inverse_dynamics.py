@@ -36,6 +36,8 @@ class InverseDynamicsConfig(EstimatorConfig):
         keypoints: number of positions of the spatial softmax.
         grid: rows and columns of the tokens of one view, for the spatial softmax.
         residual: true to add the network's output, which starts at zero, to a base action linear in the given values.
+        pairs: true to read the actions between two neighbouring given steps off these two alone (UniPi); the actions
+            before the first step are read off the context and this step. The action's steps are dealt evenly.
     """
 
     mask: bool = False
@@ -44,6 +46,7 @@ class InverseDynamicsConfig(EstimatorConfig):
     keypoints: Size = 8
     grid: tuple[Size, Size] | None = None
     residual: bool = False
+    pairs: bool = False
 
     @override
     def build(
@@ -53,7 +56,7 @@ class InverseDynamicsConfig(EstimatorConfig):
 
         Raises:
             ConfigError: the output is not one continuous action, no future or goal is given, or the given streams do
-                not fit ``residual`` or ``grid``.
+                not fit ``residual``, ``grid`` or ``pairs``.
         """
         reader = "estimator 'inverse_dynamics'"
         if len(outputs) != 1 or outputs[0].role != "action":
@@ -63,6 +66,12 @@ class InverseDynamicsConfig(EstimatorConfig):
             raise ConfigError(
                 f"{reader} reads the action off a future or a goal, but is given {[s.name for s in given]}. "
                 f"Name one in its factor's `given`."
+            )
+        if self.pairs and (len({s.steps for s in given}) > 1 or outputs[0].steps % given[0].steps):
+            raise ConfigError(
+                f"{reader}: pairs of neighbouring steps need as many steps in every given stream, "
+                f"{ {s.name: s.steps for s in given} }, and a multiple of them in the action, which has "
+                f"{outputs[0].steps}. Change the offsets, or the action's ticks_per_token."
             )
         if self.residual:
             for spec in given:
@@ -172,15 +181,36 @@ class InverseDynamics(Estimator):
             layout.append((name, tokens[-1].shape[1]))
             if self.base is not None:
                 flat.append((values * kept).flatten(1))
-        _, cache = self.trunk(torch.cat(tokens, dim=1), cache=call.context, layout=layout)
         queries = self.output.position.flatten(0, 1)[None].expand(call.rows, -1, -1)
         spec = self.output.spec
-        hidden, _ = self.trunk(queries, cache=call.context.append(cache), layout=[(spec.name, spec.length)])
+        asked = [(spec.name, spec.length)]
+        if self.config.pairs:
+            everything, near = torch.cat([*tokens, queries], dim=1), self._neighbours([n for _, n in layout])
+            hidden, _ = self.trunk(everything, cache=call.context, attend=near, layout=[*layout, *asked])
+            hidden = hidden[:, -spec.length :]
+        else:
+            _, cache = self.trunk(torch.cat(tokens, dim=1), cache=call.context, layout=layout)
+            hidden, _ = self.trunk(queries, cache=call.context.append(cache), layout=asked)
         action = self.output.read(hidden)
         if self.base is not None:
             action = action + self.base(torch.cat(flat, dim=1)).view_as(action)
         shares = [share.mean() for _, share in masks.values()]
         return action, torch.stack(shares).mean() if shares else action.new_zeros(())
+
+    def _neighbours(self, lengths: Sequence[int]) -> Tensor:
+        """Mask (N, N) bool among the tokens of the given streams, ``lengths`` each, and the action's queries.
+
+        A given token reads its own step; a query reads the steps on both sides of its place, and its own kind there.
+        """
+        steps, spec = self.given[self.names[0]].spec.steps, self.output.spec
+        place = [torch.arange(steps).repeat_interleave(length // steps) for length in lengths]
+        gap = torch.arange(steps).repeat_interleave(spec.length // steps)  # between step - 1 and step
+        column, device = torch.cat([*place, gap]), self.output.position.device
+        known = len(column) - spec.length
+        near = column[:, None] == column[None, :]
+        near[:known, known:] = False
+        near[known:, :known] |= column[known:, None] == column[None, :known] + 1
+        return near.to(device)
 
     @override
     def loss(

@@ -6,6 +6,9 @@
 
 z is a stream of role ``state``: it does not appear in the data. A robot's decoder is any estimator of p(a | z, c), so
 a new robot needs only a new decoder.
+
+Where the factor of z is given a future of its own, such as a generated video, z is read off that one alone: an inverse
+dynamics model of latent actions that labels what another model has imagined (DreamGen). It then has no prior.
 """
 
 from __future__ import annotations
@@ -47,16 +50,26 @@ class LatentActionConfig(EstimatorConfig):
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> LatentAction:
-        """Build the estimator; raises :class:`ConfigError` on factors other than p(state | c), p(future | state, c)."""
+        """Build the estimator.
+
+        Raises:
+            ConfigError: the factors are not p(state | c) and p(future | state, c), or p(state | seen, c) and
+                p(future | state, c) with one more future that is seen.
+        """
         reader = "estimator 'latent_action'"
         roles = {s.role: s for s in outputs}
-        if set(roles) != {"state", "future"} or len(outputs) != 2 or [s.role for s in given] != ["state"]:
+        told = {s.role: s for s in given}
+        if set(roles) != {"state", "future"} or len(outputs) != 2 or len(told) != len(given):
+            told = {}
+        if set(told) not in ({"state"}, {"state", "future"}):
             raise ConfigError(
-                f"{reader} needs factors p(state | c) and p(future | state); it outputs "
-                f"{[s.name for s in outputs]} and is given {[s.name for s in given]}"
+                f"{reader} needs factors p(state | c) and p(future | state), and reads at most one more future for "
+                f"the state; it outputs {[s.name for s in outputs]} and is given {[s.name for s in given]}"
             )
-        roles["future"].require(discrete=False, reader=reader)
-        return LatentAction(self, roles["state"], roles["future"], require_trunk(trunk, reader))
+        seen = told.get("future")
+        for spec in (roles["future"], *([seen] if seen else [])):
+            spec.require(discrete=False, reader=reader)
+        return LatentAction(self, roles["state"], roles["future"], seen, require_trunk(trunk, reader))
 
 
 @final
@@ -66,18 +79,24 @@ class LatentAction(Estimator):
     family: ClassVar[Family] = "joint-embedding"
 
     def __init__(
-        self, config: LatentActionConfig, state: StreamSpec, future: StreamSpec, trunk: Trunk
+        self,
+        config: LatentActionConfig,
+        state: StreamSpec,
+        future: StreamSpec,
+        seen: StreamSpec | None,
+        trunk: Trunk,
     ) -> None:
         super().__init__()
         self.config = config
         self.trunk = trunk
         self.state, self.future = state, future
-        self.seen = StreamTokens(future, trunk.width)  # the true future, for the posterior only
+        self.told = seen  # the future that the state is read off in every call, or None
+        self.seen = StreamTokens(seen or future, trunk.width)  # what the posterior reads
         self.rebuilt = StreamTokens(future, trunk.width)
         self.latent = nn.Linear(state.features, trunk.width)
         self.ask = nn.Parameter(torch.randn(2, trunk.width) * 0.02)  # queries of posterior and prior
         self.posterior = nn.Linear(trunk.width, 2 * state.features)
-        self.prior = nn.Linear(trunk.width, 2 * state.features)
+        self.prior = None if seen else nn.Linear(trunk.width, 2 * state.features)
 
     def _density(self, head: nn.Module, query: Tensor, cache: Cache, rows: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of z, each (B, 1, 1, Z)."""
@@ -88,10 +107,12 @@ class LatentAction(Estimator):
     def infer(self, call: Call, future: Tensor) -> tuple[Tensor, Tensor]:
         """Infer q(z | s, s') from a future (B, F, N, D): mean and standard deviation, each (B, 1, 1, Z)."""
         tokens = self.seen.embed(future)
-        _, cache = self.trunk(tokens, cache=call.context, layout=[(self.future.name, tokens.shape[1])])
+        layout = [(self.seen.spec.name, tokens.shape[1])]
+        _, cache = self.trunk(tokens, cache=call.context, layout=layout)
         return self._density(self.posterior, self.ask[0], call.context.append(cache), call.rows)
 
     def _propose(self, call: Call) -> tuple[Tensor, Tensor]:
+        assert self.prior is not None
         return self._density(self.prior, self.ask[1], call.context, call.rows)
 
     def _rebuild(self, call: Call) -> Tensor:
@@ -112,28 +133,33 @@ class LatentAction(Estimator):
         if self.future.name in outputs:
             error = F.mse_loss(self._rebuild(call), target.values, reduction="none")
             return FactorLoss({self.future.name: masked_mean(error, target.pad)})
-        mean, std = self.infer(call, target.values)
-        expected, spread = self._propose(call)
+        mean, std = self.infer(call, target.values if self.told is None else call.given[self.told.name])
         standard = 0.5 * (mean.square() + std.square() - 1) - std.log()
+        z = mean + std * torch.randn_like(std)
+        outside = target.pad.any(dim=1, keepdim=True)
+        if self.told is not None:
+            term = self.config.bottleneck * masked_mean(standard, outside)
+            return FactorLoss({self.state.name: term}, {self.state.name: z})
+        expected, spread = self._propose(call)
         ratio = std.detach() / spread
         gap = 0.5 * (ratio.square() + ((mean.detach() - expected) / spread).square() - 1) - ratio.log()
-        outside = target.pad.any(dim=1, keepdim=True)
         term = masked_mean(self.config.bottleneck * standard + gap, outside)
-        return FactorLoss({self.state.name: term}, {self.state.name: mean + std * torch.randn_like(std)})
+        return FactorLoss({self.state.name: term}, {self.state.name: z})
 
     @override
     def takes(self, outputs: Sequence[str], stream: str) -> bool:
-        """True for the future, from which the posterior infers z."""
-        return stream == self.future.name
+        """True for the future, from which the posterior infers z where it is told no other."""
+        return stream == self.future.name and self.told is None
 
     @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
-        """Generate z from the prior, or from the posterior when the future is given; generate the future from z."""
+        """Generate z from the prior, or from the posterior when a future is given; generate the future from z."""
         name = self.state.name
         if name not in outputs:
             return Generated({self.future.name: self._rebuild(call)}, {self.future.name: 1})
-        if self.future.name in call.given:
-            return Generated({name: self.infer(call, call.given[self.future.name])[0]}, {name: 1})
+        source = (self.told or self.future).name
+        if source in call.given:
+            return Generated({name: self.infer(call, call.given[source])[0]}, {name: 1})
         mean, std = self._propose(call)
         z = mean + self.config.temperature * std * noise.normal(*mean.shape[1:])
         return Generated({name: z}, {name: 1})

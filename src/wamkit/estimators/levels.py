@@ -108,7 +108,8 @@ class LevelEstimator(Estimator, Revises, LearnsApart):
         self.trunk = trunk
         self.outputs = Named({s.name: StreamTokens(s, trunk.width) for s in outputs})
         self.given = Named({s.name: StreamTokens(s, trunk.width) for s in given})
-        self.processes = len(outputs) if independent else 1
+        # Levels of their own make futures frames of one clip (diffusion forcing), but future and action two processes.
+        self.processes = len({spec.role for spec in outputs}) if independent else 1
         self.reads = dict(config.reads)
         self.joint = StreamReads([s.name for s in outputs], config.reads, reader)
 

@@ -14,15 +14,17 @@ from typing import Annotated, ClassVar, Literal, final
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Finite, Fraction, Length, NonNegative, Positive, Word
-from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, Distrusts, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Meanings, Trunk
 from wamkit.contract.streams import Past, PointMotion, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget, Observation
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators.arm_path import Arm, ArmConfig
+from wamkit.geometry.following import FollowConfig, follow_path
 from wamkit.geometry.poses import PoseLayout
 from wamkit.geometry.recovery import RigidPath, rigid_path
 from wamkit.geometry.rotations import write
@@ -36,10 +38,10 @@ SLACK = 1e-4  # share of an action's range by which rounding may exceed its limi
 class MotionRecoveryConfig(EstimatorConfig):
     """Action that moves the hand as a predicted body moves: rigid fits, no network (AVDC, NovaFlow; survey eq. 20).
 
-    It reads one future whose substrate shows the motion of points: ``object_flow`` in world space, ``tracks`` or
-    ``pose_stream``. It has no loss. Rows that cannot be recovered are flagged (``Forecast.flags``): points that do not
-    move as one body, a rotation that the points do not determine, deltas beyond the limits of the action, poses out of
-    the arm's reach.
+    It reads one future whose substrate shows the motion of points: ``object_flow`` in world space, ``tracks``,
+    ``pose_stream`` or ``moving_frames``; or several of one substrate, one after the other in time. It has no loss. Rows
+    that cannot be recovered are flagged (``Forecast.flags``): points that do not move as one body, a rotation that the
+    points do not determine, deltas beyond the limits of the action, poses out of the arm's reach.
 
     Attributes:
         trunk: not used.
@@ -53,6 +55,9 @@ class MotionRecoveryConfig(EstimatorConfig):
         tolerance_m: largest distance of a point from the rigid motion that it takes part in.
         share: least share of the points that must move as one.
         arm: robot model for joint actions, which are solved by inverse kinematics.
+        follow: constraints under which the hand follows the recovered path, for delta actions of its position: the
+            nearest smooth path within the action's limits, a workspace, and outside of boxes. Rows without one, or
+            with one too far from the recovered path, are flagged. None commands the recovered path itself.
     """
 
     trunk: str | None = None
@@ -64,47 +69,47 @@ class MotionRecoveryConfig(EstimatorConfig):
     tolerance_m: NonNegative = 0.005
     share: Fraction = 0.6
     arm: ArmConfig | None = None
+    follow: FollowConfig | None = None
 
     @override
     def build(
         self, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk | None
     ) -> MotionRecovery:
-        """Build; raises :class:`ConfigError` unless it recovers an action from one future."""
-        if [s.role for s in outputs] != ["action"] or [s.role for s in given] != ["future"]:
+        """Build; raises :class:`ConfigError` unless it recovers an action from futures."""
+        if [s.role for s in outputs] != ["action"] or {s.role for s in given} != {"future"}:
             raise ConfigError(
                 f"{PLACE} generates an action from one future, not {[s.name for s in outputs]} from "
                 f"{[s.name for s in given]}. Give its factor one future whose substrate shows motion."
             )
-        return MotionRecovery(self, outputs[0], given[0])
+        return MotionRecovery(self, outputs[0], given)
 
 
 @final
-class MotionRecovery(Estimator):
+class MotionRecovery(Estimator, Distrusts):
     """``p(a | s, c)`` with all its mass on the recovered action."""
 
     family: ClassVar[Family] = "geometric"
     observes: tuple[str, ...] | None = ()
     meanings: Meanings
 
-    def __init__(self, config: MotionRecoveryConfig, action: StreamSpec, future: StreamSpec) -> None:
+    def __init__(
+        self, config: MotionRecoveryConfig, action: StreamSpec, futures: Sequence[StreamSpec]
+    ) -> None:
         super().__init__()
         self.config = config
-        self.action, self.future = action, future
+        self.action, self.futures = action, tuple(spec.name for spec in futures)
 
     @override
     def bind(self, meanings: Meanings) -> None:
         """Check that future, action and state hold what the recovery needs."""
-        config, name = self.config, self.future.name
+        config, name = self.config, self.futures[0]
+        self._check_order(meanings)
         moves = meanings.substrates[name].moves
         if config.body not in moves:
             shown = f"shows the motion of {sorted(moves)}" if moves else "shows no points that move"
             raise ConfigError(
                 f"{PLACE}: future {name!r} {shown}, not of {config.body!r}. Use 'object_flow' with space: world, "
                 f"'tracks' or 'pose_stream'."
-            )
-        if not meanings.offsets[name]:
-            raise ConfigError(
-                f"{PLACE}: future {name!r}: milestones have no time to be reached at. Use offsets."
             )
         state = meanings.data.observation.state
         for entry in config.position:
@@ -116,13 +121,34 @@ class MotionRecovery(Estimator):
         self.hand = [state.index(entry) for entry in config.position]
         self.layout, self.arm = self._check_action(meanings)
 
+    def _check_order(self, meanings: Meanings) -> None:
+        """Keep the ticks of all futures; raises :class:`ConfigError` unless they are one sequence of one substrate."""
+        ticks: list[int] = []
+        for name in self.futures:
+            if not meanings.offsets[name]:
+                raise ConfigError(
+                    f"{PLACE}: future {name!r}: milestones have no time to be reached at. Use offsets."
+                )
+            if meanings.substrates[name] is not meanings.substrates[self.futures[0]]:
+                raise ConfigError(
+                    f"{PLACE}: futures {list(self.futures)} show points of different substrates. Give them one."
+                )
+            ticks += meanings.offsets[name]
+        if ticks != sorted(set(ticks)):
+            raise ConfigError(
+                f"{PLACE}: futures {list(self.futures)} have the offsets {ticks} in this order; they must ascend."
+            )
+        self.ticks = tuple(ticks)
+
     def _check_action(self, meanings: Meanings) -> tuple[PoseLayout, Arm | None]:
         """Layout of the action and the arm that moves it; raises :class:`ConfigError` when nothing reaches it."""
         spec, config = meanings.data.action, self.config
         layout = PoseLayout.of(spec)
         if spec.rotation == "joint":
-            if config.arm is None:
-                raise ConfigError(f"{PLACE}: the action moves joints; name the robot's model in `arm`.")
+            if config.arm is None or config.follow is not None:
+                raise ConfigError(
+                    f"{PLACE}: the action moves joints; name the robot's model in `arm`, and leave out `follow`."
+                )
             return layout, Arm(config.arm, meanings.data)
         if layout.moving < 3:
             raise ConfigError(
@@ -135,7 +161,10 @@ class MotionRecovery(Estimator):
                 f"{PLACE}: a rotation relative to the hand or absolute needs the hand's own, which no state tells. "
                 f"Use delta actions in the world frame, positions alone, or joints with `arm`."
             )
-        needed = config.hold == "rigid" or spec.mode == "absolute"
+        if config.follow is not None and spec.mode == "absolute":
+            raise ConfigError(f"{PLACE}: follow plans steps of delta actions, and the action is absolute.")
+        bounded = config.follow is not None and config.follow.bounded
+        needed = config.hold == "rigid" or spec.mode == "absolute" or bounded
         if len(self.hand) != 3 and (needed or self.hand):
             raise ConfigError(
                 f"{PLACE}: position must name the three state entries of the hand's position, got "
@@ -155,8 +184,8 @@ class MotionRecovery(Estimator):
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Recover the action of every row; it costs no function evaluation."""
         assert call.now is not None
-        values = call.given[self.future.name]
-        motion = self.meanings.substrates[self.future.name].moving_points(values, call.now, self.config.body)
+        values = call.given[self.futures[0]]
+        motion = self._motion(call.given, call.now)
         spec = self.meanings.data.action
         horizon = self.action.steps * self.action.ticks_per_step
         actions, flags = np.zeros((call.rows, horizon, spec.width)), np.zeros(call.rows, dtype=bool)
@@ -167,6 +196,16 @@ class MotionRecovery(Estimator):
         return Generated(
             {self.action.name: self.meanings.action.encode(chunk)}, {self.action.name: 0}, flagged
         )
+
+    def _motion(self, given: Mapping[str, Tensor], now: Observation) -> PointMotion:
+        """Points of the body at the steps of all futures."""
+        parts = [
+            self.meanings.substrates[name].moving_points(given[name], now, self.config.body)
+            for name in self.futures
+        ]
+        later = torch.cat([part.later for part in parts], dim=1)
+        known = torch.cat([part.known for part in parts], dim=1)
+        return replace(parts[0], later=later, known=known)
 
     def _recover(
         self, motion: PointMotion, now: Observation, row: int, horizon: int
@@ -185,10 +224,21 @@ class MotionRecovery(Estimator):
         )  # steps that are recovered, counted from now
         hand = self._hand(state)
         shifts, turns = self._moved(path, hand, motion.anchored)
-        ticks = np.array([0, *self.meanings.offsets[self.future.name]])[: last + 1]
+        ticks = np.array([0, *self.ticks])[: last + 1]
         shifts, turns = _resampled(ticks, shifts[: last + 1], turns[: last + 1], horizon)
+        shifts, kept = self._constrained(hand, shifts)
         action, out = self._commands(hand, state, shifts, turns)
-        return action, lost or out
+        return action, lost or out or not kept
+
+    def _constrained(self, hand: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Displacements (H + 1, 3) near ``shifts`` under the constraints, and whether they hold."""
+        follow, spec = self.config.follow, self.meanings.data.action
+        if follow is None:
+            return shifts, True
+        low, high = (np.array(bound[:3]) * self.config.unit_m for bound in (spec.low, spec.high))
+        found = follow_path(hand, hand + shifts[1:], low, high, follow)
+        near = bool((found.error_m <= follow.error_m).all())
+        return np.concatenate((shifts[:1], found.path - hand)), found.feasible and near
 
     def _hand(self, state: np.ndarray) -> np.ndarray:
         """Position (3,) of the hand; zero where no state entry tells it and only differences count."""
@@ -202,7 +252,7 @@ class MotionRecovery(Estimator):
         if self.config.hold == "rigid" and not anchored:
             if self.config.body == "object":
                 raise ConfigError(
-                    f"{PLACE}: future {self.future.name!r} does not tell where in the world its points are, which "
+                    f"{PLACE}: future {self.futures[0]!r} does not tell where in the world its points are, which "
                     f"hold: rigid needs. Use 'object_flow' with space: world, or hold: centre."
                 )
             pivot = np.zeros(3)  # the frame of a gripper's own points begins in the hand

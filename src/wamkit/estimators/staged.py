@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import SomeWords, Words
 from wamkit.contract.cache import Cache
-from wamkit.contract.calls import Call, FactorLoss, Generated
+from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Exposure, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget
@@ -115,7 +115,7 @@ class StagedConfig(EstimatorConfig):
 
 
 @final
-class Staged(Estimator):
+class Staged(Estimator, LearnsApart):
     """Runs the estimators of its stages in order, each given the streams of earlier stages that it may read."""
 
     family: ClassVar[Family] = "mixture"
@@ -221,6 +221,20 @@ class Staged(Estimator):
             self.parts[name].takes(own, stream) if name == at else stream in self.sources[name]
             for name, _, own in self._stages(outputs)
         )
+
+    @override
+    def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:
+        """Streams of stages that read no missing stream of an earlier one, as far as their own estimator can."""
+        kept: set[str] = set()
+        for name, part, own in self._stages(outputs):
+            absent = [stream for stream in own if stream in missing]
+            if set(self.sources[name]) & set(missing):
+                continue
+            if not absent:
+                kept.update(own)
+            elif isinstance(part, LearnsApart):
+                kept |= part.learns_without(own, absent)
+        return kept
 
     @override
     def check_budget(self, outputs: Sequence[str], budget: Budget) -> None:

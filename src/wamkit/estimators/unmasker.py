@@ -82,6 +82,7 @@ class Unmasker(LevelEstimator):
     """Bidirectional token predictor over all output streams in one sequence."""
 
     config: UnmaskerConfig
+    exits = True
 
     def __init__(
         self, config: UnmaskerConfig, outputs: Sequence[StreamSpec], given: Sequence[StreamSpec], trunk: Trunk
@@ -155,24 +156,29 @@ class Unmasker(LevelEstimator):
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Reveal tokens call by call, with a number of calls per stream.
 
-        Given streams of this estimator are never masked; streams neither wanted nor given are left out.
+        Given streams of this estimator are never masked; streams neither wanted nor given are left out. A stream that
+        exits early is revealed whole in the call of its exit.
         """
         cache = with_given(self.trunk, self.given, call)
-        calls = {name: self.spending(name, budget).whole for name in outputs}
+        spends = {name: self.spending(name, budget) for name in outputs}
+        calls = {name: spend.leave for name, spend in spends.items()}
         ids = {n: call.given[n].flatten(1) for n in self.outputs if n in call.given}
         masked = {n: torch.zeros_like(v, dtype=torch.bool) for n, v in ids.items()}
         for name in outputs:
             shape, device = (call.rows, self.outputs[name].spec.length), cache.pad.device
             ids[name] = torch.zeros(shape, dtype=torch.long, device=device)
             masked[name] = torch.ones(shape, dtype=torch.bool, device=device)
-        left = {name: masked_after(self.outputs[name].spec.length, calls[name]) for name in outputs}
+        left = {
+            name: [*masked_after(self.outputs[name].spec.length, spend.whole)[: spend.leave - 1], 0]
+            for name, spend in spends.items()
+        }
         drawn = self.sources_first(outputs)
         sources = {name: noise.fork() for name in drawn}
         for k in range(max(calls.values())):
             logits = self.logits(ids, masked, cache)
             for name in drawn:
                 if k < calls[name]:
-                    shuffle = self.config.shuffle * (1 - k / calls[name])
+                    shuffle = self.config.shuffle * (1 - k / spends[name].whole)
                     ids[name], masked[name] = self._reveal(
                         logits[name], ids[name], masked[name], left[name][k], shuffle, sources[name]
                     )

@@ -12,7 +12,9 @@ from wamkit.substrates.episode_progress import (
 )
 from wamkit.substrates.heatmap import Heatmap, HeatmapConfig
 from wamkit.substrates.label_maps import DepthMap, DepthMapConfig, Segmentation, SegmentationConfig
+from wamkit.substrates.latent_transition import LatentTransition, LatentTransitionConfig
 from wamkit.substrates.motion_vectors import MotionVectors, MotionVectorsConfig
+from wamkit.substrates.moving_frames import MovingFrames, MovingFramesConfig
 from wamkit.substrates.normals import NormalMap, NormalMapConfig
 from wamkit.substrates.object_flow import ObjectFlow, ObjectFlowConfig, Tracks, TracksConfig
 from wamkit.substrates.optical_flow import OpticalFlow, OpticalFlowConfig
@@ -39,6 +41,7 @@ from wamkit.substrates.teachers import (
     Teacher,
     TeacherConfig,
 )
+from wamkit.substrates.touch_divergence import TouchDivergence, TouchDivergenceConfig
 from wamkit.substrates.vae import VAE, VAEConfig
 from wamkit.substrates.vlm_token import VlmToken, VlmTokenConfig
 from wamkit.substrates.wrench import Contact, ContactConfig, Wrench, WrenchConfig
@@ -58,8 +61,12 @@ __all__ = [
     "EmaFeatureConfig",
     "Heatmap",
     "HeatmapConfig",
+    "LatentTransition",
+    "LatentTransitionConfig",
     "MotionVectors",
     "MotionVectorsConfig",
+    "MovingFrames",
+    "MovingFramesConfig",
     "NormalMap",
     "NormalMapConfig",
     "ObjectFlow",
@@ -103,6 +110,8 @@ __all__ = [
     "TeacherConfig",
     "TeacherFeature",
     "TeacherFeatureConfig",
+    "TouchDivergence",
+    "TouchDivergenceConfig",
     "Tracks",
     "TracksConfig",
     "VAEConfig",

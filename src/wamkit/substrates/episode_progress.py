@@ -141,6 +141,8 @@ class RewardConfig(SubstrateConfig):
         scale: reward that becomes the value 1.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("episode_clock (without `extra`)", "{extra}")
+
     extra: str = ""
     scale: Positive = 1.0
 

@@ -19,6 +19,7 @@ from wamkit.errors import ConfigError
 from wamkit.substrates.views import check_grid
 
 CLASSES = 5  # background, scene, arm, gripper, object: the recorded segmentation
+CLASS_IDS = {"background": 0, "scene": 1, "arm": 2, "gripper": 3, "object": 4}
 
 
 def cells(image: Tensor, grid: int) -> Tensor:

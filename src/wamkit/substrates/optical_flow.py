@@ -80,10 +80,7 @@ class OpticalFlow(Substrate):
 
     def flow(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Displacement (h, w, 2), x and y in pixels, of each pixel of ``before``; grey pictures (h, w) uint8."""
-        window = self.config.window
-        return np.asarray(
-            import_cv2().calcOpticalFlowFarneback(before, after, None, 0.5, 3, window, 5, 5, 1.1, 0)
-        )
+        return dense_flow(before, after, self.config.window)
 
     @override
     @torch.no_grad()
@@ -102,6 +99,19 @@ class OpticalFlow(Substrate):
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:
         return {"flow": Reading("displacement", self.field(values).flatten(2, 3), "px")}
+
+
+def dense_flow(before: np.ndarray, after: np.ndarray, window: int) -> np.ndarray:
+    """Displacement (h, w, 2), x and y in pixels, of each pixel of ``before`` (Farneback 2003).
+
+    Args:
+        before: grey picture (h, w) uint8.
+        after: grey picture (h, w) uint8.
+        window: side of the averaging window, pixels.
+    """
+    return np.asarray(
+        import_cv2().calcOpticalFlowFarneback(before, after, None, 0.5, 3, window, 5, 5, 1.1, 0)
+    )
 
 
 def grey(images: Tensor) -> Tensor:

@@ -114,8 +114,10 @@ class Distillation(Objective):
                 )
                 for side, context in contexts
             )
+            # A tap is read off the generation and has no steps of its own.
+            outputs = [name for name in factor.generates if name not in design.config.taps]
             known = learnable(factor, None, targets)
-            terms.update(few_step_loss(teacher, student, known, self.config, factor.generates))
+            terms.update(few_step_loss(teacher, student, known, self.config, outputs))
         return Losses.weighted(terms, weights)
 
 

@@ -1,6 +1,32 @@
 """Oracles of building blocks, each run on the very recipe that the block distinguishes: block -> function of a case."""
 
-from oracles import couplings, embeddings, pixels, sampling, worlds  # noqa: F401 (they register themselves)
+from oracles import (  # noqa: F401 (they register themselves)
+    actions,
+    clips,
+    couplings,
+    denoising,
+    deployment,
+    embeddings,
+    geometry,
+    goals,
+    language,
+    latent,
+    masks,
+    memory,
+    mixture,
+    motion,
+    pixels,
+    plans,
+    rates,
+    running,
+    sampling,
+    scoring,
+    sensed,
+    senses,
+    serial,
+    training,
+    worlds,
+)
 from oracles.registry import ORACLES
 
 __all__ = ["ORACLES"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from cases import Case
 
+from gates import sharpen
+from oracles.drawing import another, sampled
 from oracles.registry import oracle
 from wamkit.contract.specs import ACTION
+from wamkit.errors import BudgetError
 
 
 def gradient_norms(case: Case, stream: str) -> dict[str, float]:
@@ -30,11 +34,28 @@ def joint(case: Case) -> None:
     part = f"estimators.{factor.estimator}"
     for stream in (ACTION, beside[0]):
         assert gradient_norms(case, stream)[part] > 0, stream
-    import torch
-
     batch = case.batch()
     torch.manual_seed(0)
     plain = case.design.loss(batch, {})
     torch.manual_seed(0)
     doubled = case.design.loss(batch, {ACTION: 2.0})
     assert torch.allclose(doubled.total, plain.total + plain.terms[ACTION])
+    told = [answers(case, ACTION, beside[0]), answers(case, beside[0], ACTION)]
+    assert True in told or told == [None, None], "future and action are sampled as if independent"
+
+
+def answers(case: Case, stream: str, known: str) -> bool | None:
+    """Whether a stream changes with a known one of its factor; None where it cannot be sampled given that one."""
+    design = sharpen(case.untrained())
+    value = sampled(case, design, [known]).values[known]
+    words = design.streams[known].vocabulary
+    try:
+        for draw in range(8):
+            given = [value, another(value, seed=draw, vocabulary=words)]
+            if not torch.equal(
+                *(sampled(case, design, [stream], given={known: g}).values[stream] for g in given)
+            ):
+                return True
+    except BudgetError:
+        return None
+    return False

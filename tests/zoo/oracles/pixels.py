@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from cases import Case
+from torch import Tensor
 
+from gates import sharpen
+from oracles.probes import drawn
 from oracles.registry import calls, oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import WindowSpec
+from wamkit.design import Design
+from wamkit.estimators import InverseDynamics
 
 
 def pictured(case: Case) -> list[str]:
@@ -57,17 +62,47 @@ def latent_frames(case: Case) -> None:
 
 @oracle("ar.inverse-dynamics")
 def inverse_dynamics(case: Case) -> None:
-    """The action joins now to the predicted future: another future, another action."""
-    design = case.design
+    """The action joins now to the predicted future: another future, another action; what is masked has no effect."""
+    design = sharpen(case.untrained())
     factor = design.graph.factor_of(ACTION)
-    assert factor.given, "the action is given no future"
-    observation = case.observation()
+    assert design.graph.ancestors([ACTION]) & design.graph.futures(), "the action is given no future"
+    observation = case.cut(design.window)
     made = design.sample(observation, list(factor.given), seeds=[1]).values
-    actions = []
-    for scale in (0.0, 3.0):
-        given = {
-            k: v if not v.is_floating_point() else v + scale * torch.randn_like(v) for k, v in made.items()
-        }
-        actions.append(case.act(design, observation, given=given))
-    assert not torch.equal(*actions)
-    assert torch.equal(case.act(design, observation, given=made), actions[0])
+    other = {name: drawn(design, name, 4) for name in made}
+    first = case.act(design, observation, given=made)
+    assert not torch.equal(first, case.act(design, observation, given=other))
+    assert torch.equal(first, case.act(design, observation, given=made))
+    now, later = case.observation(), case.observation((30,))
+    trained = [case.act(case.design, seen, given=made) for seen in (now, later)]
+    assert not torch.equal(*trained), "the action does not depend on now"
+    part = case.estimator_of(ACTION, design)
+    if isinstance(part, InverseDynamics):
+        as_configured(case, design, part, made, other)
+
+
+def as_configured(
+    case: Case, design: Design, part: InverseDynamics, made: dict[str, Tensor], other: dict[str, Tensor]
+) -> None:
+    """What the variants promise: tokens cut off by the mask, neighbouring pairs, a base action."""
+    observation = case.cut(design.window)
+    if part.config.pairs:
+        name = part.names[0]
+        steps = part.given[name].spec.steps
+        changed = {**made, name: made[name].clone()}
+        changed[name][:, -1] = other[name][:, -1]
+        first, second = (case.act(design, observation, given=g) for g in (made, changed))
+        moved = (first != second).flatten(2).any(dim=2)[0].unflatten(0, (steps, -1)).any(dim=1)
+        assert moved.tolist() == [False] * (steps - 1) + [True], "not a pair of neighbouring frames"
+    if part.config.residual:
+        fresh = case.untrained()
+        inverse = case.estimator_of(ACTION, fresh)
+        flat = torch.cat([made[name].flatten(1) for name in part.names], dim=1)
+        base = inverse.base(flat)  # type: ignore[operator]
+        said = case.act(fresh, observation, given=made)
+        assert torch.allclose(said.flatten(1), base, atol=1e-5), "the correction does not start at nothing"
+    for keeps in (False, True) if part.config.mask else ():
+        for mask in part.masks.values():
+            torch.nn.init.zeros_(mask.network[-1].weight)
+            torch.nn.init.constant_(mask.network[-1].bias, 5.0 if keeps else -5.0)
+        first, second = (case.act(design, observation, given=g) for g in (made, other))
+        assert torch.equal(first, second) != keeps, "the mask does not decide what is read"

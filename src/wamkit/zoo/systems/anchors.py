@@ -13,12 +13,12 @@ from wamkit.zoo.systems import parts as p
     "UniPi",
     ("ps.pixel-decoded", "ar.inverse-dynamics"),
     simplified="A denoiser of two frames on one small trunk in place of a video diffusion model with super-resolution.",
-    choices="The inverse model reads now and all generated frames at once, not one neighbouring pair after the other.",
 )
 def unipi() -> DesignConfig:
-    """Imagine the whole task as frames from text, then read the actions off the frames by inverse dynamics."""
+    """Imagine the whole task as frames from text, then turn each pair of neighbouring frames into actions."""
     places = {"future": (p.FRAMES, (8, 16))}
-    return p.cascade("UniPi", p.denoiser(), InverseDynamicsConfig(), places, controller=OpenLoop())
+    inverse = InverseDynamicsConfig(pairs=True)
+    return p.cascade("UniPi", p.denoiser(), inverse, places, controller=OpenLoop())
 
 
 @system(
