@@ -233,7 +233,7 @@ def dworldeval() -> DesignConfig:
 
 @system(
     "GE-Base",
-    ("ps.pixel-latent", "bb.denoising", "oe.rgb-history"),
+    ("ps.pixel-latent", "bb.denoising", "ps.multiview-4d", "oe.rgb-history"),
     simplified=SMALL,
 )
 def ge_base() -> DesignConfig:
@@ -248,7 +248,7 @@ def ge_base() -> DesignConfig:
 
 @system(
     "InteractiveWorldSimulator",
-    ("cp.rollout", "dp.interactive", "ev.wm-evaluator"),
+    ("cp.rollout", "mm.kv-reground", "dp.interactive", "ev.wm-evaluator"),
     simplified=f"{SMALL} {STORED}",
 )
 def interactive_world() -> DesignConfig:
@@ -264,7 +264,7 @@ def interactive_world() -> DesignConfig:
 
 @system(
     "DreamDojo",
-    ("bb.ar-diffusion", "cp.rollout", "dp.interactive", "da.latent-action-label"),
+    ("bb.ar-diffusion", "ar.latent-action", "cp.rollout", "dp.interactive", "da.latent-action-label"),
     missing=("da.stage-mixture",),
     simplified=f"{SMALL} Codes and robot actions are learned from together, not in two stages.",
     choices="The world model reads the code and the robot's action side by side.",

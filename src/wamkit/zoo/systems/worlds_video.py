@@ -101,7 +101,7 @@ def cosmos_predict2() -> DesignConfig:
 
 @system(
     "Cosmos-Predict2.5",
-    ("ps.pixel-latent",),
+    ("ps.feature-tap",),
     simplified=f"{SMALL} A depth readout stands for whoever reads the features.",
 )
 def cosmos_predict2_5() -> DesignConfig:
@@ -111,7 +111,7 @@ def cosmos_predict2_5() -> DesignConfig:
 
 @system(
     "Stable Video Diffusion (SVD)",
-    ("ps.pixel-latent", "bb.denoising"),
+    ("ps.feature-tap", "bb.denoising"),
     simplified=f"{SMALL} A depth readout stands for whoever reads the features.",
 )
 def svd() -> DesignConfig:
