@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -372,3 +373,26 @@ def test_a_teacher_with_another_goal_is_refused(tmp_path: Path) -> None:
 def test_a_teacher_has_to_be_named() -> None:
     with pytest.raises(ConfigError, match="name a `checkpoint`"):
         Design(policy({"teacher": TeacherContextConfig()}), data_spec())
+
+
+def test_a_design_with_random_weights_can_stand_in_place_of_a_teacher(tmp_path: Path) -> None:
+    """As a random language model does for a pretrained one: built for the student's data, kept in its checkpoint."""
+    other = policy({"images": IMAGES}, width=2 * WIDTH)
+    config = TeacherContextConfig(architecture=json.dumps({"design": encode(other)}), tokens=3)
+    design = Design(policy({"state": StateConfig(), "teacher": config}), data_spec()).eval()
+    with torch.no_grad():
+        design.encoders["teacher"].gate.fill_(1.0)
+    seen = acting_observation(TOY, [5], design.window)
+    tokens, pad = design.encoders["teacher"](seen)
+    assert tokens.shape == (1, 3, WIDTH)
+    assert not pad.any()
+    dark = replace(seen, images={name: torch.zeros_like(view) for name, view in seen.images.items()})
+    assert not torch.equal(design.encoders["teacher"](dark)[0], tokens)
+    save_pretrained(design, tmp_path / "student")
+    assert torch.equal(from_pretrained(tmp_path / "student").encoders["teacher"](seen)[0], tokens)
+
+
+def test_an_architecture_without_a_checkpoint_is_a_design_alone() -> None:
+    config = TeacherContextConfig(architecture=json.dumps({"design": encode(policy({})), "stats": {}}))
+    with pytest.raises(ConfigError, match="must hold the field 'design' alone"):
+        Design(policy({"teacher": config}), data_spec())

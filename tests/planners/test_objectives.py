@@ -184,6 +184,16 @@ def test_one_candidate_is_the_base_policy() -> None:
     assert plain.costs is None
 
 
+def test_a_call_without_futures_takes_the_first_proposal_and_predicts_nothing() -> None:
+    """What a routine phase costs: the base policy, not the world model."""
+    design = built(base(planner=CandidateScoringConfig(candidates=4, objective=HighValueConfig("value"))))
+    routine, plain = act(design, Budget(future=False)), act(built(base()), Budget(future=False))
+    assert torch.equal(routine.action, plain.action)
+    assert routine.nfe == plain.nfe
+    assert routine.future == {}
+    assert routine.costs is None
+
+
 @pytest.mark.parametrize("kind", [CEMConfig, MPPIConfig])
 def test_searching_planners_take_any_objective(kind: type[CEMConfig] | type[MPPIConfig]) -> None:
     planner = kind(candidates=16, iterations=2, objective=HighValueConfig("value"))

@@ -5,6 +5,7 @@ from wamkit.actions.chunk import Chunk, ChunkConfig
 from wamkit.actions.columns import Columns, ColumnsConfig
 from wamkit.actions.fast import Fast, FastConfig
 from wamkit.actions.movement_primitive import MovementPrimitive, MovementPrimitiveConfig
+from wamkit.actions.painted import Painted, PaintedConfig
 
 __all__ = [
     "Bins",
@@ -17,4 +18,6 @@ __all__ = [
     "FastConfig",
     "MovementPrimitive",
     "MovementPrimitiveConfig",
+    "Painted",
+    "PaintedConfig",
 ]

@@ -122,6 +122,7 @@ class PlanResult:
         carry: state that the planner receives back in the next call.
         costs: costs of all candidates in the order in which they were evaluated, (B, evaluations).
         chosen: column of ``costs`` that belongs to the action, (B,); None where the action is no candidate.
+        weak: (B,) bool, True in rows whose choices score too much alike to be told apart; None for none.
     """
 
     action: Tensor
@@ -130,3 +131,4 @@ class PlanResult:
     carry: Carry = ()
     costs: Tensor | None = None
     chosen: Tensor | None = None
+    weak: Tensor | None = None

@@ -190,7 +190,8 @@ class Budget(Config):
             does not need.
         exit: stream name -> function evaluation after which its denoising stops. Streams that read it then read the
             partly denoised state.
-        future: false to skip predicted futures, which is an error when the action needs one.
+        future: false to skip predicted futures, which is an error when the action is generated from one. A planner
+            that chooses by futures then does not search: the action is its first proposal.
         candidates: number of action candidates that a planner considers.
         iterations: number of refinement rounds of a planner.
         horizon: number of the H predicted actions that are needed (autoregressive designs stop early).

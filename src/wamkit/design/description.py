@@ -24,9 +24,13 @@ CATEGORY_ORDER = ("Pixel", "Feature", "Geometric", "Affordance")
 def substrate_cell(graph: FactorGraph, substrates: Mapping[str, Substrate]) -> str:
     """Cell of the futures that the action faces, in the survey's words.
 
-    The robot's own sensors are named only where no future of the world is faced, and scores where neither is.
+    The robot's own sensors are named only where no future of the world is faced, and scores where neither is. Scores
+    that are read off other futures, and choose the action, stand for these (DreamAvoid).
     """
-    faced = [substrates[name] for name in sorted(graph.facing())]
+    names = graph.facing()
+    if all(substrates[name].standing == "score" for name in names):
+        names |= graph.ancestors(names) & graph.futures()
+    faced = [substrates[name] for name in sorted(names)]
     groups = ([part for part in faced if part.standing == kind] for kind in STANDINGS)
     named = next((group for group in groups if group), [])
     entries = {entry for part in named for entry in part.cell()}

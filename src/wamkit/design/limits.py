@@ -194,6 +194,14 @@ def check_rounds(
         )
 
 
+def unsearched(graph: FactorGraph, budget: Budget) -> bool:
+    """True when a call may not predict the futures that its planner chooses by: its first proposal is the action."""
+    if graph.objective is None or budget.future is not False:
+        return False
+    reads = graph.objective.reads
+    return bool({*reads, *graph.ancestors(reads)} & graph.of_role("future"))
+
+
 def required(
     graph: FactorGraph,
     estimators: Mapping[str, Estimator],
@@ -207,7 +215,7 @@ def required(
     is still needed.
     """
     needed = set(wanted) - set(given)
-    if graph.objective is not None and graph.acting() & needed:
+    if graph.objective is not None and graph.acting() & needed and not unsearched(graph, budget):
         needed |= {*graph.objective.reads} - set(given)
     todo = sorted(needed)
     while todo:

@@ -17,7 +17,7 @@ from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Budget, Carries, Observation, map_tensors
 from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.guiding import Steering, with_known
-from wamkit.design.limits import revised
+from wamkit.design.limits import revised, unsearched
 from wamkit.design.searching import Search, proposed
 from wamkit.design.timing import Stages
 
@@ -160,11 +160,12 @@ class SamplingCall:
     def run(self, needed: set[str]) -> None:
         """Generate every stream of ``needed`` that is not known yet."""
         actions = self.graph.acting()
+        searches = self.planner is not None and not unsearched(self.graph, self.budget)
         for factor in self.graph.factors:
             outputs = [n for n in factor.generates if n in needed and n not in self.values]
             if not outputs:
                 continue
-            if self.planner is not None and actions & set(outputs):
+            if searches and self.planner is not None and actions & set(outputs):
                 with self.stages.measure("plan"):
                     self._plan(self.planner, factor, needed)
                 outputs = [n for n in outputs if n not in self.values]
@@ -265,3 +266,5 @@ class SamplingCall:
         result = planner.plan(search.propose, search.cost, self.budget, self.noise, carry)
         search.settle(result)
         self.planned = result
+        if result.weak is not None:
+            self.flags[action] = result.weak

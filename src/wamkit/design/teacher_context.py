@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from wamkit.config import decode
 from wamkit.config.ranges import Size
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.design.build import extras_of
 from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts, verify
+from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design
 from wamkit.errors import ConfigError, DataError, did_you_mean
 
@@ -35,7 +37,9 @@ class TeacherContextConfig(EncoderConfig):
     Attributes:
         checkpoint: folder or hub id of the teacher, which may be any design. Its weights are written into every
             checkpoint of the student, which does not need the teacher's again.
-        architecture: description of the teacher as JSON; filled in when it is empty.
+        architecture: description of the teacher as JSON; filled in when it is empty. Without a checkpoint it is
+            ``{"design": ...}``, the config of a design that is built for the student's data with random weights, in
+            place of a trained one, as in tests and small recipes.
         trunk: name of the trunk whose last hidden states are read; empty for the only one. A design without a trunk
             provides the tokens of its encoders.
         tokens: R, number of context tokens for the student.
@@ -63,13 +67,13 @@ class TeacherContextConfig(EncoderConfig):
     @override
     def build(self, data: DataSpec, window: WindowSpec, width: int) -> TeacherContext:
         """Build the encoder; raises :class:`ConfigError` when the student's data lack what the teacher reads."""
-        if not self.checkpoint:
+        if not self.checkpoint and not self.architecture:
             raise ConfigError(f"{PART}: name a `checkpoint`: a folder that training wrote, or a hub id.")
         if width % self.heads:
             raise ConfigError(
                 f"{PART}: tokens of width {width} with {self.heads} heads; needs a width that the heads divide"
             )
-        design, absent = load_teacher(self)
+        design, absent = load_teacher(self) if self.checkpoint else (random_teacher(self, data), "")
         check_inputs(design, data, window)
         return TeacherContext(self, ContextPath(design, self.trunk, window, absent), width)
 
@@ -80,6 +84,17 @@ def describe_teacher(checkpoint: str) -> str:
     The order of keys is kept: it is the order of the teacher's encoders, and so of its context tokens.
     """
     return json.dumps({"checkpoint": checkpoint, **read_facts(find_checkpoint(checkpoint))})
+
+
+def random_teacher(config: TeacherContextConfig, data: DataSpec) -> Design:
+    """Build the teacher that ``architecture`` describes, for ``data`` and with random weights."""
+    described = json.loads(config.architecture)
+    if not isinstance(described, dict) or set(described) != {"design"}:
+        raise ConfigError(
+            f"{PART}: without a `checkpoint`, `architecture` must hold the field 'design' alone, the config of the "
+            f"teacher. Name the checkpoint that it describes."
+        )
+    return Design(decode(DesignConfig, described["design"], f"{PART}: architecture, design"), data)
 
 
 def load_teacher(config: TeacherContextConfig) -> tuple[Design, str]:

@@ -5,6 +5,7 @@ from wamkit.estimators.continuous_autoregressor import ContinuousAutoregressor, 
 from wamkit.estimators.denoiser import Denoiser, DenoiserConfig
 from wamkit.estimators.fast_weights import FastWeights, FastWeightsConfig
 from wamkit.estimators.feature_tap import FeatureTap, FeatureTapConfig
+from wamkit.estimators.gated import Gated, GatedConfig
 from wamkit.estimators.inverse_dynamics import InverseDynamics, InverseDynamicsConfig
 from wamkit.estimators.jacobian_dynamics import JacobianDynamics, JacobianDynamicsConfig
 from wamkit.estimators.latent_action import LatentAction, LatentActionConfig
@@ -29,6 +30,8 @@ __all__ = [
     "FastWeightsConfig",
     "FeatureTap",
     "FeatureTapConfig",
+    "Gated",
+    "GatedConfig",
     "InverseDynamics",
     "InverseDynamicsConfig",
     "JacobianDynamics",

@@ -24,10 +24,11 @@ from wamkit.config.ranges import Length, Positive, Size
 from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
-from wamkit.contract.types import Budget, map_tensors
+from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
 from wamkit.estimators.denoiser import DenoiserConfig
+from wamkit.estimators.rows import context_summary, generate_by_choice, summary_width
 
 
 @EstimatorConfig.register_subclass("paced")
@@ -90,7 +91,7 @@ class Paced(Estimator, Revises, LearnsApart):
         self.inner = inner
         self.processes = inner.processes
         self.reads = inner.reads
-        features = trunk.empty(1, 1).values[-1].numel()  # values of one token, all heads
+        features = summary_width(trunk)
         self.gate = nn.Sequential(
             nn.LayerNorm(features),
             nn.Linear(features, config.hidden),
@@ -100,9 +101,7 @@ class Paced(Estimator, Revises, LearnsApart):
 
     def scores(self, call: Call) -> Tensor:
         """Compute the gate's logits (B, counts), from the mean of the context's values in the last layer."""
-        values, keep = call.context.values[-1].detach(), ~call.context.pad
-        kept = (values * keep[:, None, :, None]).sum(dim=2) / keep.sum(dim=1).clamp(min=1)[:, None, None]
-        return self.gate(kept.flatten(1))
+        return self.gate(context_summary(call))
 
     def _whole(self, outputs: Sequence[str], count: int, budget: Budget) -> Budget:
         return replace(budget, nfe={**budget.nfe, **dict.fromkeys(outputs, count)})
@@ -159,20 +158,12 @@ class Paced(Estimator, Revises, LearnsApart):
         """
         if any(name in budget.nfe for name in outputs):
             return self.inner.generate(outputs, call, budget, noise)
-        if noise.copies > 1:
-            noise = noise.fork()  # a generator per row, so that rows can be separated
         chosen = self.choose(call)
-        order: list[Tensor] = []
-        parts: list[Generated] = []
-        for count in chosen.unique().tolist():
-            index = (chosen == count).nonzero()[:, 0]
-            row_noise = RowNoise((), noise.device)
-            row_noise.generators = [noise.generators[i] for i in index.tolist()]
-            rows = replace(map_tensors(call, lambda t, index=index: t[index]), rows=len(index))
-            parts.append(self.inner.generate(outputs, rows, self._whole(outputs, count, budget), row_noise))
-            order.append(index)
-        back = torch.cat(order).argsort()
-        values = {name: torch.cat([part.values[name] for part in parts])[back] for name in outputs}
+
+        def generate(count: int, rows: Call, own: RowNoise) -> Generated:
+            return self.inner.generate(outputs, rows, self._whole(outputs, count, budget), own)
+
+        values, _ = generate_by_choice(chosen, call, noise, generate)
         return Generated(values, dict.fromkeys(outputs, round(chosen.float().mean().item())))
 
     @override

@@ -14,6 +14,7 @@ from wamkit.planners.objectives import (
     SumConfig,
     WeightedSum,
 )
+from wamkit.planners.tree_search import TreeSearch, TreeSearchConfig
 
 __all__ = [
     "CEM",
@@ -31,5 +32,7 @@ __all__ = [
     "HighValueConfig",
     "MPPIConfig",
     "SumConfig",
+    "TreeSearch",
+    "TreeSearchConfig",
     "WeightedSum",
 ]

@@ -16,6 +16,7 @@ from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.geometry.cameras import NEAR_M, project
+from wamkit.nn.spots import draw_spots, spot_centres
 from wamkit.substrates.episode_progress import success_value
 from wamkit.substrates.views import first_pose
 
@@ -80,14 +81,8 @@ class Heatmap(Substrate):
 
     def draw(self, pixels: Tensor) -> Tensor:
         """Maps (..., grid, grid) in [-1, 1] of positions (..., 2), x and y in pixels."""
-        grid = self.config.grid
         size = torch.tensor([self.width, self.height], device=pixels.device)
-        centre = pixels / size * grid
-        cell = torch.arange(grid, device=pixels.device) + 0.5
-        squared = (cell - centre[..., 0:1]).square()[..., None, :] + (cell - centre[..., 1:2]).square()[
-            ..., None
-        ]
-        return 2 * torch.exp(-squared / (2 * self.config.sigma**2)) - 1
+        return draw_spots(pixels / size * self.config.grid, self.config.grid, self.config.sigma)
 
     @override
     @torch.no_grad()
@@ -102,25 +97,6 @@ class Heatmap(Substrate):
         return (self.draw(pixels[:, :, 0]) + 1) * peak[..., None, None] - 1
 
     def points(self, values: Tensor) -> Tensor:
-        """Positions (..., 2), x and y in pixels, of the peaks of maps (..., grid, grid).
-
-        The logarithm of a Gaussian is a parabola, so the three cells around the maximum give its vertex exactly.
-        """
-        grid = self.config.grid
-        log = ((values + 1) / 2).clamp(min=1e-8).log()
-        peak = log.flatten(-2).argmax(dim=-1)
-        row, column = (peak // grid).clamp(1, grid - 2), (peak % grid).clamp(1, grid - 2)
-        flat = log.flatten(-2)
-
-        def at(rows: Tensor, columns: Tensor) -> Tensor:
-            return flat.gather(-1, (rows * grid + columns)[..., None])[..., 0]
-
-        def vertex(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
-            curvature = (before - 2 * here + after).clamp(max=-1e-6)
-            return (before - after) / (2 * curvature)
-
-        here = at(row, column)
-        x = column + 0.5 + vertex(at(row, column - 1), here, at(row, column + 1))
-        y = row + 0.5 + vertex(at(row - 1, column), here, at(row + 1, column))
+        """Positions (..., 2), x and y in pixels, of the peaks of maps (..., grid, grid)."""
         size = torch.tensor([self.width, self.height], device=values.device)
-        return torch.stack((x, y), dim=-1) / grid * size
+        return spot_centres(values) / self.config.grid * size

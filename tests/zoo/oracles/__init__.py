@@ -6,9 +6,14 @@ from oracles import (  # noqa: F401 (they register themselves)
     couplings,
     denoising,
     deployment,
+<<<<<<< HEAD
     embeddings,
+=======
+    gates_of_time,
+>>>>>>> main
     geometry,
     goals,
+    history,
     language,
     latent,
     masks,
@@ -21,11 +26,17 @@ from oracles import (  # noqa: F401 (they register themselves)
     running,
     sampling,
     scoring,
+    searching,
     sensed,
     senses,
     serial,
     training,
+<<<<<<< HEAD
     worlds,
+=======
+    views,
+    words,
+>>>>>>> main
 )
 from oracles.registry import ORACLES
 

@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from wamkit.actions import ChunkConfig
+from wamkit.config import encode
 from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.protocols import EstimatorConfig, SubstrateConfig, TrunkConfig
 from wamkit.controllers import Chunked
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
+from wamkit.design.teacher_context import TeacherContextConfig
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import DenoiserConfig, FeatureTapConfig, RegressorConfig
 from wamkit.substrates import (
@@ -205,6 +207,7 @@ def rollout(
     return base(name, **{**parts, **fields})
 
 
+<<<<<<< HEAD
 def world(
     name: str,
     estimator: EstimatorConfig,
@@ -232,3 +235,8 @@ def chain(
         fields["trunks"] = {key: transformer() for key, part in estimators.items() if part.trunk is not None}
     parts = {**futures(places), "estimators": dict(estimators), "factors": factors}
     return base(name, **{**parts, **fields})
+=======
+def teacher_of(design: DesignConfig, **fields: Any) -> TeacherContextConfig:
+    """Context of another design with random weights, read by a few tokens behind a gate."""
+    return TeacherContextConfig(architecture=json.dumps({"design": encode(design)}), **fields)
+>>>>>>> main

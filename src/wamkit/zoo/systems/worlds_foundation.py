@@ -158,6 +158,7 @@ def flowdreamer() -> DesignConfig:
 @system(
     "RoboScape",
     ("ps.pixel-latent", "ps.motion-geometry", "cp.rollout"),
+    missing=("ev.plausibility",),
     simplified=f"{SMALL} Depth and tracks are ground truth. It judges no clip's physics.",
     choices="The survey gives no detail of the branches; depth and points of the object are the paper's.",
 )
