@@ -6,11 +6,8 @@ from oracles import (  # noqa: F401 (they register themselves)
     couplings,
     denoising,
     deployment,
-<<<<<<< HEAD
     embeddings,
-=======
     gates_of_time,
->>>>>>> main
     geometry,
     goals,
     history,
@@ -31,12 +28,9 @@ from oracles import (  # noqa: F401 (they register themselves)
     senses,
     serial,
     training,
-<<<<<<< HEAD
-    worlds,
-=======
     views,
     words,
->>>>>>> main
+    worlds,
 )
 from oracles.registry import ORACLES
 

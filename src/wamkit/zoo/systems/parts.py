@@ -207,7 +207,6 @@ def rollout(
     return base(name, **{**parts, **fields})
 
 
-<<<<<<< HEAD
 def world(
     name: str,
     estimator: EstimatorConfig,
@@ -235,8 +234,8 @@ def chain(
         fields["trunks"] = {key: transformer() for key, part in estimators.items() if part.trunk is not None}
     parts = {**futures(places), "estimators": dict(estimators), "factors": factors}
     return base(name, **{**parts, **fields})
-=======
+
+
 def teacher_of(design: DesignConfig, **fields: Any) -> TeacherContextConfig:
     """Context of another design with random weights, read by a few tokens behind a gate."""
     return TeacherContextConfig(architecture=json.dumps({"design": encode(design)}), **fields)
->>>>>>> main
