@@ -32,18 +32,22 @@ from wamkit.substrates import (
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
 
-HORIZON, EXECUTE, WIDTH, DEPTH, HEADS = 16, 8, 64, 2, 4
+HORIZON: int = 16
+EXECUTE: int = 8
+WIDTH: int = 64
+DEPTH: int = 2
+HEADS: int = 4
 FIELDS = {f.name for f in dataclasses.fields(DesignConfig)}
 
 Place = SubstrateConfig | tuple[SubstrateConfig, tuple[int, ...]]
 
 # Representations of the future that many systems share, in their tiny size.
-LATENT = PixelLatentConfig(PatchPCAConfig(patch=16, features=16))
-PICTURE_TOKENS = PixelLatentConfig(PatchVQConfig(patch=16, features=16, vocabulary=64))
-FRAMES = PixelsConfig(shrink=4, patch=8)
-TEACHER = TeacherFeatureConfig(features=16, grid=2)
-POINT_FLOW = ObjectFlowConfig(grid=4, space="world")
-POINT_TRACKS = TracksConfig(points=8)
+LATENT: PixelLatentConfig = PixelLatentConfig(PatchPCAConfig(patch=16, features=16))
+PICTURE_TOKENS: PixelLatentConfig = PixelLatentConfig(PatchVQConfig(patch=16, features=16, vocabulary=64))
+FRAMES: PixelsConfig = PixelsConfig(shrink=4, patch=8)
+TEACHER: TeacherFeatureConfig = TeacherFeatureConfig(features=16, grid=2)
+POINT_FLOW: ObjectFlowConfig = ObjectFlowConfig(grid=4, space="world")
+POINT_TRACKS: TracksConfig = TracksConfig(points=8)
 
 
 def transformer(**fields: Any) -> TransformerConfig:
