@@ -212,6 +212,35 @@ def rollout(
     return base(name, **{**parts, **fields})
 
 
+def world(
+    name: str,
+    estimator: EstimatorConfig,
+    places: Mapping[str, Place],
+    *,
+    given: tuple[str, ...] = ("action",),
+    **fields: Any,
+) -> DesignConfig:
+    """``p(s|a,c)`` of actions that the caller gives; ``p(s|c)``, a video model, where ``given`` is empty."""
+    factors = (Factor(tuple(places), given, "world"),)
+    parts = {**futures(places), "estimators": {"world": estimator}, "factors": factors, "given": given}
+    return base(name, **{**parts, **fields})
+
+
+def chain(
+    name: str,
+    estimators: Mapping[str, EstimatorConfig],
+    factors: tuple[Factor, ...],
+    places: Mapping[str, Place],
+    **fields: Any,
+) -> DesignConfig:
+    """Any factors over futures, each estimator on a trunk of its own unless ``trunks`` are named in ``fields``."""
+    if "trunks" not in fields:
+        estimators = {key: _own(part, key) for key, part in estimators.items()}
+        fields["trunks"] = {key: transformer() for key, part in estimators.items() if part.trunk is not None}
+    parts = {**futures(places), "estimators": dict(estimators), "factors": factors}
+    return base(name, **{**parts, **fields})
+
+
 def teacher_of(design: DesignConfig, **fields: Any) -> TeacherContextConfig:
     """Context of another design with random weights, read by a few tokens behind a gate."""
     return TeacherContextConfig(architecture=json.dumps({"design": encode(design)}), **fields)
