@@ -38,6 +38,7 @@ SHOWS: Mapping[str, Mapping[str, Shows]] = {
     "pose_stream": NOTHING,
     "progress": NOTHING,
     "proprioception": {"state": State()},
+    "latent_transition": NOTHING,
     "moving_frames": {"scene": Camera("scene")},
     "quantized": {"scene": Camera("scene")},
     "reward": NOTHING,
