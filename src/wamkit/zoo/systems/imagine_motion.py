@@ -84,7 +84,9 @@ def embo_align() -> DesignConfig:
     )
     places = {"future": (frames, (4, 8, 12, 16))}
     again = Budget(attempts=3)
-    return p.cascade("EmboAlign", p.denoiser(temperature=1.0), hand, places, controller=OpenLoop(), budget=again)
+    return p.cascade(
+        "EmboAlign", p.denoiser(temperature=1.0), hand, places, controller=OpenLoop(), budget=again
+    )
 
 
 @system(
