@@ -114,7 +114,7 @@ def test_an_expert_of_a_stream_that_never_comes(trunk: MixtureConfig | VlmExpert
     [
         (VerifierReplan(execute=8, stream="futre"), "no future stream 'futre'"),
         (ProgressGate(execute=8, stream="goal"), "no future stream 'goal'"),
-        (SubgoalRefresh(execute=8), "no goal stream 'goal' for a controller to supply"),
+        (SubgoalRefresh(execute=8), "no goal or state stream 'goal' for a controller to supply"),
         (VerifierReplan(execute=8), "no prediction could end it early"),
     ],
 )

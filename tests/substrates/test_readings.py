@@ -38,6 +38,7 @@ SHOWS: Mapping[str, Mapping[str, Shows]] = {
     "pose_stream": NOTHING,
     "progress": NOTHING,
     "proprioception": {"state": State()},
+    "moving_frames": {"scene": Camera("scene")},
     "quantized": {"scene": Camera("scene")},
     "reward": NOTHING,
     "rgbd": {"scene": Camera("scene"), "depth.scene": Sensor("depth.scene")},
@@ -72,7 +73,7 @@ def test_no_substrate_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", SHOWS)
 def test_every_reading_says_what_it_shows(name: str) -> None:
-    if name in ("optical_flow", "touch_divergence"):
+    if name in ("optical_flow", "moving_frames", "touch_divergence"):
         pytest.importorskip("cv2")
     config = SubstrateConfig.get_choice_class(name)
     substrate = config().build(DATA)

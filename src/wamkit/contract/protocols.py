@@ -216,6 +216,9 @@ class Trunk(nn.Module, ABC):
     def check(self, streams: Sequence[str]) -> None:
         """Raise :class:`ConfigError` when this trunk cannot run tokens of one of ``streams``."""
 
+    def shape(self, streams: Sequence[StreamSpec]) -> None:
+        """Receive the specs of streams that run on it, for trunks that know a stream's steps; called when building."""
+
     @abstractmethod
     def empty(self, batch_size: int, length: int) -> Cache:
         """Make a cache of ``length`` padded tokens: the memory at the start of an episode."""

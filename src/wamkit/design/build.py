@@ -292,6 +292,7 @@ def build_estimator(
     trunk = trunks[part.trunk] if part.trunk is not None else None
     if trunk is not None:
         trunk.check([name for name in (*outputs, *given) if name in given or name not in config.taps])
+        trunk.shape([*outputs.values(), *given.values()])
     made = part.build(tuple(outputs.values()), tuple(given.values()), trunk)
     if isinstance(made, Denoiser) and made.config.history:
         made.remember(remembered(name, made.config, streams), config.stride)

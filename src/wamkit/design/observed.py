@@ -153,7 +153,7 @@ def check_given(graph: FactorGraph, stream: str) -> None:
         )
     if stream in graph.known:
         raise ConfigError(
-            f"stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
+            f"goal stream {stream!r} is given in {graph.formula()}, so there is no generator that a controller could "
             f"call for it. Add a factor that generates it, and remove it from `given`."
         )
     chosen_by = () if graph.objective is None else graph.objective.reads

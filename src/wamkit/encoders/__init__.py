@@ -13,6 +13,7 @@ from wamkit.encoders.images import ImageEncoder, ImagesConfig
 from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
+from wamkit.encoders.masked import MaskedConfig, MaskedEncoder
 from wamkit.encoders.region import RegionConfig, RegionEncoder
 from wamkit.encoders.soft_prompt import SoftPrompt, SoftPromptConfig
 from wamkit.encoders.state import StateConfig, StateEncoder
@@ -39,6 +40,8 @@ __all__ = [
     "InstructionEncoder",
     "LanguageModelConfig",
     "LanguageModelEncoder",
+    "MaskedConfig",
+    "MaskedEncoder",
     "RegionConfig",
     "RegionEncoder",
     "SoftPrompt",

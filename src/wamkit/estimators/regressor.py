@@ -15,6 +15,7 @@ from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
 from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
 from wamkit.contract.types import Budget
+from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
 from wamkit.estimators.tokens import StreamTokens, split_tokens, with_given
 from wamkit.nn.named import Named
@@ -27,9 +28,12 @@ class RegressorConfig(EstimatorConfig):
 
     Attributes:
         loss: training loss, ``mse``, ``smooth_l1`` or ``cosine`` (one minus the cosine similarity per token).
+        where: ``all`` tokens count in the loss, or those that are ``hidden`` in the context, which must then be the
+            tokens of one encoder (``masked``), as many as the stream has (I-JEPA, Assran et al. 2023).
     """
 
     loss: Literal["mse", "smooth_l1", "cosine"] = "mse"
+    where: Literal["all", "hidden"] = "all"
 
     @override
     def build(
@@ -85,11 +89,24 @@ class Regressor(Estimator, LearnsApart):
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
         predictions = self._predict(outputs, call)
-        terms = {
-            name: masked_mean(self._error(predictions[name], targets[name].values), targets[name].pad)
-            for name in outputs
-        }
+        terms = {}
+        for name in outputs:
+            error, pad = self._error(predictions[name], targets[name].values), targets[name].pad
+            if self.config.where == "hidden":
+                error, pad = self._hidden(error, pad, call, name)
+            terms[name] = masked_mean(error, pad)
         return FactorLoss(terms, predictions)
+
+    def _hidden(self, error: Tensor, pad: Tensor, call: Call, name: str) -> tuple[Tensor, Tensor]:
+        """Errors per token, (B, T * N, ...), and their padding, True for tokens that the context shows."""
+        spec, hidden = self.outputs[name].spec, call.context.pad
+        if hidden.shape[1] != spec.length:
+            raise ConfigError(
+                f"estimator 'regressor': `where` is 'hidden', but the context has {hidden.shape[1]} tokens and stream "
+                f"{name!r} {spec.length}, so that none is known to be the other's. Let one encoder, 'masked', make "
+                f"the context, and the future be features of it."
+            )
+        return error.flatten(1, 2), pad.repeat_interleave(spec.tokens, dim=1) | ~hidden
 
     @override
     def learns_without(self, outputs: Sequence[str], missing: Sequence[str]) -> set[str]:

@@ -19,6 +19,7 @@ from wamkit.contract.types import Observation, WindowSpec
 from wamkit.substrates.views import chosen_cameras
 
 PLACE = "substrate 'latent_transition'"
+LEAST = 1e-8  # change that counts as none
 
 
 @SubstrateConfig.register_subclass("latent_transition")
@@ -31,7 +32,7 @@ class LatentTransitionConfig(SubstrateConfig):
         side: rows and columns of the grid of mean colours that a frame is reduced to.
         cameras: names of the cameras; empty for all.
         algebra: weight of composition (the codes of two steps sum to that of both) and of reversal (the way back is
-            the negative), relative to the error of the frame that a code leads to; 0 leaves them free.
+            the negative) against the error of the frame that a code leads to; 0 leaves them free.
         gap: ticks between two of the three frames of a training triple.
         steps: training steps.
         batch_size: triples per training step.
@@ -41,7 +42,7 @@ class LatentTransitionConfig(SubstrateConfig):
     features: Size = 16
     side: Size = 8
     cameras: Words = ()
-    algebra: NonNegative = 1.0
+    algebra: NonNegative = 0.3
     gap: Count = 4
     steps: Count = 300
     batch_size: Size = 32
@@ -100,10 +101,16 @@ class LatentTransition(Substrate):
         return before + self.move(torch.cat((before, code), dim=-1))
 
     def terms(self, first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
-        """Error of the predicted frames, and of composition and reversal, for triples of frames (M, width)."""
+        """Share of the frames' change, and of the codes, that is missed, for triples of frames (M, width).
+
+        Shares have no scale, so that small codes do not make the algebra cheap.
+        """
         step, next_step, both = self.code(first, second), self.code(second, third), self.code(first, third)
-        error = F.mse_loss(self.reached(first, step), second) + F.mse_loss(self.reached(first, both), third)
-        algebra = F.mse_loss(step + next_step, both) + F.mse_loss(self.code(second, first), -step)
+        missed = F.mse_loss(self.reached(first, step), second) + F.mse_loss(self.reached(first, both), third)
+        change = F.mse_loss(first, second) + F.mse_loss(first, third)
+        error = missed / change.clamp(min=LEAST)
+        astray = F.mse_loss(step + next_step, both) + F.mse_loss(self.code(second, first), -step)
+        algebra = astray / (step.square().mean() + both.square().mean()).clamp(min=LEAST)
         return error, algebra
 
     @override

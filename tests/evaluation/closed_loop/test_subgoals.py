@@ -170,5 +170,5 @@ def test_a_design_reads_subgoals_of_its_own_generator_in_the_simulator(design: D
 
 def test_a_stream_that_cannot_be_supplied_is_refused(design: Design) -> None:
     for stream in ("future", "gaol"):
-        with pytest.raises(ConfigError, match=f"no goal stream '{stream}'"):
+        with pytest.raises(ConfigError, match=f"no goal or state stream '{stream}'"):
             PolicyPilot(design, SubgoalRefresh(8, stream), Budget(), 24)

@@ -6,6 +6,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     couplings,
     denoising,
     deployment,
+    embeddings,
     gates_of_time,
     geometry,
     goals,
@@ -29,6 +30,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     training,
     views,
     words,
+    worlds,
 )
 from oracles.registry import ORACLES
 

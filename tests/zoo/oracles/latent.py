@@ -47,7 +47,7 @@ def inferred(case: Case, design: Design, name: str, rebuilt: list[str]) -> None:
     assert not torch.equal(*z), "another transition, the same z"
     again = design.sample(observation, [name], seeds=[9], given=seen[0]).values[name]
     assert torch.equal(again, z[0]), "z of a transition depends on chance"
-    before = told(case, design, observation, graph.ancestors([name]))
+    before = told(case, design, observation, graph.ancestors(rebuilt[:1]) - {name})
     shown = [
         design.sample(observation, rebuilt[:1], seeds=[1], given={**before, name: drawn(design, name, k)})
         for k in (1, 2)

@@ -23,9 +23,15 @@ def drawn(design: Design, name: str, draw: int, rows: int = 1) -> Tensor:
 
 
 def told(case: Case, design: Design, observation: Observation, names: Iterable[str]) -> dict[str, Tensor]:
-    """Values of ``names`` and of everything that they are generated from, as the design samples them."""
-    wanted = sorted({*names, *design.graph.ancestors(names)})
-    return dict(design.sample(observation, wanted, seeds=[1]).values) if wanted else {}
+    """Values of ``names`` and of everything that they are generated from, as the design samples them.
+
+    What the caller has to give is drawn.
+    """
+    names = set(names)
+    every = names | design.graph.ancestors(names)
+    given = {name: drawn(design, name, 99) for name in design.config.given if name in every}
+    wanted = sorted(every - set(given))
+    return {**given, **(design.sample(observation, wanted, seeds=[1], given=given).values if wanted else {})}
 
 
 def stages(estimator: Estimator) -> list[Estimator]:

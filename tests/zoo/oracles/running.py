@@ -11,7 +11,7 @@ import torch
 from cases import NOW, Case
 from torch import Tensor
 
-from oracles.probes import stages
+from oracles.probes import drawn, stages
 from oracles.registry import calls, oracle
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Budget, Observation, map_tensors
@@ -133,8 +133,12 @@ def remembered(design: Design, seen: list[Observation], seed: int | None) -> lis
     """Carried tensors after the observations ``seen``, with calls of the given seed between them, or none."""
     state = design.initial_state(1)
     for observation in seen:
-        if seed is not None:
+        if seed is not None and design.graph.acting():
             design.forecast(observation, state, Budget(), [seed])
+        elif seed is not None:  # a world model imagines under an action that it is given
+            given = {name: drawn(design, name, seed) for name in design.config.given}
+            futures = sorted(design.graph.of_role("future"))
+            design.sample(observation, futures, seeds=[seed], given=given, carry=state)
         state = design.observe(observation, state, design.encode_context(observation))
     tensors: list[Tensor] = []
     map_tensors(state, lambda t: tensors.append(t) or t)

@@ -212,7 +212,8 @@ def on_the_way(design: Design) -> tuple[str, ...]:
     """Beginnings of the names of weights that lead to a tap, whose evaluations need the future's own head."""
     taps = [name for name, kind in design.graph.tapped().items() if kind == "tap"]
     owners = {design.graph.factor_of(name).estimator for name in taps}
-    return tuple(f"estimators.{name}." for name in owners)
+    trunks = {design.config.estimators[name].trunk for name in owners}
+    return (*(f"estimators.{name}." for name in owners), *(f"trunks.{name}." for name in trunks))
 
 
 def widths(design: Design) -> list[list[int]]:

@@ -22,6 +22,11 @@ from wamkit.zoo.systems import (
     render_motion,
     render_plans,
     render_streams,
+    worlds_dreamers,
+    worlds_foundation,
+    worlds_jepa,
+    worlds_tokens,
+    worlds_video,
 )
 
 __all__ = [
@@ -46,4 +51,9 @@ __all__ = [
     "render_motion",
     "render_plans",
     "render_streams",
+    "worlds_dreamers",
+    "worlds_foundation",
+    "worlds_jepa",
+    "worlds_tokens",
+    "worlds_video",
 ]

@@ -32,18 +32,23 @@ from wamkit.substrates import (
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
 
-HORIZON, EXECUTE, WIDTH, DEPTH, HEADS = 16, 8, 64, 2, 4
+# Annotated, because the modules of systems import this one while their package is being read.
+HORIZON: int = 16
+EXECUTE: int = 8
+WIDTH: int = 64
+DEPTH: int = 2
+HEADS: int = 4
 FIELDS = {f.name for f in dataclasses.fields(DesignConfig)}
 
 Place = SubstrateConfig | tuple[SubstrateConfig, tuple[int, ...]]
 
 # Representations of the future that many systems share, in their tiny size.
-LATENT = PixelLatentConfig(PatchPCAConfig(patch=16, features=16))
-PICTURE_TOKENS = PixelLatentConfig(PatchVQConfig(patch=16, features=16, vocabulary=64))
-FRAMES = PixelsConfig(shrink=4, patch=8)
-TEACHER = TeacherFeatureConfig(features=16, grid=2)
-POINT_FLOW = ObjectFlowConfig(grid=4, space="world")
-POINT_TRACKS = TracksConfig(points=8)
+LATENT: PixelLatentConfig = PixelLatentConfig(PatchPCAConfig(patch=16, features=16))
+PICTURE_TOKENS: PixelLatentConfig = PixelLatentConfig(PatchVQConfig(patch=16, features=16, vocabulary=64))
+FRAMES: PixelsConfig = PixelsConfig(shrink=4, patch=8)
+TEACHER: TeacherFeatureConfig = TeacherFeatureConfig(features=16, grid=2)
+POINT_FLOW: ObjectFlowConfig = ObjectFlowConfig(grid=4, space="world")
+POINT_TRACKS: TracksConfig = TracksConfig(points=8)
 
 
 def transformer(**fields: Any) -> TransformerConfig:
@@ -204,6 +209,35 @@ def rollout(
         ),
         "planner": planner,
     }
+    return base(name, **{**parts, **fields})
+
+
+def world(
+    name: str,
+    estimator: EstimatorConfig,
+    places: Mapping[str, Place],
+    *,
+    given: tuple[str, ...] = ("action",),
+    **fields: Any,
+) -> DesignConfig:
+    """``p(s|a,c)`` of actions that the caller gives; ``p(s|c)``, a video model, where ``given`` is empty."""
+    factors = (Factor(tuple(places), given, "world"),)
+    parts = {**futures(places), "estimators": {"world": estimator}, "factors": factors, "given": given}
+    return base(name, **{**parts, **fields})
+
+
+def chain(
+    name: str,
+    estimators: Mapping[str, EstimatorConfig],
+    factors: tuple[Factor, ...],
+    places: Mapping[str, Place],
+    **fields: Any,
+) -> DesignConfig:
+    """Any factors over futures, each estimator on a trunk of its own unless ``trunks`` are named in ``fields``."""
+    if "trunks" not in fields:
+        estimators = {key: _own(part, key) for key, part in estimators.items()}
+        fields["trunks"] = {key: transformer() for key, part in estimators.items() if part.trunk is not None}
+    parts = {**futures(places), "estimators": dict(estimators), "factors": factors}
     return base(name, **{**parts, **fields})
 
 

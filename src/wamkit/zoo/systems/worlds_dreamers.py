@@ -1,0 +1,130 @@
+"""Model-based reinforcement learning: compact states that are imagined forward, to plan or to learn in."""
+
+from __future__ import annotations
+
+from wamkit.controllers import Interactive
+from wamkit.design.config import DesignConfig
+from wamkit.design.graph import Factor
+from wamkit.encoders import ImagesConfig
+from wamkit.estimators import LatentActionConfig, ProposerConfig, RegressorConfig, StateSpaceConfig
+from wamkit.planners import CEMConfig, HighValueConfig
+from wamkit.substrates import RewardConfig, ValueConfig
+from wamkit.zoo.system import system
+from wamkit.zoo.systems import parts as p
+
+RSSM = StateSpaceConfig(stochastic=8, hidden=32, past=2)
+STEPS = (8, 16)
+
+
+@system(
+    "PlaNet",
+    ("ps.latent-state", "cp.rollout", "pl.sampling-mpc"),
+    simplified="The reward is one at the end of a success; the recurrent state is small and Gaussian.",
+)
+def planet() -> DesignConfig:
+    """Learn a small recurrent state from pictures and search actions in it: no policy is learned."""
+    estimators = {
+        "dynamics": RSSM,
+        "proposal": ProposerConfig(),
+        "reward": RegressorConfig(),
+    }
+    factors = (
+        Factor(("state",), (), "dynamics"),
+        Factor(("action",), (), "proposal"),
+        Factor(("future",), ("state", "action"), "dynamics"),
+        Factor(("reward",), ("state", "action"), "reward"),
+    )
+    planner = CEMConfig(candidates=12, iterations=2, elites=3, objective=HighValueConfig("reward", "mean"))
+    places = {"future": (p.LATENT, STEPS), "reward": (RewardConfig(), STEPS)}
+    return p.chain(
+        "PlaNet",
+        estimators,
+        factors,
+        places,
+        states={"state": 24},
+        planner=planner,
+        encoders={"images": ImagesConfig()},
+    )
+
+
+@system(
+    "DreamerV3",
+    ("ps.latent-state", "cp.rollout"),
+    missing=("pl.imagination-ac", "pt.wm-rl"),
+    simplified="Gaussian codes, not categorical ones; actor and critic learn from recordings, not in imagination.",
+)
+def dreamer_v3() -> DesignConfig:
+    """Give the recurrent state an actor and a critic of its own; both are to be trained in imagination."""
+    estimators = {"dynamics": RSSM, "actor": p.denoiser(), "critic": RegressorConfig()}
+    factors = (
+        Factor(("state",), (), "dynamics"),
+        Factor(("action",), ("state",), "actor"),
+        Factor(("future",), ("state", "action"), "dynamics"),
+        Factor(("value",), ("state",), "critic"),
+    )
+    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    return p.chain(
+        "DreamerV3", estimators, factors, places, states={"state": 24}, encoders={"images": ImagesConfig()}
+    )
+
+
+@system(
+    "TransDreamer",
+    ("ps.latent-state", "oe.rgb-history"),
+    missing=("pl.imagination-ac", "pt.wm-rl"),
+    simplified="The transformer reads a window of frames; actor and critic learn from recordings, not in imagination.",
+)
+def transdreamer() -> DesignConfig:
+    """Replace the recurrent cell by a transformer over the observed frames; the state is a Gaussian code of them."""
+    estimators = {
+        "dynamics": LatentActionConfig(bottleneck=1e-2, temperature=1.0),
+        "actor": p.denoiser(),
+        "critic": RegressorConfig(),
+    }
+    factors = (
+        Factor(("state",), (), "dynamics"),
+        Factor(("future",), ("state",), "dynamics"),
+        Factor(("action",), ("state",), "actor"),
+        Factor(("value",), ("state",), "critic"),
+    )
+    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    return p.chain(
+        "TransDreamer",
+        estimators,
+        factors,
+        places,
+        states={"state": 16},
+        encoders={"images": ImagesConfig()},
+        observation=(-12, -8, -4, 0),
+    )
+
+
+@system(
+    "Dreamer 4",
+    ("dp.interactive", "cp.rollout"),
+    missing=("pl.imagination-ac", "pt.wm-rl"),
+    simplified="Four evaluations per block instead of shortcut steps; the policy learns from recordings.",
+    choices="The compact state is the cache of past blocks.",
+)
+def dreamer_4() -> DesignConfig:
+    """Denoise one block at a time over a cache of past blocks, so that others can act in it step by step."""
+    estimators = {
+        "actor": p.denoiser(trunk="actor"),
+        "world": p.denoiser(trunk="world", history=2),
+        "critic": RegressorConfig(trunk="critic"),
+    }
+    factors = (
+        Factor(("action",), (), "actor"),
+        Factor(("future",), ("action",), "world"),
+        Factor(("value",), ("future",), "critic"),
+    )
+    places = {"future": p.LATENT, "value": ValueConfig()}
+    return p.chain(
+        "Dreamer 4",
+        estimators,
+        factors,
+        places,
+        trunks={name: p.transformer(time_range=4) for name in estimators},
+        horizon=8,
+        controller=Interactive(execute=8),
+    )
