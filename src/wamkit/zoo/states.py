@@ -84,6 +84,17 @@ def wanting(row: Row) -> tuple[str, ...]:
     return absent or (WANTING.get(row.kind, "a recipe"),)
 
 
+def left_out(row: Row, found: System) -> tuple[str, ...]:
+    """Blocks that a recipe leaves out: those that it says, and those of the row that do not exist here.
+
+    Blocks of data pipelines and of evaluation (``da``, ``ev``) are not what a recipe is made of.
+    """
+    known = blocks()
+    absent = {name for name in row.blocks if name in known and known[name].state == "absent"}
+    absent = {name for name in absent if not name.startswith(("da.", "ev."))} - set(found.distinct)
+    return (*found.missing, *sorted(absent - set(found.missing)))
+
+
 def standing(row: Row, found: System | None) -> Standing:
     """Where ``row`` stands, with its recipe ``found`` or None."""
     if found is None:
@@ -93,7 +104,7 @@ def standing(row: Row, found: System | None) -> Standing:
         return Standing(row, "open", PREFIX + row.name, {}, ("a check of the recipe as it is now",), {})
     checks: Mapping[str, str] = record["checks"]
     failed = tuple(f"{name}: {said}" for name, said in checks.items() if said != PASSED)
-    missing = (*found.missing, *failed)
+    missing = (*left_out(row, found), *failed)
     state: State = "partly" if missing else "works"
     return Standing(row, state, PREFIX + row.name, record["tuple"], missing, checks)
 

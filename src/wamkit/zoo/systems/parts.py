@@ -32,6 +32,7 @@ from wamkit.substrates import (
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
 
+# Annotated, because the modules of systems import this one while their package is being read.
 HORIZON: int = 16
 EXECUTE: int = 8
 WIDTH: int = 64
