@@ -11,7 +11,7 @@ from torch import Tensor
 from gates import sharpen
 from oracles.registry import oracle
 from oracles.worlds import codes_differ, known, made, moved, shown_again
-from wamkit.contract.types import Batch, map_tensors
+from wamkit.contract.types import Batch, Observation, map_tensors
 from wamkit.design import Design
 from wamkit.encoders import MaskedEncoder
 from wamkit.estimators import RegressorConfig
@@ -105,20 +105,19 @@ def hidden_blocks(case: Case, encoder: MaskedEncoder) -> None:
     counted(case, batch, hidden)
 
 
-def mixed(encoder: MaskedEncoder, batch: Batch, other: object, hidden: Tensor):  # type: ignore[no-untyped-def]
+def mixed(encoder: MaskedEncoder, batch: Batch, other: Observation, hidden: Tensor) -> Observation:
     """The observation with the other one's content inside the hidden cells, as far as the encoder blanks it."""
-    seen, blank = batch.observation, encoder.blank(batch.observation, hidden)
+    seen = batch.observation
     images, extras = {}, dict(seen.extras)
     for name, picture in seen.images.items():
         marked = (
             encoder.blank(replace(seen, images={name: torch.zeros_like(picture)}), hidden).images[name] > 0
         )
-        images[name] = torch.where(marked, other.images[name], picture)  # type: ignore[attr-defined]
+        images[name] = torch.where(marked, other.images[name], picture)
     for name in encoder.extras:
         ones = torch.ones_like(seen.extras[name])
         marked = encoder.blank(replace(seen, extras={**seen.extras, name: ones}), hidden).extras[name] == 0
-        extras[name] = torch.where(marked, other.extras[name], seen.extras[name])  # type: ignore[attr-defined]
-    assert blank is not None
+        extras[name] = torch.where(marked, other.extras[name], seen.extras[name])
     return replace(seen, images=images, extras=extras)
 
 

@@ -295,7 +295,7 @@ def dreamdojo() -> DesignConfig:
 
 @system(
     "iVideoGPT",
-    ("bb.autoregressive", "cp.interleave", "cp.rollout"),
+    ("bb.autoregressive", "cp.interleave", "cp.rollout", "dp.single-step"),
     simplified="Tokens of single frames; no compression of later frames given the first.",
     choices="Actions are tokens of the sequence like others; a caller who acts forces them.",
 )
