@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from wamkit.zoo.registry import systems
 from wamkit.zoo.rows import CELLS, Row, blocks
-from wamkit.zoo.states import Standing, recorded, standing
+from wamkit.zoo.states import Standing, around, recorded, standing
 
 
 def source(row: Row) -> str:
@@ -49,6 +49,7 @@ def card(row: Row) -> dict[str, str]:
         "simplified": found.simplified if found else "",
         "our choices": found.choices if found else "",
         "missing": "\n".join(place.missing),
+        "around it, not here": ", ".join(around(row, found)) if found else "",
         "checks": "\n".join(f"{name}: {said}" for name, said in place.checks.items()),
         "published numbers": row.numbers,
         "notes": row.notes,

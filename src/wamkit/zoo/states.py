@@ -84,15 +84,25 @@ def wanting(row: Row) -> tuple[str, ...]:
     return absent or (WANTING.get(row.kind, "a recipe"),)
 
 
-def left_out(row: Row, found: System) -> tuple[str, ...]:
-    """Blocks that a recipe leaves out: those that it says, and those of the row that do not exist here.
+# Groups of blocks that stand around a recipe: where its data come from, and how it is measured.
+AROUND = ("da.", "ev.")
 
-    Blocks of data pipelines and of evaluation (``da``, ``ev``) are not what a recipe is made of.
-    """
+
+def lacking(row: Row, found: System) -> tuple[str, ...]:
+    """Blocks of a row that its recipe lacks: those that it says, and those that do not exist here."""
     known = blocks()
     absent = {name for name in row.blocks if name in known and known[name].state == "absent"}
-    absent = {name for name in absent if not name.startswith(("da.", "ev."))} - set(found.distinct)
-    return (*found.missing, *sorted(absent - set(found.missing)))
+    return (*found.missing, *sorted(absent - set(found.distinct) - set(found.missing)))
+
+
+def left_out(row: Row, found: System) -> tuple[str, ...]:
+    """Blocks of its mechanism that a recipe leaves out. Those that stand around a recipe are none of them."""
+    return tuple(name for name in lacking(row, found) if not name.startswith(AROUND))
+
+
+def around(row: Row, found: System) -> tuple[str, ...]:
+    """Blocks of data pipelines and of evaluation that the row has and the library does not."""
+    return tuple(name for name in lacking(row, found) if name.startswith(AROUND))
 
 
 def standing(row: Row, found: System | None) -> Standing:

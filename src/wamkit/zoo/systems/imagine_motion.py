@@ -8,13 +8,11 @@ from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import DepthConfig
 from wamkit.estimators import MotionRecoveryConfig, RegressorConfig
-from wamkit.geometry.following import Box, FollowConfig
+from wamkit.geometry.following import FollowConfig
 from wamkit.substrates import MovingFramesConfig, PixelsConfig, PoseStreamConfig, ProprioceptionConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
-TABLE = Box((-0.6, 0.2, 0.0), (0.6, 1.2, 0.6))  # workspace of the recorded robot, metres
-POST = Box((-0.5, 0.3, 0.0), (-0.4, 0.5, 0.4))  # what stands beside it
 METRE = 0.01  # metres that one unit of the benchmark's action moves the hand
 
 
@@ -80,7 +78,7 @@ def embo_align() -> DesignConfig:
     hand = MotionRecoveryConfig(
         unit_m=METRE,
         position=("hand_x_m", "hand_y_m", "hand_z_m"),
-        follow=FollowConfig(workspace=TABLE, keep_out=(POST,)),
+        follow=FollowConfig(workspace=p.TABLE, keep_out=(p.POST,)),
     )
     places = {"future": (frames, (4, 8, 12, 16))}
     again = Budget(attempts=3)

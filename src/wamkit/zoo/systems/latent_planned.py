@@ -13,6 +13,7 @@ from wamkit.estimators import (
     ProposerConfig,
     RegressorConfig,
 )
+from wamkit.geometry.following import FollowConfig
 from wamkit.planners import CandidateScoringConfig, GoalImageObjectiveConfig, HighValueConfig
 from wamkit.substrates import ProprioceptionConfig, ValueConfig
 from wamkit.zoo.system import system
@@ -110,18 +111,20 @@ def wav() -> DesignConfig:
 
 @system(
     "3DFlowAction",
-    ("oe.geometry", "ps.motion-geometry", "ar.motion-recovery"),
-    missing=("pl.constraint-trajopt",),
-    simplified="The hand follows the fitted motion; no trajectory is optimised under constraints.",
-    choices="Four steps of flow; the object is held at its centre.",
+    ("oe.geometry", "ps.motion-geometry", "ar.motion-recovery", "pl.constraint-trajopt"),
+    simplified="The path of the hand is optimised, not the joints of an arm.",
+    choices="Four steps of flow; the object is held at its centre; the hand stays over the table.",
 )
 def flow_action() -> DesignConfig:
     """Diffuse 3D flow of the object, without the robot in it, and move any hand as a rigid fit of the flow says."""
     encoders = {"images": ImagesConfig(), "instruction": InstructionConfig(), "depth": DepthConfig(grid=2)}
     places = {"flow": (p.POINT_FLOW, (4, 8, 12, 16))}
-    return p.cascade(
-        "3DFlowAction", p.denoiser(), MotionRecoveryConfig(unit_m=UNIT_M), places, encoders=encoders
+    hand = MotionRecoveryConfig(
+        unit_m=UNIT_M,
+        position=("hand_x_m", "hand_y_m", "hand_z_m"),
+        follow=FollowConfig(workspace=p.TABLE),
     )
+    return p.cascade("3DFlowAction", p.denoiser(), hand, places, encoders=encoders)
 
 
 @system(

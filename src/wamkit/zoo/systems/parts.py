@@ -21,6 +21,7 @@ from wamkit.design.graph import Factor
 from wamkit.design.teacher_context import TeacherContextConfig
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import DenoiserConfig, FeatureTapConfig, RegressorConfig
+from wamkit.geometry.following import Box
 from wamkit.substrates import (
     ObjectFlowConfig,
     PatchPCAConfig,
@@ -49,6 +50,8 @@ FRAMES: PixelsConfig = PixelsConfig(shrink=4, patch=8)
 TEACHER: TeacherFeatureConfig = TeacherFeatureConfig(features=16, grid=2)
 POINT_FLOW: ObjectFlowConfig = ObjectFlowConfig(grid=4, space="world")
 POINT_TRACKS: TracksConfig = TracksConfig(points=8)
+TABLE: Box = Box((-0.6, 0.2, 0.0), (0.6, 1.2, 0.6))  # workspace of the recorded robot, metres
+POST: Box = Box((-0.5, 0.3, 0.0), (-0.4, 0.5, 0.4))  # what stands beside it
 
 
 def transformer(**fields: Any) -> TransformerConfig:

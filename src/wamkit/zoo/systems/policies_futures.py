@@ -7,6 +7,7 @@ from dataclasses import replace
 from wamkit.actions import MovementPrimitiveConfig
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
+from wamkit.design.texts import TextConfig
 from wamkit.estimators import AutoregressorConfig, RegressorConfig
 from wamkit.substrates import VlmTokenConfig
 from wamkit.zoo.system import system
@@ -54,12 +55,27 @@ def avp() -> DesignConfig:
 
 @system(
     "LMP (Language Movement Primitives)",
-    ("ar.dmp-head",),
-    missing=("re.text-cot",),
-    simplified=f"{SMALL} The parameters are regressed, where the paper's model writes them as text.",
+    ("ar.dmp-head", "re.text-cot"),
+    simplified=f"{SMALL} The parameters are regressed after the words, where the paper's model writes them as text.",
+    choices="The words name the part of the task that is under way.",
 )
 def lmp() -> DesignConfig:
-    """Set goal, duration and shape of a stable dynamic system, which then moves the arm without further thought."""
-    trunk = p.language_model(expert=(), language=("action",))
-    policy = RegressorConfig(loss="smooth_l1")
-    return p.direct("LMP", policy, action=MovementPrimitiveConfig(weights=6), trunks={"main": trunk})
+    """Say what part of the task comes, then set goal, duration and shape of a stable system that moves the arm."""
+    digits = tuple("123456789")
+    words = TextConfig(
+        template="part {part} of {parts}",
+        sentences=("part {n} of {m}",),
+        slots={"n": digits, "m": digits},
+        length=8,
+    )
+    return p.base(
+        "LMP",
+        texts={"words": words},
+        action=MovementPrimitiveConfig(weights=6),
+        trunks={"main": p.language_model(expert=(), language=("action", "words"))},
+        estimators={
+            "reason": AutoregressorConfig(temperature=0.0),
+            "policy": RegressorConfig(loss="smooth_l1"),
+        },
+        factors=(Factor(("words",), (), "reason"), Factor(("action",), ("words",), "policy")),
+    )

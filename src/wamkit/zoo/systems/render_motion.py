@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from wamkit.actions import ChunkConfig
@@ -11,7 +12,7 @@ from wamkit.design.config import DesignConfig, FutureConfig, GuideConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import DepthConfig, ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import InverseDynamicsConfig, MotionRecoveryConfig, RegressorConfig
-from wamkit.geometry.following import Box, FollowConfig
+from wamkit.geometry.following import FollowConfig
 from wamkit.planners import GoalDistanceConfig
 from wamkit.substrates import (
     DepthMapConfig,
@@ -27,8 +28,6 @@ from wamkit.zoo.systems import parts as p
 STEPS = (4, 8, 12, 16)
 HAND = ("hand_x_m", "hand_y_m", "hand_z_m")
 SHARP = PixelsConfig(cameras=("scene",), shrink=1, patch=8)
-TABLE = Box((-0.6, 0.2, 0.0), (0.6, 1.2, 0.6))  # workspace of the recorded robot, metres
-POST = Box((-0.5, 0.3, 0.0), (-0.4, 0.5, 0.4))  # what stands beside it
 CODEC = PatchPCAConfig(patch=16, features=24)
 PLAIN = "Fewer and smaller frames; depth and segmentation of now are measured, not estimated."
 
@@ -70,7 +69,9 @@ def rigvid() -> DesignConfig:
     """Imagine clips until the object moves as one body, and turn the hand with the object that it has grasped."""
     frames = MovingFramesConfig(SHARP, follow="since_now")
     again = Budget(attempts=2)
-    return followed("RIGVid", frames, recovery(hold="rigid"), controller=OpenLoop(), budget=again)
+    start = followed("RIGVid", frames, recovery(hold="rigid"), controller=OpenLoop(), budget=again)
+    world = replace(start.estimators["world"], temperature=1.0)  # type: ignore[call-arg]  # another attempt, another clip
+    return replace(start, estimators={**start.estimators, "world": world})
 
 
 @system(
@@ -156,7 +157,7 @@ def lifted(name: str, motion: Any, follower: Any, **fields: Any) -> DesignConfig
 )
 def novaflow() -> DesignConfig:
     """Lift an imagined clip to the flow of the object's surface and carry the object along with a rigid grasp."""
-    return lifted("NovaFlow", p.POINT_FLOW, recovery(hold="rigid", follow=FollowConfig(workspace=TABLE)))
+    return lifted("NovaFlow", p.POINT_FLOW, recovery(hold="rigid", follow=FollowConfig(workspace=p.TABLE)))
 
 
 @system(
@@ -170,7 +171,7 @@ def dream2flow() -> DesignConfig:
     return lifted(
         "Dream2Flow",
         p.POINT_TRACKS,
-        recovery(tolerance_m=0.02, follow=FollowConfig(smooth=0.1, keep_out=(POST,))),
+        recovery(tolerance_m=0.02, follow=FollowConfig(smooth=0.1, keep_out=(p.POST,))),
     )
 
 
