@@ -71,11 +71,23 @@ STRUCTURED: dict[str, tuple[Factor, ...]] = {
     "inverse_dynamics": (Factor(("future",), (), "policy"), Factor(("action",), ("future",), "world")),
     "jacobian_dynamics": (Factor(("future",), (), "policy"), Factor(("action",), ("future",), "world")),
     "fast_weights": (Factor(("latent",), (), "world"), Factor(("future", "action"), ("latent",), "policy")),
+    "motion_recovery": (Factor(("future",), (), "policy"), Factor(("action",), ("future",), "world")),
+    "staged": (Factor(("future", "action"), (), "world"),),
+    "gated": (Factor(("future",), (), "policy"), Factor(("action",), ("future",), "world")),
+    "summary": (Factor(("latent",), (), "world"), Factor(("future", "action"), ("latent",), "policy")),
     "feature_tap": (Factor(("future", "tap"), (), "world"), Factor(("action",), ("tap",), "policy")),
 }
 # What an estimator has to be told of the future stream that it reads.
 TOLD: dict[str, Callable[[StreamSpec], dict[str, Any]]] = {
-    "fast_weights": lambda future: {"shape": (future.tokens, future.features)}
+    "fast_weights": lambda future: {"shape": (future.tokens, future.features)},
+    "staged": lambda future: {
+        "parts": {
+            "first": e.RegressorConfig() if future.vocabulary is None else e.AutoregressorConfig(),
+            "then": e.DenoiserConfig(steps=2),
+        },
+        "streams": {"first": ("future",), "then": ("action",)},
+    },
+    "gated": lambda future: {"experts": {"near": e.RegressorConfig(), "far": e.RegressorConfig()}},
 }
 ESTIMATORS: dict[str, EstimatorConfig] = {
     **{
@@ -199,12 +211,13 @@ def structured(substrate: str, estimator: str, data: Dataset) -> DesignConfig:
     made = {name for factor in factors for name in factor.generates}
     told = TOLD[estimator](future_spec(substrate, data)) if estimator in TOLD else {}
     part = EstimatorConfig.get_choice_class(estimator)(**told)
+    used = {name: ESTIMATORS["regressor"] for f in factors for name in [f.estimator] if name == "policy"}
     return replace(
         base,
         states={"latent": 48} if "latent" in made else {},
         taps={"tap": "future"} if "tap" in made else {},
         factors=factors,
-        estimators={"world": part, "policy": ESTIMATORS["regressor"]},
+        estimators={"world": part, **used},
     )
 
 

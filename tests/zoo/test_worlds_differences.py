@@ -262,6 +262,8 @@ PAIRS = [
     ("Stable Video Diffusion (SVD)", "Cosmos-Predict2.5", begins_within_frames),
     ("Latte", "AnimateDiff", trains_the_image_model),
     ("Vidu", "Wan", joins_shallow_and_deep_layers),
+    ("Latte", "CogVideoX", begins_within_frames),
+    ("AnimateDiff", "CogVideoX", starts_as_single_frames),
     ("Sora", "RoboDreamer", reads_the_order_of_phrases),
     ("Veo / Veo3", "Sora 2", shaped_by("sound", "future")),
     ("World Foundation Model (WFM)", "GE-Base", follows_an_action),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,12 @@ class GesturesConfig(EncoderConfig):
         hidden: hidden width of the network that embeds a point.
         dropout: probability that the clicks of a training row are masked, so that the design can act without them.
     """
+
+    extras: ClassVar[tuple[str, ...]] = (
+        "camera.{camera} (`source` poses)",
+        "object_pose (`source` poses)",
+        "{clicks} (`source` clicks)",
+    )
 
     camera: Word = "scene"
     source: Literal["poses", "clicks"] = "poses"
