@@ -20,7 +20,8 @@ from wamkit.contract.specs import CLOCK
 from wamkit.encoders import DepthConfig, RegionConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
-from wamkit.substrates import HeatmapConfig, PolylineConfig, RGBDConfig
+from wamkit.memory import PastMotionConfig
+from wamkit.substrates import HeatmapConfig, MotionVectorsConfig, PolylineConfig, RGBDConfig
 from wamkit.verbs.catalog import DESIGNS, find_part, list_parts
 from wamkit.verbs.declarations import Declaration, declaration
 from wamkit.verbs.load import unit_stats
@@ -42,6 +43,8 @@ OTHERS = {
     "rgbd": [RGBDConfig(normals=True)],
     "region": [RegionConfig(source="labels", ids=(1,))],
 }
+# Parts that hold another one and so cannot be built from their defaults.
+HOLDERS: dict[str, Any] = {"past_motion": PastMotionConfig(motion=MotionVectorsConfig(block=8))}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,8 @@ def test_a_part_says_which_extras_it_reads(kind: str, data: DataSpec) -> None:
     for entry in [part for part in PARTS if part.kind == kind and part.name not in MODELS]:
         says = [wanted(text) for text in entry.extras]
         met = set()
-        for config in [base.get_choice_class(entry.name)(), *OTHERS.get(entry.name, [])]:
+        plain = HOLDERS.get(entry.name) or base.get_choice_class(entry.name)()
+        for config in [plain, *OTHERS.get(entry.name, [])]:
             built = config.build(data, WINDOW, 32) if kind == "encoder" else config.build(data)
             for name in built.extras:
                 hits = [pattern for pattern, _ in says if pattern.fullmatch(name)]
