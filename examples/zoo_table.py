@@ -22,8 +22,10 @@ from equal_time import Cost, prepared, seconds_of_steps
 from rich.console import Console
 from table import demonstrations, evaluate_apart, is_trained, row
 
-from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig
+from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, from_pretrained
 from wamkit.contract.specs import ACTION
+from wamkit.envs import MetaWorldConfig
+from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.training import OptimConfig
 from wamkit.zoo.registry import systems
 from wamkit.zoo.rows import plain
@@ -134,7 +136,9 @@ def training(found: System, data: Path, chosen: argparse.Namespace) -> tuple[Tra
 
 def evaluated(config: TrainConfig, spent: Cost, data: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Row of one trained system."""
-    evaluation = EvaluationConfig(tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16)
+    sensors = from_pretrained(config.out / "model").sensors
+    env = MetaWorldConfig(record=RECORDABLE if sensors else ())  # some read depth or poses when acting
+    evaluation = EvaluationConfig(tasks=TASKS, episodes=chosen.episodes, seed=chosen.seed, slots=16, env=env)
     report = evaluate_apart(
         EvaluateConfig(str(config.out / "model"), config.out, evaluation, data, overwrite=True)
     )

@@ -246,8 +246,9 @@ def posed(
         np.zeros(3),
         np.zeros(3),
         useExtrinsicGuess=True,
-        iterationsCount=100,
+        iterationsCount=1000,
         reprojectionError=tolerance_px,
+        confidence=0.9999,  # a missed pose would be taken for a body that is not rigid
     )
     if not found or inside is None or len(inside) < FEWEST:
         return None
