@@ -25,15 +25,11 @@ RESULTS = ROOT / "src" / "wamkit" / "zoo" / "field" / "results.json"
 def run(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
     """Result of one system."""
     import torch
-    from cases import Case
     from checks import result
-    from zoo_recordings import opened
-
-    from wamkit.zoo.registry import systems
+    from zoo_recordings import case_of
 
     torch.set_num_threads(1)
-    found = systems()[name]
-    return name, result(Case(found, opened(found.data, folder)))
+    return name, result(case_of(name, folder))
 
 
 def main(names: list[str]) -> int:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from cases import Case
 from oracles.registry import calls
-from zoo_recordings import opened
+from zoo_recordings import case_of
 
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Observation
@@ -96,9 +96,9 @@ def measured(case: Case) -> dict[str, Any]:
 
 def test_systems_of_one_tuple_differ_in_what_they_do(tmp_path: Path) -> None:
     alike: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, found in systems().items():
+    for name in systems():
         row = rows()[name]
-        said = measured(Case(found, opened(found.data, tmp_path)))
+        said = measured(case_of(name, tmp_path))
         alike[(row.kind, *row.cells.values())][repr(sorted(said.items()))].append(name)
     groups = [set(names) for cell in alike.values() for names in cell.values() if len(names) > 1]
     untold = [sorted(group) for group in groups if not any(group <= told for told in TOLD_APART)]

@@ -10,11 +10,10 @@ from cases import Case
 from oracles import ORACLES
 from oracles.drawing import another, sampled
 from oracles.sampling import passes
-from zoo_recordings import opened
+from zoo_recordings import case_of
 
 from gates import sharpen
 from wamkit.contract.specs import ACTION
-from wamkit.zoo.registry import systems
 
 pytestmark = pytest.mark.sim
 
@@ -50,7 +49,7 @@ OTHERS = (
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     folder: Path = tmp_path_factory.mktemp("latent")
     names = {name for pair in BLOCKS for name in pair[:2]} | set(OTHERS)
-    return {name: Case(systems()[name], opened(systems()[name].data, folder)) for name in sorted(names)}
+    return {name: case_of(name, folder) for name in sorted(names)}
 
 
 @pytest.mark.parametrize(("name", "neighbour", "block"), BLOCKS)

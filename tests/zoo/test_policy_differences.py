@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import Case
 from oracles import ORACLES
 from oracles.language import language_trunk
-from zoo_recordings import opened
+from zoo_recordings import case_of
 
 from gates import sharpen
 from wamkit.contract.specs import ACTION
 from wamkit.errors import WamkitError
-from wamkit.zoo.registry import systems
 
 pytestmark = pytest.mark.sim
 
@@ -23,11 +21,6 @@ pytestmark = pytest.mark.sim
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("zoo")
-
-
-def case_of(name: str, folder: Path) -> Case:
-    found = systems()[name]
-    return Case(found, opened(found.data, folder))
 
 
 @pytest.mark.parametrize(

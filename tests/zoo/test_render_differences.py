@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import Case
 from oracles import ORACLES
 from oracles.probes import drawn
-from zoo_recordings import opened
+from zoo_recordings import case_of
 
 from gates import moved_steps, sharpen
 from wamkit.contract.specs import ACTION
@@ -52,22 +51,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("zoo")
 
 
-def case(name: str, folder: Path) -> Case:
-    return Case(systems()[name], opened("benchmark", folder))
-
-
 @pytest.mark.parametrize(("block", "has", "lacks"), LACKING)
 def test_the_neighbour_lacks_what_distinguishes_a_system(
     block: str, has: str, lacks: str, folder: Path
 ) -> None:
     assert block in systems()[has].distinct
     with pytest.raises((AssertionError, BudgetError)):
-        ORACLES[block](case(lacks, folder))
+        ORACLES[block](case_of(lacks, folder))
 
 
 def moved_steps_of_the_last_frame(name: str, folder: Path) -> list[bool]:
     """Whether each step of the action moves when only the last imagined frame is another."""
-    found = case(name, folder)
+    found = case_of(name, folder)
     design, (future,) = sharpen(found.untrained()), found.design.graph.factor_of(ACTION).given
     seen, first = (
         found.cut(design.window),
@@ -89,7 +84,7 @@ def test_pairs_of_frames_are_not_the_whole_clip(folder: Path) -> None:
 def test_a_bridge_starts_closed_and_shared_attention_does_not(folder: Path) -> None:
     """Untrained, CoVAR's action branch runs as if it were alone; VideoVLA's tokens read the clip from the start."""
     for name, expected in (("CoVAR", False), ("VideoVLA", True)):
-        found = case(name, folder)
+        found = case_of(name, folder)
         design = found.untrained()
         assert any(moved_steps(design, found.cut(design.window))) == expected, name
 
@@ -98,7 +93,7 @@ def test_a_picture_is_foreseen_scale_by_scale_or_token_by_token(folder: Path) ->
     """F1 spends a pass per scale on the picture, RynnVLA-002 one per token."""
     spent = {}
     for name in ("F1", "RynnVLA-002"):
-        found = case(name, folder)
+        found = case_of(name, folder)
         made = found.design.sample(found.observation(), ["future", ACTION], seeds=[1])
         spent[name] = (made.nfe["future"], found.design.streams["future"].tokens)
     assert spent["F1"][0] == 2 < spent["F1"][1]
@@ -107,7 +102,7 @@ def test_a_picture_is_foreseen_scale_by_scale_or_token_by_token(folder: Path) ->
 
 def test_a_mask_is_not_a_goal(folder: Path) -> None:
     """Vidar cuts tokens of the clip off and VLP does not; what VLP follows, it also judges."""
-    masked, plain = (case(name, folder) for name in ("Vidar", "VLP"))
+    masked, plain = (case_of(name, folder) for name in ("Vidar", "VLP"))
     part = masked.estimator_of(ACTION)
     for mask in part.masks.values():
         torch.nn.init.zeros_(mask.network[-1].weight)
@@ -123,7 +118,7 @@ def test_a_mask_is_not_a_goal(folder: Path) -> None:
 
 def turned(name: str, folder: Path) -> float:
     """How far the hand moves when the body turns about its own centre, metres."""
-    found = case(name, folder)
+    found = case_of(name, folder)
     design = found.untrained()
     future = design.graph.factor_of(ACTION).given[0]
     steps = design.streams[future].steps
@@ -154,7 +149,7 @@ def test_a_grasped_body_turns_the_hand_around_it_and_a_followed_one_does_not(
 def test_the_object_and_the_tool_are_not_the_same_points(folder: Path) -> None:
     """Without the object in the picture, AVDC has nothing to follow; Dreamitate still tracks its tool."""
     for name, lost in (("AVDC", True), ("Dreamitate", False)):
-        found = case(name, folder)
+        found = case_of(name, folder)
         design, seen = found.untrained(), found.cut(found.design.window)
         body = found.estimator_of(ACTION, design).config.body
         labels = seen.extras["segmentation.scene"]

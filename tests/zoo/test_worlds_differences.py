@@ -12,14 +12,13 @@ import torch
 from cases import Case
 from oracles.worlds import led, made, moved
 from torch import Tensor
-from zoo_recordings import opened
+from zoo_recordings import case_of
 
 from gates import sharpen
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Observation
 from wamkit.encoders import MaskedEncoder
 from wamkit.errors import BudgetError
-from wamkit.zoo.registry import systems
 
 pytestmark = pytest.mark.sim
 
@@ -27,11 +26,6 @@ pytestmark = pytest.mark.sim
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("zoo")
-
-
-def case_of(name: str, folder: Path) -> Case:
-    found = systems()[name]
-    return Case(found, opened(found.data, folder))
 
 
 def predicted(case: Case, change: Callable[[Observation], Observation]) -> bool:

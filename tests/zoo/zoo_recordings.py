@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from cases import Case
 
 from wamkit.api import CollectConfig, collect
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.spec import data_spec
 from wamkit.envs.ground_truth import RECORDABLE
+from wamkit.zoo.registry import systems
 
 FRAMES, SIDE = 40, 32
 
@@ -73,3 +75,9 @@ def opened(kind: str, folder: Path) -> Dataset:
     if not root.exists():
         RECORDERS[kind](root)
     return Dataset(root, extras=tuple(data_spec(Dataset(root)).extras))
+
+
+def case_of(name: str, folder: Path) -> Case:
+    """The system of this name with its recordings, which are made in ``folder`` once."""
+    found = systems()[name]
+    return Case(found, opened(found.data, folder))

@@ -26,6 +26,8 @@ from wamkit.contract.types import Budget, Carry, Observation, WindowSpec
 
 Category = Literal["none", "pixel-grounded", "feature", "geometric", "affordance", "sensor", "latent state"]
 Standing = Literal["world", "body", "score"]
+# Categories whose name in the survey's tables is another one.
+CATEGORY_NAMES: Mapping[Category, str] = {"pixel-grounded": "Pixel"}
 Layout = Sequence[tuple[str, int]]
 Family = Literal[
     "diffusion", "autoregressive", "joint-embedding", "proposal", "state-space", "geometric", "mixture"
@@ -83,14 +85,14 @@ class Substrate(nn.Module, ABC):
 
         The survey names no variant of geometric and affordance futures.
         """
-        names = {"pixel-grounded": "Pixel", "latent state": "Latent state"}
         unnamed = self.category in ("geometric", "affordance")
-        return ((names.get(self.category, self.category.capitalize()), "" if unnamed else self.variant),)
+        return (
+            (CATEGORY_NAMES.get(self.category, self.category.capitalize()), "" if unnamed else self.variant),
+        )
 
     def label(self) -> str:
         """Name of the representation for people, more exact than its cell, e.g. ``Geometric (tracks)``."""
-        names = {"pixel-grounded": "Pixel", "latent state": "Latent state"}
-        return f"{names.get(self.category, self.category.capitalize())} ({self.variant})"
+        return f"{CATEGORY_NAMES.get(self.category, self.category.capitalize())} ({self.variant})"
 
     @abstractmethod
     def spec(self, name: str, role: Literal["future", "goal"], steps: int) -> StreamSpec:

@@ -6,7 +6,6 @@ from wamkit.actions import BinsConfig, FastConfig
 from wamkit.controllers import AsyncOverlap, SingleStep
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
-from wamkit.design.texts import TextConfig
 from wamkit.encoders import InstructionConfig
 from wamkit.estimators import AutoregressorConfig, ContinuousAutoregressorConfig, PacedConfig, StagedConfig
 from wamkit.memory import sparse_history
@@ -14,7 +13,6 @@ from wamkit.substrates import PatchPCAConfig, PixelLatentConfig, ProprioceptionC
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
-TWO = {"video": ("future",), "control": ("action",)}  # experts of a mixture with a stream each
 FRONT = PixelLatentConfig(PatchPCAConfig(patch=16, features=16), cameras=("scene",))
 BINS = BinsConfig(bins=16, ticks_per_token=4)
 
@@ -101,7 +99,7 @@ def x_wam() -> DesignConfig:
     """Predict colour and depth of all views, from which points of the scene follow, and finish the action first."""
     views = RGBDConfig(codec=PatchPCAConfig(patch=16, features=16))
     world = p.denoiser(steps=6, nfe={"action": 2}, absent={"future": 0.4}, clean={"future": 0.1})
-    return p.joint("X-WAM", world, {"future": views}, trunks={"main": p.mixture(TWO)})
+    return p.joint("X-WAM", world, {"future": views}, trunks={"main": p.mixture(p.TWO)})
 
 
 @system(
@@ -114,7 +112,7 @@ def noisegate() -> DesignConfig:
     """Learn from the state how far a joint video and action model is denoised, with levels apart for the two."""
     inner = p.denoiser(clean={"future": 0.1, "action": 0.1})
     world = PacedConfig(inner=inner, counts=(1, 2, 4))
-    return p.joint("NoiseGate", world, {"future": p.LATENT}, trunks={"main": p.mixture(TWO)})
+    return p.joint("NoiseGate", world, {"future": p.LATENT}, trunks={"main": p.mixture(p.TWO)})
 
 
 @system(
@@ -142,18 +140,11 @@ def univla() -> DesignConfig:
 )
 def pelican_unify() -> DesignConfig:
     """Write a thought with an understanding expert and ground in it the future and the action, denoised together."""
-    digits = tuple("123456789")
-    thought = TextConfig(
-        template="part {part} of {parts}",
-        sentences=("part {n} of {m}",),
-        slots={"n": digits, "m": digits},
-        length=8,
-    )
     return p.base(
         "Pelican-Unify 1.0",
         **p.futures({"future": p.LATENT}),
-        texts={"thought": thought},
-        trunks={"main": p.mixture({"understanding": ("thought",), **TWO})},
+        texts={"thought": p.PART_OF_TASK},
+        trunks={"main": p.mixture({"understanding": ("thought",), **p.TWO})},
         estimators={"reason": AutoregressorConfig(temperature=0.0), "world": p.denoiser()},
         factors=(
             Factor(("thought",), (), "reason"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from wamkit.contract.types import Budget
 from wamkit.controllers import AsyncOverlap, OnlineAdapt, ProgressGate, VerifierReplan
 from wamkit.design.config import DesignConfig
@@ -25,9 +23,6 @@ from wamkit.substrates import (
 )
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
-
-QUICK_TEACHER = replace(p.TEACHER, steps=40, batch_size=16)  # trained in a second
-TWO = {"video": ("future",), "control": ("action",)}  # experts of a mixture with a stream each
 
 
 @system(
@@ -63,7 +58,7 @@ def adaworldpolicy() -> DesignConfig:
         "AdaWorldPolicy",
         p.denoiser(),
         {"future": p.LATENT, "force": WrenchConfig()},
-        trunks={"main": p.mixture({**TWO, "force": ("force",)})},
+        trunks={"main": p.mixture({**p.TWO, "force": ("force",)})},
         encoders=encoders,
         controller=OnlineAdapt(execute=p.EXECUTE),
     )
@@ -123,9 +118,9 @@ def clwm() -> DesignConfig:
     """Match the flow of a teacher's features and keep the past in weights that are trained while acting."""
     return p.base(
         "CLWM",
-        **p.futures({"future": QUICK_TEACHER}),
+        **p.futures({"future": p.QUICK_TEACHER}),
         states={"memory": 32},
-        trunks={"main": p.mixture({**TWO, "memory": ("memory",)})},
+        trunks={"main": p.mixture({**p.TWO, "memory": ("memory",)})},
         estimators={
             "memory": FastWeightsConfig(shape=(8, 16), width=16, past=2),
             "world": p.denoiser(),
@@ -147,7 +142,7 @@ def motubrain() -> DesignConfig:
         "MotuBrain",
         world,
         {"future": p.LATENT},
-        trunks={"main": p.mixture(TWO)},
+        trunks={"main": p.mixture(p.TWO)},
         controller=AsyncOverlap(execute=p.EXECUTE, latency=4),
     )
 
@@ -164,7 +159,7 @@ def ffdc_wam() -> DesignConfig:
         "FFDC-WAM",
         p.denoiser(),
         {"future": (p.LATENT, (4, 8))},
-        trunks={"main": p.mixture(TWO)},
+        trunks={"main": p.mixture(p.TWO)},
         controller=VerifierReplan(execute=p.EXECUTE, stream="future"),
     )
 
@@ -178,8 +173,8 @@ def ffdc_wam() -> DesignConfig:
 def dawn() -> DesignConfig:
     """Refine world features and action in turns, each given the other's latest version."""
     world = p.denoiser(clean={"future": 0.2, "action": 0.2})
-    places = {"future": QUICK_TEACHER}
-    return p.joint("DAWN", world, places, trunks={"main": p.mixture(TWO)}, budget=Budget(rounds=2))
+    places = {"future": p.QUICK_TEACHER}
+    return p.joint("DAWN", world, places, trunks={"main": p.mixture(p.TWO)}, budget=Budget(rounds=2))
 
 
 @system(
@@ -205,6 +200,6 @@ def wall_wm() -> DesignConfig:
         "WALL-WM",
         p.denoiser(reads={"future": ("future",)}),
         {"future": (p.LATENT, (4, 8))},
-        trunks={"main": p.mixture(TWO)},
+        trunks={"main": p.mixture(p.TWO)},
         controller=ProgressGate(execute=p.EXECUTE, stream="future"),
     )

@@ -18,7 +18,6 @@ from wamkit.planners import CandidateScoringConfig, GoalImageObjectiveConfig, Hi
 from wamkit.substrates import ProprioceptionConfig, ValueConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
-from wamkit.zoo.systems.latent_joint import QUICK_TEACHER, TWO
 
 UNIT_M = 0.01  # metres that one unit of the benchmark's action moves the hand
 
@@ -73,7 +72,7 @@ def egoexo_wm() -> DesignConfig:
     """Roll candidate motions out in a teacher's features and take the one that ends nearest to a goal picture."""
     return p.base(
         "EgoExo-WM",
-        **p.futures({"future": (QUICK_TEACHER, (8, 16))}),
+        **p.futures({"future": (p.QUICK_TEACHER, (8, 16))}),
         estimators={"policy": ProposerConfig(), "world": RegressorConfig()},
         factors=(Factor(("action",), (), "policy"), Factor(("future",), ("action",), "world")),
         planner=CandidateScoringConfig(candidates=4, objective=GoalImageObjectiveConfig("future")),
@@ -156,6 +155,6 @@ def lingbot_va() -> DesignConfig:
         {"future": p.LATENT},
         shared=True,
         encoders={"instruction": InstructionConfig()},
-        trunks={"main": p.mixture(TWO, time_range=4)},
+        trunks={"main": p.mixture(p.TWO, time_range=4)},
         controller=Interactive(execute=p.EXECUTE),
     )

@@ -14,8 +14,6 @@ from wamkit.substrates import DepthMapConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
-QUICK_TEACHER = replace(p.TEACHER, steps=40, batch_size=16)  # trained in a second
-
 # Factors of a design whose tap sends no gradient back: the video network learns from video alone.
 FROZEN = (Factor(("future", "tap"), (), "video"), Factor(("action",), ("tap",), "policy", read="prediction"))
 
@@ -103,7 +101,7 @@ def dit4dit() -> DesignConfig:
 )
 def s_vam() -> DesignConfig:
     """Distil many denoising steps into one pass whose features also give depth and a teacher's features."""
-    places = p.futures({"future": p.LATENT, "meaning": QUICK_TEACHER, "depth": DepthMapConfig(grid=4)})
+    places = p.futures({"future": p.LATENT, "meaning": p.QUICK_TEACHER, "depth": DepthMapConfig(grid=4)})
     tap = FeatureTapConfig(trunk="video", generator=p.denoiser(steps=1), layer=1, evaluation=1)
     return p.base(
         "S-VAM",

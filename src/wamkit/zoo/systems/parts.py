@@ -19,6 +19,7 @@ from wamkit.controllers import Chunked
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.design.teacher_context import TeacherContextConfig
+from wamkit.design.texts import TextConfig
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.estimators import DenoiserConfig, FeatureTapConfig, RegressorConfig
 from wamkit.geometry.following import Box
@@ -48,8 +49,18 @@ LATENT: PixelLatentConfig = PixelLatentConfig(PatchPCAConfig(patch=16, features=
 PICTURE_TOKENS: PixelLatentConfig = PixelLatentConfig(PatchVQConfig(patch=16, features=16, vocabulary=64))
 FRAMES: PixelsConfig = PixelsConfig(shrink=4, patch=8)
 TEACHER: TeacherFeatureConfig = TeacherFeatureConfig(features=16, grid=2)
+QUICK_TEACHER: TeacherFeatureConfig = replace(TEACHER, steps=40, batch_size=16)  # trained in a second
 POINT_FLOW: ObjectFlowConfig = ObjectFlowConfig(grid=4, space="world")
 POINT_TRACKS: TracksConfig = TracksConfig(points=8)
+# Experts of a mixture with a stream each.
+TWO: Mapping[str, tuple[str, ...]] = {"video": ("future",), "control": ("action",)}
+# Words that name the part of the task that is under way.
+PART_OF_TASK: TextConfig = TextConfig(
+    template="part {part} of {parts}",
+    sentences=("part {n} of {m}",),
+    slots={"n": tuple("123456789"), "m": tuple("123456789")},
+    length=8,
+)
 TABLE: Box = Box((-0.6, 0.2, 0.0), (0.6, 1.2, 0.6))  # workspace of the recorded robot, metres
 POST: Box = Box((-0.5, 0.3, 0.0), (-0.4, 0.5, 0.4))  # what stands beside it
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from wamkit.actions import MovementPrimitiveConfig
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
-from wamkit.design.texts import TextConfig
 from wamkit.estimators import AutoregressorConfig, RegressorConfig
 from wamkit.substrates import VlmTokenConfig
 from wamkit.zoo.system import system
@@ -61,16 +60,9 @@ def avp() -> DesignConfig:
 )
 def lmp() -> DesignConfig:
     """Say what part of the task comes, then set goal, duration and shape of a stable system that moves the arm."""
-    digits = tuple("123456789")
-    words = TextConfig(
-        template="part {part} of {parts}",
-        sentences=("part {n} of {m}",),
-        slots={"n": digits, "m": digits},
-        length=8,
-    )
     return p.base(
         "LMP",
-        texts={"words": words},
+        texts={"words": p.PART_OF_TASK},
         action=MovementPrimitiveConfig(weights=6),
         trunks={"main": p.language_model(expert=(), language=("action", "words"))},
         estimators={
