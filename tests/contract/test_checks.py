@@ -360,21 +360,18 @@ def test_given_values_of_a_stream_have_its_shape() -> None:
             design.sample(seen, ["future"], seeds=[0, 1], given={"action": wrong})
 
 
-# ------------------------------------------------------------------------------------------------ batches
-
-
 def batch(design: Design) -> Batch:
     return TOY.windows(np.array([20, 40, 60]), design.training_window)
 
 
+JOINT = build("joint")
 BATCH_FIELDS = ["action", "action_pad", "observation", "future", "past"]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(BATCH_FIELDS), st.sampled_from(["type", "shape", "value"]), st.integers(0, 10**6))
 def test_a_wrong_batch_is_refused_by_its_field(field: str, how: str, pick: int) -> None:
-    design = JOINT
-    made = batch(design)
+    made = batch(JOINT)
     if field == "past":
         wrong: Any = made.past + 1 + pick
     elif field in ("observation", "future"):
@@ -383,10 +380,7 @@ def test_a_wrong_batch_is_refused_by_its_field(field: str, how: str, pick: int) 
         ways = faults(field, getattr(made, field), pick)
         wrong = ways.get(how, ways["shape"])
     with pytest.raises(SpecError, match=f"design 'joint': batch.{field}"):
-        design.loss(replace(made, **{field: wrong}))
-
-
-JOINT = build("joint")
+        JOINT.loss(replace(made, **{field: wrong}))
 
 
 def test_a_batch_without_its_future_and_weights_of_nothing() -> None:
