@@ -29,11 +29,11 @@ zoo-table: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Without simulators, long trainings and whole processes: an answer in a coffee break.
 quick: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not sim and not learns and not whole"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not sim and not learns and not whole"
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

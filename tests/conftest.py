@@ -1,4 +1,7 @@
-"""One torch thread everywhere: two are slower under contention, and results stay bit-equal."""
+"""One torch thread everywhere: two are slower under contention, and results stay bit-equal.
+
+Files with a test marked ``long`` start first, so that no process is left alone with one at the end.
+"""
 
 import os
 
@@ -22,3 +25,8 @@ def data() -> DataSpec:
 @pytest.fixture(scope="session")
 def toy() -> ToyWindows:
     return ToyWindows()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)

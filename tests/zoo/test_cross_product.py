@@ -309,6 +309,7 @@ def run_all(
     return accepted, refused, met
 
 
+@pytest.mark.long
 def test_the_cross_product(tmp_path: Path, data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     free: Cells = {parts: partial(cell, *parts, data) for parts in product(SUBSTRATES, ESTIMATORS, COUPLINGS)}
     own: Cells = {parts: partial(structured, *parts, data) for parts in product(SUBSTRATES, STRUCTURED)}
