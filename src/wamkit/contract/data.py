@@ -14,20 +14,40 @@ from wamkit.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """Conventions of a robot before a view.
+
+    Attributes:
+        observation: spec of its observations.
+        action: spec of its actions.
+    """
+
+    observation: ObservationSpec
+    action: ActionSpec
+
+
+@dataclass(frozen=True)
 class DataSpec:
-    """Data that a design is built for.
+    """Data that a design is built for, as its view shows them.
 
     Attributes:
         observation: spec of the observations: cameras, state and rate.
         action: spec of the embodiment's actions.
         stats: feature key -> statistic name (mean, std, min, max, q01, ...) -> values.
         extras: name -> shape per step of further features of the dataset (depth, poses, contacts).
+        recorded: conventions of the robot before the view; None where the view changes nothing.
     """
 
     observation: ObservationSpec
     action: ActionSpec
     stats: Mapping[str, Mapping[str, np.ndarray]]
     extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    recorded: Recorded | None = None
+
+    @property
+    def robot(self) -> Recorded:
+        """Conventions of the robot itself."""
+        return self.recorded or Recorded(self.observation, self.action)
 
     def __post_init__(self) -> None:
         check_data(self.observation, self.action, self.extras)

@@ -15,7 +15,7 @@ from wamkit.contract.values import label, labels, number, positive, whole
 from wamkit.errors import SpecError, did_you_mean
 from wamkit.storage.fingerprint import differing
 
-Mode = Literal["delta", "absolute"]
+Mode = Literal["delta", "absolute", "relative"]
 Rotation = Literal["none", "euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "joint"]
 Gripper = Literal["none", "positive_closes", "negative_closes"]
 
@@ -113,7 +113,8 @@ class ActionSpec:
         low: smallest admissible value per entry.
         high: largest admissible value per entry.
         rate_hz: control ticks per second.
-        mode: ``delta`` (change per tick) or ``absolute``.
+        mode: ``delta`` (change per tick), ``absolute``, or ``relative`` (to the state at "now" or to the action before;
+            only a view makes these).
         frame: reference frame of translations and rotations.
         rotation: form of the rotation entries.
         gripper: sign of the entry that closes the gripper.

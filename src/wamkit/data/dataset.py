@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import agreement, catalog, check, layout, seals, spans, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.channels import other_pictures
+from wamkit.data.frame_cache import CacheLimit, open_cache
+from wamkit.data.frame_reader import FrameReader
 from wamkit.data.frames import FrameStore
 from wamkit.data.info import PICTURES, check_extra, read_info
 from wamkit.data.milestones import milestones
+from wamkit.data.seen import mean_between, seen_stats
 from wamkit.data.stats import FeatureStats
 from wamkit.errors import DataError, SpecError, did_you_mean
+from wamkit.views import View, ViewConfig
 
 GB = 1024**3
+AS_RECORDED = ViewConfig()
 
 LOG = logging.getLogger(__name__)
 
@@ -41,18 +47,25 @@ class Dataset:
             to its end, and its success (1, 0, or NaN where it is not recorded); and ``episode_milestones``: number of
             its next milestone, from 1, and the number of all.
         image_memory_gb: memory limit for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
+        view: how the dataset is seen; as it is recorded by default.
+        cache: where decoded frames are kept on disk; None for nowhere.
 
     Attributes:
         root: the dataset folder.
         info: content of ``meta/info.json``.
-        observation_spec: spec stored by wamkit, or inferred (:func:`wamkit.data.layout.infer_specs`).
-        action_spec: spec stored by wamkit, or inferred.
-        fps: frames per second, Hz.
+        view: how the dataset is seen. Everything below is seen through it, unless it says otherwise.
+        observation_spec: spec of the observations; the recorded one is stored by wamkit, or inferred
+            (:func:`wamkit.data.layout.infer_specs`).
+        action_spec: spec of the actions.
+        fps: recorded frames per second, Hz.
         tasks: instructions by task index.
-        episodes: per-episode metadata.
+        episodes: per-episode metadata; frames are counted in the ticks of the view.
         stats: feature key -> statistics (``action``, ``observation.state``, ``observation.images.<camera>``).
         state: states (N, S), float32.
-        action: actions (N, A), float32; zero in frames without one.
+        action: actions (N, A), float32; zero in frames without one. Relative ones are relative to their own frame.
+        recorded_stats: feature key -> statistics of what was recorded.
+        recorded_action: actions (N, A) in the recorded columns, at the ticks of the view.
+        recorded_state: states (N, S) in the recorded columns, at the ticks of the view.
         acted: (N,) bool, True for frames recorded with their action (feature ``has_action``; without it, all).
         extras: name -> (N, ...).
         frames: images of all cameras.
@@ -61,11 +74,19 @@ class Dataset:
         DataError: the dataset cannot be used.
     """
 
-    def __init__(self, root: Path | str, *, extras: Sequence[str] = (), image_memory_gb: float = 4.0) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        extras: Sequence[str] = (),
+        image_memory_gb: float = 4.0,
+        view: ViewConfig = AS_RECORDED,
+        cache: CacheLimit | None = None,
+    ) -> None:
         self.root = Path(root)
         if not 0 < image_memory_gb < float("inf"):
             raise DataError(f"{root}: image_memory_gb = {image_memory_gb} must be a number above 0, in GiB.")
-        self._image_memory_gb = image_memory_gb
+        self._image_memory_gb, self._cache = image_memory_gb, cache
         info = read_info(self.root)
         self.info: Mapping[str, Any] = info
         self.fps = float(info["fps"])
@@ -84,8 +105,8 @@ class Dataset:
         check.task_count(info, self.tasks, self.root)
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
-        self.stats: Mapping[str, FeatureStats]
-        self.stats, listed = catalog.read_stats(self.root, shapes)
+        self.recorded_stats: Mapping[str, FeatureStats]
+        self.recorded_stats, listed = catalog.read_stats(self.root, shapes)
         self.observation_spec, self.action_spec = stored or self._infer_specs()
         declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
         read = list(dict.fromkeys([*vectors, *declared, *extra_keys.values()]))
@@ -100,11 +121,10 @@ class Dataset:
         check.finite(self.episodes, layout.STATE_KEY, self.state, self.observation_spec.state)
         check.tasks_known(self.episodes, self._task_index, self.tasks)
         self._check_agreement(columns, listed, per_episode)
-        cameras = self.observation_spec.cameras
-        spans.check_videos(self.episodes, cameras, keys, self.fps)
-        limit = int(image_memory_gb * GB)
-        digests = spans.recorded_digests(self.root, info)
-        self.frames = FrameStore(self.episodes, cameras, keys, self.fps, limit, str(self.root), digests)
+        spans.check_videos(self.episodes, self.observation_spec.cameras, keys, self.fps)
+        self.view = View(view, self.observation_spec, self.action_spec)
+        self.frames = self._open_frames(keys)
+        self._see()
         starts = np.array([e.start for e in self.episodes])
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)
@@ -128,7 +148,13 @@ class Dataset:
         """Return this dataset with extras in its observations; itself when it already has them."""
         if set(names) <= set(self.extras):
             return self
-        return Dataset(self.root, extras=names, image_memory_gb=self._image_memory_gb)
+        return Dataset(
+            self.root,
+            extras=names,
+            image_memory_gb=self._image_memory_gb,
+            view=self.view.config,
+            cache=self._cache,
+        )
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
         """Cut one window per entry of ``index``.
@@ -158,7 +184,7 @@ class Dataset:
         ahead = self._observe(*self._next_milestones(now, spec.milestones)) if spec.milestones else None
         return Batch(
             observation=self._observe(*self._steps(now, np.array(spec.observation))),
-            action=torch.from_numpy(self.action[acts]),
+            action=self._actions(now, acts, spec.past_actions),
             action_pad=torch.from_numpy(act_pad | ~self.acted[now][:, None]),
             past=spec.past_actions,
             future=self._observe(*self._steps(now, np.array(spec.future))) if spec.future else None,
@@ -203,8 +229,9 @@ class Dataset:
     @cached_property
     def milestones(self) -> np.ndarray:
         """Frame numbers of the milestones of all episodes, ascending; see :mod:`wamkit.data.milestones`."""
+        _, spec = self.view.recorded
         return np.concatenate(
-            [milestones(self.action[e.start : e.stop], self.action_spec) + e.start for e in self.episodes]
+            [milestones(self.recorded_action[e.start : e.stop], spec) + e.start for e in self.episodes]
         )
 
     def _next_milestones(self, now: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -225,12 +252,68 @@ class Dataset:
         """Return the observation at frame numbers ``steps`` (B, T)."""
         cameras = self.observation_spec.cameras
         return Observation(
-            images={name: torch.from_numpy(self.frames.take(name, steps)) for name in cameras},
+            images={name: torch.from_numpy(self.frames.take(name, self._ticks[steps])) for name in cameras},
             state=torch.from_numpy(self.state[steps]),
             task=tuple(self.tasks[i] for i in self._task_index[steps[:, -1]]),
             pad=torch.from_numpy(pad),
             extras={name: torch.from_numpy(values[steps]) for name, values in self.extras.items()},
         )
+
+    def _open_frames(self, keys: Mapping[str, str]) -> FrameStore:
+        """Open the pictures of the view's cameras; ``keys`` maps recorded cameras to features."""
+        view, recorded = self.view, self.observation_spec.cameras
+        reader = FrameReader(
+            self.episodes,
+            {name: recorded[camera] for name, camera in view.cameras.items()},
+            {name: keys[camera] for name, camera in view.cameras.items()},
+            self.fps,
+            str(self.root),
+            spans.recorded_digests(self.root, self.info),
+            view.sizing,
+        )
+        pictures = {
+            name: [keys[view.cameras[name]], *size.target, size.fit] for name, size in view.sizing.items()
+        }
+        cache = None if self._cache is None else open_cache(reader, self.root, pictures, self._cache)
+        return FrameStore(reader, int(self._image_memory_gb * GB), cache)
+
+    def _see(self) -> None:
+        """Replace what was recorded by what the view shows of it."""
+        view = self.view
+        parts = [view.ticks(len(e)) + e.start for e in self.episodes]
+        self._ticks = np.concatenate(parts)
+        if view.every != 1:
+            _, spec = view.recorded
+            if spec.mode == "delta":  # the same way in all, at the speed of the mean
+                self.action = mean_between(self.action, parts, [e.stop for e in self.episodes])
+            else:
+                self.action = self.action[self._ticks]
+            self.state, self.acted = self.state[self._ticks], self.acted[self._ticks]
+            self._task_index = self._task_index[self._ticks]
+            self.extras = {name: values[self._ticks] for name, values in self.extras.items()}
+            stops = np.cumsum([len(part) for part in parts]).tolist()
+            self.episodes = tuple(
+                replace(e, start=stop - len(part), stop=stop)
+                for e, part, stop in zip(self.episodes, parts, stops, strict=True)
+            )
+        self.recorded_state, self.recorded_action = self.state, self.action
+        self.observation_spec, self.action_spec = view.observation_spec, view.action_spec
+        if not (view.state.same and view.action.same and view.every == 1):
+            self.state = view.states(torch.from_numpy(self.state)).numpy()
+            now = torch.from_numpy(self.recorded_state)
+            self.action = view.actions(torch.from_numpy(self.action)[:, None], now)[:, 0].numpy()
+            self.action[~self.acted] = 0.0
+        self.stats: Mapping[str, FeatureStats] = seen_stats(self, 1)
+
+    def _actions(self, now: np.ndarray, steps: np.ndarray, past: int) -> torch.Tensor:
+        """Actions (B, P + H, A) at frame numbers ``steps`` (B, P + H) of windows at ``now`` (B,)."""
+        if not self.view.relative:
+            return torch.from_numpy(self.action[steps])
+        recorded, state = (
+            torch.from_numpy(self.recorded_action[steps]),
+            torch.from_numpy(self.recorded_state[now]),
+        )
+        return self.view.actions(recorded, state, past)
 
     def _stored_specs(self) -> tuple[ObservationSpec, ActionSpec] | None:
         """Return the specs that wamkit wrote, checked against the features; None for a dataset written elsewhere."""
@@ -262,7 +345,7 @@ class Dataset:
             self.info,
             self.episodes,
             {key: arrays[key] for key in vectors},
-            self.stats,
+            self.recorded_stats,
             per_episode,
             self.acted,
         )
@@ -272,7 +355,7 @@ class Dataset:
         seals.check_frames(self.root, seals.stored(self.info, seals.FRAMES, place), arrays)
 
     def _infer_specs(self) -> tuple[ObservationSpec, ActionSpec]:
-        limits = self.stats[layout.ACTION_KEY]
+        limits = self.recorded_stats[layout.ACTION_KEY]
         try:
             return layout.infer_specs(
                 self.info["features"], self.fps, limits.min.tolist(), limits.max.tolist()

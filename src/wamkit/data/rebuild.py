@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from wamkit.contract.specs import CameraSpec
 from wamkit.data import catalog, check, layout, seals, spans, tables
 from wamkit.data.catalog import EpisodeRow
+from wamkit.data.frame_reader import FrameReader
 from wamkit.data.frames import FrameStore
 from wamkit.data.info import PICTURES, check_extra, read_info
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, acted_frames, vector_stats
@@ -99,7 +100,8 @@ def _cameras(
     keys = layout.camera_keys(features)
     cameras = {name: CameraSpec(*layout.camera_size(features[key])) for name, key in keys.items()}
     spans.check_videos(episodes, cameras, keys, fps)
-    frames = FrameStore(episodes, cameras, keys, fps, 0, str(root))  # other videos are accepted: no digests
+    # Other videos are accepted: no digests.
+    frames = FrameStore(FrameReader(episodes, cameras, keys, fps, str(root)), 0)
     stats = {}
     for name, key in keys.items():
         counts = PixelCounts()

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
-from wamkit.contract.data import DataSpec
+from wamkit.contract.data import DataSpec, Recorded
 from wamkit.contract.specs import DERIVED
 from wamkit.data.dataset import Dataset
 from wamkit.data.layout import ACTION_KEY, EXTRA_PREFIX, STATE_KEY
+from wamkit.data.seen import seen_stats
 from wamkit.nn.transforms import FLOOR, least_scale
 
 
-def data_spec(dataset: Dataset) -> DataSpec:
-    """Describe a dataset: its specs, statistics, and the shapes of its extras."""
-    stats = {name: dataclasses.asdict(values) for name, values in dataset.stats.items()}
+def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
+    """Describe a dataset as its view shows it: its specs, statistics, and the shapes of its extras.
+
+    Args:
+        dataset: the dataset.
+        horizon: H, actions per window; relative actions spread the more the longer it is.
+    """
+    seen = seen_stats(dataset, horizon) if dataset.view.relative else dataset.stats
+    stats = {name: dataclasses.asdict(values) for name, values in seen.items()}
     for feature in (ACTION_KEY, STATE_KEY):
         if feature in stats:
             stats[feature][FLOOR] = least_scale(stats[feature]["min"], stats[feature]["max"])
@@ -22,4 +29,5 @@ def data_spec(dataset: Dataset) -> DataSpec:
         for key, feature in dataset.info["features"].items()
         if key.startswith(EXTRA_PREFIX)
     }
-    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED})
+    recorded = None if dataset.view.same else Recorded(*dataset.view.recorded)
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED}, recorded)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Estimator, Substrate
-from wamkit.contract.specs import ACTION, ActionSpec
+from wamkit.contract.specs import ACTION, ActionSpec, require_same
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
 from wamkit.design.observed import check_compared, check_given
 from wamkit.design.sampling import PLANNER_CARRY
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.estimators import StateSpaceConfig
+from wamkit.views import View
 
 
 def check_names(config: DesignConfig) -> None:
@@ -167,6 +169,19 @@ def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpe
     if controller.supplies is not None:
         check_given(graph, controller.supplies)
     controller.check(action.mode, offsets)
+
+
+def check_view(config: DesignConfig, data: DataSpec) -> None:
+    """Raise :class:`SpecError` unless ``data`` is what the design's view shows of the robot."""
+    robot = data.robot
+    view, place = View(config.view, robot.observation, robot.action), f"the view of design {config.name!r}"
+    try:
+        require_same(view.observation_spec, data.observation, place, "its data")
+        require_same(view.action_spec, data.action, place, "its data")
+    except SpecError as error:
+        raise SpecError(
+            f"{error} A dataset is seen through a view when it is opened: Dataset(root, view=design.view)."
+        ) from error
 
 
 def generates(config: DesignConfig, stream: str) -> bool:

@@ -29,6 +29,7 @@ from wamkit.design.agreement import (
     check_names,
     check_past,
     check_taps,
+    check_view,
     generates,
 )
 from wamkit.design.config import DesignConfig
@@ -79,6 +80,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     """Build all parts; raises :class:`ConfigError` when two of them do not fit."""
     check_names(config)
     check_unused(config)
+    check_view(config, data)
     window = WindowSpec(observation=config.observation, horizon=config.horizon, aim=config.aim)
     substrates = {name: c.build(data) for name, c in config.substrates.items()}
     # Encoders are built last unless a substrate tracks one: this keeps the order of random draws of published runs.
@@ -115,7 +117,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
     if graph.acting():  # nobody calls a world model tick by tick
-        check_controller(config, graph, data.action)
+        check_controller(config, graph, data.robot.action)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,

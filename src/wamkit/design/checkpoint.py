@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 import wamkit
 from wamkit.config import decode, encode
-from wamkit.contract.data import DataSpec
+from wamkit.contract.data import DataSpec, Recorded
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design
@@ -40,6 +40,7 @@ CONFIG, MODEL, TRANSFORMS, TRAINING, RUN = (
 )  # fmt: skip
 FILES = (CONFIG, MODEL, TRANSFORMS)
 FACTS = ("design", "observation", "action", "extras")
+RECORDED = "recorded"  # conventions of the robot before the view, where it changes something
 DIGESTS = "digests"
 HUB = "hf://"
 COPY_AGAIN = "Copy the checkpoint again, or use another one."
@@ -67,18 +68,7 @@ def save_pretrained(
     partial = _beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    data = design.data
-    config = {
-        "design": encode(design.config),
-        "observation": dataclasses.asdict(data.observation),
-        "action": dataclasses.asdict(data.action),
-        "extras": {name: list(shape) for name, shape in data.extras.items()},
-        "versions": {"wamkit": wamkit.__version__, "torch": torch.__version__},
-    }
-    stats = {
-        feature: {name: np.asarray(value).tolist() for name, value in values.items()}
-        for feature, values in data.stats.items()
-    }
+    config, stats = config_of(design), stats_of(design)
     (partial / TRANSFORMS).write_text(json.dumps(stats), encoding="utf-8")
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in design.state_dict().items()}
     try:
@@ -106,6 +96,29 @@ def save_pretrained(
         shutil.rmtree(old)
     else:
         partial.rename(folder)
+
+
+def config_of(design: Design) -> dict[str, Any]:
+    """Content of a checkpoint's config file, without digests."""
+    data = design.data
+    config = {
+        "design": encode(design.config),
+        "observation": dataclasses.asdict(data.observation),
+        "action": dataclasses.asdict(data.action),
+        "extras": {name: list(shape) for name, shape in data.extras.items()},
+        "versions": {"wamkit": wamkit.__version__, "torch": torch.__version__},
+    }
+    if data.recorded is not None:
+        config[RECORDED] = dataclasses.asdict(data.recorded)
+    return config
+
+
+def stats_of(design: Design) -> dict[str, dict[str, Any]]:
+    """Statistics that a design was built with, as plain values."""
+    return {
+        feature: {name: np.asarray(value).tolist() for name, value in values.items()}
+        for feature, values in design.data.stats.items()
+    }
 
 
 def settle(folder: Path) -> None:
@@ -214,7 +227,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     config = read_config(folder)
     stats = read_json(folder / TRANSFORMS, COPY_AGAIN)
-    return {**{field: config[field] for field in FACTS}, "stats": stats}
+    return {**{field: config[field] for field in FACTS}, RECORDED: config.get(RECORDED), "stats": stats}
 
 
 def verify(folder: Path) -> None:
@@ -259,7 +272,9 @@ def read_data(facts: Mapping[str, Any], place: str) -> DataSpec:
         extras = {name: tuple(int(n) for n in shape) for name, shape in facts["extras"].items()}
     except (TypeError, ValueError) as error:
         raise DataError(f"{place}, extras: not shapes: {facts['extras']}. {COPY_AGAIN}") from error
-    return DataSpec(observation, action, stats, extras)
+    before = facts.get(RECORDED)
+    recorded = None if before is None else decode(Recorded, before, f"{place}, {RECORDED}")
+    return DataSpec(observation, action, stats, extras, recorded)
 
 
 def _statistics(values: Any, place: str, width: int | None) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from wamkit.design.texts import TextConfig
 from wamkit.errors import ConfigError
 from wamkit.planners import GoalDistanceConfig
 from wamkit.trunks import TransformerConfig
+from wamkit.views import ViewConfig
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class DesignConfig(Config):
 
     Attributes:
         name: name of the design, for people; nothing branches on it.
+        view: how the data of the robot are seen: cameras, sizes, columns, rates, relative actions.
         horizon: H, control ticks of predicted actions.
         stride: control ticks of one model step, for designs that keep a past.
         observation: offsets of the observed steps in the context, in ticks, the last one 0.
@@ -105,6 +107,7 @@ class DesignConfig(Config):
     """
 
     name: str = "design"
+    view: ViewConfig = field(default_factory=ViewConfig)
     horizon: Size = 16
     stride: Size = 8
     observation: Annotated[tuple[Earlier, ...], Length(1, ascending=True)] = (0,)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from wamkit.config.ranges import Count, Positive, Range, Seed, Size, Whole, Word, Words
+from wamkit.config.ranges import Count, NonNegative, Positive, Range, Seed, Size, Whole, Word, Words
 from wamkit.config.values import Config
 from wamkit.design.config import DesignConfig
 from wamkit.training.balance import Ramp
@@ -40,6 +40,8 @@ class TrainConfig(Config):
         device: torch device, such as cpu or cuda:0.
         threads: number of torch threads; 1 is fastest when processes share the cores.
         image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
+        frame_cache_gb: largest size of the cache of decoded frames on disk, GiB; 0 for no cache. It holds datasets of
+            which decoding takes long, in the folder that the environment variable ``WAMKIT_CACHE`` names.
     """
 
     dataset: Path = Path("runs/demo/data")
@@ -59,3 +61,4 @@ class TrainConfig(Config):
     device: Word = "cpu"
     threads: Annotated[int, Range(1, 1024)] = 1
     image_memory_gb: Positive = 4.0
+    frame_cache_gb: NonNegative = 20.0

@@ -14,6 +14,7 @@ from wamkit.contract.data import DataSpec
 from wamkit.contract.specs import require_same
 from wamkit.contract.types import Batch, Losses
 from wamkit.data import Dataset
+from wamkit.data.frame_cache import cache_limit
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.design.checkpoint import (
@@ -174,7 +175,12 @@ def start(config: TrainConfig) -> TrainingRun:
         ConfigError: ``config.out`` holds something else, or a run that was begun with another config or other data.
     """
     check_out(config.out)
-    dataset = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
+    dataset = Dataset(
+        config.dataset,
+        image_memory_gb=config.image_memory_gb,
+        view=config.design.view,
+        cache=cache_limit(config.frame_cache_gb),
+    )
     torch.manual_seed(config.seed)
     clear_leftovers(config.out)
     saved = newest_whole(config.out)
@@ -184,7 +190,7 @@ def start(config: TrainConfig) -> TrainingRun:
         require_same_run(folder, config.out, now)
     config.out.mkdir(parents=True, exist_ok=True)
     write_identity(config.out, now, config)
-    data = data_spec(dataset)
+    data = data_spec(dataset, config.design.horizon)
     if config.pretrained is not None:
         data = inherit(data, config.pretrained if folder is None else str(folder))
     design = Design(config.design, data)

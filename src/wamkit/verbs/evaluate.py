@@ -12,8 +12,8 @@ from wamkit.config import decode, encode
 from wamkit.config.ranges import Whole, Word
 from wamkit.config.values import Config
 from wamkit.data import Dataset
-from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
+from wamkit.design.robot import load_policy
 from wamkit.evaluation.closed_loop.cluster import evaluate_on_cluster
 from wamkit.evaluation.closed_loop.journal import discard_journal
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, variants
@@ -77,11 +77,11 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint in closed loop and write ``report.json``, ``report.html`` and more into ``config.out``."""
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
-    design = from_pretrained(folder, config.device)
-    design.check_acts()
+    policy = load_policy(folder, config.device)
+    policy.check_acts()
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         done = rollout(
-            design,
+            policy,
             config.evaluation,
             dataset=Dataset(config.dataset).fingerprint() if config.dataset is not None else None,
             checkpoint=checkpoint_digest(folder),
@@ -99,11 +99,11 @@ def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Repo
     """
     check_outputs(failures=0, rerun=False)
     folder = find_checkpoint(config.checkpoint)
-    from_pretrained(folder).check_acts()
+    load_policy(folder).check_acts()
     everywhere = str(folder.absolute()) if Path(config.checkpoint).exists() else config.checkpoint
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         report = evaluate_on_cluster(
-            partial(from_pretrained, everywhere, config.device),
+            partial(load_policy, everywhere, config.device),
             config.evaluation,
             address,
             shards,

@@ -31,6 +31,7 @@ from wamkit.storage.documents import write_document
 from wamkit.storage.output import Result, output
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, file_marks, inputs_of
 from wamkit.verbs.report import report_file
+from wamkit.views import ViewConfig
 
 IMAGINED_FILE = "imagined.json"
 FORMAT = "wamkit-imagined-1"
@@ -188,11 +189,12 @@ def measure(config: ImagineConfig, progress: bool) -> ImaginationReport:
     check_world(world)
     for policy in config.policies.values():
         from_pretrained(policy).check_acts()
+    view = world.config.view
     extras = scorable_substrate(world, config.stream).extras  # read by the probe from recorded frames
-    demonstrations = frames(config.demonstrations, config, extras)
-    failures = None if config.failures is None else frames(config.failures, config, extras)
-    held_out = frames(config.starts, config, world.extras)
-    executed = held_out if config.executed is None else frames(config.executed, config, world.extras)
+    demonstrations = frames(config.demonstrations, config, extras, view)
+    failures = None if config.failures is None else frames(config.failures, config, extras, view)
+    held_out = frames(config.starts, config, world.extras, view)
+    executed = held_out if config.executed is None else frames(config.executed, config, world.extras, view)
     for shown in (held_out, executed):
         require_same(
             world.observation_spec, shown.dataset.observation_spec, "the world", str(shown.dataset.root)
@@ -248,10 +250,12 @@ def judgements_of(config: ImagineConfig, setup: DreamSetup, progress: bool) -> t
     )
 
 
-def frames(path: Path, config: ImagineConfig, extras: Sequence[str]) -> TaskFrames:
+def frames(path: Path, config: ImagineConfig, extras: Sequence[str], view: ViewConfig) -> TaskFrames:
     """Open a dataset, grouped by task, with these extras in its observations."""
     return TaskFrames(
-        Dataset(path, extras=extras, image_memory_gb=config.image_memory_gb), config.env, config.tasks
+        Dataset(path, extras=extras, image_memory_gb=config.image_memory_gb, view=view),
+        config.env,
+        config.tasks,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wamkit.config import decode, read_config
-from wamkit.contract.data import DataSpec
+from wamkit.contract.data import DataSpec, Recorded
 from wamkit.contract.specs import DERIVED
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
@@ -17,6 +17,7 @@ from wamkit.design.config import DesignConfig
 from wamkit.envs import MetaWorldConfig
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import ConfigError, nearest
+from wamkit.views import View
 from wamkit.zoo import RECIPES, recipe
 from wamkit.zoo.system import PREFIX
 
@@ -45,14 +46,16 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
             f"`dataset` {dataset} out."
         )
     if dataset is not None:
-        return Design(config, data_spec(Dataset(dataset)))
+        return Design(config, data_spec(Dataset(dataset, view=config.view), config.horizon))
     env = MetaWorldConfig(
         record=RECORDABLE
     )  # a design may predict any of the simulator's ground-truth arrays
-    observation, action = env.observation_spec(), env.action_spec()
+    view = View(config.view, env.observation_spec(), env.action_spec())
+    observation, action = view.observation_spec, view.action_spec
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
-    return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}))
+    recorded = None if view.same else Recorded(*view.recorded)
+    return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}, recorded))
 
 
 def load_checkpoint(name: str) -> Design:

@@ -92,12 +92,13 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
 def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip], progress: bool) -> Prediction:
     """Measure the checkpoint in ``source`` on the demonstrations and on the filmstrips of its evaluation."""
     design = from_pretrained(source, config.device)
-    plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
+    view = design.config.view
+    plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb, view=view)
     place = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
     if actions_followed(design, config.prediction) == "demonstrated":
         require_same(design.action_spec, plain.action_spec, "the design", place)
-    data = data_spec(plain)
+    data = data_spec(plain, design.config.horizon)
     dataset = plain.with_extras(design.extras)
     measured = measure_prediction(design, dataset, data, config.prediction, progress)
     rows = (*measured.rows, *closed_loop_rows(strips, config.prediction.seed))

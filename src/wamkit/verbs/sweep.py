@@ -11,8 +11,8 @@ from wamkit.config import encode
 from wamkit.config.ranges import Word
 from wamkit.config.values import Config
 from wamkit.data import Dataset
-from wamkit.design import from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
+from wamkit.design.robot import load_policy
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.budgets import BudgetGrid, plan_grid
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
@@ -57,18 +57,18 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
     """
     require_plots()
     folder = find_checkpoint(config.checkpoint)
-    design = from_pretrained(folder, config.device)
-    design.check_acts()
+    policy = load_policy(folder, config.device)
+    policy.check_acts()
     evaluation = {**encode(config.evaluation), "goals": dataset_mark(config.evaluation.goals)}
     dataset, checkpoint = dataset_mark(config.dataset), checkpoint_mark(folder)
     inputs = inputs_of(config, checkpoint=checkpoint, dataset=dataset, evaluation=evaluation)
     del inputs["grid"]  # it may grow
     result = sweep_result(config.out)
     if not config.overwrite and result.file.exists():
-        require_growth(result.file, [*plan_grid(design, config.grid, config.evaluation)[0]])
+        require_growth(result.file, [*plan_grid(policy, config.grid, config.evaluation)[0]])
     with output(result, inputs, config.overwrite):
         found = run_sweep(
-            design,
+            policy,
             config.grid,
             config.evaluation,
             config.out,

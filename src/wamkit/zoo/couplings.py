@@ -29,15 +29,18 @@ from wamkit.substrates import (
     TeacherFeatureConfig,
 )
 from wamkit.trunks import TransformerConfig
+from wamkit.views import ViewConfig
 
 HORIZON = 16
 EXECUTE = 8
+SIDE = 64  # pixels; larger pictures are brought to this side
 
 
 def base(name: str) -> DesignConfig:
     """Base of all seven: context, trunk, action chunk and controller, without factors."""
     return DesignConfig(
         name=name,
+        view=ViewConfig(most=SIDE),
         horizon=HORIZON,
         stride=EXECUTE,
         width=128,

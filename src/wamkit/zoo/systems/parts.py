@@ -33,10 +33,12 @@ from wamkit.substrates import (
     TracksConfig,
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig
+from wamkit.views import ViewConfig
 
 # Annotated, because the modules of systems import this one while their package is being read.
 HORIZON: int = 16
 EXECUTE: int = 8
+SIDE: int = 64  # pixels; larger pictures are brought to this side
 WIDTH: int = 64
 DEPTH: int = 2
 HEADS: int = 4
@@ -105,6 +107,7 @@ def base(name: str, **fields: Any) -> DesignConfig:
     """Design without factors: pictures, state and instruction, an action chunk, chunked control."""
     start = DesignConfig(
         name=name,
+        view=ViewConfig(most=SIDE),
         horizon=HORIZON,
         stride=EXECUTE,
         width=WIDTH,

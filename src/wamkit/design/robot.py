@@ -1,0 +1,155 @@
+"""A design in the coordinates of its robot: what the robot observes goes in, what it executes comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
+from wamkit.controllers import Controller
+from wamkit.design.checkpoint import from_pretrained
+from wamkit.design.model import Design
+from wamkit.views import View
+
+
+@final
+class RobotPolicy(nn.Module):
+    """A design behind its view, as a policy of the robot that the view was made for.
+
+    Observations are those of the robot (its cameras, sizes, columns), and so are the actions of a forecast; the view
+    that training used lies between. Futures and everything else stay as the design gives them.
+
+    Args:
+        design: a design whose view changes something.
+
+    Attributes:
+        design: the design.
+        view: view between robot and design.
+        observation_spec: spec of the robot's observations.
+        action_spec: spec of the robot's actions.
+
+    Raises:
+        ConfigError: the view leaves out columns that the robot needs.
+    """
+
+    def __init__(self, design: Design) -> None:
+        super().__init__()
+        robot = design.data.robot
+        self.design = design
+        self.view = View(design.config.view, robot.observation, robot.action)
+        self.observation_spec: ObservationSpec = robot.observation
+        self.action_spec: ActionSpec = robot.action
+        if design.graph.acting():
+            self.view.action.require_whole()
+
+    @property
+    def name(self) -> str:
+        """Name in reports."""
+        return self.design.name
+
+    @property
+    def window(self) -> WindowSpec:
+        """Steps around "now" that it reads and predicts, in ticks of the view."""
+        return self.design.window
+
+    @property
+    def sensors(self) -> Sequence[str]:
+        """Extras of an observation that it reads when acting."""
+        return self.design.sensors
+
+    @property
+    def droppable(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of :attr:`sensors` that may be flagged as missing, with their shape per step."""
+        return self.design.droppable
+
+    @property
+    def reads_goal(self) -> bool:
+        """True if it reads a goal observation when acting."""
+        return self.design.reads_goal
+
+    @property
+    def controller(self) -> Controller:
+        """Controller it was composed with."""
+        return self.design.controller
+
+    @property
+    def every(self) -> float:
+        """Control ticks of the robot per tick of the design."""
+        return self.view.every
+
+    def check_acts(self) -> None:
+        """Raise :class:`ConfigError` when no factor generates the executed action (a world model)."""
+        self.design.check_acts()
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise :class:`wamkit.errors.BudgetError` when the budget cannot be honoured."""
+        self.design.check_budget(budget)
+
+    def check_given(self, stream: str) -> None:
+        """Raise :class:`ConfigError` unless ``stream`` can be generated first and then be given."""
+        self.design.check_given(stream)
+
+    def describe(self) -> dict[str, Any]:
+        """Tuple, formula, whether it is a WAM, parameter counts: plain JSON values."""
+        return self.design.describe()
+
+    def initial_state(self, batch_size: int) -> Carries:
+        """State carried between calls, at the start of an episode."""
+        return self.design.initial_state(batch_size)
+
+    def forecast(
+        self,
+        observation: Observation,
+        state: Carries,
+        budget: Budget,
+        seeds: Sequence[int],
+        given: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Forecast, Carries]:
+        """One call; the arguments are those of :meth:`Design.forecast`, in the robot's coordinates."""
+        forecast, state = self.design.forecast(self.view.observe(observation), state, budget, seeds, given)
+        action = self.view.commands(forecast.action, observation.state[:, -1])
+        return dataclasses.replace(forecast, action=action), state
+
+    def remember(self, observation: Observation, state: Carries) -> Carries:
+        """Take in, without a call, the block of past actions that ends now; returns the new state."""
+        return self.design.remember(self.view.observe(observation), state)
+
+    def generate(
+        self, observation: Observation, state: Carries, stream: str, budget: Budget, seeds: Sequence[int]
+    ) -> Tensor:
+        """Values (B, ...) of one stream and of nothing that it does not need."""
+        return self.design.generate(self.view.observe(observation), state, stream, budget, seeds)
+
+    def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
+        """Camera -> (B, F, 3, H, W) uint8, in the sizes of the view; None where nothing decodes."""
+        return self.design.decode_future(forecast)
+
+    def perceived(self, stream: str) -> Perceived:
+        """Conversion of the robot's observations to values of a future stream."""
+        inner = self.design.perceived(stream)
+
+        def encode(observation: Observation, now: Observation) -> Tensor:
+            return inner.encode(self.view.observe(observation), self.view.observe(now))
+
+        return dataclasses.replace(inner, encode=encode)
+
+
+def policy_of(design: Design) -> Design | RobotPolicy:
+    """Policy of the robot that a design was trained for: the design itself where its view changes nothing."""
+    return design if design.data.recorded is None else RobotPolicy(design)
+
+
+def load_policy(name: str | Path, device: torch.device | str = "cpu") -> Design | RobotPolicy:
+    """Load a checkpoint from a folder or a hub id, as a policy in the coordinates of its robot.
+
+    Raises:
+        ConfigError: there is no such checkpoint, its config does not fit this version, or it cannot act.
+        DataError: a file is broken or was changed.
+    """
+    return policy_of(from_pretrained(name, device))

@@ -1,0 +1,6 @@
+"""Views: how a design sees the data of a robot, and how its actions become the robot's."""
+
+from wamkit.views.config import RangeView, RotationView, ViewConfig
+from wamkit.views.view import View
+
+__all__ = ["RangeView", "RotationView", "View", "ViewConfig"]

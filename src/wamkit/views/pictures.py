@@ -1,0 +1,93 @@
+"""Size of pictures: letterbox, middle crop or stretch, each pixel averaged over the area that it covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wamkit.contract.specs import CameraSpec
+from wamkit.views.config import Fit, ViewConfig
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Change of a picture's size.
+
+    Attributes:
+        source: recorded rows and columns.
+        target: rows and columns that the design sees.
+        fit: how another shape is met.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    fit: Fit
+
+    @classmethod
+    def of(cls, config: ViewConfig, camera: CameraSpec) -> Sizing:
+        """Sizing of one camera's pictures."""
+        source = camera.height, camera.width
+        target = source
+        if config.size:
+            target = config.size[0], config.size[1]
+        elif config.most and max(source) > config.most:
+            target = config.most, config.most
+        return cls(source, target, config.fit)
+
+    @property
+    def same(self) -> bool:
+        """True where pictures stay as they are."""
+        return self.source == self.target
+
+    @property
+    def cut(self) -> tuple[float, float, float, float]:
+        """Part of the recorded picture that is kept: left, upper, right and lower edge, pixels."""
+        (rows, columns), (high, wide) = self.source, self.target
+        if self.fit != "crop":
+            return 0.0, 0.0, float(columns), float(rows)
+        scale = max(high / rows, wide / columns)
+        # Rounding may lead past the edge.
+        left, upper = max(0.0, (columns - wide / scale) / 2), max(0.0, (rows - high / scale) / 2)
+        return left, upper, columns - left, rows - upper
+
+    @property
+    def place(self) -> Box:
+        """Where the kept part lies in the picture that is seen: left, upper, right and lower edge, pixels."""
+        (rows, columns), (high, wide) = self.source, self.target
+        if self.fit != "letterbox":
+            return 0, 0, wide, high
+        scale = min(high / rows, wide / columns)
+        inner = max(1, round(columns * scale)), max(1, round(rows * scale))
+        left, upper = (wide - inner[0]) // 2, (high - inner[1]) // 2
+        return left, upper, left + inner[0], upper + inner[1]
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """Bring one picture (h, w, 3), uint8, to the target size."""
+        if self.same:
+            return image
+        left, upper, right, lower = self.place
+        inner = right - left, lower - upper
+        x0, y0, x1, y1 = self.cut
+        shrinks = inner[0] <= x1 - x0 and inner[1] <= y1 - y0
+        # The box filter of an enlargement would repeat pixels.
+        kind = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+        small = Image.fromarray(image).resize(inner, kind, box=(x0, y0, x1, y1))
+        if inner == (self.target[1], self.target[0]):
+            return np.asarray(small)
+        out = np.zeros((*self.target, 3), np.uint8)
+        out[upper:lower, left:right] = np.asarray(small)
+        return out
+
+    def tensor(self, images: Tensor) -> Tensor:
+        """Bring pictures (..., 3, h, w), uint8, to the target size, (..., 3, H, W)."""
+        if self.same:
+            return images
+        flat = images.reshape(-1, 3, *self.source).cpu().numpy().transpose(0, 2, 3, 1)
+        small = np.stack([self.image(np.ascontiguousarray(image)) for image in flat]).transpose(0, 3, 1, 2)
+        return torch.from_numpy(np.ascontiguousarray(small)).reshape(*images.shape[:-2], *self.target)

@@ -1,0 +1,208 @@
+"""A view bound to a robot: the same code shows it to a design in training, evaluation and serving."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
+from wamkit.contract.types import Observation
+from wamkit.errors import ConfigError, did_you_mean
+from wamkit.views.columns import Columns
+from wamkit.views.config import ViewConfig
+from wamkit.views.pictures import Sizing
+
+
+class View:
+    """What a design sees of a robot, and the actions that the robot gets.
+
+    Args:
+        config: the view.
+        observation: observation spec of the robot, or of a recording of it.
+        action: its action spec.
+
+    Attributes:
+        config: the view.
+        recorded: observation spec and action spec of the robot.
+        cameras: name that the design reads -> recorded camera.
+        sizing: name that the design reads -> change of the picture's size.
+        state: columns of the state.
+        action: columns of the action.
+
+    Raises:
+        ConfigError: a camera or column does not exist, or actions cannot be relative.
+    """
+
+    def __init__(self, config: ViewConfig, observation: ObservationSpec, action: ActionSpec) -> None:
+        self.config = config
+        self.recorded = observation, action
+        chosen = config.cameras
+        self.cameras = dict(chosen) if chosen is not None else {name: name for name in observation.cameras}
+        for name in self.cameras.values():
+            if name not in observation.cameras:
+                raise ConfigError(
+                    f"view.cameras: no recorded camera {name!r}. {did_you_mean(name, observation.cameras)}"
+                )
+        self.sizing = {name: Sizing.of(config, observation.cameras[c]) for name, c in self.cameras.items()}
+        self.state = Columns(
+            observation.state,
+            config.state,
+            config.state_rotations,
+            config.state_ranges,
+            config.state_width,
+            "state",
+        )
+        self.action = Columns(
+            action.names,
+            config.action,
+            config.action_rotations,
+            config.action_ranges,
+            config.action_width,
+            "action",
+            self._against(),
+            {r.name: self._states(r.against) for r in config.action_rotations if r.against},
+            config.relative,
+        )
+        if config.relative != "none" and not any(piece.against for piece in self.action.pieces):
+            raise ConfigError(
+                f"view.relative: {config.relative}, but no action column is relative to a state column: actions are "
+                f"{', '.join(action.names)}, states {', '.join(observation.state) or 'none'}. Name pairs in "
+                f"`view.relative_columns`."
+            )
+        if config.relative != "none" and action.mode != "absolute":
+            raise ConfigError(
+                f"view.relative: the recorded actions are {action.mode} already. Leave `view.relative` at none."
+            )
+
+    @property
+    def same(self) -> bool:
+        """True where the design sees the data as they are recorded."""
+        named = all(name == camera for name, camera in self.cameras.items())
+        whole = len(self.cameras) == len(self.recorded[0].cameras)
+        still = all(sizing.same for sizing in self.sizing.values())
+        return named and whole and still and self.state.same and self.action.same and self.every == 1
+
+    @property
+    def every(self) -> float:
+        """Recorded ticks per tick that the design sees."""
+        rate = self.recorded[1].rate_hz
+        return float(self.config.every) if self.config.rate_hz is None else rate / self.config.rate_hz
+
+    @cached_property
+    def observation_spec(self) -> ObservationSpec:
+        """Spec of the observations that the design sees."""
+        spec, _ = self.recorded
+        cameras = {
+            name: dataclasses.replace(
+                spec.cameras[self.cameras[name]], height=size.target[0], width=size.target[1]
+            )
+            for name, size in self.sizing.items()
+        }
+        return ObservationSpec(cameras, self.state.names, spec.rate_hz / self.every)
+
+    @cached_property
+    def action_spec(self) -> ActionSpec:
+        """Spec of the actions that the design sees."""
+        _, spec = self.recorded
+        if self.action.same and self.every == 1:
+            return spec
+        low, high = self.action.limits(np.asarray(spec.low), np.asarray(spec.high))
+        forms = {r.read for r in self.config.action_rotations}
+        rotation = spec.rotation
+        if len(forms) == 1 and "matrix" not in forms:
+            rotation = forms.pop()  # type: ignore[assignment]
+        mode = "relative" if self.config.relative != "none" else spec.mode
+        return dataclasses.replace(
+            spec,
+            names=self.action.names,
+            low=tuple(low.tolist()),
+            high=tuple(high.tolist()),
+            rate_hz=spec.rate_hz / self.every,
+            mode=mode,
+            rotation=rotation,
+        )
+
+    @property
+    def relative(self) -> bool:
+        """True if actions depend on the state at "now"."""
+        return any(piece.against for piece in self.action.pieces)
+
+    def camera(self, name: str) -> CameraSpec:
+        """Spec of a camera as the design sees it."""
+        return self.observation_spec.cameras[name]
+
+    def observe(self, observation: Observation) -> Observation:
+        """Change an observation of the robot to what the design sees."""
+        goal = observation.goal
+        past = observation.past_action
+        if past is not None:
+            past = self.actions(past, observation.state[:, -1], past=past.shape[1])
+        renamed = {camera: name for name, camera in self.cameras.items()}
+        return dataclasses.replace(
+            observation,
+            images={name: self.sizing[name].tensor(observation.view(c)) for name, c in self.cameras.items()},
+            state=self.states(observation.state),
+            past_action=past,
+            missing={renamed.get(name, name): flags for name, flags in observation.missing.items()},
+            goal=None if goal is None else self.observe(goal),
+        )
+
+    def states(self, state: Tensor) -> Tensor:
+        """Change recorded states (..., S) to what the design sees, (..., S')."""
+        if self.state.same:
+            return state
+        return torch.from_numpy(self.state.see(state.cpu().numpy()).astype(np.float32))
+
+    def actions(self, action: Tensor, state: Tensor, past: int = 0) -> Tensor:
+        """Change recorded actions (B, P + H, A) to what the design sees, given the states (B, S) at "now"."""
+        if self.action.same:
+            return action
+        seen = self.action.see(action.cpu().numpy(), state.cpu().numpy(), past)
+        return torch.from_numpy(seen.astype(np.float32))
+
+    def commands(self, action: Tensor, state: Tensor) -> Tensor:
+        """Change a design's actions (B, H, A') to the robot's, (B, H, A), given the states (B, S) at "now"."""
+        if self.action.same:
+            return action
+        back = self.action.back(action.cpu().numpy(), state.cpu().numpy())
+        return torch.from_numpy(back.astype(np.float32))
+
+    def ticks(self, count: int) -> np.ndarray:
+        """Recorded ticks of an episode of ``count`` that are read, each the nearest one, (T,)."""
+        if self.every == 1:
+            return np.arange(count)
+        read = max(1, int(np.floor((count - 1) / self.every + 1e-9)) + 1)
+        return np.minimum(np.floor(np.arange(read) * self.every + 0.5).astype(np.int64), count - 1)
+
+    def _states(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        known = self.recorded[0].state
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"view: no recorded state column {name!r}. {did_you_mean(name, known)}")
+        return tuple(known.index(name) for name in names)
+
+    def _against(self) -> Mapping[str, int]:
+        """Action column -> place of the state column that it is relative to."""
+        config, (observation, action) = self.config, self.recorded
+        if config.relative == "none":
+            return {}
+        turned = {column for rotation in config.action_rotations for column in rotation.columns}
+        named = config.relative_columns
+        pairs = named or {n: n for n in action.names if n in observation.state and n not in turned}
+        for column in pairs:
+            if column not in action.names:
+                raise ConfigError(
+                    f"view.relative_columns: no recorded action column {column!r}. "
+                    f"{did_you_mean(column, action.names)}"
+                )
+            if column in turned:
+                raise ConfigError(
+                    f"view.relative_columns: {column!r} is an entry of a rotation, which is composed, not "
+                    f"subtracted. Name the state's columns in `against` of that rotation."
+                )
+        return {column: self._states((state,))[0] for column, state in pairs.items()}
