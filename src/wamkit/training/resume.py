@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 CONFIG, DATA, LOG, CHECKPOINTS, MODEL_FOLDER = "config.json", "data.json", "log.jsonl", "checkpoints", "model"
 
 # Options that say where something is or how it is held in memory: what a run computes does not depend on them.
-PLACES = ("dataset", "out", "pretrained", "image_memory_gb", "image_memory_gb")
+PLACES = ("dataset", "out", "pretrained", "image_memory_gb", "frame_cache_gb")
 STATE = ("step", "optimizer", "average", "generator", "cuda")
 ANOTHER = "Choose another `out`"
 BEGIN_ANEW = f"{ANOTHER}, or remove the folder to train from the beginning."
