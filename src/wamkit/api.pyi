@@ -6,6 +6,7 @@ from .design.checkpoint import save_pretrained as save_pretrained
 from .design.config import DesignConfig as DesignConfig
 from .design.config import FutureConfig as FutureConfig
 from .design.model import Design as Design
+from .design.robot import load_policy as load_policy
 from .evaluation.closed_loop.plan import EvaluationConfig as EvaluationConfig
 from .training.config import TrainConfig as TrainConfig
 from .training.loop import train as train

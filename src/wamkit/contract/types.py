@@ -140,6 +140,8 @@ class WindowSpec:
         milestones: number of the episode's next milestones that are read.
         aim: goal observation: ``end`` for the end of the episode, ``next`` for its first milestone after "now"
             (:mod:`wamkit.data.milestones`). The last milestone is the end.
+        every: control ticks of the robot per tick of the window, of a view that reads fewer; all counts above are in
+            ticks of the window.
     """
 
     observation: tuple[int, ...] = (0,)
@@ -149,6 +151,7 @@ class WindowSpec:
     goal: bool = False
     milestones: int = 0
     aim: Aim = "end"
+    every: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("observation", "future"):

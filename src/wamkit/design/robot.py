@@ -56,7 +56,7 @@ class RobotPolicy(nn.Module):
     @property
     def window(self) -> WindowSpec:
         """Steps around "now" that it reads and predicts, in ticks of the view."""
-        return self.design.window
+        return dataclasses.replace(self.design.window, every=self.view.every)
 
     @property
     def sensors(self) -> Sequence[str]:
@@ -77,11 +77,6 @@ class RobotPolicy(nn.Module):
     def controller(self) -> Controller:
         """Controller it was composed with."""
         return self.design.controller
-
-    @property
-    def every(self) -> float:
-        """Control ticks of the robot per tick of the design."""
-        return self.view.every
 
     def check_acts(self) -> None:
         """Raise :class:`ConfigError` when no factor generates the executed action (a world model)."""

@@ -14,6 +14,7 @@ from wamkit.config import config_hash
 from wamkit.evaluation.closed_loop.episodes import ActionBlock, EpisodeRun, ImaginedFrames
 from wamkit.evaluation.closed_loop.latency import Probe, judge
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot, TimedCall
+from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import failure_table
 from wamkit.evaluation.report.filmstrip import Filmstrip, make_strip
@@ -114,8 +115,8 @@ def build_report(
         **timings(measured),
         calls_per_episode=calls_per_episode(records),
         horizon=Horizon(predict=use.predict, execute=use.execute),
-        deadline=judge(probe.samples_ms, controller, policy.action_spec.rate_hz),
-        control_hz=policy.action_spec.rate_hz,
+        deadline=judge(probe.samples_ms, controller, control_hz(policy)),
+        control_hz=control_hz(policy),
         budget=draccus.encode(pilot.budget),
         prompt_mode=origin.config["prompt_mode"],
         versions=versions(),
@@ -132,6 +133,11 @@ def build_report(
         failures=failure_table(records),
         filmstrips=tuple(strip for episode in finished for strip in episode.strips),
     )
+
+
+def control_hz(policy: Policy) -> float:
+    """Ticks per second in which a policy acts."""
+    return policy.action_spec.rate_hz / policy.window.every
 
 
 def timings(measured: SessionCosts) -> dict[str, Any]:
@@ -170,7 +176,7 @@ def controller_notes(pilot: PolicyPilot, finished: Sequence[Finished], probe: Pr
         notes.append(
             f"controller: {name}: mean {mean:.2f}, most {max(counted)} per episode, n = {len(counted)}"
         )
-    answer, p95 = pilot.controller.answer_s(pilot.policy.action_spec.rate_hz), probe.latency().p95
+    answer, p95 = pilot.controller.answer_s(control_hz(pilot.policy)), probe.latency().p95
     if answer is not None and p95 is not None and p95 > 1000 * answer:
         notes.append(
             f"the controller simulated answers after {1000 * answer:.0f} ms, but p95 of the measured calls is "

@@ -60,10 +60,17 @@ class ActionBlock:
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything an episode sent to its simulator, enough to repeat it without a policy."""
+    """Everything an episode sent to its simulator, enough to repeat it without a policy.
+
+    Attributes:
+        plan: the episode.
+        blocks: actions in the order in which they were sent.
+        every: control ticks of the robot per action.
+    """
 
     plan: PlannedEpisode
     blocks: tuple[ActionBlock, ...]
+    every: float = 1.0
 
 
 @dataclass(frozen=True)

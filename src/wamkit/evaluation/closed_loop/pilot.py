@@ -38,7 +38,13 @@ UNCALLED = "the policy also took in blocks at whose end it was not called; their
 
 
 class Pilot(abc.ABC):
-    """Gives every running episode its next block of actions."""
+    """Gives every running episode its next block of actions.
+
+    Attributes:
+        every: control ticks of the robot per action.
+    """
+
+    every: float = 1.0
 
     @abc.abstractmethod
     def begin(self, run: EpisodeRun) -> None:
@@ -60,6 +66,7 @@ class ReplayPilot(Pilot):
 
     def __init__(self, traces: Sequence[Trace], look: Literal["recorded", "always"] = "recorded") -> None:
         self._blocks = {trace.plan.key: list(trace.blocks) for trace in traces}
+        self.every = traces[0].every if traces else 1.0
         self._look = look
 
     @override
@@ -108,7 +115,7 @@ class PolicyPilot(Pilot):
         policy: policy under test.
         controller: controller that says when the policy is called and which actions are executed.
         budget: budget of every call.
-        max_ticks: control ticks after which an episode times out.
+        max_ticks: ticks of the policy after which an episode times out.
         senses: extras shown to the policy; by default all of :attr:`Policy.sensors`.
         goals: planned episode -> its goals, for policies that read one.
 
@@ -130,7 +137,7 @@ class PolicyPilot(Pilot):
         self.controller = controller
         self.senses = senses or Senses(tuple(policy.sensors))
         self.goals = goals
-        self.max_ticks = max_ticks
+        self.max_ticks, self.every = max_ticks, policy.window.every
         self.calls: list[TimedCall] = []
         self.notes: list[str] = []
         self.device = device_of(policy)

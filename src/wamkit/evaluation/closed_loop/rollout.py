@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from wamkit.evaluation.closed_loop.goals import Goals
 from wamkit.evaluation.closed_loop.journal import Head, Journal, open_journal, resumption
 from wamkit.evaluation.closed_loop.latency import Probe, probe
 from wamkit.evaluation.closed_loop.loop import ClosedLoop, EpisodeHook, LoopResult
+from wamkit.evaluation.closed_loop.pace import PacedSimulators
 from wamkit.evaluation.closed_loop.pilot import Pilot, PolicyPilot, ReplayPilot
 from wamkit.evaluation.closed_loop.plan import GOAL, EvaluationConfig, plan_episodes, shard_note
 from wamkit.evaluation.closed_loop.policy import Policy
@@ -92,7 +94,8 @@ def rollout(
             wall_s=time.perf_counter() - began,
             notes=[*shard_note(config, plan), *notes],
         )
-    return Rollout(report, tuple(Trace(episode, session.finished[episode.key].blocks) for episode in plan))
+    blocks = [session.finished[episode.key].blocks for episode in plan]
+    return Rollout(report, tuple(map(Trace, plan, blocks, [pilot.every] * len(plan))))
 
 
 class _Session:
@@ -177,7 +180,8 @@ def simulate(
         [plan[slot].config for slot in range(slots)], workers=workers, timeout_s=config.timeout_s
     )
     try:
-        loop = ClosedLoop(simulators, slots, workers, pilot, config.env.max_ticks)
+        paced = simulators if pilot.every == 1 else PacedSimulators(simulators, pilot.every)
+        loop = ClosedLoop(paced, slots, workers, pilot, ticks_of(config, pilot.every))
         return loop.run(plan, ready, finished)
     finally:
         simulators.close()
@@ -215,7 +219,13 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
     goals = find_goals(policy, config)
     controller = config.controller or policy.controller
     chosen = None if goals is None else lambda plan: goals.course(plan.task, plan.seed)
-    return PolicyPilot(policy, controller, config.budget, config.env.max_ticks, senses, chosen)
+    ticks = ticks_of(config, policy.window.every)
+    return PolicyPilot(policy, controller, config.budget, ticks, senses, chosen)
+
+
+def ticks_of(config: EvaluationConfig, every: float) -> int:
+    """Ticks of an episode for a policy that acts once in ``every`` control ticks."""
+    return max(1, math.floor(config.env.max_ticks / every))
 
 
 def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
