@@ -19,13 +19,13 @@ from wamkit.errors import ConfigError
 @Controller.register_subclass("goal_pointer")
 @dataclass(frozen=True)
 class GoalPointer(Periodic):
-    """Call every tick, towards the step of a generated future that the goal pointer stands at (Dex4D; survey eq. 35).
+    """Call every tick, towards the step of a generated future that a pointer stands at (Dex4D; survey eq. 35).
 
     The future is generated once and followed: its factor runs when there is none yet and when the pointer has passed
-    the last step. Every call is given the steps from the pointer on; after the end the last one is repeated, so that
-    the stream keeps its shape. At every later tick the observation is compared with the step that the pointer stands
-    at, and the pointer advances by one when the gap is at most ``threshold``. There is no other way to advance: a robot
-    that does not come closer pursues the same step until the episode ends.
+    the last step. The robot waits for it. Every call is given the steps from the pointer on; after the end the last
+    one is repeated, so that the stream keeps its shape. At every later tick the observation is compared with the step
+    that the pointer stands at, and the pointer advances by one when the gap is at most ``threshold``. There is no other
+    way to advance: a robot that does not come closer pursues the same step until the episode ends.
 
     The report gives the generated futures (``plans``) and the steps that were reached (``reached_steps``).
 

@@ -136,7 +136,13 @@ def test_episodes_of_a_batch_are_independent() -> None:
             np.array_equal(a.actions, b.actions) for a, b in zip(ours.blocks, theirs.blocks, strict=True)
         )
     assert max(policy.batches) == 2
-    assert [one.controller.counts["plans"] for one in together] == [8, 1, 8, 1, 6]  # seed 4 succeeds at tick 24
+    assert [one.controller.counts["plans"] for one in together] == [
+        8,
+        1,
+        8,
+        1,
+        6,
+    ]  # seed 4 succeeds at tick 24
 
 
 def test_what_is_dropped_cannot_be_compared() -> None:
