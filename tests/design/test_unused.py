@@ -10,7 +10,7 @@ import pytest
 
 from support import data_spec
 from wamkit.api import recipe
-from wamkit.controllers import Controller, ProgressGate, SlowFast, SubgoalRefresh, VerifierReplan
+from wamkit.controllers import Controller, GoalPointer, ProgressGate, SlowFast, SubgoalRefresh, VerifierReplan
 from wamkit.design import Design, DesignConfig
 from wamkit.design.config import FutureConfig
 from wamkit.design.graph import Factor
@@ -116,6 +116,8 @@ def test_an_expert_of_a_stream_that_never_comes(trunk: MixtureConfig | VlmExpert
         (ProgressGate(execute=8, stream="goal"), "no future stream 'goal'"),
         (SubgoalRefresh(execute=8), "no goal or state stream 'goal' for a controller to supply"),
         (VerifierReplan(execute=8), "no prediction could end it early"),
+        (GoalPointer("futre"), "no future stream 'futre'"),
+        (GoalPointer("future"), "p(s,a|c) generates no action from the future 'future'"),
     ],
 )
 def test_a_controller_without_its_stream(controller: Controller, message: str) -> None:

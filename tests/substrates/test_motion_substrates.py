@@ -261,3 +261,46 @@ def gather(frame: dict[str, Any]) -> Observation:
 def data_of(env: SimulatedEnv) -> DataSpec:
     shapes = {name: shape for name, (shape, _) in env.extras_spec.items()}
     return DataSpec(env.observation_spec, env.action_spec, {}, shapes)
+
+
+# ---------------------------------------------------------------------------------------- as seen from a later moment
+
+
+@pytest.mark.parametrize("config", [PolylineConfig(), PoseStreamConfig()])
+def test_a_rebased_prediction_is_the_one_made_later(config: PolylineConfig | PoseStreamConfig) -> None:
+    """What was predicted at the start, as seen on the way, is what would be predicted there."""
+    substrate = config.build(DATA)
+    hands = torch.stack([pose(0.1 * k, 0.2, 0.5 - 0.1 * k, 0.4 * k) for k in range(4)])
+    start, way = look([NOW], hands[:1]), look([LATER], hands[1:2])
+    ends = look([NOW, LATER], hands[2:])
+    rebased = substrate.rebase(substrate.encode(ends, start), way, start)
+    torch.testing.assert_close(rebased, substrate.encode(ends, way), atol=1e-5, rtol=0)
+    assert substrate.rebases
+    assert not torch.allclose(rebased, substrate.encode(ends, start), atol=1e-2)
+
+
+def test_rebased_tracks_start_where_the_points_are_and_end_where_they_ended() -> None:
+    substrate = TracksConfig(points=16).build(DATA)
+    start, way, ends = look([NOW]), look([pose(0.2, 0.1, 0.2, 0.8)]), look([LATER, NOW])
+    told = substrate.encode(ends, start)
+    rebased = substrate.rebase(told, way, start)
+    places = told[..., :3] * 0.1 + NOW[:3]  # in the world, at the start
+    here = moved(places, NOW, way.extras["object_pose"][0, 0, 0])
+    origin = way.extras["object_pose"][0, 0, 0, :3]
+    torch.testing.assert_close(rebased[..., :3] * 0.1 + origin, here, atol=1e-5, rtol=0)
+    goals = places + told[..., 3:6] * 0.1
+    torch.testing.assert_close(here + rebased[..., 3:6] * 0.1, goals, atol=1e-5, rtol=0)
+    assert torch.equal(rebased[..., 6], told[..., 6])
+    torch.testing.assert_close(substrate.rebase(told, start, start), told, atol=1e-6, rtol=0)
+    gone = look([pose(5.0, 5.0, 0.2)])
+    assert torch.equal(substrate.rebase(told, way, gone), told)  # nothing is known of points that nobody saw
+
+
+def test_values_that_stay_relative_to_their_call_say_so() -> None:
+    flow, picture = ObjectFlowConfig().build(DATA), PolylineConfig(camera="scene").build(DATA)
+    now = look([NOW])
+    assert not flow.rebases
+    with pytest.raises(NotImplementedError, match="ObjectFlow stays relative to its call"):
+        flow.rebase(flow.encode(now, now), now, now)
+    values = torch.rand(1, 2, 1, 2)
+    assert torch.equal(picture.rebase(values, now, now), values)

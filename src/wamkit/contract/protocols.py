@@ -58,8 +58,10 @@ class Substrate(nn.Module, ABC):
     """Future observation <-> the values of a future stream s.
 
     Attributes:
-        extras: names of the extras of an observation that the target is made of; needed in training only.
+        extras: names of the extras of an observation that the target is made of; needed in training, and when acting
+            by a controller that compares the stream with what is seen.
         relative: true when a target is relative to "now" (motion), so that a single observation does not give it.
+        rebases: true when :meth:`rebase` can express relative values as seen from a later moment.
         moving: true when its values change while the design trains, so that nothing can be fitted to them.
         category: substrate category of the survey.
         variant: variant within the category, such as ``latent``.
@@ -73,6 +75,7 @@ class Substrate(nn.Module, ABC):
 
     extras: tuple[str, ...] = ()
     relative: bool = False
+    rebases: bool = False
     moving: bool = False
     category: ClassVar[Category]
     variant: ClassVar[str]
@@ -110,6 +113,12 @@ class Substrate(nn.Module, ABC):
             observation: observations at the T steps.
             now: (B, 1) observation at the moment of prediction. Always given when ``relative``.
         """
+
+    def rebase(self, values: Tensor, observation: Observation, now: Observation) -> Tensor:
+        """Values (B, T, N, D) predicted at ``now``, as a prediction made at the later ``observation``, both (B, 1)."""
+        if not self.relative:
+            return values
+        raise NotImplementedError(f"{type(self).__name__} stays relative to its call; check `rebases` first")
 
     def decode(self, values: Tensor) -> dict[str, Tensor]:
         """Decode values into images, camera -> (B, T, 3, height, width) uint8. Only when ``decodable``."""

@@ -280,11 +280,16 @@ class Perceived:
         offsets: ticks after a call that the stream predicts, ascending.
         encode: (observation, now), both (B, 1), -> values (B, N, D) or ids (B, N); ``now`` is the observation at the
             call.
+        extras: names of the extras that both observations must carry.
+        rebase: (values, observation, now) -> values (B, T, N, D) that were predicted at ``now``, as a prediction made
+            at the later ``observation``. None where values do not depend on the moment of prediction.
     """
 
     stream: str
     offsets: tuple[int, ...]
     encode: Callable[[Observation, Observation], Tensor]
+    extras: tuple[str, ...] = ()
+    rebase: Callable[[Tensor, Observation, Observation], Tensor] | None = None
 
 
 def map_tensors(value: T, fn: Callable[..., Tensor]) -> T:

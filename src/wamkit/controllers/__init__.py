@@ -13,6 +13,7 @@ from wamkit.controllers.base import (
     ValueArray,
 )
 from wamkit.controllers.cost import chunk_cost, feasible, open_loop_cost, single_step_cost
+from wamkit.controllers.goal_pointer import GoalPointer
 from wamkit.controllers.interactive import Interactive
 from wamkit.controllers.online_adapt import OnlineAdapt
 from wamkit.controllers.overlap import Overlap
@@ -30,6 +31,7 @@ __all__ = [
     "Controller",
     "ControllerState",
     "Early",
+    "GoalPointer",
     "HorizonUse",
     "Interactive",
     "OnlineAdapt",

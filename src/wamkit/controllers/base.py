@@ -104,6 +104,7 @@ class ControllerState:
         tick: number of actions executed since the start of the episode.
         plans: answers that may still be used or have not arrived yet, oldest first.
         subgoals: answers of the generator of :attr:`Controller.supplies`, in use or not arrived yet, oldest first.
+        pointer: step of the newest of them that is being pursued, where a controller :attr:`Controller.follows` steps.
         due: true when an early call was requested.
         words: instruction from now on; None keeps the episode's instruction.
         seen: name -> array, the controller's memory of earlier observations.
@@ -116,6 +117,7 @@ class ControllerState:
     tick: int = 0
     plans: tuple[Plan, ...] = ()
     subgoals: tuple[Subgoal, ...] = ()
+    pointer: int = 0
     due: bool = False
     words: str | None = None
     seen: Mapping[str, ValueArray] = field(default_factory=dict)
@@ -170,6 +172,15 @@ class Controller(Config, draccus.ChoiceRegistry, abc.ABC):
     def supplies(self) -> str | None:
         """Name of the stream generated on a clock of its own and given to the policy's calls, or None."""
         return None
+
+    @property
+    def follows(self) -> bool:
+        """True if it compares what is seen with the stream that it supplies, and not with what calls predict."""
+        return self.compares is not None and self.compares == self.supplies
+
+    def compared_from(self, state: ControllerState) -> int:
+        """Return the tick of the prediction that is compared with what is seen."""
+        return state.plans[-1].start
 
     def check(self, mode: str, offsets: Sequence[int]) -> None:
         """Raise :class:`ConfigError`, before an episode starts, when the controller cannot drive the policy.

@@ -156,7 +156,9 @@ def check_steps(name: str, config: DesignConfig) -> None:
             )
 
 
-def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpec) -> None:
+def check_controller(
+    config: DesignConfig, graph: FactorGraph, action: ActionSpec, substrates: Mapping[str, Substrate]
+) -> None:
     """Raise :class:`ConfigError` when the controller names a stream that it cannot have, or cannot execute the actions.
 
     An evaluation asks the same of a controller that it brings itself.
@@ -167,7 +169,8 @@ def check_controller(config: DesignConfig, graph: FactorGraph, action: ActionSpe
         check_compared(config, controller.compares)
         offsets = config.futures[controller.compares].offsets
     if controller.supplies is not None:
-        check_given(graph, controller.supplies)
+        drawn = {name: substrates[future.substrate] for name, future in config.futures.items()}
+        check_given(graph, controller.supplies, drawn if controller.follows else None)
     controller.check(action.mode, offsets)
 
 

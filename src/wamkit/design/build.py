@@ -117,7 +117,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
     if graph.acting():  # nobody calls a world model tick by tick
-        check_controller(config, graph, data.robot.action)
+        check_controller(config, graph, data.robot.action, substrates)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,

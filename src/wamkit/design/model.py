@@ -348,9 +348,9 @@ class Design(nn.Module):
         sampled = self.sample(observation, [stream], seeds=seeds, budget=budget, carry=state, context=context)
         return sampled.values[stream]
 
-    def check_given(self, stream: str) -> None:
-        """Raise :class:`ConfigError` unless ``stream`` is a goal or a state that actions are generated from."""
-        check_given(self.graph, stream)
+    def check_given(self, stream: str, followed: bool = False) -> None:
+        """Raise :class:`ConfigError` unless actions read ``stream``, a goal, a state or a ``followed`` future."""
+        check_given(self.graph, stream, self._substrates() if followed else None)
 
     @torch.no_grad()
     def observe(self, observation: Observation, state: Carries, context: Mapping[str, Cache]) -> Carries:

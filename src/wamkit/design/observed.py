@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import Substrate
+from wamkit.contract.specs import DERIVED
 from wamkit.contract.streams import StreamSpec, Target
 from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
 from wamkit.design.action_streams import ActionStreams, known_ticks
@@ -120,31 +121,61 @@ def perceived(
         reads: comparison of observations with the specs of the design's data.
 
     Raises:
-        ConfigError: no such future stream, a stream of milestones, or values made of ground truth that is missing
-            when acting.
+        ConfigError: no such future stream, a stream of milestones, or values made of what only a finished recording
+            tells.
     """
     check_compared(config, stream)
     substrate = substrates[stream]
-    if substrate.extras:
+    unknown = [name for name in substrate.extras if name in DERIVED]
+    if unknown:
         raise ConfigError(
-            f"future {stream!r}: its values are made of {', '.join(substrate.extras)}, which exist in training only, "
-            f"so a controller cannot compare them with observations. Compare another stream."
+            f"future {stream!r}: its values are made of {', '.join(unknown)}, which a recording has and a running "
+            f"episode has not, so a controller cannot compare them with observations. Compare another stream."
         )
+
+    def checked(observation: Observation, now: Observation) -> tuple[Observation, Observation]:
+        reads.observation(observation, 1, extras=substrate.extras)
+        reads.observation(now, 1, extras=substrate.extras, place="observation at the call")
+        return to_device(observation, device), to_device(now, device)
 
     @torch.inference_mode()
     def encode(observation: Observation, now: Observation) -> Tensor:
-        reads.observation(observation, 1)
-        reads.observation(now, 1, place="observation at the call")
-        return substrate.encode(to_device(observation, device), to_device(now, device))[:, 0]
+        return substrate.encode(*checked(observation, now))[:, 0]
 
-    return Perceived(stream, config.futures[stream].offsets, encode)
+    @torch.inference_mode()
+    def rebase(values: Tensor, observation: Observation, now: Observation) -> Tensor:
+        return substrate.rebase(to_device(values, device), *checked(observation, now))
+
+    offsets = config.futures[stream].offsets
+    return Perceived(stream, offsets, encode, substrate.extras, rebase if substrate.rebases else None)
 
 
-def check_given(graph: FactorGraph, stream: str) -> None:
+def check_followed(graph: FactorGraph, stream: str, substrate: Substrate) -> None:
+    """Raise :class:`ConfigError` unless ``stream`` is a future that can be generated once and acted on for many ticks.
+
+    Actions must be generated from it, in a later factor. Values that are relative to the call must be rebased.
+    """
+    if stream in graph.known or stream not in graph.ancestors(graph.acting()):
+        raise ConfigError(
+            f"{graph.formula()} generates no action from the future {stream!r}, so a controller cannot supply it. Add "
+            f"a factor that generates it, and name it in `given` of the action's factor."
+        )
+    if substrate.relative and not substrate.rebases:
+        raise ConfigError(
+            f"future {stream!r}: its values ({substrate.label()}) are relative to the call that predicts them and "
+            f"cannot be expressed as seen from a later tick, so a controller cannot follow them. Follow another stream."
+        )
+
+
+def check_given(graph: FactorGraph, stream: str, followed: Mapping[str, Substrate] | None = None) -> None:
     """Raise :class:`ConfigError` unless ``stream`` is a goal or a state that actions are generated from.
 
-    A goal may also be what a planner chooses actions by.
+    A goal may also be what a planner chooses actions by. With ``followed``, future -> its substrate, the stream is a
+    future that the controller compares, see :func:`check_followed`.
     """
+    if followed is not None:
+        check_followed(graph, stream, followed[stream])
+        return
     goals = graph.of_role("goal") | graph.of_role("state")
     if stream not in goals:
         raise ConfigError(

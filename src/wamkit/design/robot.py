@@ -86,9 +86,9 @@ class RobotPolicy(nn.Module):
         """Raise :class:`wamkit.errors.BudgetError` when the budget cannot be honoured."""
         self.design.check_budget(budget)
 
-    def check_given(self, stream: str) -> None:
+    def check_given(self, stream: str, followed: bool = False) -> None:
         """Raise :class:`ConfigError` unless ``stream`` can be generated first and then be given."""
-        self.design.check_given(stream)
+        self.design.check_given(stream, followed)
 
     def describe(self) -> dict[str, Any]:
         """Tuple, formula, whether it is a WAM, parameter counts: plain JSON values."""

@@ -238,6 +238,7 @@ class Tracks(Substrate):
     category: ClassVar[Category] = "geometric"
     variant: ClassVar[str] = "tracks"
     relative = True
+    rebases = True
 
     def __init__(self, config: TracksConfig, extras: tuple[str, ...]) -> None:
         super().__init__()
@@ -268,6 +269,20 @@ class Tracks(Substrate):
         visible = later.visible(end, self.config.tolerance_m) & present[:, None, None]
         places = torch.cat(parts, dim=-1) / self.config.unit_m * present[:, None, None, None]
         return torch.cat((places, visible[..., None] * 2.0 - 1), dim=-1)
+
+    @override
+    @torch.no_grad()
+    def rebase(self, values: Tensor, observation: Observation, now: Observation) -> Tensor:
+        """Same points: where they are at ``observation``, relative to the object's origin there, and how far they go.
+
+        Rows in which the object was not visible at ``now`` stay as they are: nothing is known of their points.
+        """
+        before, here = CameraView.of(now, self.config.camera), CameraView.of(observation, self.config.camera)
+        _, present = self.choose(before.ids[:, 0] == 1)
+        covered = self.encode(observation, now)[..., 3:6]  # (B, 1, points, 3), displacement from now to here
+        origin = (here.poses[:, :1, 0, None, :3] - before.poses[:, :1, 0, None, :3]) / self.config.unit_m
+        shift = torch.cat((covered - origin, -covered), dim=-1) * present[:, None, None, None]
+        return torch.cat((values[..., :6] + shift, values[..., 6:]), dim=-1)
 
     @override
     def moving_points(self, values: Tensor, now: Observation, body: str) -> PointMotion:

@@ -52,7 +52,7 @@ class Polyline(Substrate):
     def __init__(self, config: PolylineConfig, data: DataSpec) -> None:
         super().__init__()
         self.config = config
-        self.relative = not config.camera
+        self.relative = self.rebases = not config.camera
         self.extras = ("gripper_pose", f"camera.{config.camera}") if config.camera else ("gripper_pose",)
         size = data.observation.cameras[config.camera] if config.camera else None
         self.aspect = size.width / size.height if size else 1.0
@@ -73,6 +73,10 @@ class Polyline(Substrate):
             return (pixels - 1) * scale
         assert now is not None
         return (place - now.extras["gripper_pose"][..., :3].float())[:, :, None] / self.config.unit_m
+
+    @override
+    def rebase(self, values: Tensor, observation: Observation, now: Observation) -> Tensor:
+        return values - self.encode(observation, now) if self.relative else values
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:

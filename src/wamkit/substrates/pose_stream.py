@@ -49,6 +49,7 @@ class PoseStream(Substrate):
     category: ClassVar[Category] = "geometric"
     variant: ClassVar[str] = "pose"
     relative = True
+    rebases = True
 
     def __init__(self, config: PoseStreamConfig) -> None:
         super().__init__()
@@ -72,6 +73,12 @@ class PoseStream(Substrate):
         shift = (later[..., :3] - before[..., :3]) / self.config.unit_m
         rotation = from_quaternion(later[..., 3:]) @ from_quaternion(before[..., 3:]).transpose(-1, -2)
         return torch.cat((shift, six_d(rotation)), dim=-1)
+
+    @override
+    def rebase(self, values: Tensor, observation: Observation, now: Observation) -> Tensor:
+        covered = self.encode(observation, now)  # (B, 1, bodies, 9), motion from now to the observation
+        rotation = from_six_d(values[..., 3:]) @ from_six_d(covered[..., 3:]).transpose(-1, -2)
+        return torch.cat((values[..., :3] - covered[..., :3], six_d(rotation)), dim=-1)
 
     def motion(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Rotation (B, T, bodies, 3, 3) and translation in metres (B, T, bodies, 3) since now.

@@ -37,8 +37,9 @@ class Follower(ToyPolicy):
     step: float = 0.125
     log: list[tuple[str, float, float]] = dataclasses.field(default_factory=list, compare=False)
 
-    def check_given(self, stream: str) -> None:
+    def check_given(self, stream: str, followed: bool = False) -> None:
         assert stream == "goal"
+        assert not followed
 
     def generate(
         self, observation: Observation, state: Memory, stream: str, budget: Budget, seeds: Sequence[int]

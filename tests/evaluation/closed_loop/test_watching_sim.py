@@ -23,7 +23,7 @@ from wamkit.controllers import (
 )
 from wamkit.design import Design, FutureConfig
 from wamkit.envs import MetaWorldConfig
-from wamkit.errors import ConfigError
+from wamkit.errors import ConfigError, SpecError
 from wamkit.evaluation.closed_loop.rollout import EvaluationConfig, rollout
 from wamkit.trunks import TransformerConfig
 from wamkit.verbs.load import unit_stats
@@ -103,11 +103,24 @@ def test_what_is_seen_is_encoded_by_the_designs_own_substrate(design: Design) ->
         design.perceived("futuer")
 
 
-def test_a_stream_made_of_ground_truth_cannot_be_compared(design: Design) -> None:
+def test_a_stream_made_of_extras_is_compared_where_they_are_measured(design: Design) -> None:
+    """Depth can be seen while acting; how an episode will end cannot."""
+    images = {c: torch.zeros(1, 1, 3, 32, 32, dtype=torch.uint8) for c in ("scene", "gripper")}
+    width = len(design.observation_spec.state)
+    seen = Observation(images, torch.zeros(1, 1, width), ("look",), torch.zeros(1, 1, dtype=torch.bool))
+    measured = dataclasses.replace(seen, extras={"depth": torch.ones(1, 1, 4)})
     (substrate,) = design.substrates.values()
-    substrate.extras = ("depth",)
     try:
-        with pytest.raises(ConfigError, match="depth"):
+        substrate.extras = ("depth",)
+        perceived = design.perceived("future")
+        assert perceived.extras == ("depth",)
+        assert torch.equal(perceived.encode(measured, measured), substrate.encode(seen, seen)[:, 0])
+        with pytest.raises(SpecError, match=r"observation\.extras has no sensor 'depth'"):
+            perceived.encode(seen, measured)
+        with pytest.raises(SpecError, match=r"observation at the call\.extras has no sensor 'depth'"):
+            perceived.encode(measured, seen)
+        substrate.extras = ("depth", "episode_clock")
+        with pytest.raises(ConfigError, match="made of episode_clock, which a recording has"):
             design.perceived("future")
     finally:
         del substrate.extras

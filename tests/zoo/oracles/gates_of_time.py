@@ -10,6 +10,7 @@ import torch
 from cases import NOW, Case
 
 from gates import sharpen
+from oracles.pointing import goal_pointer
 from oracles.probes import drawn
 from oracles.registry import calls, oracle
 from wamkit.contract.specs import ACTION
@@ -17,6 +18,7 @@ from wamkit.contract.types import Budget
 from wamkit.controllers import (
     Controller,
     ControllerState,
+    GoalPointer,
     Interactive,
     PhaseTrigger,
     ProgressGate,
@@ -84,6 +86,9 @@ def dreamed(
 def progress_gate(case: Case) -> None:
     """No waypoint is passed before it is reached: a stalled chunk is followed by another one to the same waypoint."""
     gate = case.config.controller
+    if isinstance(gate, GoalPointer):
+        goal_pointer(case, gate)
+        return
     assert isinstance(gate, ProgressGate), "nothing that is predicted must be reached"
     gate.check(case.spec.action.mode, case.config.futures[gate.stream].offsets)
     value, offset = predicted(case, gate)

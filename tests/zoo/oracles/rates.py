@@ -32,6 +32,8 @@ def single_step(case: Case) -> None:
     for tick in range(TICKS):
         if controller.watches:
             state = controller.watch(state, Seen(np.zeros(len(case.spec.observation.state), np.float32)))
+        if controller.wants_subgoal(state):
+            state = controller.supply(state, np.zeros((1, 1, 8), np.float32))
         assert controller.wants_call(state), f"tick {tick} is not called"
         chunk = np.full((case.config.horizon, 2), tick, np.float32)
         state = controller.receive(state, chunk)

@@ -150,8 +150,12 @@ class PolicyPilot(Pilot):
         self._block_ticks = policy.window.past_actions
         self._subgoals: Subgoals | None = None
         if controller.supplies is not None:
-            self._subgoals = Subgoals(policy, controller, controller.supplies, self.budget, self.senses)
-        if self._comparison and budget.future is False:
+            generator = dataclasses.replace(self.budget, future=None) if controller.follows else self.budget
+            followed = self._comparison if controller.follows else None
+            self._subgoals = Subgoals(
+                policy, controller, controller.supplies, generator, self.senses, followed
+            )
+        if self._comparison and not controller.follows and budget.future is False:
             raise ConfigError(
                 f"the controller compares predictions of stream {controller.compares!r} with observations, but the "
                 f"budget says future=False: leave `future` open or choose another controller."
@@ -248,7 +252,13 @@ class PolicyPilot(Pilot):
             return None
         perceived = self.policy.perceived(self.controller.compares)
         self.controller.check(self.policy.action_spec.mode, perceived.offsets)
-        return StreamComparison(perceived, self.policy.action_spec.width, self.senses)
+        dropped = [name for name in perceived.extras if name in self.senses.dropped]
+        if dropped:
+            raise ConfigError(
+                f"the controller compares stream {perceived.stream!r} with observations, and {', '.join(dropped)}, "
+                f"which it is made of, is dropped. Leave it out of `drop`, or choose another controller."
+            )
+        return StreamComparison(perceived, self.controller, self.policy.action_spec.width)
 
     def _imagine(self, run: EpisodeRun) -> Forecast:
         """Make a forecast with a predicted future for one episode, whatever its own calls skip."""
@@ -291,7 +301,8 @@ class PolicyPilot(Pilot):
         forecast, states, timed = result
         self.calls.append(timed)
         actions = forecast.action.detach().cpu().numpy().astype(np.float32)
-        predicted = self._comparison.predicted(forecast) if self._comparison else [{} for _ in runs]
+        compared = None if self.controller.follows else self._comparison  # what is followed is no forecast's
+        predicted = compared.predicted(forecast) if compared else [{} for _ in runs]
         for row, run in enumerate(runs):
             self._filming.film(run, forecast, row, len(runs))
             run.calls += 1
@@ -323,7 +334,9 @@ class PolicyPilot(Pilot):
         look |= self._filming.look(run, len(actions))
         if self._block_ticks and (run.tick + len(actions)) % self._block_ticks == 0:
             look.add(len(actions))
-        called = [plan.start for plan in run.controller.plans] if self._comparison else []
+        held = run.controller
+        called = [*(plan.start for plan in held.plans), *(goal.asked for goal in held.subgoals)]
+        called = called if self._comparison else []
         run.forget(min(run.tick + min(offsets), *called, run.tick))
         block = ActionBlock(actions=clipped, look=tuple(sorted(look)))
         run.blocks.append(block)

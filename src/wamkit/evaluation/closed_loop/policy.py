@@ -80,8 +80,11 @@ class Policy(Protocol):
     ) -> Tensor:
         """Values (B, ...) of one stream and of nothing that it does not need. ``state`` is left as it is."""
 
-    def check_given(self, stream: str) -> None:
-        """Raise :class:`wamkit.errors.ConfigError` unless ``stream`` can be generated first and then be given."""
+    def check_given(self, stream: str, followed: bool = False) -> None:
+        """Raise :class:`wamkit.errors.ConfigError` unless ``stream`` can be generated first and then be given.
+
+        A ``followed`` stream is a future, given to calls at later ticks than that of its observation.
+        """
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Camera -> (B, F, 3, H, W) uint8 at the offsets ``window.future``, or None where nothing decodes."""

@@ -16,6 +16,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wamkit.contract.specs import require_same
+from wamkit.controllers import Controller
 from wamkit.envs import EnvConfig
 from wamkit.envs.vector import VectorEnv
 from wamkit.errors import ConfigError, SpecError, did_you_mean
@@ -210,14 +211,15 @@ def _progress(title: str, total: int, done: int, shown: bool) -> Iterator[Episod
 
 def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
     """Check policy, simulators, controller and budget against each other before anything is started."""
+    controller = config.controller or policy.controller
     for task in config.tasks:
         env, where = dataclasses.replace(config.env, task=task), f"environment {task!r}"
         require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
         require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
         require_sensors(policy, env, where, config.drop)
+        require_compared(policy, controller, env, where)
     senses = choose_senses(policy, config.drop)
     goals = find_goals(policy, config)
-    controller = config.controller or policy.controller
     chosen = None if goals is None else lambda plan: goals.course(plan.task, plan.seed)
     ticks = ticks_of(config, policy.window.every)
     return PolicyPilot(policy, controller, config.budget, ticks, senses, chosen)
@@ -271,6 +273,20 @@ def require_sensors(policy: Policy, env: EnvConfig, where: str, drop: Sequence[s
                 f"design {policy.name!r} reads the extra {name!r} when acting, which {where} does not deliver. "
                 f"{did_you_mean(name, delivered)} Add {name.partition('.')[0]!r} to the environment's `record`, "
                 f"or put {name!r} into `drop` to flag it as missing."
+            )
+
+
+def require_compared(policy: Policy, controller: Controller, env: EnvConfig, where: str) -> None:
+    """Raise :class:`SpecError` unless ``env`` delivers the extras that the controller's compared stream is made of."""
+    if controller.compares is None:
+        return
+    delivered = env.extras_spec()
+    for name in policy.perceived(controller.compares).extras:
+        if name not in delivered:
+            raise SpecError(
+                f"the controller compares stream {controller.compares!r} of design {policy.name!r} with observations. "
+                f"It is made of the extra {name!r}, which {where} does not deliver. {did_you_mean(name, delivered)} "
+                f"Add {name.partition('.')[0]!r} to the environment's `record`, or choose another controller."
             )
 
 

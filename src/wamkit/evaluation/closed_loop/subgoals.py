@@ -13,6 +13,7 @@ from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget
 from wamkit.controllers import Controller, ValueArray
 from wamkit.evaluation.closed_loop.attempt import Failed, attempt
+from wamkit.evaluation.closed_loop.comparison import StreamComparison
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, Senses, observe
 from wamkit.evaluation.closed_loop.policy import Policy
 
@@ -27,20 +28,29 @@ class Subgoals:
         stream: name of the stream, :attr:`wamkit.controllers.Controller.supplies`.
         budget: budget of the generator.
         senses: extras shown to the generator.
+        followed: comparison of the stream, where the controller :attr:`~wamkit.controllers.Controller.follows` it:
+            values that are relative to the generator's observation are then expressed as seen from each call.
 
     Raises:
         ConfigError: the policy cannot generate the stream separately.
     """
 
     def __init__(
-        self, policy: Policy, controller: Controller, stream: str, budget: Budget, senses: Senses
+        self,
+        policy: Policy,
+        controller: Controller,
+        stream: str,
+        budget: Budget,
+        senses: Senses,
+        followed: StreamComparison | None = None,
     ) -> None:
-        policy.check_given(stream)
+        policy.check_given(stream, followed=followed is not None)
         self._policy = policy
         self._controller = controller
         self._stream = stream
         self._budget = budget
         self._senses = senses
+        self._followed = followed
 
     def supply(self, runs: Sequence[EpisodeRun]) -> None:
         """Generate a subgoal for every running episode whose controller starts the generator at this tick."""
@@ -56,7 +66,10 @@ class Subgoals:
         """Return stream -> values (B, ...) that a call for these episodes is given; empty if none has a subgoal."""
         values = [self._controller.given(run.controller) for run in runs]
         available = [value for value in values if value is not None]
-        return {self._stream: torch.from_numpy(np.stack(available))} if available else {}
+        if not available:
+            return {}
+        stacked = torch.from_numpy(np.stack(available))
+        return {self._stream: self._followed.rebased(runs, stacked) if self._followed else stacked}
 
     def _generate(self, run: EpisodeRun) -> ValueArray:
         """Sample the stream for one episode, with noise that differs from that of every call of the policy."""

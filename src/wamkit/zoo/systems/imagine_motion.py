@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wamkit.contract.types import Budget
-from wamkit.controllers import OpenLoop, SingleStep
+from wamkit.controllers import GoalPointer, OpenLoop
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import DepthConfig
@@ -18,13 +18,12 @@ METRE = 0.01  # metres that one unit of the benchmark's action moves the hand
 
 @system(
     "Dex4D",
-    ("ps.motion-geometry", "bb.shared-trunk", "dp.single-step", "ar.goal-policy"),
-    missing=("dp.progress-gate",),
-    simplified="Tracks are generated anew at every tick: no tracker tells, while acting, which goal is reached.",
-    choices="Eight points at four times; one trunk for the plan and the student.",
+    ("ps.motion-geometry", "bb.shared-trunk", "dp.single-step", "dp.progress-gate", "ar.goal-policy"),
+    simplified="The simulator tells where the tracked points are; the student is also shown the goals after this one.",
+    choices="Eight points at four times, reached within 1 cm along each axis; one trunk for the plan and the student.",
 )
 def dex4d() -> DesignConfig:
-    """Lift the plan to tracks of points and let a student emit one action and the next joint state per tick."""
+    """Lift the plan to tracks of points; a student acts and predicts its joints, goal by goal, once per tick."""
     places = p.futures({"tracks": (p.POINT_TRACKS, (4, 8, 12, 16)), "body": (ProprioceptionConfig(), (1,))})
     return p.base(
         "Dex4D",
@@ -35,7 +34,8 @@ def dex4d() -> DesignConfig:
             Factor(("action",), ("tracks",), "student"),
             Factor(("body",), ("tracks", "action"), "joints"),
         ),
-        controller=SingleStep(),
+        # Features 3 to 5 of a track are the displacement of its point, in units of 10 cm.
+        controller=GoalPointer(stream="tracks", threshold=0.1, entries=(3, 4, 5)),
     )
 
 
