@@ -135,9 +135,9 @@ class RegionEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        images = observation.view(self.config.camera)[:, -1]
+        images, missing = (values[:, -1] for values in observation.shown(self.config.camera))
         box, present = self.boxes(observation)
-        pad = ~present
+        pad = ~present | missing
         if "region" in observation.missing:
             pad = pad | observation.missing["region"][:, -1]
         if self.training and self.config.dropout:
