@@ -40,7 +40,7 @@ CONFIG, DATA, LOG, CHECKPOINTS, MODEL_FOLDER = "config.json", "data.json", "log.
 # Options that say where something is or how it is held in memory: what a run computes does not depend on them.
 PLACES = ("dataset", "out", "pretrained", "image_memory_gb", "image_memory_gb")
 # Options that earlier versions did not have, with what they did.
-LATER = {"augment": []}
+LATER: Mapping[str, Any] = {"augment": []}
 STATE = ("step", "optimizer", "average", "generator", "cuda")
 ANOTHER = "Choose another `out`"
 BEGIN_ANEW = f"{ANOTHER}, or remove the folder to train from the beginning."
