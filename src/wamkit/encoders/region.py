@@ -92,9 +92,10 @@ class RegionEncoder(Encoder):
         """Mask of the region's pixels, (B, h, w) bool; raises :class:`SpecError` when its source is missing."""
         c = self.config
         if c.source == "motion":
-            images = observation.view(c.camera)
+            images, missing = observation.shown(c.camera)
             first, last = (images[:, step].float() for step in (0, -1))
-            return (last - first).abs().mean(dim=1) > c.threshold
+            unseen = (missing[:, 0] | missing[:, -1])[:, None, None]
+            return ((last - first).abs().mean(dim=1) > c.threshold) & ~unseen
         (name,) = self.extras
         if name not in observation.extras:
             raise SpecError(f"no extra {name!r} in the observation. {did_you_mean(name, observation.extras)}")
