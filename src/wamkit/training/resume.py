@@ -120,7 +120,8 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
                 "%s: written by an earlier version, which did not store what data it was trained on", out
             )
             stored.update({key: now[key] for key in ("data", "pretrained")})
-    stored["config"] = {**LATER, **(stored.get("config") or {})}
+    if isinstance(stored.get("config"), dict):
+        stored["config"] = {**LATER, **stored["config"]}
     here = dict(now)
     if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["files"] is None:
         here["pretrained"] = stored["pretrained"]
