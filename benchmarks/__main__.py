@@ -5,6 +5,7 @@ Absolute times of a shared machine drift; a ratio of two things timed in turn do
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
@@ -21,6 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from wamkit.api import CollectConfig, EvaluationConfig, collect, recipe
+from wamkit.augmentations import PRESETS, augment
 from wamkit.contract.calls import Call
 from wamkit.contract.streams import RowNoise
 from wamkit.contract.types import Batch, Budget, Observation
@@ -176,6 +178,18 @@ def joint_step(dataset: Dataset) -> list[float]:
     return paired(a, b, repeats=4)
 
 
+def augmented_step(dataset: Dataset) -> list[float]:
+    """Augmentation of a batch with the standard operations, over a training step of the joint design."""
+    design = build("joint", dataset)
+    batch = dataset.windows(np.linspace(0, dataset.num_frames - 1, 32, dtype=int), design.training_window)
+    steps = itertools.count()
+
+    def change() -> None:
+        augment(batch, PRESETS["standard"], design.data, 0, next(steps))
+
+    return paired(change, training_step(design, batch), repeats=8)
+
+
 def loader_wait(dataset: Dataset) -> list[float]:
     """Share of the training time in which the trunk waits for data."""
     design = build("joint", dataset)
@@ -251,12 +265,14 @@ def main() -> None:
             "check_over_forecast": lambda: check_over_forecast(joint, dataset),
             "check_over_tiny_forecast": lambda: check_over_forecast(tiny(dataset), dataset),
             "check_over_tick": check_over_tick,
+            "augment_over_joint_training_step": lambda: augmented_step(dataset),
             "joint_over_direct_training_step": lambda: joint_step(dataset),
         }
         rounds = {name: measure() for name, measure in track(figures.items(), description="bench")}
     bounds = {"evaluate_over_sim": 1.3, "shifted_evaluate_over_sim": 1.3, "loader_wait_fraction": 0.05}
     checks = [name for name in figures if name.startswith("check_over_")]
     bounds |= dict.fromkeys(checks, 0.02)
+    bounds["augment_over_joint_training_step"] = 0.2
     table = Table("figure", "median", "min", "max", "rounds", "must be under")
     for name, values in rounds.items():
         shown = [f"{v:.4f}" for v in (statistics.median(values), min(values), max(values))]

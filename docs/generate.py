@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import augmentation_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
 
@@ -32,6 +33,7 @@ PAGES = (
     "docs/ground_truth.md",
     "docs/benchmark.md",
     "docs/robustness.md",
+    "docs/augmentation.md",
     "docs/world_model.md",
     "docs/zoo.md",
 )
@@ -356,6 +358,8 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "zoo missing": zoo_tables.missing,
     "zoo table": lambda: zoo_tables.table(RESULTS / "zoo.json"),
     "extras": extras,
+    "augmentation": lambda: augmentation_table.table(RESULTS / "augmentation.json"),
+    "presets": augmentation_table.presets,
 }
 
 

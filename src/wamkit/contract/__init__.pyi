@@ -1,5 +1,23 @@
 """Names of the contract, loaded from their files on first use."""
 
+from .augmenting import (
+    AugmentConfig as AugmentConfig,
+)
+from .augmenting import (
+    Draws as Draws,
+)
+from .augmenting import (
+    GeometricAugment as GeometricAugment,
+)
+from .augmenting import (
+    PictureAugment as PictureAugment,
+)
+from .augmenting import (
+    Scope as Scope,
+)
+from .augmenting import (
+    WindowAugment as WindowAugment,
+)
 from .cache import (
     Cache as Cache,
 )

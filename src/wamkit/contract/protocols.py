@@ -40,10 +40,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         extras: names of the extras of an observation that it reads, in training and when acting.
+        pixels: those of ``extras`` that hold coordinates of pixels.
         goal: true when it reads the goal observation (the design's aim in training, the caller's goal when acting).
     """
 
     extras: tuple[str, ...] = ()
+    pixels: tuple[str, ...] = ()
     goal: bool = False
 
     @abstractmethod

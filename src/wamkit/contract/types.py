@@ -22,6 +22,7 @@ from wamkit.errors import BudgetError, SpecError, did_you_mean
 T = TypeVar("T")
 
 Aim = Literal["end", "next"]
+GREY = 128  # what stands in place of a picture that is missing
 
 # Values that one part carries from call to call: tensors with leading dimension B, nested in mappings, tuples and
 # dataclasses. Only the part itself looks inside.
@@ -45,8 +46,8 @@ class Observation:
             when they were not requested. "Now" lies at its end, except in a call between two multiples.
         past_action_pad: (B, P) bool, True where no action was executed: at the start of the episode, or because the
             block is not over yet.
-        missing: modality -> (B, T) bool, True where its sensor delivered nothing; the buffer's content is then
-            undefined.
+        missing: modality (an extra or a camera) -> (B, T) bool, True where its sensor delivered nothing; the buffer's
+            content is then undefined.
         goal: observation to be reached, T = 1; None without a goal.
     """
 
@@ -70,6 +71,17 @@ class Observation:
         if camera not in self.images:
             raise SpecError(f"no image of camera {camera!r}. {did_you_mean(camera, self.images)}")
         return self.images[camera]
+
+    def shown(self, camera: str) -> tuple[Tensor, Tensor]:
+        """Frames of a camera as an encoder may read them, grey where it delivered nothing, and these steps (B, T) bool.
+
+        Raises :class:`SpecError` when there are no frames of it.
+        """
+        images = self.view(camera)
+        missing = self.missing.get(camera)
+        if missing is None:
+            return images, torch.zeros_like(self.pad)
+        return images.masked_fill(missing[..., None, None, None], GREY), missing
 
     def steps(self, index: slice | list[int]) -> Observation:
         """Cut the windows to the time steps in ``index``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from types import TracebackType
@@ -62,6 +63,7 @@ class Batches:
         seed: seed of the order of frames.
         start_step: step of the first batch, for resuming.
         prefetch: number of batches prepared ahead.
+        change: change of every batch after it is cut, a function of the batch and its step, run in the background too.
 
     Attributes:
         step: step of the next batch.
@@ -79,6 +81,7 @@ class Batches:
         seed: int,
         start_step: int = 0,
         prefetch: int = 2,
+        change: Callable[[Batch, int], Batch] | None = None,
     ) -> None:
         if batch_size < 1 or start_step < 0 or prefetch < 1 or seed < 0:
             raise DataError(
@@ -89,7 +92,7 @@ class Batches:
         self._batch_size, self._seed = batch_size, seed
         self.step = start_step
         self.wait_seconds = 0.0
-        self._prefetch = prefetch
+        self._prefetch, self._change = prefetch, change
         # Batches are cut in order, and one thread is enough when frames are in memory.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._pending: deque[Future[Batch]] = deque()
@@ -128,4 +131,5 @@ class Batches:
 
     def _cut(self, step: int) -> Batch:
         index = positions(self._dataset.num_frames, self._batch_size, self._seed, step)
-        return self._dataset.windows(index, self._window)
+        batch = self._dataset.windows(index, self._window)
+        return batch if self._change is None else self._change(batch, step)

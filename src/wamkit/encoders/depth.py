@@ -154,7 +154,7 @@ class DepthEncoder(Encoder):
         """
         if self.imputer is None:
             raise ConfigError("encoder 'depth': depth is not imputed. Set `impute` to true.")
-        pictures = observation.view(self.config.camera)
+        pictures, _ = observation.shown(self.config.camera)
         return self.imputer(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
 
     def lifted(self, metres: Tensor, observation: Observation) -> Tensor:

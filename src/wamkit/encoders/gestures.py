@@ -69,6 +69,7 @@ class GestureEncoder(Encoder):
         self.config, self.size = config, (height, width)
         self.goal = config.source == "poses"
         self.extras = (f"camera.{config.camera}", "object_pose") if self.goal else (config.clicks,)
+        self.pixels = () if self.goal else (config.clicks,)
         self.network = nn.Sequential(
             nn.Linear(2, config.hidden), nn.GELU(), nn.Linear(config.hidden, features)
         )

@@ -165,7 +165,7 @@ class ImageEncoder(Encoder):
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
         tokens, pads = [], []
         for camera in self.cameras:
-            images = observation.view(camera)
+            images, missing = observation.shown(camera)
             b, t = images.shape[:2]
             x = images.flatten(0, 1)
             if self.training and self.config.shift:
@@ -174,7 +174,7 @@ class ImageEncoder(Encoder):
             steps = self.heads[camera](self.stems[camera](x)).unflatten(0, (b, t))  # (B, T, n, D)
             steps = steps + self.view[camera] + self.time[-t:, None]
             tokens.append(steps.flatten(1, 2))
-            pads.append(observation.pad.repeat_interleave(steps.shape[2], dim=1))
+            pads.append((observation.pad | missing).repeat_interleave(steps.shape[2], dim=1))
         return torch.cat(tokens, dim=1), torch.cat(pads, dim=1)
 
 

@@ -92,9 +92,10 @@ class RegionEncoder(Encoder):
         """Mask of the region's pixels, (B, h, w) bool; raises :class:`SpecError` when its source is missing."""
         c = self.config
         if c.source == "motion":
-            images = observation.view(c.camera)
+            images, missing = observation.shown(c.camera)
             first, last = (images[:, step].float() for step in (0, -1))
-            return (last - first).abs().mean(dim=1) > c.threshold
+            unseen = (missing[:, 0] | missing[:, -1])[:, None, None]
+            return ((last - first).abs().mean(dim=1) > c.threshold) & ~unseen
         (name,) = self.extras
         if name not in observation.extras:
             raise SpecError(f"no extra {name!r} in the observation. {did_you_mean(name, observation.extras)}")
@@ -135,9 +136,9 @@ class RegionEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        images = observation.view(self.config.camera)[:, -1]
+        images, missing = (values[:, -1] for values in observation.shown(self.config.camera))
         box, present = self.boxes(observation)
-        pad = ~present
+        pad = ~present | missing
         if "region" in observation.missing:
             pad = pad | observation.missing["region"][:, -1]
         if self.training and self.config.dropout:

@@ -94,7 +94,7 @@ class VisionLanguageModelEncoder(Encoder):
 
     def inputs(self, observation: Observation) -> dict[str, Any]:
         """Inputs from the model's own processor; pictures in the order of steps, then of camera names."""
-        views = [observation.view(camera).movedim(2, -1).cpu().numpy() for camera in self.cameras]
+        views = [observation.shown(camera)[0].movedim(2, -1).cpu().numpy() for camera in self.cameras]
         rows, steps = observation.pad.shape
         pictures = [
             [Image.fromarray(view[row, step]) for step in range(steps) for view in views]

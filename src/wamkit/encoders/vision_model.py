@@ -99,14 +99,14 @@ class VisionModelEncoder(Encoder):
 
     @override
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        tokens = []
+        tokens, pads = [], []
+        count = len(self.place)
         for camera in self.cameras:
-            images = observation.view(camera)
+            images, missing = observation.shown(camera)
             hidden = self.model(images.flatten(0, 1))
             if self.config.pool != "tokens":
                 hidden = hidden[:, :1] if self.config.pool == "first" else hidden.mean(dim=1, keepdim=True)
             steps = (self.project(hidden) + self.place).unflatten(0, images.shape[:2])
             tokens.append((steps + self.view[camera] + self.time[-images.shape[1] :]).flatten(1, 2))
-        count = len(self.place)
-        pad = observation.pad.repeat_interleave(count, dim=1).repeat(1, len(self.cameras))
-        return torch.cat(tokens, dim=1), pad
+            pads.append((observation.pad | missing).repeat_interleave(count, dim=1))
+        return torch.cat(tokens, dim=1), torch.cat(pads, dim=1)

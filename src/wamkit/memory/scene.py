@@ -96,7 +96,8 @@ class SceneMemory(Encoder):
                 continue
             for camera in self.config.cameras:
                 names = (f"depth.{camera}", f"camera.{camera}")
-                if any(n in observation.missing and bool(observation.missing[n][row, step]) for n in names):
+                read = (camera, *names)
+                if any(n in observation.missing and bool(observation.missing[n][row, step]) for n in read):
                     continue
                 depth, pose = (observation.extras[name][row, step].float().cpu() for name in names)
                 colour = observation.view(camera)[row, step].permute(1, 2, 0).float().cpu()

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from wamkit.augmentations import PRESETS, Preset
 from wamkit.config.ranges import Count, NonNegative, Positive, Range, Seed, Size, Whole, Word, Words
 from wamkit.config.values import Config
+from wamkit.contract.augmenting import AugmentConfig
 from wamkit.design.config import DesignConfig
 from wamkit.training.balance import Ramp
 from wamkit.training.distill import DistillConfig
@@ -24,6 +26,8 @@ class TrainConfig(Config):
             ``data.json`` (fingerprints of what is read).
         design: design to train.
         optim: optimiser and schedule.
+        augment: changes of the training windows, applied in order; none without an entry. A name stands for the
+            operations of :data:`wamkit.augmentations.PRESETS` and is replaced by them.
         pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics replace those
             of the dataset.
         fresh: names of everything that ``design`` has and ``pretrained`` lacks, or beginnings of such names up to a
@@ -48,6 +52,7 @@ class TrainConfig(Config):
     out: Path = Path("runs/train")
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: Preset | tuple[AugmentConfig, ...] = ()
     pretrained: Word | None = None
     fresh: Words = ()
     distill: DistillConfig | None = None
@@ -62,3 +67,12 @@ class TrainConfig(Config):
     threads: Annotated[int, Range(1, 1024)] = 1
     image_memory_gb: Positive = 4.0
     frame_cache_gb: NonNegative = 20.0
+
+    def __post_init__(self) -> None:
+        # The operations themselves belong to what a run is begun with, not a name that may mean others later.
+        object.__setattr__(self, "augment", self.operations)
+
+    @property
+    def operations(self) -> tuple[AugmentConfig, ...]:
+        """Augmentations in their order."""
+        return PRESETS[self.augment] if isinstance(self.augment, str) else self.augment

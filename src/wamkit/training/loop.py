@@ -17,6 +17,7 @@ from wamkit.data import Batches
 from wamkit.design import Design
 from wamkit.design.checkpoint import save_pretrained
 from wamkit.storage import claim, write_atomically
+from wamkit.training.augmenting import augmenting
 from wamkit.training.balance import check_ramps, gradient_norms, weights_at
 from wamkit.training.config import TrainConfig
 from wamkit.training.preview import preview
@@ -55,7 +56,9 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
 def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None, progress: bool) -> None:
     """Take the steps of a run that are left."""
     # Batches are a function of seed and step, so a resumed run sees those that it would have seen.
-    batches = Batches(run.dataset, run.design.training_window, config.batch_size, config.seed, run.step)
+    change = augmenting(config, run.design.data)
+    window, size = run.design.training_window, config.batch_size
+    batches = Batches(run.dataset, window, size, config.seed, run.step, change=change)
     bar = Progress(
         TextColumn("train {task.fields[name]}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"), disable=not progress,

@@ -39,6 +39,8 @@ CONFIG, DATA, LOG, CHECKPOINTS, MODEL_FOLDER = "config.json", "data.json", "log.
 
 # Options that say where something is or how it is held in memory: what a run computes does not depend on them.
 PLACES = ("dataset", "out", "pretrained", "image_memory_gb", "frame_cache_gb")
+# Options that earlier versions did not have, with what they did.
+LATER: Mapping[str, Any] = {"augment": []}
 STATE = ("step", "optimizer", "average", "generator", "cuda")
 ANOTHER = "Choose another `out`"
 BEGIN_ANEW = f"{ANOTHER}, or remove the folder to train from the beginning."
@@ -118,6 +120,8 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
                 "%s: written by an earlier version, which did not store what data it was trained on", out
             )
             stored.update({key: now[key] for key in ("data", "pretrained")})
+    if isinstance(stored.get("config"), dict):
+        stored["config"] = {**LATER, **stored["config"]}
     here = dict(now)
     if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["files"] is None:
         here["pretrained"] = stored["pretrained"]

@@ -27,6 +27,7 @@ from wamkit.design.checkpoint import (
 )
 from wamkit.errors import ConfigError, DataError, reason
 from wamkit.nn.devices import find_device
+from wamkit.training.augmenting import check_augment
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
 from wamkit.training.objective import Demonstrations, Objective
@@ -194,6 +195,7 @@ def start(config: TrainConfig) -> TrainingRun:
     if config.pretrained is not None:
         data = inherit(data, config.pretrained if folder is None else str(folder))
     design = Design(config.design, data)
+    check_augment(config.operations, design)
     dataset = dataset.with_extras(design.extras)
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if saved is None or config.distill is not None:

@@ -15,11 +15,13 @@ from wamkit.verbs.declarations import CHOICES, Declaration, Module, choices, dec
 
 # Folders whose files register choices, and where the base class of each registry is found once it is imported.
 ROOMS = (
-    "encoders", "substrates", "trunks", "estimators", "actions", "planners", "controllers", "memory", "envs", "design",
+    "encoders", "substrates", "trunks", "estimators", "actions", "planners", "controllers", "memory", "augmentations",
+    "envs", "design",
 )  # fmt: skip
 REGISTRIES = (
     "wamkit.contract.protocols",
     "wamkit.contract.planning",
+    "wamkit.contract.augmenting",
     "wamkit.substrates.codecs",
     "wamkit.substrates.teachers",
     "wamkit.controllers.base",

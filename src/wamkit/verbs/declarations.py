@@ -312,6 +312,7 @@ CHOICES: Mapping[str, str] = {
     "Controller": "controller",
     "EnvConfig": "environment",
     "Perturbation": "perturbation",
+    "AugmentConfig": "augment",
 }
 _MODULES: dict[str, Module] = {}
 
