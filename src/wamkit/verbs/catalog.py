@@ -22,6 +22,7 @@ REGISTRIES = (
     "wamkit.contract.planning",
     "wamkit.substrates.codecs",
     "wamkit.substrates.teachers",
+    "wamkit.design.commands",
     "wamkit.controllers.base",
     "wamkit.envs.base",
     "wamkit.envs.perturbations.base",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,15 +211,19 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
         require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
         require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
         require_sensors(policy, env, where, config.drop)
-    senses = choose_senses(policy, config.drop)
+    senses = choose_senses(policy, config.drop, config.request)
     goals = find_goals(policy, config)
     controller = config.controller or policy.controller
     chosen = None if goals is None else lambda plan: goals.course(plan.task, plan.seed)
     return PolicyPilot(policy, controller, config.budget, config.env.max_ticks, senses, chosen)
 
 
-def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
-    """Choose the extras shown to the policy; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
+def choose_senses(policy: Policy, drop: Sequence[str], request: Mapping[str, str]) -> Senses:
+    """Choose the extras shown to the policy.
+
+    Raises:
+        ConfigError: one of ``drop`` cannot be dropped, or one of ``request`` cannot be requested.
+    """
     dropped = {}
     for name in drop:
         if name == GOAL:
@@ -231,7 +235,8 @@ def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
                 f"{did_you_mean(name, [*policy.droppable, *([GOAL] if policy.reads_goal else [])])}"
             )
         dropped[name] = policy.droppable[name]
-    return Senses(tuple(name for name in policy.sensors if name not in dropped), dropped)
+    requested = policy.requests.values(request) if request else {}
+    return Senses(tuple(name for name in policy.sensors if name not in dropped), dropped, requested)
 
 
 def find_goals(policy: Policy, config: EvaluationConfig) -> Goals | None:
