@@ -223,11 +223,8 @@ class PlaceInPicture(Command):
     @override
     def relabel(self, now: Observation, ahead: Observation | None) -> Sequence[str | None]:
         places, known = self.points.places(now)
-        shown = known & (self.points.share(places).abs() <= 1).all(dim=2)
-        return [
-            self._told(row) if bool(good[self.used].all()) else None
-            for row, good in zip(places, shown, strict=True)
-        ]
+        shown = (known & (self.points.share(places).abs() <= 1).all(dim=2))[:, self.used].all(dim=1)
+        return [text if good else None for text, good in zip(self._told(places), shown.tolist(), strict=True)]
 
     @override
     def say(self, facts: Facts) -> str:
@@ -243,12 +240,12 @@ class PlaceInPicture(Command):
                     f"{self.points.part}: {POINTS[i]} {tuple(place)} lies outside of the picture of camera "
                     f"{self.config.camera!r}, {size.width} x {size.height} pixels."
                 )
-        return self._told(places)
+        return self._told(places[None])[0]
 
-    def _told(self, places: Tensor) -> str:
-        """Words for places (2, 2) in pixels."""
+    def _told(self, places: Tensor) -> list[str]:
+        """Words for places (B, 2, 2) in pixels."""
         bins = self.config.bins
         cells = ((self.points.share(places) + 1) / 2 * bins).long().clamp(0, bins - 1).tolist()
         digits = len(str(bins - 1))
-        said = [f"({x:0{digits}}, {y:0{digits}})" for x, y in cells]
-        return self.config.template.format(**dict(zip(POINTS, said, strict=True)))
+        said = [[f"({x:0{digits}}, {y:0{digits}})" for x, y in row] for row in cells]
+        return [self.config.template.format(**dict(zip(POINTS, row, strict=True))) for row in said]
