@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from wamkit.actions import ChunkConfig
 from wamkit.contract import Batch, Budget, Observation, VariableConfig, WindowSpec
 from wamkit.contract.specs import CLOCK
 from wamkit.controllers import Chunked
+from wamkit.data import Dataset, DatasetWriter, Episode
+from wamkit.data import data_spec as data_spec_of
 from wamkit.design import Design, DesignConfig, Factor
 from wamkit.encoders import MetadataConfig, MetadataEncoder, StateConfig
 from wamkit.errors import ConfigError, SpecError
@@ -175,6 +179,20 @@ def test_two_encoders_may_not_share_a_variable() -> None:
         Design(
             replace(config, encoders={**config.encoders, "again": MetadataConfig({"quality": QUALITY})}), DATA
         )
+
+
+def test_a_label_that_is_stored_as_one_number_is_trained_on(tmp_path: Path) -> None:
+    extras = {"quality": ((), "float32"), "style": ((3,), "float32")}
+    with DatasetWriter(tmp_path / "data", DATA.observation, DATA.action, extras=extras) as writer:
+        rows = np.zeros((20, 4), np.float32)
+        recorded = {"quality": np.ones(20, np.float32), "style": np.ones((20, 3), np.float32)}
+        writer.add(Episode({}, rows, rows, "go", extras=recorded))
+    opened = Dataset(tmp_path / "data", extras=("quality", "style"))
+    design = Design(build().config, data_spec_of(opened))
+    batch = opened.windows(np.array([3, 5]), design.training_window)
+    assert design.loss(batch).total.isfinite()
+    seen = design.requests.put(batch.observation, {"quality": "low"})
+    assert seen.extras["quality"].shape == batch.observation.extras["quality"].shape
 
 
 # -------------------------------------------------------------------------------------------------- the oracle
