@@ -131,6 +131,7 @@ def made(cls: type[Any], **fields: Any) -> Any:
         "generates": ("action",),
     }
     needed |= {"model": Path("arm.xml"), "frame": "hand", "joints": ("q0",), "entries": ("dx",)}
+    needed |= {"less": "move left", "more": "move right"}
     needed |= {"position": (0.0, 0.0, 1.0), "target": (1.0, 0.0, 0.0)}
     names = {f.name for f in dataclasses.fields(cls)}
     return cls(**{**{k: v for k, v in needed.items() if k in names and _required(cls, k)}, **fields})

@@ -28,7 +28,7 @@ def seen(goal: bool = True) -> Observation:
 
 
 def test_this_is_the_object_now_and_that_its_place_at_the_goal() -> None:
-    places, known = build().points(seen())
+    places, known = build().points.places(seen())
     middle = SIDE / 2
     this = [middle + 0.1 * LENGTH, middle - 0.05 * LENGTH]
     assert known.all()
@@ -65,7 +65,7 @@ def test_recorded_clicks_are_read_as_pixels() -> None:
     encoder = GesturesConfig(source="clicks").build(spec, WindowSpec(), WIDTH)
     assert not encoder.goal
     clicks = torch.tensor([[[[3.0, 4.0], [-1.0, -1.0]]]])
-    places, known = encoder.points(replace(look([HERE]), extras={"gesture": clicks}))
+    places, known = encoder.points.places(replace(look([HERE]), extras={"gesture": clicks}))
     assert torch.equal(places, clicks[:, 0])
     assert known.tolist() == [[True, False]]
 
@@ -78,4 +78,4 @@ def test_what_cannot_be_clicked_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"needs \(2, 2\): x and y of two clicks"):
         GesturesConfig(source="clicks").build(wrong, WindowSpec(), WIDTH)
     with pytest.raises(SpecError, match="no extra"):
-        build().points(replace(look([HERE]), extras={}))
+        build().points.places(replace(look([HERE]), extras={}))

@@ -111,6 +111,12 @@ from .protocols import (
 from .protocols import (
     TrunkConfig as TrunkConfig,
 )
+from .requests import (
+    Requests as Requests,
+)
+from .requests import (
+    VariableConfig as VariableConfig,
+)
 from .scales import (
     Grid as Grid,
 )

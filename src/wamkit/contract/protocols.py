@@ -20,6 +20,7 @@ from wamkit.config.values import Config
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.data import DataSpec, Windows
+from wamkit.contract.requests import VariableConfig
 from wamkit.contract.scales import Scale
 from wamkit.contract.streams import Camera, Past, PointMotion, Reading, RowNoise, StreamSpec, Target
 from wamkit.contract.types import Budget, Carry, Observation, WindowSpec
@@ -41,12 +42,16 @@ class Encoder(nn.Module, ABC):
     Attributes:
         extras: names of the extras of an observation that it reads, in training and when acting.
         pixels: those of ``extras`` that hold coordinates of pixels.
+        unsensed: those of them that no sensor delivers, so that they may be absent when acting.
         goal: true when it reads the goal observation (the design's aim in training, the caller's goal when acting).
+        requests: name -> variable of the context that a caller may request a value of.
     """
 
     extras: tuple[str, ...] = ()
     pixels: tuple[str, ...] = ()
+    unsensed: tuple[str, ...] = ()
     goal: bool = False
+    requests: Mapping[str, VariableConfig] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, observation: Observation) -> tuple[Tensor, Tensor]:

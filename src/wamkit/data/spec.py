@@ -24,8 +24,9 @@ def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
     for feature in (ACTION_KEY, STATE_KEY):
         if feature in stats:
             stats[feature][FLOOR] = least_scale(stats[feature]["min"], stats[feature]["max"])
+    # One number per frame is stored with the shape [1], as LeRobot does, and cut as (B, T).
     extras = {
-        key.removeprefix(EXTRA_PREFIX): tuple(feature["shape"])
+        key.removeprefix(EXTRA_PREFIX): () if list(feature["shape"]) == [1] else tuple(feature["shape"])
         for key, feature in dataset.info["features"].items()
         if key.startswith(EXTRA_PREFIX)
     }

@@ -1,6 +1,7 @@
 """Designs: parts composed by a config into one distribution p(s, a | c), checked, sampled and stored."""
 
 from wamkit.design.checkpoint import from_pretrained, save_pretrained
+from wamkit.design.command_levels import AxisConfig, MotionConfig, PointConfig, WordsConfig
 from wamkit.design.config import DesignConfig, FutureConfig, GuideConfig
 from wamkit.design.graph import Factor
 from wamkit.design.model import Design
@@ -9,12 +10,16 @@ from wamkit.design.model import Design
 from wamkit.design.teacher_context import TeacherContextConfig  # isort: skip
 
 __all__ = [
+    "AxisConfig",
     "Design",
     "DesignConfig",
     "Factor",
     "FutureConfig",
     "GuideConfig",
+    "MotionConfig",
+    "PointConfig",
     "TeacherContextConfig",
+    "WordsConfig",
     "from_pretrained",
     "save_pretrained",
 ]

@@ -19,6 +19,7 @@ from wamkit.contract.protocols import (
     Substrate,
     Trunk,
 )
+from wamkit.contract.requests import Requests, VariableConfig
 from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import WindowSpec
@@ -32,6 +33,7 @@ from wamkit.design.agreement import (
     check_view,
     generates,
 )
+from wamkit.design.commands import Commands
 from wamkit.design.config import DesignConfig
 from wamkit.design.facts import EstimatorFacts
 from wamkit.design.graph import FactorGraph
@@ -60,6 +62,7 @@ class Parts:
         steering: guidance of every call, or None.
         past_blocks: blocks of real past that the design carries; 0 for a design without a past.
         texts: text stream -> its words and tokens.
+        commands: levels of commands that training tells windows at.
     """
 
     encoders: dict[str, Encoder]
@@ -74,6 +77,7 @@ class Parts:
     steering: Steering | None
     past_blocks: int
     texts: dict[str, Text]
+    commands: Commands
 
 
 def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
@@ -131,6 +135,7 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
         steering=steering,
         past_blocks=past_blocks,
         texts=texts,
+        commands=Commands(config.commands, data),
     )
 
 
@@ -226,7 +231,7 @@ def read_meanings(
     )
 
 
-def extras_of(parts: Iterable[Encoder | Substrate | Text | Estimator]) -> tuple[str, ...]:
+def extras_of(parts: Iterable[Encoder | Substrate | Text | Estimator | Commands]) -> tuple[str, ...]:
     """Names of the extras of an observation that parts read; those that estimators read are of the present one."""
     return tuple(
         sorted(
@@ -237,6 +242,11 @@ def extras_of(parts: Iterable[Encoder | Substrate | Text | Estimator]) -> tuple[
             }
         )
     )
+
+
+def sensed_by(encoders: Iterable[Encoder]) -> set[str]:
+    """Extras that encoders read when acting, too."""
+    return {name for encoder in encoders for name in encoder.extras if name not in encoder.unsensed}
 
 
 def build_streams(
@@ -321,10 +331,23 @@ def extras_read(
     A past reads futures off the observation.
     """
     encoders, estimators = parts.encoders.values(), parts.estimators.values()
-    learned = extras_of([*encoders, *parts.substrates.values(), *parts.texts.values(), *estimators])
+    learned = extras_of(
+        [*encoders, *parts.substrates.values(), *parts.texts.values(), *estimators, parts.commands]
+    )
     fixed = extras_of([*(parts.substrates.values() if parts.past_blocks else ()), *estimators])
-    seen = tuple(sorted({*extras_of(encoders), *fixed}))
+    seen = tuple(sorted({*sensed_by(encoders), *fixed}))
     return learned, seen, {name: data.extras[name] for name in seen if name not in fixed}
+
+
+def requests_of(encoders: Mapping[str, Encoder], data: DataSpec) -> Requests:
+    """What may be requested of encoders; raises :class:`ConfigError` when two of them have a variable of one name."""
+    variables: dict[str, VariableConfig] = {}
+    for encoder in encoders.values():
+        for name, variable in encoder.requests.items():
+            if name in variables:
+                raise ConfigError(f"encoders: two of them have a variable {name!r}; rename one")
+            variables[name] = variable
+    return Requests(variables, {name: data.extras[name] for name in variables if name in data.extras})
 
 
 def aims_of(graph: FactorGraph | None, steering: Steering | None) -> tuple[str, ...]:
@@ -344,9 +367,9 @@ def read_windows(config: DesignConfig, parts: Parts) -> tuple[WindowSpec, Window
     ``acting.future`` gives the steps whose frames the design can decode, for comparison with the real ones.
     """
     blocks, stride = parts.past_blocks, config.stride
-    offsets = sorted({o for f in config.futures.values() for o in f.offsets})
+    offsets = sorted({*(o for f in config.futures.values() for o in f.offsets), *parts.commands.ahead})
     past = tuple(-stride * i for i in range(blocks - 1, -1, -1))
-    needs_goal = bool(config.goals) or any(encoder.goal for encoder in parts.encoders.values())
+    needs_goal = bool(config.goals) or parts.commands.goal or any(e.goal for e in parts.encoders.values())
     if config.aim != "end" and not needs_goal and not aims_of(parts.graph, parts.steering):
         raise ConfigError(
             f"aim {config.aim!r}: no part of the design reads a goal. Add a goal stream to `goals` or an encoder that "

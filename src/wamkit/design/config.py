@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 # Importing these rooms registers the parts that a config can choose.
+import wamkit.design.command_levels
 import wamkit.encoders
 import wamkit.estimators
 import wamkit.memory
@@ -23,6 +24,7 @@ from wamkit.contract.protocols import (
 )
 from wamkit.contract.types import Aim, Budget
 from wamkit.controllers import Chunked, Controller
+from wamkit.design.commands import CommandConfig
 from wamkit.design.graph import Factor
 from wamkit.design.texts import TextConfig
 from wamkit.errors import ConfigError
@@ -86,6 +88,8 @@ class DesignConfig(Config):
         goals: goal stream name -> name of its substrate.
         aim: goal of goal streams and of encoders that read one: ``end``, the last observation of the episode, or
             ``next``, the first milestone of the task after "now".
+        commands: level -> how a recorded window is told at it. In training the instruction of each window is replaced
+            by a command of a level that is drawn; when acting a command of any level is given as the instruction.
         texts: text stream name -> its words and its tokenizer. A text is neither a future nor an action.
         states: state stream name -> features. A state is inferred; it does not occur in the data.
         taps: state stream name -> future whose generating network it is a hidden state of (survey eq. 14). A tap has
@@ -117,6 +121,7 @@ class DesignConfig(Config):
     futures: dict[str, FutureConfig] = field(default_factory=dict)
     goals: dict[str, Word] = field(default_factory=dict)
     aim: Aim = "end"
+    commands: dict[str, CommandConfig] = field(default_factory=dict)
     texts: dict[str, TextConfig] = field(default_factory=dict)
     states: dict[str, Size] = field(default_factory=dict)
     taps: dict[str, Word] = field(default_factory=dict)

@@ -26,14 +26,14 @@ from wamkit.contract.streams import Past, RowNoise, Target
 from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.contract.values import whole
 from wamkit.controllers import Controller
-from wamkit.design.build import aims_of, build_parts, extras_read, read_windows
+from wamkit.design.build import aims_of, build_parts, extras_read, read_windows, requests_of
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
 from wamkit.design.encoding import encode, running
 from wamkit.design.entries import Entries
 from wamkit.design.learning import action_label, factor_losses, fit_parts
 from wamkit.design.limits import Limits
-from wamkit.design.observed import check_given, encode_aims, perceived, read_targets
+from wamkit.design.observed import check_given, decoded, encode_aims, perceived, read_targets
 from wamkit.design.past import imagined_past, kept, read_past, unfinished
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, context_of
 from wamkit.design.timing import Stages
@@ -50,6 +50,8 @@ class Design(nn.Module):
         extras: names of the extras that a dataset must provide for training.
         sensors: names of the extras that are read when acting.
         droppable: sensors that may be flagged as missing when acting, name -> shape per step.
+        requests: variables of the context that may be requested when acting, such as the quality of an episode.
+        commands: levels of commands, any of which may be told as the instruction when acting.
         reads_goal: True when an encoder, a planner or a guide reads the goal observation.
     """
 
@@ -71,7 +73,8 @@ class Design(nn.Module):
         self.context = Named(parts.context)
         self.estimators = Named(parts.estimators)
         self.planner, self.steering = parts.planner, parts.steering
-        self.texts = parts.texts
+        self.texts, self.commands = parts.texts, parts.commands
+        self.requests = requests_of(parts.encoders, data)
         self.observation_spec, self.action_spec = data.observation, data.action
         self.extras, self.sensors, self.droppable = extras_read(parts, data)
         self.reads_goal = bool(aims_of(parts.graph, parts.steering)) or any(
@@ -195,7 +198,8 @@ class Design(nn.Module):
             executed, padded = batch.action[:, : batch.past], batch.action_pad[:, : batch.past]
             past = self._past(batch.observation, executed, padded)
         observation = batch.observation.steps(slice(-len(self.window.observation), None))
-        context = self._encode(replace(observation, goal=batch.goal))
+        told = self.commands.drawn(batch, self.training_window) if self.training else observation.task
+        context = self._encode(replace(observation, goal=batch.goal, task=told))
         terms = factor_losses(self.graph, dict(self.estimators.items()), context, targets, past, observation)
         return Losses.weighted(terms, self.config.loss_weights if weights is None else weights)
 
@@ -390,7 +394,4 @@ class Design(nn.Module):
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Imagined frames at ``window.future``, camera -> (B, F, 3, h, w) uint8; None when none can be decoded."""
-        for name, future in self.config.futures.items():
-            if name in forecast.future and future.offsets and self.substrate(name).decodable:
-                return self.substrate(name).decode(forecast.future[name])
-        return None
+        return decoded(self.config, self._substrates(), forecast)

@@ -11,7 +11,7 @@ from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import Substrate
 from wamkit.contract.specs import DERIVED
 from wamkit.contract.streams import StreamSpec, Target
-from wamkit.contract.types import Batch, Observation, Perceived, WindowSpec, to_device
+from wamkit.contract.types import Batch, Forecast, Observation, Perceived, WindowSpec, to_device
 from wamkit.design.action_streams import ActionStreams, known_ticks
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
@@ -190,3 +190,13 @@ def check_given(graph: FactorGraph, stream: str, followed: Mapping[str, Substrat
     chosen_by = () if graph.objective is None else graph.objective.reads
     if stream not in graph.ancestors({*graph.acting(), *chosen_by}) | {*chosen_by}:
         raise ConfigError(f"no action of {graph.formula()} is generated from the stream {stream!r}.")
+
+
+def decoded(
+    config: DesignConfig, substrates: Mapping[str, Substrate], forecast: Forecast
+) -> dict[str, Tensor] | None:
+    """Frames of the first future of a forecast that can be decoded, camera -> (B, F, 3, h, w); None without one."""
+    for name, future in config.futures.items():
+        if name in forecast.future and future.offsets and substrates[name].decodable:
+            return substrates[name].decode(forecast.future[name])
+    return None

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.requests import Requests
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
@@ -67,6 +68,11 @@ class RobotPolicy(nn.Module):
     def droppable(self) -> Mapping[str, tuple[int, ...]]:
         """Those of :attr:`sensors` that may be flagged as missing, with their shape per step."""
         return self.design.droppable
+
+    @property
+    def requests(self) -> Requests:
+        """Variables of its context that may be requested."""
+        return self.design.requests
 
     @property
     def reads_goal(self) -> bool:

@@ -20,7 +20,7 @@ from wamkit.config.ranges import Size
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
-from wamkit.design.build import extras_of
+from wamkit.design.build import extras_of, sensed_by
 from wamkit.design.checkpoint import find_checkpoint, load_weights, read_design, read_facts, verify
 from wamkit.design.config import DesignConfig
 from wamkit.design.model import Design
@@ -226,6 +226,8 @@ class TeacherContext(Encoder):
         super().__init__()
         self.config, self.teacher = config, teacher
         self.extras, self.goal = teacher.extras, teacher.goal
+        sensed = sensed_by(teacher.encoders.values())
+        self.unsensed = tuple(name for name in self.extras if name not in sensed)
         self.norm = nn.LayerNorm(teacher.width)
         self.query = nn.Parameter(torch.randn(config.tokens, width))
         self.key_value = nn.Linear(teacher.width, 2 * width)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,9 +19,9 @@ from wamkit.config.ranges import Size, Word, Words
 from wamkit.config.values import Config
 from wamkit.contract.data import DataSpec
 from wamkit.contract.grammar import Grammar
-from wamkit.contract.specs import MILESTONES
 from wamkit.contract.streams import StreamSpec, Target
 from wamkit.contract.types import Observation
+from wamkit.design.templates import PARTS, Template, check_fields, fields_of
 from wamkit.encoders.instruction_bpe import read_vocabulary
 from wamkit.errors import ConfigError, DataError, did_you_mean
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MOST_SENTENCES = 65536
-PARTS = ("part", "parts")
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,9 @@ class TextConfig(Config):
     slots: dict[str, Words] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in fields_of(self.template, "template"):
-            known = ("task", *PARTS, *self.names)
-            if name not in known:
-                raise ConfigError(f"text: `template` has the field {name!r}. {did_you_mean(name, known)}")
+        check_fields(self.template, ("task", *PARTS, *self.names), "text: `template`")
         for sentence in self.sentences:
-            for name in fields_of(sentence, "sentences"):
+            for name in fields_of(sentence, "text: `sentences`"):
                 if name not in self.slots:
                     raise ConfigError(
                         f"text: sentence {sentence!r} has the slot {name!r}. {did_you_mean(name, self.slots)}"
@@ -75,24 +70,14 @@ class TextConfig(Config):
                 sentence is too long or changes when it is cut into tokens.
             MissingExtraError: `tokenizers` is not installed.
         """
-        used = fields_of(self.template, "template")
-        extras = tuple(extra for extra in self.names if extra in used)
-        for extra in extras:
-            if data.extra(extra, f"text {name!r}") not in ((), (1,)):
-                raise ConfigError(
-                    f"text {name!r}: extra {extra!r} has the shape {data.extras[extra]} per frame; words are named by "
-                    f"one whole number."
-                )
-        if set(PARTS) & set(used):
-            data.extra(MILESTONES, f"text {name!r}")
-            extras = (*extras, MILESTONES)
-        return Text(name, self, extras, read_vocabulary(self.tokenizer))
+        template = Template(self.template, self.names, f"text {name!r}", data)
+        return Text(name, self, template, read_vocabulary(self.tokenizer))
 
     def every_sentence(self) -> list[str]:
         """All sentences, with every entry in every slot; raises :class:`ConfigError` when there are too many."""
         found: dict[str, None] = {}
         for sentence in self.sentences:
-            used = fields_of(sentence, "sentences")
+            used = fields_of(sentence, "text: `sentences`")
             choices = [self.slots[name] for name in used]
             if math.prod(len(c) for c in choices) + len(found) > MOST_SENTENCES:
                 raise ConfigError(
@@ -104,15 +89,6 @@ class TextConfig(Config):
         return list(found)
 
 
-def fields_of(template: str, place: str) -> list[str]:
-    """Names of the fields of a template, each once; raises :class:`ConfigError` when it is malformed."""
-    try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise ConfigError(f"text: `{place}` {template!r}: {error}. Write a brace as two.") from error
-    return list(dict.fromkeys(names))
-
-
 class Text:
     """Text of a frame, and its tokens.
 
@@ -121,10 +97,11 @@ class Text:
         grammar: texts that may be written.
     """
 
-    def __init__(self, name: str, config: TextConfig, extras: tuple[str, ...], tokenizer: Tokenizer) -> None:
+    def __init__(self, name: str, config: TextConfig, template: Template, tokenizer: Tokenizer) -> None:
         self.name = name
         self.config = config
-        self.extras = extras
+        self.extras = template.extras
+        self._template = template
         self._tokenizer = tokenizer
         self.end: int = tokenizer.get_vocab_size()
         self.grammar = Grammar(self.end + 1, self.end)
@@ -163,27 +140,7 @@ class Text:
 
     def of(self, observation: Observation) -> list[str]:
         """Text of each of the B rows at the last step of ``observation``."""
-        facts: dict[str, list[object]] = {"task": list(observation.task)}
-        for extra in self.extras:
-            values = observation.extras[extra][:, -1].reshape(observation.batch_size, -1).tolist()
-            if extra == MILESTONES:
-                facts |= {name: [int(row[i]) for row in values] for i, name in enumerate(PARTS)}
-            else:
-                facts[extra] = [self._named(extra, row[0]) for row in values]
-        return [
-            self.config.template.format(**{name: entries[i] for name, entries in facts.items()})
-            for i in range(observation.batch_size)
-        ]
-
-    def _named(self, extra: str, value: float) -> str:
-        """Words for a value of an extra; raises :class:`DataError` when it has none."""
-        words = self.config.names[extra]
-        if value != int(value) or not 0 <= value < len(words):
-            raise DataError(
-                f"text {self.name!r}: extra {extra!r} is {value:g} in a frame, and `names` has words for 0 to "
-                f"{len(words) - 1}. Name it."
-            )
-        return words[int(value)]
+        return self._template.of(observation)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Ids (B, T, 1) int64 of B texts, filled up with the end token.

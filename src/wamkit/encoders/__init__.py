@@ -14,6 +14,7 @@ from wamkit.encoders.instruction import InstructionConfig, InstructionEncoder
 from wamkit.encoders.instruction_bpe import InstructionBPEConfig, InstructionBPEEncoder, train_bpe
 from wamkit.encoders.language_model import LanguageModelConfig, LanguageModelEncoder
 from wamkit.encoders.masked import MaskedConfig, MaskedEncoder
+from wamkit.encoders.metadata import MetadataConfig, MetadataEncoder
 from wamkit.encoders.region import RegionConfig, RegionEncoder
 from wamkit.encoders.soft_prompt import SoftPrompt, SoftPromptConfig
 from wamkit.encoders.state import StateConfig, StateEncoder
@@ -42,6 +43,8 @@ __all__ = [
     "LanguageModelEncoder",
     "MaskedConfig",
     "MaskedEncoder",
+    "MetadataConfig",
+    "MetadataEncoder",
     "RegionConfig",
     "RegionEncoder",
     "SoftPrompt",

@@ -24,6 +24,7 @@ REGISTRIES = (
     "wamkit.contract.augmenting",
     "wamkit.substrates.codecs",
     "wamkit.substrates.teachers",
+    "wamkit.design.commands",
     "wamkit.controllers.base",
     "wamkit.envs.base",
     "wamkit.envs.perturbations.base",

@@ -309,6 +309,7 @@ CHOICES: Mapping[str, str] = {
     "EstimatorConfig": "estimator",
     "PlannerConfig": "planner",
     "ObjectiveConfig": "objective",
+    "CommandConfig": "command",
     "Controller": "controller",
     "EnvConfig": "environment",
     "Perturbation": "perturbation",

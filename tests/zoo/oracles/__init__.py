@@ -27,6 +27,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     sensed,
     senses,
     serial,
+    steering,
     training,
     views,
     words,

@@ -135,7 +135,7 @@ def spatial_control(case: Case) -> None:
                 moved = {**observation.extras, name: (value + 0.05).to(observation.extras[name].dtype)}
                 assert not torch.equal(plain, shown(replace(observation, extras=moved))), name
     for encoder in clicks:
-        places, known = encoder.points(observation)
+        places, known = encoder.points.places(observation)
         assert known.all(), "the recordings show no place that could be clicked"
         dropped = replace(
             observation, missing={**observation.missing, "gestures": torch.ones_like(observation.pad)}
@@ -143,7 +143,7 @@ def spatial_control(case: Case) -> None:
         if encoder.goal:
             other = replace(dropped, goal=replace(observation.steps([-1]), goal=None))
             assert torch.equal(shown(dropped), shown(other)), "dropped, yet read"
-            assert torch.allclose(places[:, 0], encoder.points(other)[0][:, 1]), (
+            assert torch.allclose(places[:, 0], encoder.points.places(other)[0][:, 1]), (
                 "this is not where the object is"
             )
         assert not torch.equal(plain, shown(dropped)), "the clicks do not matter"

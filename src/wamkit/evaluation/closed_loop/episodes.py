@@ -168,10 +168,12 @@ class Senses:
     Attributes:
         extras: names of the extras that the frames must carry.
         dropped: name of an extra that no frame carries -> its shape per step; it is flagged as missing.
+        requested: name of an extra that no frame carries -> its value per step, the same at every step.
     """
 
     extras: tuple[str, ...] = ()
     dropped: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    requested: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Queue:
@@ -221,6 +223,8 @@ def observe(
     for name, shape in senses.dropped.items():
         extras[name] = torch.full((len(runs), len(offsets), *shape), torch.nan)
         missing[name] = torch.ones(len(runs), len(offsets), dtype=torch.bool)
+    for name, value in senses.requested.items():
+        extras[name] = value.expand(len(runs), len(offsets), *value.shape).clone()
     goals = [run.goal for run in runs if run.goal is not None]
     return Observation(
         images=images,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from wamkit.config.ranges import Count, Length, Positive, Range, Seed, SomeWords, Whole, Words
+from wamkit.config.ranges import Count, Length, Positive, Range, Seed, SomeWords, Whole, Word, Words
 from wamkit.config.values import Config
 from wamkit.contract.types import Budget
 from wamkit.controllers import Controller
@@ -99,6 +99,8 @@ class EvaluationConfig(Config):
             other designs see the last frame.
         drop: names of sensors flagged as missing at every step, or ``goal`` for the goal observation. The environment
             need not deliver them; a design without its goal uses its learned "no goal".
+        request: variable of the design's context -> value that is requested in every call in place of its configured
+            ``request``, such as ``quality: high`` (encoder ``metadata``).
         shifts: perturbed episodes run beside the clean ones. With ``per_dimension`` above 0 the clean arm is as long
             as that of one dimension, on the same tasks and seeds, and ``episodes`` is not used.
         shard: part of the evaluation to run, ``index/count`` such as ``0/4``. None runs all of it. A shard holds the
@@ -121,6 +123,7 @@ class EvaluationConfig(Config):
     timeout_s: Positive = 60.0
     goals: Path | None = None
     drop: Words = ()
+    request: dict[str, Word] = field(default_factory=dict)
     shifts: Shifts = field(default_factory=Shifts)
     shard: str | None = None
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from torch import Tensor
 
+from wamkit.contract.requests import Requests
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Budget, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
@@ -47,6 +48,10 @@ class Policy(Protocol):
     @property
     def droppable(self) -> Mapping[str, tuple[int, ...]]:
         """Those of :attr:`sensors` that may be flagged as missing, with their shape per step."""
+
+    @property
+    def requests(self) -> Requests:
+        """Variables of its context that may be requested; asked only where an evaluation requests one."""
 
     @property
     def reads_goal(self) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +218,7 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
         require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
         require_sensors(policy, env, where, config.drop)
         require_compared(policy, controller, env, where)
-    senses = choose_senses(policy, config.drop)
+    senses = choose_senses(policy, config.drop, config.request)
     goals = find_goals(policy, config)
     chosen = None if goals is None else lambda plan: goals.course(plan.task, plan.seed)
     ticks = ticks_of(config, policy.window.every)
@@ -230,8 +230,12 @@ def ticks_of(config: EvaluationConfig, every: float) -> int:
     return max(1, math.floor(config.env.max_ticks / every))
 
 
-def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
-    """Choose the extras shown to the policy; raises :class:`ConfigError` where one of ``drop`` cannot be dropped."""
+def choose_senses(policy: Policy, drop: Sequence[str], request: Mapping[str, str]) -> Senses:
+    """Choose the extras shown to the policy.
+
+    Raises:
+        ConfigError: one of ``drop`` cannot be dropped, or one of ``request`` cannot be requested.
+    """
     dropped = {}
     for name in drop:
         if name == GOAL:
@@ -243,7 +247,8 @@ def choose_senses(policy: Policy, drop: Sequence[str]) -> Senses:
                 f"{did_you_mean(name, [*policy.droppable, *([GOAL] if policy.reads_goal else [])])}"
             )
         dropped[name] = policy.droppable[name]
-    return Senses(tuple(name for name in policy.sensors if name not in dropped), dropped)
+    requested = policy.requests.values(request) if request else {}
+    return Senses(tuple(name for name in policy.sensors if name not in dropped), dropped, requested)
 
 
 def find_goals(policy: Policy, config: EvaluationConfig) -> Goals | None:

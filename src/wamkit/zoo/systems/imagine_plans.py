@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from wamkit.actions import FastConfig
 from wamkit.controllers import PhaseTrigger, SubgoalRefresh
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
-from wamkit.estimators import GatedConfig, InverseDynamicsConfig, JacobianDynamicsConfig, RegressorConfig
+from wamkit.encoders import MetadataConfig
+from wamkit.estimators import (
+    AutoregressorConfig,
+    GatedConfig,
+    InverseDynamicsConfig,
+    JacobianDynamicsConfig,
+    RegressorConfig,
+)
 from wamkit.planners import CandidateScoringConfig, HighValueConfig
 from wamkit.substrates import PixelsConfig, ProgressConfig
 from wamkit.zoo.system import system
@@ -94,22 +104,34 @@ def sweet() -> DesignConfig:
 
 @system(
     "π0.7",
-    ("dp.subgoal-refresh", "ps.keyframes", "bb.vlm-expert"),
-    missing=("st.command-levels", "st.context-metadata"),
-    simplified="A random language model of two layers; no metadata and no levels of commands.",
-    choices="A refresh every 16 ticks that takes 4, in place of four seconds.",
+    ("dp.subgoal-refresh", "ps.keyframes", "bb.vlm-expert", "st.command-levels", "st.context-metadata"),
+    simplified="A random language model of two layers. Whether the episode succeeds is its quality, the ticks that are "
+    "left its speed; the recordings are labelled with nothing else.",
+    choices="A refresh every 16 ticks that takes 4, in place of four seconds. Levels of commands have equal shares.",
 )
 def pi07() -> DesignConfig:
-    """Renew subgoal pictures of all views on a clock of their own while a VLA with a flow expert acts on the latest."""
-    language = p.language_model(expert=("action", "goal"), learning="insulated")
-    return p.base(
-        "π0.7",
+    """Direct a VLA with a flow expert by commands of any level, labels of quality and subgoal pictures of all views."""
+    language = p.language_model(expert=("action", "goal"), language=("tokens",), learning="insulated")
+    start = p.base("π0.7")
+    return replace(
+        start,
+        encoders={**start.encoders, "metadata": MetadataConfig(p.QUALITY)},
+        commands=p.COMMANDS,
         substrates={"picture": p.FRAMES},
         goals={"goal": "picture"},
         aim="next",
         trunks={"video": p.transformer(), "main": language},
-        estimators={"world": p.denoiser(trunk="video"), "policy": p.denoiser()},
-        factors=(Factor(("goal",), (), "world"), Factor(("action",), ("goal",), "policy")),
+        actions={"tokens": FastConfig(vocabulary=256)},
+        estimators={
+            "world": p.denoiser(trunk="video"),
+            "writer": AutoregressorConfig(),
+            "policy": p.denoiser(),
+        },
+        factors=(
+            Factor(("goal",), (), "world"),
+            Factor(("tokens",), (), "writer"),
+            Factor(("action",), ("goal",), "policy"),
+        ),
         controller=SubgoalRefresh(execute=p.EXECUTE, refresh=16, latency=4),
     )
 

@@ -15,7 +15,11 @@ from wamkit.actions import ChunkConfig
 from wamkit.config import encode
 from wamkit.contract.planning import PlannerConfig
 from wamkit.contract.protocols import EstimatorConfig, SubstrateConfig, TrunkConfig
+from wamkit.contract.requests import VariableConfig
+from wamkit.contract.specs import CLOCK
 from wamkit.controllers import Chunked
+from wamkit.design.command_levels import AxisConfig, MotionConfig, PointConfig, WordsConfig
+from wamkit.design.commands import CommandConfig
 from wamkit.design.config import DesignConfig, FutureConfig
 from wamkit.design.graph import Factor
 from wamkit.design.teacher_context import TeacherContextConfig
@@ -63,6 +67,26 @@ PART_OF_TASK: TextConfig = TextConfig(
     slots={"n": tuple("123456789"), "m": tuple("123456789")},
     length=8,
 )
+# Labels that every recording has: whether the episode succeeds, and how many ticks of it are left.
+QUALITY: dict[str, VariableConfig] = {
+    "outcome": VariableConfig(extra=CLOCK, entry=2, values=("failure", "success"), request="success"),
+    "ticks_left": VariableConfig(extra=CLOCK, entry=1, high=1000.0),
+}
+# Commands from the task down to a place in the picture, for an arm with a gripper.
+COMMANDS: dict[str, CommandConfig] = {
+    "task": WordsConfig(),
+    "subtask": WordsConfig(template="part {part} of {parts}"),
+    "motion": MotionConfig(
+        axes={
+            "hand_x_m": AxisConfig("move left", "move right", "cm", 100.0),
+            "hand_y_m": AxisConfig("move back", "move forward", "cm", 100.0),
+            "hand_z_m": AxisConfig("move down", "move up", "cm", 100.0),
+            "gripper_open": AxisConfig("close the gripper", "open the gripper", least=0.2),
+        },
+        ticks=HORIZON,
+    ),
+    "place": PointConfig(pose="gripper_pose"),
+}
 TABLE: Box = Box((-0.6, 0.2, 0.0), (0.6, 1.2, 0.6))  # workspace of the recorded robot, metres
 POST: Box = Box((-0.5, 0.3, 0.0), (-0.4, 0.5, 0.4))  # what stands beside it
 
