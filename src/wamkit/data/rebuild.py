@@ -45,6 +45,11 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     root = Path(root)
     info = read_info(root)
     features, fps = info["features"], float(info["fps"])
+    if info["codebase_version"] != layout.VERSION:
+        raise DataError(
+            f"{root}: of {info['codebase_version']} statistics are computed when it is opened, so there is nothing to "
+            f"rebuild. Convert it with `wamkit data convert {root} NEW` to store them."
+        )
     episodes, _ = catalog.read_episodes(root, info)
     vectors = [key for key in layout.VECTORS if key in features]
     declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
