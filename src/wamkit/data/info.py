@@ -186,7 +186,7 @@ def _check_template(info: Mapping[str, Any], key: str, path: Path) -> None:
     place = f"{path}, entry {key!r}"
     usual = layout.PATHS[info["codebase_version"]][key == "video_path"]
     fields = _fields(usual)
-    way_out = f"The usual value is {usual!r}."
+    way_out = f"With codebase_version {info['codebase_version']!r} the usual value is {usual!r}."
     if not isinstance(template, str):
         raise DataError(f"{place}: must be a text, got {template!r}. {way_out}")
     try:

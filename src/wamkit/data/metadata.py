@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from wamkit.data import catalog, check, layout, lines, tables
 from wamkit.data.catalog import EpisodeRow
+from wamkit.data.located import located
 from wamkit.data.stats import STATISTICS, FeatureStats, acted_frames, stats_from_json, vector_stats
 from wamkit.storage import read_json
 
@@ -67,7 +68,8 @@ class Tables(Metadata):
 
     @override
     def episodes(self, stats_of: Sequence[str] = ()) -> tuple[tuple[EpisodeRow, ...], PerEpisode]:
-        return catalog.read_episodes(self.root, self.info, stats_of)
+        rows, per_episode = catalog.read_episodes(self.root, self.info, stats_of)
+        return located(self.root, self.info, rows), per_episode
 
     @override
     def further(self) -> list[dict[str, Any]]:
