@@ -28,7 +28,6 @@ __all__ = ["Options", "Reading", "convert_dataset"]
 
 PLAN = f"{jobs.WORK}.json"
 WRITTEN = (layout.VERSION, layout.OLD_VERSION)
-HDF5 = (".hdf5", ".h5")
 
 
 def convert_dataset(
