@@ -173,7 +173,7 @@ def _write_table(source: Source, job: Job, out: Path) -> dict[str, PixelCounts]:
             _require_schema(table.schema, schema, source.entries[episode].place)
             if file is None:
                 file = tables.TableFile(out, schema)
-            file.append(table.cast(schema))
+            file.append(table.select(schema.names).cast(schema))
             for key in cameras:
                 counts[f"{episode} {key}"] = _count_cells(table, key, features[key], source.entries[episode].place)
     finally:
@@ -183,19 +183,25 @@ def _write_table(source: Source, job: Job, out: Path) -> dict[str, PixelCounts]:
 
 
 def _require_schema(found: pa.Schema, wanted: pa.Schema, place: str) -> None:
-    """Raise :class:`DataError` unless two tables have the same columns of the same types."""
-    if found.equals(wanted, check_metadata=False):
-        return
+    """Raise :class:`DataError` unless two tables have the same columns of the same types, but for the kind of lists."""
     for name in dict.fromkeys([*wanted.names, *found.names]):
-        here = found.field(name).type if name in found.names else "no such column"
-        there = wanted.field(name).type if name in wanted.names else "no such column"
-        if here != there:
+        here = found.field(name).type if name in found.names else None
+        there = wanted.field(name).type if name in wanted.names else None
+        if _unlisted(here) != _unlisted(there):
             raise DataError(
-                f"{place}, feature {name!r}: {here}, but episode 0 has {there}. Write all episodes with one type."
+                f"{place}, feature {name!r}: {here or 'no such column'}, but episode 0 has {there or 'no such column'}. "
+                f"Write all episodes with one type."
             )
-    raise DataError(
-        f"{place}: the columns {found.names} stand in another order than those of episode 0. Write all episodes alike."
-    )
+
+
+def _unlisted(kind: pa.DataType | None) -> tuple[int, pa.DataType | None]:
+    """Depth and values of a type of nested lists: lists of fixed and of any length hold the same values."""
+    depth = 0
+    while kind is not None and (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        kind, depth = kind.value_type, depth + 1
+    return depth, kind
 
 
 def _count_cells(table: pa.Table, key: str, feature: Mapping[str, Any], place: str) -> PixelCounts:
