@@ -81,7 +81,9 @@ def take(
             values = rng.normal(0, 9, size=(frames, *shape)).round(3 if dtype[0] == "f" else 0)
             columns[name] = (values > 0 if dtype == "bool" else values).astype(dtype)
     return Take(
-        [task or f"task {seed % 2}"] * frames, columns, {key: pictures(frames, SIZES[key], seed) for key in cameras}
+        [task or f"task {seed % 2}"] * frames,
+        columns,
+        {key: pictures(frames, SIZES[key], seed) for key in cameras},
     )
 
 

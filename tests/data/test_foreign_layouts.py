@@ -9,7 +9,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from films import edit_info
-from foreign import EXTRAS, SCENE, STILL, WRIST, Take, encode, pictures, take, write_new, write_old, write_stats
+from foreign import (
+    EXTRAS,
+    SCENE,
+    STILL,
+    WRIST,
+    Take,
+    encode,
+    pictures,
+    take,
+    write_new,
+    write_old,
+    write_stats,
+)
 
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset, rebuild_stats
@@ -53,7 +65,9 @@ def check(root: Path, wanted: list[Take], extras: Sequence[str] = ()) -> Dataset
 
 @pytest.mark.parametrize("codec", ["libx264", "libsvtav1"])
 def test_v3_over_several_files_and_folders(tmp_path: Path, codec: str) -> None:
-    wanted = takes((SCENE,)) if codec == "libx264" else [take(n, i, (WRIST,)) for i, n in enumerate((4, 3, 5))]
+    wanted = (
+        takes((SCENE,)) if codec == "libx264" else [take(n, i, (WRIST,)) for i, n in enumerate((4, 3, 5))]
+    )
     root = write_new(tmp_path / "set", wanted, codec=codec)
     check(root, wanted)
     assert len(list(root.glob("data/*/*.parquet"))) == -(-len(wanted) // 2)
@@ -127,9 +141,20 @@ def test_the_first_episode_of_a_file_may_name_the_file_before(tmp_path: Path) ->
         row["data/file_index"] -= 1
     pq.write_table(pq.read_table(path).from_pylist(rows), path)
     check(root, wanted)
-    rows[1]["data/file_index"] = 1  # not the first of its file: another fault
+    (root / "data/chunk-000/file-000.parquet").rename(root / "data/chunk-000/spare")
+    for number in (2, 1):  # as where the first episode alone is larger than a file may be
+        (root / f"data/chunk-000/file-{number:03d}.parquet").rename(
+            root / f"data/chunk-000/file-{number + 1:03d}.parquet"
+        )
+    (root / "data/chunk-000/spare").rename(root / "data/chunk-000/file-001.parquet")
+    shifted = [0, 1, 1, 2, 2]
+    for row, number in zip(rows, shifted, strict=True):
+        row["data/file_index"] = number
     pq.write_table(pq.read_table(path).from_pylist(rows), path)
-    with pytest.raises(DataError, match="episode table declares"):
+    check(root, wanted)
+    rows[1]["data/file_index"] = 2  # not the first of its file: another fault
+    pq.write_table(pq.read_table(path).from_pylist(rows), path)
+    with pytest.raises(DataError, match="the file is missing"):
         Dataset(root)
 
 

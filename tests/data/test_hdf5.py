@@ -64,7 +64,10 @@ def test_every_array_of_every_demonstration_is_kept(tmp_path: Path) -> None:
     seen = made.windows(np.arange(13), WindowSpec(horizon=1))
     with h5py.File(path) as file:
         demos = [file["data"][name] for name in ORDER]
-        together = {n: np.concatenate([d[n][()] for d in demos]) for n in ("actions", "states", "obs/object", "obs/depth")}
+        together = {
+            n: np.concatenate([d[n][()] for d in demos])
+            for n in ("actions", "states", "obs/object", "obs/depth")
+        }
         np.testing.assert_array_equal(seen.action[:, 0], together["actions"].astype(np.float32))
         for name in ("states", "object", "depth"):
             truth = together.get(name, together.get(f"obs/{name}"))
@@ -98,8 +101,14 @@ def nan(file: Any) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
-    "no observations": (lambda f: replace(f, "data/demo_2/obs", None), ("data/demo_2", "episode 1", "no group 'obs'")),
-    "no actions": (lambda f: replace(f, "data/demo_10/actions", None), ("data/demo_10", "no array 'actions'")),
+    "no observations": (
+        lambda f: replace(f, "data/demo_2/obs", None),
+        ("data/demo_2", "episode 1", "no group 'obs'"),
+    ),
+    "no actions": (
+        lambda f: replace(f, "data/demo_10/actions", None),
+        ("data/demo_10", "no array 'actions'"),
+    ),
     "a key that one lacks": (
         lambda f: replace(f, "data/demo_2/obs/gripper", None),
         ("data/demo_2", "obs/gripper", "no such array"),

@@ -103,7 +103,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         line("episodes.jsonl", 2, lambda row: row.update(episode_index=1)),
         ("episodes.jsonl", "line 3", "episode 1 is listed twice"),
     ),
-    "line of episodes.jsonl cut off": (cut("meta/episodes.jsonl", 0.9), ("episodes.jsonl", "line 3", "cut off")),
+    "line of episodes.jsonl cut off": (
+        cut("meta/episodes.jsonl", 0.9),
+        ("episodes.jsonl", "line 3", "cut off"),
+    ),
     "no instruction in episodes.jsonl": (
         line("episodes.jsonl", 1, lambda row: row.update(tasks=[])),
         ("episodes.jsonl", "line 2", "episode 1", "'tasks'"),
@@ -148,9 +151,15 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "time that runs backwards": (cell("timestamp", 2, 0.0), (TABLE, "episode 1", "'timestamp'", "frame 2")),
     "frame index twice": (cell("frame_index", 2, 1), (TABLE, "episode 1", "'frame_index'", "frame 2")),
-    "frames of another episode": (cell("episode_index", 0, 0), (TABLE, "episode 1", "'episode_index'", "frame 0")),
+    "frames of another episode": (
+        cell("episode_index", 0, 0),
+        (TABLE, "episode 1", "'episode_index'", "frame 0"),
+    ),
     "version that nobody reads": (info(codebase_version="v1.6"), ("info.json", "v1.6", "Convert it to v2.1")),
-    "version that does not fit the paths": (info(codebase_version="v3.0"), ("info.json", "'data_path'", "v3.0")),
+    "version that does not fit the paths": (
+        info(codebase_version="v3.0"),
+        ("info.json", "'data_path'", "v3.0"),
+    ),
     "no number of episodes per folder": (info(chunks_size=None), ("info.json", "'chunks_size'")),
     "absolute path": (
         info(data_path="/etc/{episode_chunk:03d}/{episode_index:06d}.parquet"),
@@ -199,14 +208,18 @@ PICTURES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
 }
 
 
+def read(root: Path) -> None:
+    data = Dataset(root)
+    data.windows(np.arange(data.num_frames), WindowSpec(horizon=1))
+
+
 @pytest.mark.parametrize("name", [*REFUSED, *PICTURES])
 def test_is_refused_by_place_and_nothing_is_converted(tmp_path: Path, name: str) -> None:
     change, words = {**REFUSED, **PICTURES}[name]
     root = write(tmp_path / "set")
     change(root)
     with pytest.raises(DataError) as reading:
-        data = Dataset(root)
-        data.windows(np.arange(data.num_frames), WindowSpec(horizon=1))
+        read(root)
     with pytest.raises(DataError) as converting:
         convert_dataset(root, tmp_path / "made", progress=False)
     for word in words:

@@ -135,7 +135,8 @@ def read_further(root: Path, info: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for path in episode_files(root):
         table = tables.read(
-            path, lambda names: [n for n in names if n not in known and not n.startswith("stats/")] or names[:1]
+            path,
+            lambda names: [n for n in names if n not in known and not n.startswith("stats/")] or names[:1],
         )
         rows += [{key: value for key, value in row.items() if key not in known} for row in table.to_pylist()]
     return rows

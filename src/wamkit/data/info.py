@@ -83,7 +83,7 @@ def _check_version(info: Mapping[str, Any], path: Path) -> None:
         raise DataError(
             f"{path}: codebase_version is {version!r}, but only {', '.join(layout.PATHS)} can be read. {way_out}"
         )
-    chunk = info.get("chunks_size")
+    chunk: Any = info.get("chunks_size")
     if version != layout.VERSION and (not _is_int(chunk) or chunk < 1):
         raise DataError(
             f"{path}, entry 'chunks_size': must be the number of episodes in one folder, from 1 up, got {chunk!r}. "

@@ -50,7 +50,9 @@ SUCCESS_KEY = "next.success"
 # or LeRobot takes it for an action.
 ACTED_KEY = "has_action"
 SPEC_KEY = "wamkit"
-CAMERA_NAME = "wamkit.camera"  # entry of a camera's feature in memory, never on disk: its name by modality.json
+CAMERA_NAME = (
+    "wamkit.camera"  # entry of a camera's feature in memory, never on disk: its name by modality.json
+)
 
 WORDS = {field: get_args(get_type_hints(ActionSpec)[field]) for field in ("mode", "rotation", "gripper")}
 

@@ -61,7 +61,7 @@ def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow
     stop = 0
     for index, (number, line) in enumerate(lines):
         place = f"{path}, line {number}, episode {index}"
-        tasks, length = line.get("tasks"), line.get("length")
+        tasks, length = line.get("tasks"), line.get("length", 0)
         if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
             raise DataError(f"{place}: 'tasks' must be {TEXTS}, got {tasks!r}. {COPY_AGAIN}")
         if not _is_int(length) or length < 1:

@@ -1,13 +1,15 @@
 """Which data file holds an episode, where the episode table of another program is wrong about it.
 
-The converter from v2.1 in ``lerobot==0.4.4`` (``convert_dataset_v21_to_v30``) names, for the first episode of every data
-file after the first, the file before. LeRobot reads all files together and never notices. Frames are stored in order, so
-the numbers of rows tell where each episode is; the index columns, which are compared afterwards, prove it.
+The converter from v2.1 in ``lerobot==0.4.4`` (``convert_dataset_v21_to_v30``) names, for the first episode of every
+data file after the first, the file with the number before; where the first episode alone exceeds the size of a file,
+the first file is not even there. LeRobot reads all files together and never notices. Frames are stored in order, so the
+numbers of rows tell where each episode is; the index columns, which are compared afterwards, prove it.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -47,8 +49,9 @@ def located(root: Path, info: Mapping[str, Any], episodes: Sequence[EpisodeRow])
     moved, wrong = [], 0
     for episode in episodes:
         owner = int(np.searchsorted(ends, episode.start, side="right"))
-        first = owner > 0 and episode.start == starts[owner]
-        if episode.stop > ends[owner] or episode.data not in (found[owner], *found[owner - 1 : owner] * first):
+        first = episode.start == starts[owner]
+        expected = {found[owner], _before(root, info, found[owner]) if first else found[owner]}
+        if episode.stop > ends[owner] or episode.data not in expected:
             return tuple(episodes)
         wrong += episode.data != found[owner]
         moved.append(replace(episode, data=found[owner]))
@@ -59,3 +62,16 @@ def located(root: Path, info: Mapping[str, Any], episodes: Sequence[EpisodeRow])
         wrong,
     )
     return tuple(moved)
+
+
+def _before(root: Path, info: Mapping[str, Any], path: Path) -> Path:
+    """The file whose number comes before that of ``path``, whether it exists or not."""
+    places = re.fullmatch(r"data/chunk-(\d+)/file-(\d+)\.parquet", path.relative_to(root).as_posix())
+    if places is None:
+        return path
+    chunk, file = int(places[1]), int(places[2])
+    last = info.get("chunks_size", 1000)
+    if file == 0 and (chunk == 0 or not isinstance(last, int)):
+        return path
+    chunk, file = (chunk, file - 1) if file else (chunk - 1, last - 1)
+    return root / layout.DATA.format(chunk_index=chunk, file_index=file)

@@ -47,9 +47,7 @@ class Metadata(ABC):
         """Read the instructions by task index; raises :class:`DataError` when they cannot be read."""
 
     @abstractmethod
-    def stats(
-        self, wanted: Mapping[str, tuple[int, ...]]
-    ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+    def stats(self, wanted: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         """Return statistics of the features in ``wanted`` (key -> shape), and what the files say of all.
 
         Raises:
@@ -80,9 +78,7 @@ class Tables(Metadata):
         return tables.read_tasks(self.root / layout.TASKS)
 
     @override
-    def stats(
-        self, wanted: Mapping[str, tuple[int, ...]]
-    ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+    def stats(self, wanted: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         return catalog.read_stats(self.root, wanted)
 
 
@@ -108,11 +104,11 @@ class Lines(Metadata):
         return lines.read_tasks(self.root)
 
     @override
-    def stats(
-        self, wanted: Mapping[str, tuple[int, ...]]
-    ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
-        path, features = self.root / layout.STATS, self.info["features"]
-        listed = read_json(path, "Remove it: statistics are computed from the frames.") if path.exists() else {}
+    def stats(self, wanted: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+        path = self.root / layout.STATS
+        listed = (
+            read_json(path, "Remove it: statistics are computed from the frames.") if path.exists() else {}
+        )
         rows, _ = self.episodes()
         found = {}
         for key, shape in wanted.items():
@@ -120,7 +116,7 @@ class Lines(Metadata):
                 found[key] = self._computed(key, rows)
             elif isinstance(listed.get(key), dict) and set(STATISTICS) <= listed[key].keys():
                 found[key] = stats_from_json(listed[key], f"{path}, feature {key!r}", shape, (0.0, 1.0))
-        return found, listed if all(key in features for key in listed) else {}
+        return found, listed
 
     def _computed(self, key: str, rows: Sequence[EpisodeRow]) -> FeatureStats:
         feature = self.info["features"][key]

@@ -126,7 +126,9 @@ def _entries(
     taken = 0
     for start, end, name in sorted(spans):
         if start < taken:
-            raise DataError(f"{path}, {kind} {name!r}: its entries from {start} on are those of another part.")
+            raise DataError(
+                f"{path}, {kind} {name!r}: its entries from {start} on are those of another part."
+            )
         taken = end
         names[start:end] = [name] if end - start == 1 else [f"{name}_{i}" for i in range(end - start)]
     return names

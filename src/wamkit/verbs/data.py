@@ -19,8 +19,8 @@ def convert(verb: Namespace, _: list[str]) -> None:
     from wamkit.data.conversion import Reading, convert_dataset
 
     reading = Reading(verb.fps, verb.task, None if verb.state is None else tuple(verb.state.split(",")))
-    made = convert_dataset(verb.source, verb.out, verb.to, reencode=verb.reencode, reading=reading)
-    CONSOLE.print(Text(f"{made.num_episodes} episodes, {made.num_frames} frames -> {verb.out}"))
+    made = convert_dataset(verb.src, verb.dst, verb.to, reencode=verb.reencode, reading=reading)
+    CONSOLE.print(Text(f"{made.num_episodes} episodes, {made.num_frames} frames -> {verb.dst}"))
 
 
 VERBS: Mapping[str, Verb] = {
@@ -28,12 +28,16 @@ VERBS: Mapping[str, Verb] = {
         convert,
         "SRC DST [--to v3.0] [--reencode]",
         arguments={
-            "source": {
+            "src": {
                 "type": Path,
                 "metavar": "SRC",
                 "help": "LeRobotDataset folder (v3.0, v2.1, v2.0) or HDF5 file of robomimic or LIBERO",
             },
-            "out": {"type": Path, "metavar": "DST", "help": "folder of the new dataset, which must not exist"},
+            "dst": {
+                "type": Path,
+                "metavar": "DST",
+                "help": "folder of the new dataset, which must not exist",
+            },
             "--to": {
                 "metavar": "VERSION",
                 "default": "v3.0",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from wamkit.storage.documents import read_json, write_document
 __all__ = ["Options", "Reading", "convert_dataset"]
 
 PLAN = f"{jobs.WORK}.json"
+AS_FOUND = Reading()
 WRITTEN = (layout.VERSION, layout.OLD_VERSION)
 
 
@@ -36,7 +38,7 @@ def convert_dataset(
     version: str = layout.VERSION,
     *,
     reencode: bool = False,
-    reading: Reading = Reading(),
+    reading: Reading = AS_FOUND,
     progress: bool = True,
 ) -> Dataset:
     """Convert a dataset to another layout.
@@ -68,19 +70,22 @@ def convert_dataset(
         raise DataError(f"{root} exists. Choose another folder, or remove it first.")
     if not source.exists():
         raise DataError(f"{source}: no such file or folder. Name a dataset.")
+    if source.resolve() in root.resolve().parents:
+        raise DataError(f"{root} lies inside {source}, which would change while it is read. Choose another folder.")
     target = Replacement(root, overwrite=False)
     opened: Source = LeRobotSource(source) if source.is_dir() else Hdf5Source(source, reading)
-    there = opened.info.get("codebase_version")
-    if there == version:
-        raise DataError(f"{source} is in the layout {version} already. {_other(version)}")
-    options = Options(version, reencode)
-    made_of = _made_of(opened, options, reading)
-    with target.begin(lambda partial: _begun(partial) == made_of):
-        try:
-            return _write(opened, options, made_of, target, root, progress)
-        except WamkitError:
-            (target.partial / PLAN).unlink(missing_ok=True)  # bad input: there is nothing to go on with
-            raise
+    with closing(opened):
+        there = opened.info.get("codebase_version")
+        if there == version:
+            raise DataError(f"{source} is in the layout {version} already. {_other(version)}")
+        options = Options(version, reencode)
+        made_of = _made_of(opened, options, reading)
+        with target.begin(lambda partial: _begun(partial) == made_of):
+            try:
+                return _write(opened, options, made_of, target, root, progress)
+            except WamkitError:
+                (target.partial / PLAN).unlink(missing_ok=True)  # bad input: there is nothing to go on with
+                raise
 
 
 def _other(version: str) -> str:
@@ -92,7 +97,11 @@ def _made_of(source: Source, options: Options, reading: Reading) -> dict[str, An
     digest = hashlib.sha256()
     for path in source.files:
         facts = path.stat()
-        digest.update(f"{os.path.abspath(path)} {facts.st_size} {facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{os.path.abspath(path)} {facts.st_size} {facts.st_mtime_ns}\n".encode(
+                "utf-8", "surrogateescape"
+            )
+        )
     plain = {"source": digest.hexdigest(), "options": asdict(options), "reading": asdict(reading)}
     return dict(json.loads(json.dumps(plain)))
 
@@ -110,11 +119,13 @@ def _write(
     source: Source, options: Options, made_of: dict[str, Any], target: Replacement, root: Path, progress: bool
 ) -> Dataset:
     partial = target.partial
-    todo = jobs.plan(source, options)
     (partial / PLAN).parent.mkdir(parents=True, exist_ok=True)
     write_document(partial / PLAN, made_of)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not progress) as bar:
+        looking = bar.add_task("reading videos", total=None)
+        todo = jobs.plan(source, options)
+        bar.remove_task(looking)
         shown = bar.add_task("converting frames", total=sum(_frames(source, job) for job in todo))
         for number, job in enumerate(todo):
             if not jobs.result_file(partial, number).exists():

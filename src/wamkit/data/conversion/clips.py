@@ -67,7 +67,9 @@ class Packets:
         if not self.keys[shown[0]]:
             return f"its first picture, number {clip.first} of the file, is no key frame"
         if low != shown[0] or int(shown.max()) - low + 1 != clip.count:
-            return f"pictures of other episodes stand between its own in the file, from number {clip.first} on"
+            return (
+                f"pictures of other episodes stand between its own in the file, from number {clip.first} on"
+            )
         return None
 
     def whole(self, clip: Clip) -> bool:
@@ -84,12 +86,19 @@ def read_packets(path: Path, place: str) -> Packets:
     try:
         with open_video(path) as source:
             stream = source.streams.video[0]
-            found = [
+            found: list[tuple[Any, Any, bool]] = [
                 (p.pts, p.dts, p.is_keyframe) for p in source.demux(stream) if p.size and not p.is_discard
             ]
             unit, context = tick(stream), stream.codec_context
             pixels = None if context.format is None else context.format.name
-            coding = (context.name, stream.width, stream.height, pixels, bytes(context.extradata or b""), unit)
+            coding = (
+                context.name,
+                stream.width,
+                stream.height,
+                pixels,
+                bytes(context.extradata or b""),
+                unit,
+            )
     except FileNotFoundError as error:
         raise DataError(f"{place}, {path}: the video file is missing. {COPY_AGAIN}") from error
     except (av.FFmpegError, OSError, IndexError, AttributeError) as error:

@@ -1,7 +1,7 @@
 """Demonstrations in HDF5, in the layout of robomimic and of LIBERO, as the source of a conversion.
 
-``data/demo_<k>`` holds ``actions`` (T, A), ``obs/<key>`` (T, ...) and further arrays (T, ...); attributes of ``data`` say
-which environment it was (``env_args``) and, in LIBERO, what was asked (``problem_info``). Source: robomimic 0.3,
+``data/demo_<k>`` holds ``actions`` (T, A), ``obs/<key>`` (T, ...) and further arrays (T, ...); attributes of ``data``
+say which environment it was (``env_args``) and, in LIBERO, what was asked (``problem_info``). Source: robomimic 0.3,
 "Dataset structure"; LIBERO (arXiv:2306.03310), ``scripts/create_dataset.py``.
 """
 
@@ -68,10 +68,14 @@ class Hdf5Source(Source):
         try:
             self._file = self._h5.File(path, "r")
         except OSError as error:
-            raise DataError(f"{path}: cannot be read as HDF5 ({reason(error)}). Copy the file again.") from error
+            raise DataError(
+                f"{path}: cannot be read as HDF5 ({reason(error)}). Copy the file again."
+            ) from error
         demos = self._file.get("data")
         if not isinstance(demos, self._h5.Group) or not len(demos):
-            raise DataError(f"{path}: has no group 'data' of demonstrations, so it is none of robomimic or LIBERO.")
+            raise DataError(
+                f"{path}: has no group 'data' of demonstrations, so it is none of robomimic or LIBERO."
+            )
         self._names = sorted(demos, key=_number)
         self._demos = [demos[name] for name in self._names]
         self._attributes = {name: _document(demos.attrs, name, path) for name in ("env_args", "problem_info")}
@@ -95,9 +99,15 @@ class Hdf5Source(Source):
                     f"{_form(self._forms.get(name))}. {WAY_OUT}"
                 )
         if len(self._forms["actions"][0]) != 1:
-            raise DataError(f"{self._place(0)}, 'actions': must be (T, A), got rows of {self._forms['actions'][0]}.")
+            raise DataError(
+                f"{self._place(0)}, 'actions': must be (T, A), got rows of {self._forms['actions'][0]}."
+            )
         observed = {name: form for name, form in self._forms.items() if name.startswith("obs/")}
-        self._cameras = [n for n, (shape, kind) in observed.items() if len(shape) == 3 and kind == "uint8" and shape[2] == 3]
+        self._cameras = [
+            n
+            for n, (shape, kind) in observed.items()
+            if len(shape) == 3 and kind == "uint8" and shape[2] == 3
+        ]
         vectors = [n for n, (shape, _) in observed.items() if len(shape) == 1 and n not in self._cameras]
         if reading.state is not None:
             unknown = [key for key in reading.state if f"obs/{key}" not in vectors]
@@ -115,12 +125,18 @@ class Hdf5Source(Source):
         demo, place, lengths = self._demos[k], self._place(k), {}
         forms: dict[str, tuple[tuple[int, ...], str]] = {}
         if not isinstance(demo, self._h5.Group) or not isinstance(demo.get("obs"), self._h5.Group):
-            raise DataError(f"{place}: has no group 'obs'. Extract observations with the tools of the benchmark first.")
+            raise DataError(
+                f"{place}: has no group 'obs'. Extract observations with the tools of the benchmark first."
+            )
         if not isinstance(demo.get("actions"), self._h5.Dataset):
             raise DataError(f"{place}: has no array 'actions'. {WAY_OUT}")
 
         def visit(name: str, item: Any) -> None:
-            if isinstance(item, self._h5.Dataset) and name.split("/")[0] not in SKIPPED and item.dtype.kind in "biuf":
+            if (
+                isinstance(item, self._h5.Dataset)
+                and name.split("/")[0] not in SKIPPED
+                and item.dtype.kind in "biuf"
+            ):
                 forms[name] = tuple(item.shape[1:]), str(item.dtype)
                 lengths[name] = item.shape[0] if item.shape else 0
 
@@ -161,7 +177,9 @@ class Hdf5Source(Source):
         """Specs and features, as a recording of wamkit has them."""
         widths = {name: self._forms[name][0][0] for name in self._state}
         state = [f"{n[4:]}_{i}" if width > 1 else n[4:] for n, width in widths.items() for i in range(width)]
-        action = np.concatenate([self._array(k, "actions").astype(np.float32) for k in range(len(self._demos))])
+        action = np.concatenate(
+            [self._array(k, "actions").astype(np.float32) for k in range(len(self._demos))]
+        )
         names = tuple(f"action_{i}" for i in range(action.shape[1]))
         if not np.isfinite(action).all():
             ends = np.cumsum([len(demo["actions"]) for demo in self._demos])
@@ -175,7 +193,9 @@ class Hdf5Source(Source):
         cameras = {n[4:].replace("/", "."): CameraSpec(*self._forms[n][0][:2]) for n in self._cameras}
         self._observation = ObservationSpec(cameras=cameras, state=tuple(state), rate_hz=rate)
         low, high = tuple(limits.min.tolist()), tuple(limits.max.tolist())
-        self._action = ActionSpec(names=names, low=low, high=high, rate_hz=rate, mode="absolute", frame="unknown")
+        self._action = ActionSpec(
+            names=names, low=low, high=high, rate_hz=rate, mode="absolute", frame="unknown"
+        )
         forms = {extra: self._forms[name] for extra, name in self._extras.items()}
         check_specs(self._observation, self._action, forms, video.PIXEL_FORMAT)
         exact = video.frame_rate(rate)
@@ -211,7 +231,9 @@ class Hdf5Source(Source):
         try:
             return np.asarray(self._demos[k][name][()])
         except OSError as error:
-            raise DataError(f"{self._place(k)}, {name!r}: cannot be read ({reason(error)}). Copy the file again.") from error
+            raise DataError(
+                f"{self._place(k)}, {name!r}: cannot be read ({reason(error)}). Copy the file again."
+            ) from error
 
     def _place(self, k: int) -> str:
         return f"{self.root}, data/{self._names[k]}, episode {k}"
@@ -244,6 +266,10 @@ class Hdf5Source(Source):
         raise NotImplementedError(f"{place}, {path}: an HDF5 file holds no packets")
 
     @override
+    def close(self) -> None:
+        self._file.close()
+
+    @override
     def pictures(self, key: str, episode: int) -> np.ndarray:
         name = next(n for n in self._cameras if layout.IMAGE_PREFIX + n[4:].replace("/", ".") == key)
         return self._array(episode, name)
@@ -254,7 +280,7 @@ def _library() -> ModuleType:
         import h5py
     except ImportError as error:
         raise MissingExtraError("Reading HDF5 needs h5py: pip install 'wamkit[hdf5]'.") from error
-    return h5py  # type: ignore[no-any-return]
+    return h5py
 
 
 def _number(name: str) -> tuple[int, str]:

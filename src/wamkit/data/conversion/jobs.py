@@ -20,7 +20,7 @@ import pyarrow as pa
 from wamkit.data import layout, tables, video
 from wamkit.data.conversion.clips import Clip, Packets, copy_clips
 from wamkit.data.conversion.source import Source
-from wamkit.data.files import MB, Position, Storage
+from wamkit.data.files import DEFAULT_STORAGE, MB, Position, Storage
 from wamkit.data.pictures import decode_picture
 from wamkit.data.stats import PixelCounts
 from wamkit.data.video_file import VideoFile
@@ -59,7 +59,7 @@ class Options:
 
     version: str
     reencode: bool = False
-    storage: Storage = Storage()
+    storage: Storage = DEFAULT_STORAGE
 
 
 def plan(source: Source, options: Options) -> list[Job]:
@@ -155,7 +155,8 @@ def run(source: Source, job: Job, number: int, root: Path, options: Options) -> 
         counts = _write_video(source, job, job.key, unfinished, options)
     os.replace(unfinished, path)
     sink = io.BytesIO()
-    np.savez_compressed(sink, **{name: value.counts for name, value in counts.items()})
+    levels: dict[str, Any] = {name: value.counts for name, value in counts.items()}
+    np.savez_compressed(sink, **levels)
     result = result_file(root, number)
     result.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(result, sink.getvalue())
@@ -166,16 +167,19 @@ def _write_table(source: Source, job: Job, out: Path) -> dict[str, PixelCounts]:
     cameras = [k for k in layout.camera_keys(features).values() if features[k]["dtype"] == "image"]
     counts = {}
     file: tables.TableFile | None = None
-    schema = source.table(0).schema
+    schema = source.schema
     try:
         for episode in job.episodes:
             table = source.table(episode)
             _require_schema(table.schema, schema, source.entries[episode].place)
             if file is None:
                 file = tables.TableFile(out, schema)
-            file.append(table.select(schema.names).cast(schema))
+            same = table.schema.equals(schema, check_metadata=True)
+            file.append(table if same else table.select(schema.names).cast(schema))
             for key in cameras:
-                counts[f"{episode} {key}"] = _count_cells(table, key, features[key], source.entries[episode].place)
+                counts[f"{episode} {key}"] = _count_cells(
+                    table, key, features[key], source.entries[episode].place
+                )
     finally:
         if file is not None:
             file.close()
@@ -188,9 +192,10 @@ def _require_schema(found: pa.Schema, wanted: pa.Schema, place: str) -> None:
         here = found.field(name).type if name in found.names else None
         there = wanted.field(name).type if name in wanted.names else None
         if _unlisted(here) != _unlisted(there):
+            kinds = [kind or "no such column" for kind in (here, there)]
             raise DataError(
-                f"{place}, feature {name!r}: {here or 'no such column'}, but episode 0 has {there or 'no such column'}. "
-                f"Write all episodes with one type."
+                f"{place}, feature {name!r}: {kinds[0]}, but episode 0 has {kinds[1]}. Write all episodes with one "
+                f"type."
             )
 
 
@@ -211,9 +216,7 @@ def _count_cells(table: pa.Table, key: str, feature: Mapping[str, Any], place: s
     return counts
 
 
-def _write_video(
-    source: Source, job: Job, key: str, out: Path, options: Options
-) -> dict[str, PixelCounts]:
+def _write_video(source: Source, job: Job, key: str, out: Path, options: Options) -> dict[str, PixelCounts]:
     clips = [_copied(source, key, episode) for episode in job.episodes]
     copied = [pair for pair in clips if pair is not None]
     if len(copied) < len(clips):
@@ -262,7 +265,9 @@ def _counted(
             length = source.entries[episode].length
             place = f"{path}, episode {episode}, camera {key!r}"
             if start + length > len(file.times):
-                raise DataError(f"{place}: the copy has only {len(file.times)} pictures, so nothing was converted.")
+                raise DataError(
+                    f"{place}: the copy has only {len(file.times)} pictures, so nothing was converted."
+                )
             images = np.stack([file.picture(start + k, partial(str, place)) for k in range(length)])
             if copied and not copied[place_of][1].whole(copied[place_of][0]):
                 _require_same(images, source.pictures(key, episode), copied[place_of][0])

@@ -113,11 +113,16 @@ class LeRobotSource(Source):
         return self._packets[path]
 
     @override
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+        self._open = None
+
+    @override
     def pictures(self, key: str, episode: int) -> np.ndarray:
         clip = self.clip(key, episode)
         if self._open is None or self._open[0] != clip.path:
-            if self._open is not None:
-                self._open[1].close()
+            self.close()
             self._open = clip.path, VideoFile(clip.path, clip.place)
         where = partial(str, clip.place)
         return np.stack([self._open[1].picture(clip.first + k, where) for k in range(clip.count)])

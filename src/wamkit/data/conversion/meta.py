@@ -86,7 +86,8 @@ def measure(source: Source, jobs: Sequence[Job], root: Path) -> tuple[Stats, lis
     if layout.ACTED_KEY in features and layout.ACTION_KEY in whole:
         both = (layout.ACTION_KEY, layout.ACTED_KEY)
         action, acted = (
-            np.concatenate([tables.frames(tables.read(p, [k]), k, features[k], p) for p in paths]) for k in both
+            np.concatenate([tables.frames(tables.read(p, [k]), k, features[k], p) for p in paths])
+            for k in both
         )
         whole[layout.ACTION_KEY] = vector_stats(acted_frames(action, acted))
     for key, counts in _levels(jobs, root, [entry.length for entry in source.entries]).items():

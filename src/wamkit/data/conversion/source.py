@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class Source(ABC):
         """Keys of the features that are videos."""
         return [key for key, feature in self.info["features"].items() if feature["dtype"] == "video"]
 
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of the first episode's table, which those of the others must have."""
+        return self.table(0).schema
+
     @abstractmethod
     def table(self, episode: int) -> pa.Table:
         """Return the rows of an episode, with every column that is stored in a table.
@@ -74,6 +80,10 @@ class Source(ABC):
     @abstractmethod
     def packets(self, path: Path, place: str) -> Packets:
         """Return the packets of a file that :meth:`clip` named; raises :class:`DataError` when it cannot be read."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open."""
 
     @abstractmethod
     def pictures(self, key: str, episode: int) -> np.ndarray:
