@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from films import edit_info
 from foreign import EXTRAS, SCENE, STILL, WRIST, Take, encode, take, write_new, write_old
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -319,3 +320,18 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "data convert" in capsys.readouterr().err
     assert main(["data", "convert", str(tmp_path / "nothing"), str(tmp_path / "c")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", [{"info": {"video.is_depth_map": True}}, {"shape": [64, 32, 1]}], ids=["depth", "grey"]
+)
+def test_cameras_that_are_not_read_are_copied_too(tmp_path: Path, change: dict[str, Any]) -> None:
+    root = write_old(tmp_path / "a", [take(n, seed, (SCENE, WRIST)) for seed, n in enumerate((3, 5))])
+    edit_info(root, lambda info: info["features"][WRIST].update(change))
+    convert_dataset(root, tmp_path / "b", progress=False)
+    convert_dataset(tmp_path / "b", tmp_path / "c", "v2.1", progress=False)
+    require_same(root, tmp_path / "c")
+    assert WRIST not in json.loads((tmp_path / "b/meta/stats.json").read_text())
+    next((tmp_path / "b/videos" / WRIST).rglob("*.mp4")).unlink()
+    with pytest.raises(DataError, match=f"episode 0, camera '{WRIST}'.*missing"):
+        convert_dataset(tmp_path / "b", tmp_path / "d", "v2.1", progress=False)
