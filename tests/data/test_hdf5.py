@@ -41,6 +41,7 @@ def write_libero(path: Path, **attributes: Any) -> Path:
             demo["obs/depth"] = rng.uniform(0, 2, (length, 6, 8, 1)).astype(np.float32)
             demo["obs/agentview_rgb"] = pictures(length, (32, 48), seed)
             demo["obs/wrist_rgb"] = pictures(length, (24, 24), seed + 5)
+            demo["obs/states"] = np.full(length, seed)
             demo["next_obs/ee_pos"] = np.zeros((length, 3))
     return path
 
@@ -56,7 +57,7 @@ def test_every_array_of_every_demonstration_is_kept(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     path = write_libero(tmp_path / "demos.hdf5")
     made = convert_dataset(path, tmp_path / "set", progress=False)
-    made = made.with_extras(("states", "object", "depth", "rewards", "dones"))
+    made = made.with_extras(("states", "obs.states", "object", "depth", "rewards", "dones"))
     assert (made.num_episodes, made.num_frames, made.fps) == (3, 13, 20.0)
     assert made.tasks == ("put the bowl on the plate",)
     assert made.observation_spec.state == ("ee_pos_0", "ee_pos_1", "ee_pos_2", "gripper")
@@ -72,6 +73,7 @@ def test_every_array_of_every_demonstration_is_kept(tmp_path: Path) -> None:
         for name in ("states", "object", "depth"):
             truth = together.get(name, together.get(f"obs/{name}"))
             np.testing.assert_array_equal(made.extras[name], truth)
+        np.testing.assert_array_equal(made.extras["obs.states"], np.repeat([0, 1, 2], LENGTHS))
         for name in ("agentview_rgb", "wrist_rgb"):
             truth = np.concatenate([d[f"obs/{name}"][()] for d in demos]).astype(int)
             got = seen.observation.images[name][:, 0].numpy().transpose(0, 2, 3, 1)
@@ -108,6 +110,14 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "no actions": (
         lambda f: replace(f, "data/demo_10/actions", None),
         ("data/demo_10", "no array 'actions'"),
+    ),
+    "actions that are text": (
+        lambda f: replace(f, "data/demo_0/actions", ["a", "b", "c", "d"]),
+        ("data/demo_0", "'actions'", "no numbers"),
+    ),
+    "actions without width": (
+        lambda f: [replace(f, f"data/{n}/actions", np.zeros(k)) for n, k in zip(ORDER, LENGTHS, strict=True)],
+        ("data/demo_0", "'actions'", "(T, A)"),
     ),
     "a key that one lacks": (
         lambda f: replace(f, "data/demo_2/obs/gripper", None),

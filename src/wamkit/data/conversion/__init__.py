@@ -71,7 +71,9 @@ def convert_dataset(
     if not source.exists():
         raise DataError(f"{source}: no such file or folder. Name a dataset.")
     if source.resolve() in root.resolve().parents:
-        raise DataError(f"{root} lies inside {source}, which would change while it is read. Choose another folder.")
+        raise DataError(
+            f"{root} lies inside {source}, which would change while it is read. Choose another folder."
+        )
     target = Replacement(root, overwrite=False)
     opened: Source = LeRobotSource(source) if source.is_dir() else Hdf5Source(source, reading)
     with closing(opened):

@@ -118,7 +118,10 @@ class Hdf5Source(Source):
         else:
             self._state = [name for name in vectors if name != f"obs/{PRIVILEGED}"]
         used = {"actions", *self._cameras, *self._state}
-        self._extras = {n.removeprefix("obs/").replace("/", "."): n for n in self._forms if n not in used}
+        self._extras: dict[str, str] = {}
+        for name in sorted(set(self._forms) - used, key=lambda n: (n.startswith("obs/"), n)):
+            short, full = name.removeprefix("obs/").replace("/", "."), name.replace("/", ".")
+            self._extras[full if short in self._extras else short] = name  # `obs/x` and `x` are two arrays
 
     def _arrays(self, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         """Array of a demonstration -> shape of one row and dtype."""
@@ -141,6 +144,8 @@ class Hdf5Source(Source):
                 lengths[name] = item.shape[0] if item.shape else 0
 
         demo.visititems(visit)
+        if "actions" not in forms:
+            raise DataError(f"{place}, 'actions': holds no numbers but {demo['actions'].dtype}. {WAY_OUT}")
         for name, length in lengths.items():
             if length != lengths["actions"] or not length:
                 raise DataError(
