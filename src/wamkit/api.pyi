@@ -1,6 +1,8 @@
 """Names of :mod:`wamkit.api`, loaded from their files when they are first used."""
 
 from .contract.types import Budget as Budget
+from .data.conversion import Reading as Reading
+from .data.conversion import convert_dataset as convert_dataset
 from .design.checkpoint import from_pretrained as from_pretrained
 from .design.checkpoint import save_pretrained as save_pretrained
 from .design.config import DesignConfig as DesignConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,8 @@ from rich.text import Text
 from wamkit import api
 from wamkit import config as configs
 from wamkit.errors import ConfigError, DataError, did_you_mean
-from wamkit.verbs import catalog, declarations, ending, listing, usage
+from wamkit.verbs import catalog, data, declarations, ending, listing, usage
+from wamkit.verbs.verb import Verb
 
 CONSOLE = ending.Terminal()
 EPILOG = (
@@ -174,30 +175,6 @@ def inspect(verb: Namespace, _: list[str]) -> None:
         show_design(facts, CONSOLE)
 
 
-@dataclass(frozen=True)
-class Verb:
-    """One verb of the command line.
-
-    Attributes:
-        run: gets the verb's own arguments and the options of its config; its docstring says what the verb does.
-        example: what typically follows the verb.
-        config: dotted name of its config class, or None.
-        arguments: argument of its own, flag or name -> what ``argparse`` is told of it.
-        kept: what is kept of the work when it is stopped, and how to go on.
-    """
-
-    run: Callable[[Namespace, list[str]], None]
-    example: str
-    config: str | None = None
-    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    kept: str = "Nothing was written; the same command begins anew."
-
-    @property
-    def summary(self) -> str:
-        """One line about it."""
-        return (self.run.__doc__ or "").partition("\n")[0]
-
-
 def _runs(out: str) -> dict[str, dict[str, Any]]:
     """Arguments of a verb that reads finished runs and writes to ``out``."""
     runs = {"nargs": "+", "type": Path, "metavar": "RUN", "help": "report folder or report.json"}
@@ -241,6 +218,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "What was trained up to the last checkpoint is kept; the same command goes on from there.",
         ),
     },
+    "datasets": data.VERBS,
     "closed loop": {
         "evaluate": Verb(
             evaluate,
@@ -355,7 +333,7 @@ def print_overview() -> None:
     """Print the verbs by group, one line each."""
     lines = ["usage: wamkit VERB [options]"]
     for title, verbs in GROUPS.items():
-        lines += ["", f"{title}:", *(f"  {name:10} {verb.summary}" for name, verb in verbs.items())]
+        lines += ["", f"{title}:", *(f"  {name:12} {verb.summary}" for name, verb in verbs.items())]
     sys.stdout.write("\n".join([*lines, "", "`wamkit VERB --help` explains the options of a verb.", ""]))
 
 
@@ -366,7 +344,9 @@ def run(name: str, args: list[str]) -> None:
         WamkitError: the verb, an option or what it names does not exist or cannot be used.
     """
     if name not in VERBS:
-        raise ConfigError(f"no verb {name!r}. {did_you_mean(name, VERBS)}")
+        below = [verb for verb in VERBS if verb.startswith(f"{name} ")]
+        hint = f"Use one of: {', '.join(below)}." if below else did_you_mean(name, VERBS)
+        raise ConfigError(f"no verb {name!r}. {hint}")
     if name == "evaluate" and "--sweep" in args:
         name, args = "sweep", [arg for arg in args if arg != "--sweep"]
     if {"-h", "--help"} & set(args):
@@ -385,8 +365,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         status = ending.status_of("", "", print_overview)
         return status or (0 if args else 2)
-    kept = VERBS[args[0]].kept if args[0] in VERBS else ""
-    return ending.status_of(args[0], kept, lambda: run(args[0], args[1:]))
+    words = 2 if " ".join(args[:2]) in VERBS else 1  # of a verb's name, such as `data convert`
+    name, rest = " ".join(args[:words]), args[words:]
+    kept = VERBS[name].kept if name in VERBS else ""
+    return ending.status_of(name, kept, lambda: run(name, rest))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 python lerobot_side.py read ROOT OUT.npz
 python lerobot_side.py write ROOT IN.npz
+python lerobot_side.py edit ROOT OUT    # episodes deleted, split, merged, features removed
+python lerobot_side.py upgrade ROOT OUT # LeRobot's own conversion from v2.1 to v3.0, in small files
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,5 +66,27 @@ def write(root: Path, source: Path) -> None:
     data.finalize()
 
 
+def edit(root: Path, out: Path) -> None:
+    from lerobot.datasets import dataset_tools
+
+    data = LeRobotDataset("local/set", root=root)
+    dataset_tools.delete_episodes(data, [1], output_dir=out / "deleted", repo_id="local/deleted")
+    dataset_tools.split_dataset(data, {"first": [0], "rest": [1, 2]}, output_dir=out)
+    again = LeRobotDataset("local/other", root=root)
+    dataset_tools.merge_datasets([data, again], "local/merged", out / "merged")
+    dataset_tools.remove_feature(data, "next.reward", output_dir=out / "less", repo_id="local/less")
+
+
+def upgrade(root: Path, out: Path) -> None:
+    from lerobot.datasets.v30.convert_dataset_v21_to_v30 import convert_dataset
+
+    shutil.copytree(root, out / "set")
+    convert_dataset(
+        "set", root=out, push_to_hub=False, data_file_size_in_mb=0.002, video_file_size_in_mb=0.01
+    )
+
+
 if __name__ == "__main__":
-    {"read": read, "write": write}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    {"read": read, "write": write, "edit": edit, "upgrade": upgrade}[sys.argv[1]](
+        Path(sys.argv[2]), Path(sys.argv[3])
+    )

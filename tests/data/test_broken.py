@@ -166,7 +166,7 @@ def test_missing_statistic(recorded: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("version", "way_out"),
-    [("v2.1", "convert_dataset_v21_to_v30"), ("v2.0", "v2.1 first"), ("v4.0", "Update"), (None, "Update")],
+    [("v1.6", "Convert it to v2.1"), ("v4.0", "Update"), (None, "Update")],
 )
 def test_other_versions(recorded: Path, version: str | None, way_out: str) -> None:
     edit_json(recorded / "meta/info.json", lambda info: info.update(codebase_version=version))

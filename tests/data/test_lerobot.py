@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from foreign import EXTRAS as FOREIGN
+from foreign import SCENE, STILL, WRIST, take, write_old
 from recordings import EXTRAS, OBSERVATION, SMALL, pictures, record, varied
 
 from wamkit.contract.types import WindowSpec
-from wamkit.data import Dataset
+from wamkit.data import Dataset, rebuild_stats
+from wamkit.data.conversion import convert_dataset
 
 PYTHON = os.environ.get("WAMKIT_LEROBOT_PYTHON", "")
 HERE = Path(__file__).parent
@@ -96,3 +99,77 @@ def test_wamkit_reads_what_lerobot_wrote(tmp_path: Path) -> None:
         error = np.abs(got.astype(int) - truth).mean(axis=(1, 2, 3))
         # LeRobot's default codec is AV1 at crf 30; consecutive frames differ by 5 levels.
         assert error.max() < (1e-9 if name == "still" else 2.5)
+
+
+def written_by_lerobot(tmp_path: Path) -> tuple[Path, list[int]]:
+    """Three episodes with two videos and a picture in the table."""
+    lengths, rng = [6, 4, 8], np.random.default_rng(0)
+    total = sum(lengths)
+    arrays = {
+        "episode": np.repeat(np.arange(3), lengths),
+        "video": np.concatenate([pictures(t, 64, 96, i) for i, t in enumerate(lengths)]),
+        "state": rng.normal(size=(total, 3)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (total, 2)).astype(np.float32),
+        "reward": rng.normal(size=total).astype(np.float32),
+        "task": np.repeat(["open", "press", "open"], lengths),
+    }
+    np.savez(tmp_path / "source.npz", **arrays)
+    lerobot(tmp_path, "write", tmp_path / "set", tmp_path / "source.npz")
+    return tmp_path / "set", lengths
+
+
+def require_same(one: Dataset, other: Dataset, frames: np.ndarray, there: np.ndarray, slack: int = 0) -> None:
+    """Frames ``frames`` of one dataset are ``there`` in the other."""
+    seen, found = one.windows(frames, WindowSpec(horizon=1)), other.windows(there, WindowSpec(horizon=1))
+    np.testing.assert_array_equal(seen.action[:, 0], found.action[:, 0])
+    np.testing.assert_array_equal(seen.observation.state, found.observation.state)
+    assert seen.observation.task == found.observation.task
+    for name, images in seen.observation.images.items():
+        off = np.abs(images.numpy().astype(int) - found.observation.images[name].numpy())
+        assert off.mean() <= slack, name
+
+
+def test_wamkit_reads_what_lerobot_edited(tmp_path: Path) -> None:
+    root, lengths = written_by_lerobot(tmp_path)
+    lerobot(tmp_path, "edit", root, tmp_path / "edited")
+    whole, owner = Dataset(root), np.repeat(np.arange(3), lengths)
+    parts = {"deleted": [0, 2], "first": [0], "rest": [1, 2], "merged": [0, 1, 2], "less": [0, 1, 2]}
+    for name, episodes in parts.items():
+        data = Dataset(tmp_path / "edited" / name)
+        frames = np.flatnonzero(np.isin(owner, episodes))
+        # Deleting and splitting encode the pictures again, with loss.
+        require_same(
+            whole, data, frames, np.arange(len(frames)), slack=0 if name in ("merged", "less") else 3
+        )
+    require_same(whole, Dataset(tmp_path / "edited/merged"), np.arange(18), np.arange(18, 36))
+
+
+def test_lerobot_reads_what_wamkit_converted(tmp_path: Path) -> None:
+    cameras, extras = (SCENE, WRIST, STILL), tuple(FOREIGN)
+    takes = [take(n, seed, cameras, extras) for seed, n in enumerate((5, 7, 4))]
+    write_old(tmp_path / "old", takes)
+    new = convert_dataset(tmp_path / "old", tmp_path / "new", progress=False)
+    lerobot(tmp_path, "read", tmp_path / "new", tmp_path / "seen.npz")
+    seen = dict(np.load(tmp_path / "seen.npz"))
+    assert seen["total"].tolist() == [3, 16]
+    assert seen["tasks"].tolist() == list(new.tasks)
+    assert seen["task"].tolist() == [task for one in takes for task in one.tasks]
+    for name in takes[0].columns:
+        truth = np.concatenate([one.columns[name] for one in takes])
+        got = seen[f"item/{name}"].reshape(truth.shape)
+        np.testing.assert_array_equal(got, truth.astype(got.dtype))
+    frames = new.windows(np.arange(16), WindowSpec(horizon=1)).observation.images
+    for key in cameras:
+        theirs = seen[f"item/{key}"] * 255
+        assert np.abs(theirs - frames[key.split(".")[-1]][:, 0].numpy()).max() <= 3
+
+
+def test_lerobot_upgrades_what_wamkit_converted_to_v2_1(tmp_path: Path) -> None:
+    """Its own converter takes our v2.1; what it makes of it is read, wrong data files included."""
+    root, lengths = written_by_lerobot(tmp_path)
+    convert_dataset(root, tmp_path / "old", "v2.1", progress=False)
+    lerobot(tmp_path, "upgrade", tmp_path / "old", tmp_path / "up")
+    rebuild_stats(tmp_path / "up/set")  # it leaves out the quantiles
+    made = Dataset(tmp_path / "up/set")
+    assert len(list((tmp_path / "up/set").glob("data/*/*.parquet"))) > 1
+    require_same(Dataset(root), made, np.arange(sum(lengths)), np.arange(sum(lengths)))

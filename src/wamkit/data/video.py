@@ -81,7 +81,7 @@ class VideoAppender:
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._output = av.open(str(path), "w")
+        self._output = av.open(str(path), "w", format="mp4")
         self._stream: av.VideoStream | None = None
         self._rate = rate
         self.frames = 0

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import layout, seals, spans, tables, video
-from wamkit.data.episode import Episode, check_episode, check_specs
+from wamkit.data.episode import Episode, check_episode, check_specs, frame_columns
 from wamkit.data.files import DEFAULT_STORAGE, Storage, TableFiles, VideoFiles
 from wamkit.data.replacement import Replacement
 from wamkit.data.stats import STATISTICS, FeatureStats, PixelCounts, acted_frames, vector_stats
@@ -137,29 +137,8 @@ class DatasetWriter:
             raise DataError(f"{self._root}: {self._fault}")
 
     def _columns(self, episode: Episode, index: int) -> dict[str, np.ndarray]:
-        frames = len(episode)
-        ticks = np.arange(frames, dtype=np.int64)
         task = self._tasks.setdefault(episode.task, len(self._tasks))
-        success = np.zeros(frames, dtype=bool)
-        success[-1] = episode.success
-        action = episode.action
-        if action is None:  # a column has no gaps
-            action = np.zeros((frames, self._action.width), np.float32)
-        columns = {layout.ACTION_KEY: action, layout.SUCCESS_KEY: success}
-        if self._actionless:
-            columns[layout.ACTED_KEY] = np.full(frames, episode.action is not None)
-        if self._observation.state:
-            columns = {layout.STATE_KEY: episode.state, **columns}
-        # A shape of (1,) is stored as a plain column, as LeRobot does.
-        columns = {k: v[:, 0] if v.shape[1:] == (1,) else v for k, v in columns.items()}
-        for name, values in episode.extras.items():
-            columns[layout.EXTRA_PREFIX + name] = values[:, 0] if values.shape[1:] == (1,) else values
-        columns["timestamp"] = (ticks / float(self._rate)).astype(np.float32)
-        columns["frame_index"] = ticks
-        columns["episode_index"] = np.full(frames, index, dtype=np.int64)
-        columns["index"] = ticks + self._frames
-        columns["task_index"] = np.full(frames, task, dtype=np.int64)
-        return columns
+        return frame_columns(episode, index, self._frames, task, self._action, self._actionless)
 
     def _close_files(self) -> None:
         with contextlib.ExitStack() as stack:  # closes the rest when one of them fails

@@ -1,0 +1,59 @@
+"""Verbs ``data ...``: datasets of one's own."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.text import Text
+
+from wamkit.verbs.ending import Terminal
+from wamkit.verbs.verb import Verb
+
+CONSOLE = Terminal()
+
+
+def convert(verb: Namespace, _: list[str]) -> None:
+    """Convert a dataset to LeRobotDataset v3.0 or v2.1, without encoding its videos anew."""
+    from wamkit.data.conversion import Reading, convert_dataset
+
+    reading = Reading(verb.fps, verb.task, None if verb.state is None else tuple(verb.state.split(",")))
+    made = convert_dataset(verb.src, verb.dst, verb.to, reencode=verb.reencode, reading=reading)
+    CONSOLE.print(Text(f"{made.num_episodes} episodes, {made.num_frames} frames -> {verb.dst}"))
+
+
+VERBS: Mapping[str, Verb] = {
+    "data convert": Verb(
+        convert,
+        "SRC DST [--to v3.0] [--reencode]",
+        arguments={
+            "src": {
+                "type": Path,
+                "metavar": "SRC",
+                "help": "LeRobotDataset folder (v3.0, v2.1, v2.0) or HDF5 file of robomimic or LIBERO",
+            },
+            "dst": {
+                "type": Path,
+                "metavar": "DST",
+                "help": "folder of the new dataset, which must not exist",
+            },
+            "--to": {
+                "metavar": "VERSION",
+                "default": "v3.0",
+                "help": "layout to write, v3.0 or v2.1 [v3.0]",
+            },
+            "--reencode": {
+                "action": "store_true",
+                "help": "encode an episode's video anew where it cannot be cut out of its file without",
+            },
+            "--fps": {"type": float, "metavar": "HZ", "help": "rate of an HDF5 file that does not say it"},
+            "--task": {"metavar": "TEXT", "help": "instruction of an HDF5 file that holds none"},
+            "--state": {
+                "metavar": "KEY,KEY",
+                "help": "vectors of an HDF5 file that make up the state [all but `object`]",
+            },
+        },
+        kept="Files that were finished are kept; the same command goes on with the others.",
+    ),
+}
