@@ -1,0 +1,250 @@
+"""Content of a dataset's files, each read once, with every check of it.
+
+The reader (:class:`wamkit.data.Dataset`) runs the checks and raises the first fault; ``wamkit data check`` runs the
+same ones and collects all (:mod:`wamkit.data.faults`). What a check needs is a property that is read once: where it is
+broken, the check raises the fault again, which counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wamkit.contract.specs import DERIVED, ActionSpec, CameraSpec, ObservationSpec
+from wamkit.data import agreement, catalog, check, faults, layout, seals, spans, tables
+from wamkit.data.catalog import EpisodeRow
+from wamkit.data.check import Part
+from wamkit.data.faults import once
+from wamkit.data.info import PICTURES, check_extra, read_info
+from wamkit.data.stats import FeatureStats, acted_frames
+from wamkit.errors import DataError, SpecError, did_you_mean
+
+# Kinds of faults of the frames themselves, behind which other statistics or another digest are no further fault.
+OF_FRAMES = ("table", "column", "value", "limits", "has_action", "changed")
+Specs = tuple[ObservationSpec, ActionSpec]
+
+
+class Contents:
+    """Content of a dataset's files.
+
+    Args:
+        root: the dataset folder.
+        extras: names of extras to read; None for all that wamkit recorded.
+
+    Attributes:
+        root: the dataset folder.
+    """
+
+    def __init__(self, root: Path, extras: Sequence[str] | None = ()) -> None:
+        self.root = root
+        self._extras = extras
+
+    def check(self) -> list[str]:
+        """Run all checks that decode no picture; returns those left out because what they need is broken.
+
+        Raises:
+            DataError: the first fault, outside :func:`wamkit.data.faults.collecting`.
+        """
+        stages: tuple[tuple[str, str, str | None, Callable[[], object]], ...] = (
+            ("meta/info.json", "info", layout.INFO, lambda: self.info),
+            ("specs", "specs", layout.INFO, lambda: self.stored_specs),
+            ("episode table", "episodes", "meta/episodes", lambda: self.episodes),
+            ("instructions", "tasks", layout.TASKS, lambda: self.tasks),
+            ("statistics", "statistics", layout.STATS, lambda: self.stats),
+            ("inferred specs", "specs", layout.INFO, self._infer),
+            ("values of the frames", "table", None, self.check_values),
+            ("frames against their statistics", "changed", None, self.check_agreement),
+            ("videos", "video", None, self.check_videos),
+        )
+        left_out: list[str] = []
+        for name, kind, file, run in stages:
+            with faults.apart(kind, file=file and self.root / file) as stage:
+                run()
+            left_out += [name] * stage.left_out
+        return left_out
+
+    @once
+    def info(self) -> dict[str, Any]:
+        """Content of ``meta/info.json``."""
+        return read_info(self.root)
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """Features by key."""
+        features: Mapping[str, Any] = self.info["features"]
+        return features
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, Hz."""
+        return float(self.info["fps"])
+
+    @once
+    def vectors(self) -> list[str]:
+        """Keys of action and state, as far as the dataset has them."""
+        return [key for key in layout.VECTORS if key in self.features]
+
+    @once
+    def extra_keys(self) -> dict[str, str]:
+        """Name of an extra -> its key."""
+        if self._extras is None:
+            keys = [key for key in self.features if key.startswith(layout.EXTRA_PREFIX)]
+            return {key.removeprefix(layout.EXTRA_PREFIX): key for key in keys}
+        return {name: self._extra_key(name) for name in self._extras if name not in DERIVED}
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the columns that are read, beside those of the indices."""
+        declared = [layout.ACTED_KEY] if layout.ACTED_KEY in self.features else []
+        return list(dict.fromkeys([*self.vectors, *declared, *self.extra_keys.values()]))
+
+    @once
+    def stored_specs(self) -> Specs | None:
+        """The specs that wamkit wrote, checked against the features; None for a dataset written elsewhere."""
+        if layout.SPEC_KEY not in self.info:
+            return None
+        specs = layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
+        with faults.together():
+            check.specs_match_features(*specs, self.info, self.root)
+            check.extras_match_features(self.info, self.root)
+        return specs
+
+    @once
+    def specs(self) -> Specs:
+        """The stored specs, or those that the features imply."""
+        if self.stored_specs is not None:
+            return self.stored_specs
+        if layout.ACTION_KEY not in self.stats:
+            raise faults.UnusableError("without its statistics an action has no limits")
+        limits = self.stats[layout.ACTION_KEY]
+        low, high = limits.min.tolist(), limits.max.tolist()
+        try:
+            return layout.infer_specs(self.features, self.fps, low, high)
+        except SpecError as error:
+            raise DataError(
+                f"{self.root / layout.INFO}, features: no spec can be made of them. {error} Correct the features, "
+                f"or copy the dataset again."
+            ) from error
+
+    @once
+    def _table(self) -> tuple[tuple[EpisodeRow, ...], dict[str, dict[str, np.ndarray]]]:
+        # What wamkit recorded is known by its digests; only what is not is compared episode by episode.
+        ours = layout.SPEC_KEY in self.info
+        return catalog.read_episodes(self.root, self.info, [] if ours else self.vectors)
+
+    @property
+    def episodes(self) -> tuple[EpisodeRow, ...]:
+        """The episode table."""
+        return self._table[0]
+
+    @once
+    def tasks(self) -> tuple[str, ...]:
+        """Instructions by index."""
+        tasks = tables.read_tasks(self.root / layout.TASKS)
+        check.task_count(self.info, tasks, self.root)
+        return tasks
+
+    @once
+    def _statistics(self) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+        shapes: dict[str, tuple[int, ...]] = {key: tuple(self.features[key]["shape"]) for key in self.vectors}
+        shapes |= dict.fromkeys(layout.camera_keys(self.features).values(), (3, 1, 1))
+        return catalog.read_stats(self.root, shapes)
+
+    @property
+    def stats(self) -> Mapping[str, FeatureStats]:
+        """Statistics of actions, states and cameras by feature."""
+        return self._statistics[0]
+
+    @once
+    def parts(self) -> list[Part]:
+        """Frames of the data files."""
+        return check.read_parts(self.episodes, self.features, self.keys, self.fps)
+
+    def column(self, key: str) -> np.ndarray:
+        """One column of all frames (N, ...); raises :class:`DataError` where a part of it could not be read."""
+        return check.joined(self.parts, key, self.episodes)
+
+    def check_values(self) -> None:
+        """Check the values of the frames, file by file."""
+        for part in self.parts:
+            check.acted(part)
+            for key, stem in zip(layout.VECTORS, ("action", "state"), strict=True):
+                if key in self.features:
+                    check.finite(part, key, layout.entry_names(self.features[key], stem))
+            with faults.apart("task"):
+                check.tasks_known(part, self.tasks)
+            with faults.apart("limits"):
+                if self.stored_specs is not None:
+                    check.limits(part, self.stored_specs[1])
+
+    def check_agreement(self) -> None:
+        """Compare frames, their statistics and the digests of both with each other."""
+        listed, cameras = self._statistics[1], layout.camera_keys(self.features).values()
+        arrays = {key: self.column(key) for key in self.keys if self._whole(key)}
+        complete = arrays.keys() == set(self.keys) and self.stats.keys() >= {*self.vectors, *cameras}
+        if complete and seals.intact(self.root, self.info, arrays, listed):
+            return
+        per_episode = self._table[1]
+        if not per_episode:
+            _, per_episode = catalog.read_episodes(self.root, self.info, self.vectors)
+        place = str(self.root / layout.INFO)
+        stats_digests, frame_digests = (
+            seals.stored(self.info, kind, place) for kind in (seals.STATS, seals.FRAMES)
+        )
+        for key in self.keys:
+            with faults.apart("changed", file=self.root / "data", feature=key):
+                self._compare_episodes(key, per_episode.get(key, {}))
+                if key in arrays and not faults.known(key, OF_FRAMES):
+                    self._compare_whole(key, arrays[key], listed)
+                    if not faults.known(key, OF_FRAMES):
+                        seals.check_frames(self.root, key, frame_digests, arrays[key])
+        for key in stats_digests:
+            if not faults.known(key, ("statistics", *OF_FRAMES)):
+                with faults.apart("statistics", file=self.root / layout.STATS, feature=key):
+                    seals.check_stats(self.root, key, stats_digests, listed)
+
+    def check_videos(self) -> None:
+        """Check sizes, pixels and times of all videos, without decoding."""
+        keys = layout.camera_keys(self.features)
+        cameras = {name: CameraSpec(*layout.camera_size(self.features[key])) for name, key in keys.items()}
+        spans.check_videos(self.episodes, cameras, keys, self.fps)
+
+    def _infer(self) -> None:
+        if layout.SPEC_KEY not in self.info:
+            self.specs  # noqa: B018 - reading it checks it
+
+    def _whole(self, key: str) -> bool:
+        """Whether a column could be read from all data files."""
+        return sum(len(p.columns[key]) for p in self.parts if key in p.columns) == self.episodes[-1].stop
+
+    def _compare_episodes(self, key: str, stated: Mapping[str, np.ndarray]) -> None:
+        names = layout.entry_names(self.features[key], "entry") if stated else ()
+        for part in self.parts if stated else ():
+            agreement.episodes(part, key, names, stated)
+
+    def _compare_whole(self, key: str, values: np.ndarray, listed: Mapping[str, Any]) -> None:
+        """Compare statistics of a feature, as far as they could be read, with its values (N, ...)."""
+        if key not in self.vectors:
+            return agreement.extra(self.root, key, values, listed)
+        if key == layout.ACTION_KEY and layout.ACTED_KEY in self.features:
+            values = acted_frames(values, self.column(layout.ACTED_KEY))
+        if key in self.stats:
+            with faults.apart("statistics", file=self.root / layout.STATS):
+                names = layout.entry_names(self.features[key], "entry")
+                agreement.whole(self.root, key, names, values, self.stats[key])
+        return None
+
+    def _extra_key(self, name: str) -> str:
+        for key in (layout.EXTRA_PREFIX + name, name):
+            if key in self.features and self.features[key]["dtype"] not in PICTURES:
+                check_extra(key, self.features[key], str(self.root / layout.INFO))
+                return key
+        names = {
+            key.removeprefix(layout.EXTRA_PREFIX)
+            for key in self.features
+            if key.startswith(layout.EXTRA_PREFIX)
+        }
+        raise DataError(f"{self.root}: no extra {name!r}. {did_you_mean(name, names)}")
