@@ -18,6 +18,7 @@ from wamkit.data import agreement, catalog, check, faults, layout, seals, spans,
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.check import Part
 from wamkit.data.faults import once
+from wamkit.data.frames import FrameStore
 from wamkit.data.info import PICTURES, check_extra, read_info
 from wamkit.data.stats import FeatureStats, acted_frames
 from wamkit.errors import DataError, SpecError, did_you_mean
@@ -42,8 +43,11 @@ class Contents:
         self.root = root
         self._extras = extras
 
-    def check(self) -> list[str]:
-        """Run all checks that decode no picture; returns those left out because what they need is broken.
+    def check(self, decode: bool = False) -> list[str]:
+        """Run all checks; returns those left out because what they need is broken.
+
+        Args:
+            decode: true to decode every picture as well.
 
         Raises:
             DataError: the first fault, outside :func:`wamkit.data.faults.collecting`.
@@ -58,6 +62,7 @@ class Contents:
             ("values of the frames", "table", None, self.check_values),
             ("frames against their statistics", "changed", None, self.check_agreement),
             ("videos", "video", None, self.check_videos),
+            *((("pictures", "picture", None, self.check_pictures),) if decode else ()),
         )
         left_out: list[str] = []
         for name, kind, file, run in stages:
@@ -206,11 +211,27 @@ class Contents:
                 with faults.apart("statistics", file=self.root / layout.STATS, feature=key):
                     seals.check_stats(self.root, key, stats_digests, listed)
 
+    @property
+    def cameras(self) -> dict[str, CameraSpec]:
+        """Camera name -> size, from the features."""
+        keys = layout.camera_keys(self.features)
+        return {name: CameraSpec(*layout.camera_size(self.features[key])) for name, key in keys.items()}
+
     def check_videos(self) -> None:
         """Check sizes, pixels and times of all videos, without decoding."""
+        spans.check_videos(self.episodes, self.cameras, layout.camera_keys(self.features), self.fps)
+
+    def check_pictures(self) -> None:
+        """Decode every picture of every camera."""
+        digests = spans.recorded_digests(self.root, self.info)
+        store = self.frame_store(0, {})
+        for name in self.cameras:
+            store.check(name, digests)
+
+    def frame_store(self, limit_bytes: int, digests: Mapping[Path, str]) -> FrameStore:
+        """Access to the frames of all cameras; the arguments are those of :class:`FrameStore`."""
         keys = layout.camera_keys(self.features)
-        cameras = {name: CameraSpec(*layout.camera_size(self.features[key])) for name, key in keys.items()}
-        spans.check_videos(self.episodes, cameras, keys, self.fps)
+        return FrameStore(self.episodes, self.cameras, keys, self.fps, limit_bytes, str(self.root), digests)
 
     def _infer(self) -> None:
         if layout.SPEC_KEY not in self.info:

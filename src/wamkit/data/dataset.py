@@ -88,10 +88,8 @@ class Dataset:
         )
         self.extras = {name: contents.column(key) for name, key in contents.extra_keys.items()}
         self._task_index = contents.column("task_index")
-        cameras, keys = self.observation_spec.cameras, layout.camera_keys(features)
-        limit = int(image_memory_gb * GB)
         digests = spans.recorded_digests(self.root, info)
-        self.frames = FrameStore(self.episodes, cameras, keys, self.fps, limit, str(self.root), digests)
+        self.frames: FrameStore = contents.frame_store(int(image_memory_gb * GB), digests)
         starts = np.array([e.start for e in self.episodes])
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)

@@ -93,18 +93,19 @@ class Findings:
         finally:
             self._place = outer
 
-    def keep(self, error: DataError, kind: str, place: dict[str, Any]) -> bool:
-        """Add a fault; false where nothing is new."""
+    def keep(self, error: DataError, kind: str, place: dict[str, Any]) -> None:
+        """Add a fault, unless it was added before."""
         if isinstance(error, UnusableError) or any(error is known for known in self._errors):
-            return False
+            return
         self._errors.append(error)
         fields = {**self._place, **place}
         if fields.get("file") is not None:
-            path = Path(fields["file"])
-            inside = path.is_relative_to(self.root)
-            fields["file"] = (path.relative_to(self.root) if inside else path).as_posix()
+            fields["file"] = self.named(fields["file"])
         self.faults.append(Fault(kind, str(error), **fields))
-        return True
+
+    def named(self, file: Path) -> str:
+        """A file relative to the dataset's folder, where it lies below it."""
+        return (file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix()
 
 
 _CURRENT: ContextVar[Findings | None] = ContextVar("findings", default=None)
@@ -136,22 +137,31 @@ def report(kind: str, message: str, **place: Any) -> None:
     findings.keep(error, kind, place)
 
 
-def known(feature: str, kinds: Collection[str], episode: int | None = None) -> bool:
-    """Whether a fault of these kinds was kept of a feature, and of an episode where one is named.
+def known(feature: str, kinds: Collection[str], episode: int | None = None, file: Path | None = None) -> bool:
+    """Whether a fault of these kinds was kept of a feature, and of an episode or a file where one is named.
 
     A check of the whole asks this, so as not to say again what a check of the parts has said.
     """
     findings = _CURRENT.get()
     return findings is not None and any(
-        fault.feature == feature and fault.kind in kinds and episode in (None, fault.episode)
+        fault.feature == feature
+        and fault.kind in kinds
+        and episode in (None, fault.episode)
+        and (file is None or fault.file == findings.named(file))
         for fault in findings.faults
     )
 
 
 @dataclass
 class Outcome:
-    """How a block ended: ``left_out`` where something that it needs is broken, and it found no fault of its own."""
+    """How a block ended.
 
+    Attributes:
+        faults: number of faults that were kept inside.
+        left_out: true where something that the block needs is broken, and it kept no fault of its own.
+    """
+
+    faults: int = 0
     left_out: bool = False
 
 
@@ -174,6 +184,7 @@ def apart(kind: str, **place: Any) -> Iterator[Outcome]:
         except DataError as error:
             findings.keep(error, kind, {})
             outcome.left_out = len(findings.faults) == before
+        outcome.faults = len(findings.faults) - before
 
 
 @contextmanager

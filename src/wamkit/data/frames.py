@@ -14,7 +14,7 @@ import numpy as np
 from rich.progress import Progress
 
 from wamkit.contract.specs import CameraSpec
-from wamkit.data import spans
+from wamkit.data import faults, spans
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.pictures import PictureTable
 from wamkit.data.video_file import VideoFile, require_recorded
@@ -139,6 +139,45 @@ class FrameStore:
             self._read(camera, np.arange(row.start, row.stop), put)
         return out
 
+    def each(self, camera: str, frames: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode the global frame numbers ``frames``, ascending, one after the other, and keep none.
+
+        Yields:
+            frame, image (3, H, W), uint8.
+        """
+        with self._lock:
+            yield from self._images(camera, frames)
+
+    def check(self, camera: str, recorded: Mapping[Path, str]) -> None:
+        """Decode every frame of a camera and report, episode by episode, the first that cannot be.
+
+        Args:
+            camera: name of the camera.
+            recorded: video file -> digest; compared where every picture can be decoded, so that a store without
+                ``digests`` of its own says first which picture is damaged.
+        """
+        key = self._keys[camera]
+        files: dict[Path, list[EpisodeRow]] = {}
+        for row in self._episodes:
+            files.setdefault(self._file(camera, row), []).append(row)
+        for path, rows in files.items():
+            with faults.apart("picture", file=path, feature=key) as outcome:
+                if not faults.known(key, ("video", "span"), file=path):
+                    self._source(camera, path)  # a fault of the file is none of every episode
+                    for row in rows:
+                        self._check_episode(camera, row)
+            if path in recorded and not outcome.faults:
+                with faults.apart("picture", file=path, feature=key):
+                    require_recorded(path, recorded[path], f"{self._name}, camera {camera!r}")
+
+    def _check_episode(self, camera: str, row: EpisodeRow) -> None:
+        good = -1
+        try:
+            for frame, _ in self._images(camera, np.arange(row.start, row.stop)):
+                good = frame - row.start
+        except DataError as error:
+            faults.report("picture", str(error), episode=row.index, frame=good + 1)
+
     def _empty(self, camera: str, frames: int) -> np.ndarray:
         spec = self._cameras[camera]
         return np.empty((frames, 3, spec.height, spec.width), dtype=np.uint8)
@@ -155,6 +194,11 @@ class FrameStore:
 
     def _read(self, camera: str, frames: np.ndarray, put: Callable[[int, np.ndarray], None]) -> None:
         """Hand every one of ``frames``, ascending, to ``put`` with its image (3, H, W)."""
+        for frame, image in self._images(camera, frames):
+            put(frame, image)
+
+    def _images(self, camera: str, frames: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield every one of ``frames``, ascending, with its image (3, H, W)."""
         spec = self._cameras[camera]
         owners = np.searchsorted(self._starts, frames, side="right") - 1
         groups: dict[Path, list[np.ndarray]] = {}
@@ -169,7 +213,7 @@ class FrameStore:
                         f"{self._name}, {path}, episode {row.index}, camera {camera!r}: frame {frame - row.start} has "
                         f"shape {image.shape}, but info.json declares {spec}. Copy the dataset again."
                     )
-                put(frame, image.transpose(2, 0, 1))
+                yield frame, image.transpose(2, 0, 1)
 
     def _file(self, camera: str, episode: EpisodeRow) -> Path:
         span = episode.videos.get(self._keys[camera])

@@ -6,7 +6,7 @@ import math
 import string
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def read_info(root: Path) -> dict[str, Any]:
     _check_version(info, path)
     for key in ("total_episodes", "total_frames"):  # the rest can be read without them
         number: Any = info.get(key)
-        if not _is_int(number) or number < 1:
+        if not (_is_int(number) and number >= 1):
             got = f"got {info[key]!r}" if key in info else "but is missing"
             faults.report(
                 "info", f"{path}, entry {key!r}: must be a whole number from 1 up, {got}. {COPY_AGAIN}"
@@ -55,8 +55,8 @@ def _check_entries(info: Mapping[str, Any], path: Path) -> None:
     for key in ("fps", "features", "data_path"):
         if key not in info:
             faults.report("info", f"{path}: the entry {key!r} is missing. {COPY_AGAIN}")
-    fps = info.get("fps")
-    if "fps" in info and (not _is_number(fps) or not 0 < fps <= MAX_HZ):
+    fps: Any = info.get("fps", 0)
+    if "fps" in info and not (_is_number(fps) and 0 < fps <= MAX_HZ):
         faults.report(
             "info",
             f"{path}, entry 'fps': must be a number of frames per second up to {MAX_HZ}, got {fps!r}. "
@@ -223,11 +223,11 @@ def _check_template(info: Mapping[str, Any], key: str, fields: set[str], path: P
         raise DataError(f"{place}: {template!r} leads out of the dataset's folder. {way_out}")
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -192,28 +192,11 @@ def find_pictures(
         DataError: a frame has no picture near its time, or there are pictures between the frames.
     """
     found: dict[int, int] = {}
-    for row in rows:
-        span = row.videos[key]
-        place = f"{span.path}, episode {row.index}, camera {name!r}"
-        expected = span.start_s + np.arange(len(row)) / fps
-        numbers = _nearest(times, expected)
-        off = times[numbers] - expected
-        far = np.flatnonzero(~(np.abs(off) * fps <= NEAR))
-        if len(far):
-            frame = int(far[0])
-            raise DataError(
-                f"{place}: frame {frame} is shown at {expected[frame]:.6f} s, but the nearest picture of the video "
-                f"is at {times[numbers[frame]]:.6f} s, {abs(off[frame]) * fps:.2f} frames off (at most {NEAR:g}). "
-                f"{_rates(times, fps)}"
-            )
-        between = np.flatnonzero(np.diff(numbers) != 1)
-        if len(between):
-            frame = int(between[0])
-            raise DataError(
-                f"{place}: between the pictures of frames {frame} and {frame + 1} there are "
-                f"{numbers[frame + 1] - numbers[frame] - 1} others. {_rates(times, fps)}"
-            )
-        found[row.index] = int(numbers[0])
+    with faults.together():
+        for row in rows:
+            numbers = _nearest(times, row.videos[key].start_s + np.arange(len(row)) / fps)
+            _check_numbers(times, numbers, row, key, name, fps)
+            found[row.index] = int(numbers[0])
     for one, other in itertools.pairwise(rows):
         between_s = other.videos[key].start_s - one.videos[key].start_s - len(one) / fps
         extra = found[other.index] - found[one.index] - len(one)
@@ -224,6 +207,33 @@ def find_pictures(
                 f"which the table sets {between_s * fps:.2f} frames apart. {COPY_AGAIN}"
             )
     return found
+
+
+def _check_numbers(
+    times: np.ndarray, numbers: np.ndarray, row: EpisodeRow, key: str, name: str, fps: float
+) -> None:
+    """Report frames of an episode that have no picture near their time, or pictures between the frames."""
+    span = row.videos[key]
+    place = f"{span.path}, episode {row.index}, camera {name!r}"
+    expected = span.start_s + np.arange(len(row)) / fps
+    off = times[numbers] - expected
+    far = np.flatnonzero(~(np.abs(off) * fps <= NEAR))
+    between = np.flatnonzero(np.diff(numbers) != 1)
+    if len(far):
+        frame = int(far[0])
+        message = (
+            f"{place}: frame {frame} is shown at {expected[frame]:.6f} s, but the nearest picture of the video "
+            f"is at {times[numbers[frame]]:.6f} s, {abs(off[frame]) * fps:.2f} frames off (at most {NEAR:g})."
+        )
+    elif len(between):
+        frame = int(between[0])
+        message = (
+            f"{place}: between the pictures of frames {frame} and {frame + 1} there are "
+            f"{numbers[frame + 1] - numbers[frame] - 1} others."
+        )
+    else:
+        return
+    faults.report("picture", f"{message} {_rates(times, fps)}", episode=row.index, frame=frame)
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
