@@ -251,6 +251,8 @@ class Contents:
         if key not in self.vectors:
             return agreement.extra(self.root, key, values, listed)
         if key == layout.ACTION_KEY and layout.ACTED_KEY in self.features:
+            if faults.known(layout.ACTED_KEY, OF_FRAMES):
+                return None  # it is not known which frames the statistics are of
             values = acted_frames(values, self.column(layout.ACTED_KEY))
         if key in self.stats:
             with faults.apart("statistics", file=self.root / layout.STATS):

@@ -101,7 +101,9 @@ class Findings:
         fields = {**self._place, **place}
         if fields.get("file") is not None:
             fields["file"] = self.named(fields["file"])
-        self.faults.append(Fault(kind, str(error), **fields))
+        fault = Fault(kind, str(error), **fields)
+        if fault not in self.faults:  # a file may be read for two checks
+            self.faults.append(fault)
 
     def named(self, file: Path) -> str:
         """A file relative to the dataset's folder, where it lies below it."""
