@@ -27,7 +27,7 @@ POINTS = 32  # points of an episode's path that are compared
 ALIKE = 0.01  # largest distance of two paths that count as one, in standard deviations of their entries
 LENGTHS = 0.02  # largest difference of their lengths, as a part of the longer one
 UNITS = re.compile(r"_(m|rad|deg|mm|s|n|nm)$")
-CHANGE = re.compile(r"^(d|delta_|diff_)(?=.)")
+CHANGE = re.compile(r"^(delta_|diff_|d_?)(?=.)")
 
 
 @dataclass(frozen=True)

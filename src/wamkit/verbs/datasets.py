@@ -50,6 +50,7 @@ def show_dataset(
     """
     root = Path(root)
     recipe_named(recipe)  # a wrong name is told before any work
+    _contents(root)
     if out is None:
         return _survey(root, recipe, pictures=False)
     require_plots()

@@ -62,7 +62,8 @@ def _headline(checked: Checked, survey: Survey | None) -> str:
         if survey.idle >= IDLE_MUCH:
             warnings.append(f"{100 * survey.idle:.0f} % of all ticks are idle.")
         if survey.duplicates:
-            warnings.append(f"{len(survey.duplicates)} pairs of near-duplicate episodes.")
+            pairs = len(survey.duplicates)
+            warnings.append(f"{pairs} pair{'s' * (pairs != 1)} of near-duplicate episodes.")
         if survey.jitter.rms_s * survey.rate_hz >= JITTER_MUCH:
             warnings.append(f"Time stamps jitter by {1e3 * survey.jitter.rms_s:.2g} ms (root mean square).")
     lines = [f'<p class="headline"><strong>{escape(lead)}</strong></p>']
@@ -202,8 +203,8 @@ def _timing(survey: Survey) -> str:
     facts = {
         "idle ticks": f"{100 * survey.idle:.1f} %: neither state nor action changes",
         "time stamps": (
-            f"jitter {1e3 * jitter.rms_s:.3g} ms (root mean square), at most {1e3 * jitter.largest_s:.3g} ms, of a "
-            f"period of {1e3 / survey.rate_hz:.3g} ms"
+            f"jitter {1e3 * jitter.rms_s:.3f} ms (root mean square), at most {1e3 * jitter.largest_s:.3f} ms, of a "
+            f"period of {1e3 / survey.rate_hz:.4g} ms"
         ),
     }
     rows = [
@@ -273,7 +274,7 @@ def _card(title: str, content: str, scroll: bool = True) -> str:
 
 def _pairs(facts: Mapping[str, str]) -> str:
     rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
-    return f'<table class="facts"><tbody>{rows}</tbody></table>'
+    return f'<table class="pairs"><tbody>{rows}</tbody></table>'
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
