@@ -31,7 +31,7 @@ from wamkit.data.survey import (
 
 def walks(lengths: list[int], width: int, seed: int = 0) -> np.ndarray:
     """Random walks (N, D), which change in every entry at every tick."""
-    steps = np.random.default_rng(seed).uniform(0.1, 1, (sum(lengths), width))
+    steps = np.random.default_rng(seed).uniform(0.5, 1, (sum(lengths), width))
     return np.cumsum(steps * np.random.default_rng(seed + 1).choice((-1, 1), steps.shape), axis=0)
 
 

@@ -19,7 +19,7 @@ from wamkit.data import layout
 from wamkit.data.contents import Contents
 from wamkit.data.findings import summarise
 
-STILL = 1e-4  # change of an entry between two ticks that counts as none, as a part of its range
+STILL = 1e-3  # change of an entry between two ticks that counts as none, as a part of its range
 BINS = 24
 DELAY_S = 1.0  # longest delay that is looked for
 CLEAR = 0.3  # least correlation at which a delay is said

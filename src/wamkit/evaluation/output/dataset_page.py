@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from wamkit.data.faults import Fault
 from wamkit.data.findings import Checked
-from wamkit.data.survey import Entry, Survey
+from wamkit.data.survey import ALIKE, CLEAR, DELAY_S, LENGTHS, POINTS, STILL, Entry, Survey
 from wamkit.evaluation.output.dataset import Reading, Shown, Thumbnail
 from wamkit.evaluation.output.plots import SERIES, canvas, style, to_svg
 from wamkit.evaluation.output.report_page import page
@@ -22,6 +23,14 @@ from wamkit.storage.documents import write_atomically
 IDLE_MUCH = 0.2  # share of idle ticks from which it is pointed out
 JITTER_MUCH = 0.05  # root mean square of the jitter, in periods, from which it is pointed out
 LISTED = 200  # rows of a table of faults or duplicates
+NOTES = (
+    f"An entry is still at a tick where it changes by no more than {STILL:g} of its range; a tick is idle where all entries "
+    f"of state and action are still. Delay: lag at which the changes of the state follow the action, or its changes where "
+    f"actions are absolute, most closely; Pearson correlation over all episodes, looked for up to {DELAY_S:g} s, and said "
+    f"from {CLEAR:g} on. Near-duplicates: paths of state and action, at {POINTS} times from start to end, that lie no "
+    f"farther apart than {100 * ALIKE:g} % of a standard deviation (root mean square), with lengths within "
+    f"{100 * LENGTHS:g} %. Padding: steps of a window outside its episode."
+)
 
 
 def write_dataset(shown: Shown, path: Path) -> None:
@@ -45,6 +54,7 @@ def render_dataset(shown: Shown) -> str:
         facts=_facts(checked),
         faults=_faults(checked),
         body="\n".join(body),
+        notes=f'<footer class="soft"><small>{escape(NOTES)}</small></footer>' if survey is not None else "",
     )
 
 
@@ -95,15 +105,24 @@ def _facts(checked: Checked) -> str:
 def _faults(checked: Checked) -> str:
     if not checked.faults:
         return ""
-    names = ("kind", "file", "episode", "frame", "feature", "what")
-    rows = [[f.kind, f.file, f.episode, f.frame, f.feature, f.message] for f in checked.faults[:LISTED]]
+    rows = [_fault(fault) for fault in checked.faults[:LISTED]]
     rest = len(checked.faults) - len(rows)
     more = (
         f'<p class="soft">and {rest} more: <code>wamkit data check</code> names them all</p>' if rest else ""
     )
     left = ", ".join(checked.left_out)
     unseen = f'<p class="warn">Not checked, for what is broken: {escape(left)}.</p>' if left else ""
-    return _card("Faults", _table(names, rows) + more + unseen)
+    table = f'<table class="pairs"><tbody>{"".join(rows)}</tbody></table>'
+    return _card("Faults", table + more + unseen, scroll=False)
+
+
+def _fault(fault: Fault) -> str:
+    places = (("", fault.file), ("episode ", fault.episode), ("frame ", fault.frame), ("", fault.feature))
+    place = " · ".join(f"{word}{value}" for word, value in places if value is not None)
+    return (
+        f"<tr><th>{escape(fault.kind)}</th><td>{escape(fault.message)}<br>"
+        f'<small class="soft">{escape(place)}</small></td></tr>'
+    )
 
 
 def _episodes(survey: Survey) -> str:
@@ -111,10 +130,9 @@ def _episodes(survey: Survey) -> str:
         [task, count, f"{100 * count / len(survey.lengths):.0f} %"] for task, count in survey.tasks.items()
     ]
     lengths = np.array(survey.lengths)
-    text = (
-        f"{lengths.min()} to {lengths.max()} frames, median {np.median(lengths):g} "
-        f"({np.median(lengths) / survey.rate_hz:.3g} s)"
-    )
+    low, high, median = int(lengths.min()), int(lengths.max()), float(np.median(lengths))
+    span = f"{low} to {high} frames, median {median:g}" if high > low else f"{low} frames each"
+    text = f"{span} ({median / survey.rate_hz:.3g} s)"
     return (
         '<div class="grid">'
         + _card("Lengths of the episodes", f'<p class="soft">{text}</p>{lengths_plot(lengths)}')
@@ -128,6 +146,8 @@ def lengths_plot(lengths: np.ndarray) -> str:
     with style("lengths"):
         figure, axes = canvas(2.4)
         low, high = int(lengths.min()), int(lengths.max())
+        if high - low < 4:  # whole numbers on the axis, and bars narrower than the plot
+            low, high = low - 2, high + 2
         width = max(1, -(-(high - low + 1) // 30))  # whole frames per bar
         edges = (np.arange(low, high + width + 1, width) - 0.5).tolist()
         axes.hist(lengths, bins=edges, color=SERIES[0])
@@ -283,4 +303,4 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         "<tr>" + "".join(f"<td>{'' if c is None else escape(str(c))}</td>" for c in row) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="episodes"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
