@@ -97,7 +97,7 @@ class Part:
 def read_parts(
     episodes: Sequence[EpisodeRow], features: Mapping[str, Any], keys: Sequence[str], fps: float
 ) -> list[Part]:
-    """Read the columns ``keys`` and the index columns of all data files that can be read, in episode order.
+    """Read the columns ``keys`` of all data files that can be read, in episode order, and check the indices among them.
 
     Vectors are (T, D) even where D is 1; other columns with shape [1] are (T,).
 
@@ -108,10 +108,9 @@ def read_parts(
     for path, run in itertools.groupby(episodes, key=lambda episode: episode.data):
         group, columns = list(run), {}
         with faults.apart("table", file=path):
-            names = [*keys, *layout.INDEX_FEATURES]
-            table = tables.read(path, partial(_those_of, names))
+            table = tables.read(path, partial(_those_of, keys))
             _check_rows(table, group, path)
-            for name in names:
+            for name in keys:
                 with faults.apart("column", feature=name):
                     columns[name] = _column(table, name, features[name], group, path)
             part = Part(path, group, columns)

@@ -33,7 +33,7 @@ class Contents:
 
     Args:
         root: the dataset folder.
-        extras: names of extras to read; None for all that wamkit recorded.
+        extras: names of extras to read; None to check all that wamkit recorded, one after the other, and keep none.
 
     Attributes:
         root: the dataset folder.
@@ -61,6 +61,7 @@ class Contents:
             ("inferred specs", "specs", layout.INFO, self._infer),
             ("values of the frames", "table", None, self.check_values),
             ("frames against their statistics", "changed", None, self.check_agreement),
+            ("extras", "table", None, self.check_extras),
             ("videos", "video", None, self.check_videos),
             *((("pictures", "picture", None, self.check_pictures),) if decode else ()),
         )
@@ -95,10 +96,7 @@ class Contents:
     @once
     def extra_keys(self) -> dict[str, str]:
         """Name of an extra -> its key."""
-        if self._extras is None:
-            keys = [key for key in self.features if key.startswith(layout.EXTRA_PREFIX)]
-            return {key.removeprefix(layout.EXTRA_PREFIX): key for key in keys}
-        return {name: self._extra_key(name) for name in self._extras if name not in DERIVED}
+        return {name: self._extra_key(name) for name in self._extras or () if name not in DERIVED}
 
     @property
     def keys(self) -> list[str]:
@@ -166,7 +164,8 @@ class Contents:
     @once
     def parts(self) -> list[Part]:
         """Frames of the data files."""
-        return check.read_parts(self.episodes, self.features, self.keys, self.fps)
+        keys = [*self.keys, *layout.INDEX_FEATURES]
+        return check.read_parts(self.episodes, self.features, keys, self.fps)
 
     def column(self, key: str) -> np.ndarray:
         """One column of all frames (N, ...); raises :class:`DataError` where a part of it could not be read."""
@@ -188,28 +187,40 @@ class Contents:
     def check_agreement(self) -> None:
         """Compare frames, their statistics and the digests of both with each other."""
         listed, cameras = self._statistics[1], layout.camera_keys(self.features).values()
-        arrays = {key: self.column(key) for key in self.keys if self._whole(key)}
+        arrays = {key: self.column(key) for key in self.keys if self._whole(key, self.parts)}
         complete = arrays.keys() == set(self.keys) and self.stats.keys() >= {*self.vectors, *cameras}
         if complete and seals.intact(self.root, self.info, arrays, listed):
             return
         per_episode = self._table[1]
         if not per_episode:
             _, per_episode = catalog.read_episodes(self.root, self.info, self.vectors)
-        place = str(self.root / layout.INFO)
-        stats_digests, frame_digests = (
-            seals.stored(self.info, kind, place) for kind in (seals.STATS, seals.FRAMES)
-        )
         for key in self.keys:
-            with faults.apart("changed", file=self.root / "data", feature=key):
-                self._compare_episodes(key, per_episode.get(key, {}))
-                if key in arrays and not faults.known(key, OF_FRAMES):
-                    self._compare_whole(key, arrays[key], listed)
-                    if not faults.known(key, OF_FRAMES):
-                        seals.check_frames(self.root, key, frame_digests, arrays[key])
-        for key in stats_digests:
+            self._compare(key, self.parts, per_episode.get(key, {}))
+        digests = seals.stored(self.info, seals.STATS, str(self.root / layout.INFO))
+        for key in digests:
             if not faults.known(key, ("statistics", *OF_FRAMES)):
                 with faults.apart("statistics", file=self.root / layout.STATS, feature=key):
-                    seals.check_stats(self.root, key, stats_digests, listed)
+                    seals.check_stats(self.root, key, digests, listed)
+
+    def check_extras(self) -> None:
+        """Check the extras that are not read by name; only one of them is in memory at a time."""
+        keys = [key for key in self.features if key.startswith(layout.EXTRA_PREFIX)]
+        for key in keys if self._extras is None else ():
+            parts = check.read_parts(self.episodes, self.features, [key], self.fps)
+            self._compare(key, parts, {})
+
+    def _compare(self, key: str, parts: Sequence[Part], stated: Mapping[str, np.ndarray]) -> None:
+        """Compare a feature's values with their statistics and with their digest."""
+        digests = seals.stored(self.info, seals.FRAMES, str(self.root / layout.INFO))
+        with faults.apart("changed", file=self.root / "data", feature=key):
+            names = layout.entry_names(self.features[key], "entry") if stated else ()
+            for part in parts if stated else ():
+                agreement.episodes(part, key, names, stated)
+            if self._whole(key, parts) and not faults.known(key, OF_FRAMES):
+                values = check.joined(parts, key, self.episodes)
+                self._compare_whole(key, values, self._statistics[1])
+                if not faults.known(key, OF_FRAMES):
+                    seals.check_frames(self.root, key, digests, values)
 
     @property
     def cameras(self) -> dict[str, CameraSpec]:
@@ -237,14 +248,9 @@ class Contents:
         if layout.SPEC_KEY not in self.info:
             self.specs  # noqa: B018 - reading it checks it
 
-    def _whole(self, key: str) -> bool:
+    def _whole(self, key: str, parts: Sequence[Part]) -> bool:
         """Whether a column could be read from all data files."""
-        return sum(len(p.columns[key]) for p in self.parts if key in p.columns) == self.episodes[-1].stop
-
-    def _compare_episodes(self, key: str, stated: Mapping[str, np.ndarray]) -> None:
-        names = layout.entry_names(self.features[key], "entry") if stated else ()
-        for part in self.parts if stated else ():
-            agreement.episodes(part, key, names, stated)
+        return sum(len(p.columns[key]) for p in parts if key in p.columns) == self.episodes[-1].stop
 
     def _compare_whole(self, key: str, values: np.ndarray, listed: Mapping[str, Any]) -> None:
         """Compare statistics of a feature, as far as they could be read, with its values (N, ...)."""

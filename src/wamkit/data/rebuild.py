@@ -48,12 +48,12 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     episodes, _ = catalog.read_episodes(root, info)
     vectors = [key for key in layout.VECTORS if key in features]
     declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
-    parts = check.read_parts(episodes, features, [*vectors, *declared], fps)
+    keys = [*vectors, *declared, *layout.INDEX_FEATURES]
+    parts = check.read_parts(episodes, features, keys, fps)
     for part in parts:
         check.acted(part)
         for key in vectors:
             check.finite(part, key, layout.entry_names(features[key], "entry"))
-    keys = [*vectors, *declared, *layout.INDEX_FEATURES]
     columns = {key: check.joined(parts, key, episodes) for key in keys}
     stats = {name: vector_stats(values) for name, values in columns.items()}
     if declared:

@@ -24,12 +24,12 @@ IDLE_MUCH = 0.2  # share of idle ticks from which it is pointed out
 JITTER_MUCH = 0.05  # root mean square of the jitter, in periods, from which it is pointed out
 LISTED = 200  # rows of a table of faults or duplicates
 NOTES = (
-    f"An entry is still at a tick where it changes by no more than {STILL:g} of its range; a tick is idle where all entries "
-    f"of state and action are still. Delay: lag at which the changes of the state follow the action, or its changes where "
-    f"actions are absolute, most closely; Pearson correlation over all episodes, looked for up to {DELAY_S:g} s, and said "
-    f"from {CLEAR:g} on. Near-duplicates: paths of state and action, at {POINTS} times from start to end, that lie no "
-    f"farther apart than {100 * ALIKE:g} % of a standard deviation (root mean square), with lengths within "
-    f"{100 * LENGTHS:g} %. Padding: steps of a window outside its episode."
+    f"An entry is still at a tick where it changes by no more than {STILL:g} of its range; a tick is idle where all "
+    f"entries of state and action are still. Delay: lag at which the changes of the state follow the action, or its "
+    f"changes where actions are absolute, most closely; Pearson correlation over all episodes, looked for up to "
+    f"{DELAY_S:g} s, and said from {CLEAR:g} on. Near-duplicates: paths of state and action, at {POINTS} times from "
+    f"start to end, that lie no farther apart than {100 * ALIKE:g} % of a standard deviation (root mean square), with "
+    f"lengths within {100 * LENGTHS:g} %. Padding: steps of a window outside its episode."
 )
 
 
