@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from corruption import KINDS as CORRUPTIONS
 from corruption import mutant
+from films import foreign_set
+from PIL import Image
 from recordings import ACTION, EXTRAS, OBSERVATION, SMALL, episode, record, varied
 from test_broken import cut, edit_column, edit_json, remux, set_value
+from test_pictures import coded, with_pictures
 
-from wamkit.data import Dataset, DatasetWriter
+from wamkit.data import Dataset, DatasetWriter, rebuild_stats
 from wamkit.data.faults import KINDS, Fault
 from wamkit.data.findings import Checked, check_dataset
 from wamkit.errors import DataError
@@ -279,6 +282,24 @@ def test_a_picture_that_cannot_be_decoded_is_named(recorded: Path) -> None:
     found = check_dataset(recorded, decode=True).faults
     assert [(f.kind, f.file, f.episode, f.feature) for f in found] == [("picture", video(SCENE), 1, SCENE)]
     assert found[0].frame in (2, 3)  # some decoders notice at the next picture
+
+
+def test_pictures_in_a_table_are_named_one_by_one(tmp_path: Path) -> None:
+    wrist = "observation.images.wrist"
+    root = with_pictures(
+        foreign_set(tmp_path / "set", [4, 5], 10),
+        lambda n: coded(Image.new("RGB", (5, 6), (n, 0, 9))),
+        [6, 5, 3],
+    )
+    rebuild_stats(root)
+    assert check_dataset(root, decode=True).faults == ()
+    for row in (2, 6):
+        edit_column(root / DATA, wrist, set_value(row, {"bytes": b"no picture", "path": None}))
+    assert check_dataset(root).faults == ()
+    assert places(check_dataset(root, decode=True)) == {
+        ("picture", DATA, 0, 2, wrist),
+        ("picture", DATA, 1, 2, wrist),
+    }
 
 
 def packets(path: Path) -> tuple[list[int], list[int]]:
