@@ -15,6 +15,7 @@ import augmentation_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
 
+from wamkit.data.faults import KINDS
 from wamkit.envs.perturbations import DIMENSIONS, Perturbation
 from wamkit.zoo import GROUPS
 
@@ -30,6 +31,7 @@ PAGES = (
     "docs/map.md",
     "docs/reference.md",
     "docs/contract.md",
+    "docs/data.md",
     "docs/ground_truth.md",
     "docs/benchmark.md",
     "docs/robustness.md",
@@ -114,6 +116,12 @@ def group_table(designs: dict[str, dict[str, Any]]) -> str:
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def fault_kinds() -> str:
+    """Kinds of faults of a dataset."""
+    rows = ["| kind | what is wrong |", "|---|---|"]
+    return "\n".join([*rows, *(f"| `{kind}` | {text} |" for kind, text in KINDS.items())])
 
 
 def robustness() -> str:
@@ -349,6 +357,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "foresight": foresight,
     "imagination": imagination,
     "drift": drift,
+    "faults": fault_kinds,
     "kinds": kinds,
     "rooms": house,
     "evaluation": evaluation_rooms,

@@ -17,6 +17,8 @@ from .verbs.ceiling import CeilingConfig as CeilingConfig
 from .verbs.ceiling import ceiling as ceiling
 from .verbs.collect import CollectConfig as CollectConfig
 from .verbs.collect import collect as collect
+from .verbs.datasets import check_dataset as check_dataset
+from .verbs.datasets import show_dataset as show_dataset
 from .verbs.evaluate import EvaluateConfig as EvaluateConfig
 from .verbs.evaluate import evaluate as evaluate
 from .verbs.evaluate import evaluate_with_ray as evaluate_with_ray

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rich.text import Text
 
@@ -16,7 +16,7 @@ from wamkit import api
 from wamkit import config as configs
 from wamkit.errors import ConfigError, DataError, did_you_mean
 from wamkit.verbs import catalog, data, declarations, ending, listing, usage
-from wamkit.verbs.verb import Verb
+from wamkit.verbs.command import JSON, Verb, arguments_of_runs, print_json
 
 CONSOLE = ending.Terminal()
 EPILOG = (
@@ -135,11 +135,6 @@ def list_parts(verb: Namespace, _: list[str]) -> None:
         listing.show_part(entry, CONSOLE)
 
 
-def print_json(value: Any) -> None:
-    """Print plain values as indented JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
 def zoo(verb: Namespace, _: list[str]) -> None:
     """List the systems of the field and where they stand, or show the card of one."""
     from wamkit.verbs.show import show_card, show_standings
@@ -175,19 +170,6 @@ def inspect(verb: Namespace, _: list[str]) -> None:
         show_design(facts, CONSOLE)
 
 
-def _runs(out: str) -> dict[str, dict[str, Any]]:
-    """Arguments of a verb that reads finished runs and writes to ``out``."""
-    runs = {"nargs": "+", "type": Path, "metavar": "RUN", "help": "report folder or report.json"}
-    return {
-        "runs": runs,
-        "--out": {"type": Path, "default": Path(out), "metavar": "path", "help": f"where to write [{out}]"},
-        "--overwrite": {
-            "action": "store_true",
-            "help": "replace what an earlier run of this verb wrote there",
-        },
-    }
-
-
 SHARD = {
     "metavar": "I/N",
     "help": "run only this part of the evaluation, such as 0/4; `wamkit merge` joins the parts",
@@ -195,10 +177,10 @@ SHARD = {
 RAY = {"metavar": "ADDRESS", "help": "run on this Ray cluster"}
 SHARDS = {"type": int, "metavar": "N", "help": "parts of the evaluation on the Ray cluster [2]"}
 SWEEP = {"action": "store_true", "help": "the same as `wamkit sweep`, with its options"}
-JSON = {"action": "store_true", "help": "print JSON for programs"}
 
 # Title of a group -> its verbs.
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
+    "datasets": data.VERBS,
     "demonstrations and training": {
         "collect": Verb(
             collect,
@@ -218,7 +200,6 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "What was trained up to the last checkpoint is kept; the same command goes on from there.",
         ),
     },
-    "datasets": data.VERBS,
     "closed loop": {
         "evaluate": Verb(
             evaluate,
@@ -233,20 +214,20 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "wamkit.verbs.sweep.SweepConfig",
             kept="Finished points and episodes are kept; the same command goes on with the others.",
         ),
-        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/merged")),
+        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=arguments_of_runs("runs/merged")),
         "ceiling": Verb(
             ceiling, "--out FILE --evaluation.tasks '[drawer-open-v3]'", "wamkit.verbs.ceiling.CeilingConfig"
         ),
     },
     "reports": {
-        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=_runs("report.html")),
-        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/compare")),
+        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=arguments_of_runs("report.html")),
+        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=arguments_of_runs("runs/compare")),
     },
     "world models": {
         "predict": Verb(
             predict, "--checkpoint DIR --dataset DIR --out DIR", "wamkit.verbs.predict.PredictConfig"
         ),
-        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": _runs("")["runs"]}),
+        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": arguments_of_runs("")["runs"]}),
         "imagine": Verb(
             imagine,
             "--world DIR --policies '{a: DIR}' --reports '{a: DIR}'",
@@ -333,30 +314,31 @@ def print_overview() -> None:
     """Print the verbs by group, one line each."""
     lines = ["usage: wamkit VERB [options]"]
     for title, verbs in GROUPS.items():
-        lines += ["", f"{title}:", *(f"  {name:12} {verb.summary}" for name, verb in verbs.items())]
+        lines += ["", f"{title}:", *(f"  {name:10} {verb.summary}" for name, verb in verbs.items())]
     sys.stdout.write("\n".join([*lines, "", "`wamkit VERB --help` explains the options of a verb.", ""]))
 
 
-def run(name: str, args: list[str]) -> None:
-    """Run a verb with its arguments.
+def run(name: str, args: list[str]) -> int | None:
+    """Run a verb with its arguments; returns its status if that is not 0.
 
     Raises:
         WamkitError: the verb, an option or what it names does not exist or cannot be used.
     """
     if name not in VERBS:
-        below = [verb for verb in VERBS if verb.startswith(f"{name} ")]
-        hint = f"Use one of: {', '.join(below)}." if below else did_you_mean(name, VERBS)
-        raise ConfigError(f"no verb {name!r}. {hint}")
+        further = [verb for verb in VERBS if verb.startswith(f"{name} ")]
+        way_out = f"Name one of {', '.join(further)}." if further else did_you_mean(name, VERBS)
+        raise ConfigError(f"no verb {name!r}. {way_out}")
     if name == "evaluate" and "--sweep" in args:
         name, args = "sweep", [arg for arg in args if arg != "--sweep"]
     if {"-h", "--help"} & set(args):
-        return print_help(name, [arg for arg in args if arg not in ("-h", "--help")])
+        print_help(name, [arg for arg in args if arg not in ("-h", "--help")])
+        return None
     configs.require_once((flag for flag in VERBS[name].arguments if flag.startswith("--")), args)
     own, options = parser_of(name).parse_known_args(args)
     if options and VERBS[name].config is None:
         flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]
         raise ConfigError(f"unknown option {options[0]!r}. {did_you_mean(options[0], flags)}")
-    VERBS[name].run(own, options)
+    return VERBS[name].run(own, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -365,10 +347,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         status = ending.status_of("", "", print_overview)
         return status or (0 if args else 2)
-    words = 2 if " ".join(args[:2]) in VERBS else 1  # of a verb's name, such as `data convert`
-    name, rest = " ".join(args[:words]), args[words:]
+    words = 2 if " ".join(args[:2]) in VERBS else 1  # `data check` is one verb
+    name = " ".join(args[:words])
     kept = VERBS[name].kept if name in VERBS else ""
-    return ending.status_of(name, kept, lambda: run(name, rest))
+    return ending.status_of(name, kept, lambda: run(name, args[words:]))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from wamkit.data import layout
+from wamkit.data import faults, layout
 from wamkit.data.catalog import EPISODE_STATS as COMPARED
-from wamkit.data.catalog import EpisodeRow
-from wamkit.data.layout import entry_names
-from wamkit.data.stats import CHANGED, REBUILD, FeatureStats, acted_frames, as_numbers
+from wamkit.data.check import Part
+from wamkit.data.stats import CHANGED, REBUILD, FeatureStats, as_numbers
 from wamkit.errors import DataError
 
 # How far a statistic may lie from that of the frames, in units of the largest magnitude, the variance of its square.
@@ -34,15 +33,6 @@ class Sums:
     max: np.ndarray
     mean: np.ndarray
 
-    def whole(self) -> Sums:
-        """The same over all groups together, (1, D)."""
-        return Sums(
-            count=self.count.sum(keepdims=True),
-            min=self.min.min(axis=0, keepdims=True),
-            max=self.max.max(axis=0, keepdims=True),
-            mean=(self.count / self.count.sum()).T @ self.mean,
-        )
-
 
 def sums(values: np.ndarray, starts: np.ndarray) -> Sums:
     """Number, range and mean of ``values`` (N, D) in the groups that begin at ``starts`` (G,)."""
@@ -55,88 +45,84 @@ def sums(values: np.ndarray, starts: np.ndarray) -> Sums:
     )
 
 
-def vectors(
-    root: Path,
-    info: Mapping[str, Any],
-    rows: Sequence[EpisodeRow],
-    arrays: Mapping[str, np.ndarray],
-    stats: Mapping[str, FeatureStats],
-    per_episode: Mapping[str, Mapping[str, np.ndarray]],
-    acted: np.ndarray,
-) -> None:
-    """Compare the statistics of actions and states with the frames.
+def episodes(part: Part, key: str, names: Sequence[str], stated: Mapping[str, np.ndarray]) -> None:
+    """Report every episode whose frames are not those that its statistics describe.
 
     Args:
-        root: the dataset folder.
-        info: content of ``meta/info.json``.
-        rows: the episodes.
-        arrays: feature key -> values (N, D), all finite.
-        stats: feature key -> statistics of the whole.
-        per_episode: feature key -> statistic -> values (E, D), as far as the episode table has them.
-        acted: (N,) bool, frames with an action; statistics of the whole leave out the actions of the others.
-
-    Raises:
-        DataError: they are those of other frames.
+        part: the episodes of one data file, with values (T, D) of the feature.
+        key: the feature.
+        names: (D,) names of its entries.
+        stated: statistic -> values (E, D) of all episodes, as far as the episode table has them.
     """
-    starts = np.array([row.start for row in rows])
-    for key, values in arrays.items():
-        names = entry_names(info["features"][key], "entry")
-        groups = sums(values, starts)
-        fault = difference(groups, per_episode.get(key, {}))
+    for episode, values in part.each(key):
+        if faults.known(key, ("value", "limits"), episode.index):
+            continue  # their cause was reported
+        own = {name: rows[episode.index][None] for name, rows in stated.items()}
+        fault = difference(sums(values, np.zeros(1, dtype=int)), own)
         if fault is not None:
-            row = rows[fault.group]
-            raise DataError(
-                f"{row.data}, episode {row.index}, feature {key!r}, entry {names[fault.entry]!r}: {fault}, which the "
-                f"episode table has. {CHANGED}"
-            )
-        whole, stored = groups.whole(), stats[key]
-        if key == layout.ACTION_KEY and not acted.all():
-            values = acted_frames(values, acted)
-            whole = sums(values, np.zeros(1, dtype=int))
-        place = f"{root / layout.STATS}, feature {key!r}"
-        if stored.count != len(values):
-            raise DataError(
-                f"{place}: 'count' is {stored.count}, but the dataset has {len(values)} such frames. {REBUILD}"
-            )
-        fault = difference(whole, {name: getattr(stored, name)[None] for name in COMPARED})
-        fault = fault or _deviation(values, whole, stored)
-        if fault is not None:
-            raise DataError(
-                f"{place}, entry {names[fault.entry]!r}: {fault}, so the statistics are those of other data. {REBUILD}"
+            faults.report(
+                "changed",
+                f"{part.path}, episode {episode.index}, feature {key!r}, entry {names[fault.entry]!r}: {fault}, which "
+                f"the episode table has. {CHANGED}",
+                file=part.path,
+                episode=episode.index,
+                feature=key,
             )
 
 
-def extras(root: Path, arrays: Mapping[str, np.ndarray], stored: Mapping[str, Any]) -> None:
-    """Compare range and mean of further features with their values, where ``stats.json`` has them per entry.
+def whole(root: Path, key: str, names: Sequence[str], values: np.ndarray, stored: FeatureStats) -> None:
+    """Report statistics of actions or states that are not those of the frames.
 
     Args:
         root: the dataset folder.
-        arrays: feature key -> values (N, ...).
+        key: the feature.
+        names: (D,) names of its entries.
+        values: (N, D), all finite; of actions, those of frames that have one.
+        stored: statistics of the whole.
+    """
+    place = f"{root / layout.STATS}, feature {key!r}"
+    if stored.count != len(values):
+        raise DataError(
+            f"{place}: 'count' is {stored.count}, but the dataset has {len(values)} such frames. {REBUILD}"
+        )
+    found = sums(values, np.zeros(1, dtype=int))
+    fault = difference(found, {name: getattr(stored, name)[None] for name in COMPARED})
+    fault = fault or _deviation(values, found, stored)
+    if fault is not None:
+        raise DataError(
+            f"{place}, entry {names[fault.entry]!r}: {fault}, so the statistics are those of other data. {REBUILD}"
+        )
+
+
+def extra(root: Path, key: str, values: np.ndarray, stored: Mapping[str, Any]) -> None:
+    """Compare range and mean of a further feature with its values, where ``stats.json`` has them per entry.
+
+    Args:
+        root: the dataset folder.
+        key: the feature.
+        values: (N, ...).
         stored: content of ``meta/stats.json``. Nothing reads the statistics of extras, so they may be missing.
 
     Raises:
         DataError: they are those of other values.
     """
-    for key, values in arrays.items():
-        entry = stored.get(key)
-        if not isinstance(entry, dict) or values.ndim > 2 or values.dtype.kind == "b":
-            continue
-        found = sums(values.reshape(len(values), -1), np.zeros(1, dtype=int))
-        stated = {name: as_numbers(entry[name]) for name in COMPARED if name in entry}
-        if any(array is None or not np.isfinite(array).all() for array in stated.values()):
-            continue  # of values that are not all finite, or of no use to anybody
-        known = {name: array[None] for name, array in stated.items() if array is not None}
-        fault = difference(
-            found, {name: array for name, array in known.items() if array.shape == found.min.shape}
-        )
-        if fault is not None:
-            raise DataError(
-                f"{root / layout.STATS}, feature {key!r}, entry {fault.entry}: {fault}. {CHANGED}"
-            )
+    entry = stored.get(key)
+    if not isinstance(entry, dict) or values.ndim > 2 or values.dtype.kind == "b":
+        return
+    found = sums(values.reshape(len(values), -1), np.zeros(1, dtype=int))
+    stated = {name: as_numbers(entry[name]) for name in COMPARED if name in entry}
+    if any(array is None or not np.isfinite(array).all() for array in stated.values()):
+        return  # of values that are not all finite, or of no use to anybody
+    known = {name: array[None] for name, array in stated.items() if array is not None}
+    fault = difference(
+        found, {name: array for name, array in known.items() if array.shape == found.min.shape}
+    )
+    if fault is not None:
+        raise DataError(f"{root / layout.STATS}, feature {key!r}, entry {fault.entry}: {fault}. {CHANGED}")
 
 
 @dataclass(frozen=True)
-class Fault:
+class Difference:
     """A statistic that is not that of the frames: which, of which group and entry, and both values."""
 
     name: str
@@ -149,14 +135,14 @@ class Fault:
         return f"the frames have {self.name} {self.found:.9g}, not {self.stored:.9g}"
 
 
-def difference(found: Sums, stored: Mapping[str, np.ndarray]) -> Fault | None:
+def difference(found: Sums, stored: Mapping[str, np.ndarray]) -> Difference | None:
     """First statistic in ``stored`` (name -> (G, D)) that is not that of the frames."""
     scale = _scale(found)
     for name, values in stored.items():
         wrong = ~(np.abs(values - getattr(found, name)) <= (MEAN if name == "mean" else ENDS) * scale)
         if wrong.any():
             group, entry = (int(i) for i in np.argwhere(wrong)[0])
-            return Fault(name, group, entry, getattr(found, name)[group, entry], values[group, entry])
+            return Difference(name, group, entry, getattr(found, name)[group, entry], values[group, entry])
     return None
 
 
@@ -165,7 +151,7 @@ def _scale(found: Sums) -> np.ndarray:
     return np.maximum(np.abs(found.min), np.abs(found.max)).astype(np.float64)
 
 
-def _deviation(values: np.ndarray, whole: Sums, stored: FeatureStats) -> Fault | None:
+def _deviation(values: np.ndarray, whole: Sums, stored: FeatureStats) -> Difference | None:
     """First standard deviation of ``values`` (N, D) that is not the stored one."""
     wide = values.astype(np.float64)
     variance = np.maximum(np.einsum("nd,nd->d", wide, wide) / len(wide) - whole.mean[0] ** 2, 0.0)
@@ -173,4 +159,4 @@ def _deviation(values: np.ndarray, whole: Sums, stored: FeatureStats) -> Fault |
     if not wrong.any():
         return None
     entry = int(np.argmax(wrong))
-    return Fault("std", 0, entry, float(variance[entry] ** 0.5), stored.std[entry])
+    return Difference("std", 0, entry, float(variance[entry] ** 0.5), stored.std[entry])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wamkit.data import layout, tables
+from wamkit.data import faults, layout, tables
 from wamkit.data.layout import VECTORS
 from wamkit.data.stats import REBUILD, FeatureStats, stats_from_json
 from wamkit.data.tables import COPY_AGAIN
@@ -68,7 +68,8 @@ def read_stats(
     """Read ``meta/stats.json``.
 
     Returns:
-        the statistics of every feature in ``wanted`` (key -> shape), and the whole file.
+        the statistics of every feature in ``wanted`` (key -> shape), without those that a fault was reported of
+        (:mod:`wamkit.data.faults`); and the whole file.
 
     Raises:
         DataError: the file, a feature or a statistic is missing, has another shape, or contradicts itself.
@@ -77,13 +78,13 @@ def read_stats(
     if not path.is_file():
         raise DataError(f"{path}: no such file, but normalisation needs it. {REBUILD}")
     values = read_json(path, REBUILD)
-    missing = [key for key in wanted if key not in values]
-    if missing:
-        raise DataError(f"{path}: the statistics of the feature {missing[0]!r} are missing. {REBUILD}")
     stats = {}
     for key, shape in wanted.items():
         scale = None if key in VECTORS else (0.0, 1.0)
-        stats[key] = stats_from_json(values[key], f"{path}, feature {key!r}", shape, scale)
+        with faults.apart("statistics", file=path, feature=key):
+            if key not in values:
+                raise DataError(f"{path}: the statistics of the feature {key!r} are missing. {REBUILD}")
+            stats[key] = stats_from_json(values[key], f"{path}, feature {key!r}", shape, scale)
     return stats, values
 
 
@@ -116,14 +117,17 @@ def read_episodes(
     optional = ["success", OUTCOME, *(f"stats/{key}/{name}" for key in stats_of for name in EPISODE_STATS)]
     rows: list[EpisodeRow] = []
     read: dict[Path, pa.Table] = {}
-    for path in episode_files(root):
-        table = tables.read(path, lambda names: _chosen(names, videos, optional))
-        columns = {
-            name: tables.to_numpy(table, name, (), dtype, path) for name, dtype in _required(videos).items()
-        }
-        _check_rows(columns, len(rows), rows[-1].stop if rows else 0, path)
-        rows += _rows(root, info, columns, _tasks(table, path), _successes(table, path))
-        read[path] = table
+    files = episode_files(root)
+    for path in files:
+        with faults.apart("episodes", file=path):
+            table = tables.read(path, lambda names: _chosen(names, videos, optional))
+            with faults.together():
+                columns = _columns(table, videos, path)
+            mended = _check_rows(columns, len(rows), rows[-1].stop if rows else 0, info, path)
+            rows += _rows(root, info, mended, _tasks(table, path), _successes(table, path))
+            read[path] = table
+    if len(read) < len(files):
+        raise faults.UnusableError(f"{root}: a file of the episode table cannot be read.")
     _check_totals(rows, info, root)
     return tuple(rows), {key: _stats(read, key, info["features"][key]) for key in stats_of}
 
@@ -155,6 +159,15 @@ def _stats(read: Mapping[Path, pa.Table], key: str, feature: Mapping[str, Any]) 
     return found
 
 
+def _columns(table: pa.Table, videos: list[str], path: Path) -> dict[str, np.ndarray]:
+    """Columns of plain numbers, each with its faults."""
+    columns = {}
+    for name, dtype in _required(videos).items():
+        with faults.apart("episodes", feature=name):
+            columns[name] = tables.to_numpy(table, name, (), dtype, path)
+    return columns
+
+
 def _required(videos: list[str]) -> dict[str, str]:
     """Columns of plain numbers that every episode table has, with their dtypes."""
     names = ["episode_index", "length", "dataset_from_index", "dataset_to_index"]
@@ -178,10 +191,12 @@ def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:
     tasks = table.column("tasks").to_pylist()
     for row, listed in enumerate(tasks):
         if not listed or None in listed:
-            raise DataError(
-                f"{path}, row {row}, field 'tasks': {listed!r} names no instruction. {COPY_AGAIN}"
+            faults.report(
+                "episodes",
+                f"{path}, row {row}, field 'tasks': {listed!r} names no instruction. {COPY_AGAIN}",
+                feature="tasks",
             )
-    return [tuple(listed) for listed in tasks]
+    return [tuple(listed or ()) for listed in tasks]
 
 
 def _successes(table: pa.Table, path: Path) -> list[bool | None]:
@@ -198,9 +213,11 @@ def _successes(table: pa.Table, path: Path) -> list[bool | None]:
         frames = tables.to_numpy(table, OUTCOME, (), "float64", path).tolist()
         for row, (success, last) in enumerate(zip(found, frames, strict=True)):
             if success is not None and success != last:
-                raise DataError(
+                faults.report(
+                    "episodes",
                     f"{path}, row {row}, field 'success': {success}, but {OUTCOME!r}, of the frames of the episode, is "
-                    f"{last:g}. {COPY_AGAIN}"
+                    f"{last:g}. {COPY_AGAIN}",
+                    feature="success",
                 )
     return found
 
@@ -250,32 +267,72 @@ def _paths(
     return out
 
 
-def _check_rows(columns: Mapping[str, np.ndarray], count: int, stop: int, path: Path) -> None:
-    """Raise :class:`DataError` unless episodes count on from ``count`` and their frames from ``stop`` without gaps."""
+def _check_rows(
+    columns: Mapping[str, np.ndarray], count: int, stop: int, info: Mapping[str, Any], path: Path
+) -> dict[str, np.ndarray]:
+    """Report episodes that do not count on from ``count``, or their frames from ``stop``, without gaps.
+
+    Returns:
+        the columns; where they do not add up, as they most likely were, so that what follows can be checked.
+    """
     number, length = columns["episode_index"], columns["length"]
     start, end = columns["dataset_from_index"], columns["dataset_to_index"]
     before = np.concatenate([[stop], end[:-1]])[: len(end)]
-    wrong = number != count + np.arange(len(number))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(
+    counted = count + np.arange(len(number))
+    for row in np.flatnonzero(number != counted).tolist():
+        faults.report(
+            "episodes",
             f"{path}, episode {number[row]}: expected episode {count + row}; episodes must count from 0 without "
-            f"gaps. {COPY_AGAIN}"
+            f"gaps. {COPY_AGAIN}",
+            episode=count + row,
         )
-    wrong = (start != before) | (end - start != length) | (length < 1)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(
+    alone = (end - start != length) | (length < 1)
+    # A row that is wrong by itself is not reported of the next one again.
+    after_wrong = np.concatenate([[False], alone[:-1]])[: len(end)]
+    for row in np.flatnonzero(alone | ((start != before) & ~after_wrong)).tolist():
+        faults.report(
+            "episodes",
             f"{path}, episode {number[row]}: dataset_from_index {start[row]} and dataset_to_index {end[row]} do not "
-            f"agree with length {length[row]} and the episodes before it, which end at {before[row]}. {COPY_AGAIN}"
+            f"agree with length {length[row]} and the episodes before it, which end at {before[row]}. {COPY_AGAIN}",
+            episode=count + row,
         )
+    if not alone.any() and (start == before).all():
+        return {**columns, "episode_index": counted}
+    bounds = _mended(start, end, length, stop, info)
+    return {
+        **columns,
+        "episode_index": counted,
+        "dataset_from_index": bounds[:-1],
+        "dataset_to_index": bounds[1:],
+        "length": np.diff(bounds),
+    }
 
 
-def _check_totals(rows: list[EpisodeRow], info: Mapping[str, Any], root: Path) -> None:
+def _mended(
+    start: np.ndarray, end: np.ndarray, length: np.ndarray, stop: int, info: Mapping[str, Any]
+) -> np.ndarray:
+    """Bounds (E + 1,) of the episodes of a table that does not add up: each end that two of three columns agree on."""
+    total = info.get("total_frames")
+    following = np.append(start[1:], total if isinstance(total, int) else -1)
+    bounds = [stop]
+    for row in range(len(start)):
+        votes = [int(end[row]), bounds[-1] + int(length[row]), int(following[row])]
+        agreed = [vote for vote in votes if votes.count(vote) > 1 and vote > bounds[-1]]
+        if not agreed:
+            raise faults.UnusableError("the bounds of the episodes are not known")
+        bounds.append(agreed[0])
+    return np.array(bounds)
+
+
+def _check_totals(rows: Sequence[EpisodeRow], info: Mapping[str, Any], root: Path) -> None:
     frames = rows[-1].stop if rows else 0
-    if (len(rows), frames) != (info["total_episodes"], info["total_frames"]) or not rows:
-        raise DataError(
+    stated = info.get("total_episodes"), info.get("total_frames")
+    known = all(isinstance(number, int) and number > 0 for number in stated)  # others were reported
+    if (known and (len(rows), frames) != stated) or not rows:
+        message = (
             f"{root / 'meta/episodes'}: the table holds {len(rows)} episodes with {frames} frames, "
-            f"but {layout.INFO} declares total_episodes {info['total_episodes']} and total_frames "
-            f"{info['total_frames']}. {COPY_AGAIN}"
+            f"but {layout.INFO} declares total_episodes {stated[0]} and total_frames {stated[1]}. {COPY_AGAIN}"
         )
+        if not rows:
+            raise DataError(message)
+        faults.report("totals", message, file=root / layout.INFO)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
-from wamkit.data import layout, tables
+from wamkit.data import faults, layout, tables
 from wamkit.data.catalog import EpisodeRow
-from wamkit.data.episode import require_finite
+from wamkit.data.episode import not_finite
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 
@@ -22,41 +24,38 @@ from wamkit.errors import DataError
 def specs_match_features(
     observation: ObservationSpec, action: ActionSpec, info: Mapping[str, Any], root: Path
 ) -> None:
-    """Raise :class:`DataError` unless specs and ``features`` of ``info.json`` describe the same arrays."""
+    """Report everything in which specs and ``features`` of ``info.json`` do not describe the same arrays."""
     features, place = info["features"], root / layout.INFO
     way_out = f"Correct the specs under the key {layout.SPEC_KEY!r}, or remove it to have them inferred."
+
+    def say(text: str, key: str | None = None) -> None:
+        faults.report("specs", f"{place}{text}. {way_out}", feature=key)
+
     declared = {layout.ACTION_KEY: action.names, layout.STATE_KEY: observation.state}
     for key, names in declared.items():
         feature = features.get(key, {"shape": [0]})  # a robot without proprioception has no state feature
-        if [len(names)] != list(feature["shape"]):
-            raise DataError(
-                f"{place}, field {key!r}: shape {list(feature['shape'])}, but the spec names {len(names)} entries. "
-                f"{way_out}"
-            )
         listed = [str(name) for name in layout.listed_names(feature)]
-        if len(listed) == len(names) and listed != list(names):
-            raise DataError(
-                f"{place}, field {key!r}: names {listed}, but the spec has {list(names)}. {way_out}"
+        if [len(names)] != list(feature["shape"]):
+            say(
+                f", field {key!r}: shape {list(feature['shape'])}, but the spec names {len(names)} entries",
+                key,
             )
+        elif len(listed) == len(names) and listed != list(names):
+            say(f", field {key!r}: names {listed}, but the spec has {list(names)}", key)
     keys = layout.camera_keys(features)
     if set(keys) != set(observation.cameras):
-        raise DataError(
-            f"{place}: the features have cameras {sorted(keys)}, but the spec has {sorted(observation.cameras)}. "
-            f"{way_out}"
-        )
-    for name, camera in observation.cameras.items():
-        size = layout.camera_size(features[keys[name]])
+        say(f": the features have cameras {sorted(keys)}, but the spec has {sorted(observation.cameras)}")
+    for name in keys.keys() & observation.cameras.keys():
+        camera, size = observation.cameras[name], layout.camera_size(features[keys[name]])
         if (*size, 3, 0, 255) != dataclasses.astuple(camera):
-            raise DataError(
-                f"{place}, field {keys[name]!r}: size {size}, but the spec declares {camera}. {way_out}"
-            )
-    for rate in (observation.rate_hz, action.rate_hz):
+            say(f", field {keys[name]!r}: size {size}, but the spec declares {camera}", keys[name])
+    for rate in {observation.rate_hz, action.rate_hz}:
         if abs(rate - info["fps"]) > 1e-6 * rate:
-            raise DataError(f"{place}: fps is {info['fps']}, but a spec declares {rate} Hz. {way_out}")
+            say(f": fps is {info['fps']}, but a spec declares {rate} Hz")
 
 
 def extras_match_features(info: Mapping[str, Any], root: Path) -> None:
-    """Raise :class:`DataError` unless every extra that wamkit recorded is a feature of the same shape and dtype."""
+    """Report every extra that wamkit recorded and that is no feature of the same shape and dtype."""
     extras = info[layout.SPEC_KEY].get("extras", {})
     place = f"{root / layout.INFO}, key {layout.SPEC_KEY!r}"
     way_out = f"{COPY_AGAIN} Or remove the key {layout.SPEC_KEY!r} to have all specs inferred."
@@ -66,33 +65,92 @@ def extras_match_features(info: Mapping[str, Any], root: Path) -> None:
         feature = info["features"].get(layout.EXTRA_PREFIX + name, {})
         found = {"shape": feature.get("shape"), "dtype": feature.get("dtype")}
         if not isinstance(extra, dict) or found != {**extra, "shape": extra.get("shape") or [1]}:
-            raise DataError(
+            faults.report(
+                "specs",
                 f"{place}: the extra {name!r} is {extra!r}, but the feature {layout.EXTRA_PREFIX + name!r} has "
-                f"{found}. {way_out}"
+                f"{found}. {way_out}",
+                feature=layout.EXTRA_PREFIX + name,
             )
 
 
-def read_frames(
-    episodes: Sequence[EpisodeRow], features: Mapping[str, Any], keys: Sequence[str], fps: float
-) -> dict[str, np.ndarray]:
-    """Read the columns ``keys`` and the index columns of all data files, in episode order.
+@dataclass(frozen=True)
+class Part:
+    """Frames of the episodes in one data file.
 
-    Returns:
-        column -> (N, ...). Vectors stay (N, D) even where D is 1; other columns with shape [1] become (N,).
+    Attributes:
+        path: the file.
+        episodes: its episodes, which follow each other.
+        columns: column -> values (T, ...) of their frames, without those that a fault was reported of.
+    """
+
+    path: Path
+    episodes: Sequence[EpisodeRow]
+    columns: Mapping[str, np.ndarray]
+
+    def each(self, key: str) -> Iterator[tuple[EpisodeRow, np.ndarray]]:
+        """Episodes with their values (t, ...) of one column; none where the column could not be read."""
+        first = self.episodes[0].start
+        for episode in self.episodes if key in self.columns else ():
+            yield episode, self.columns[key][episode.start - first : episode.stop - first]
+
+
+def read_parts(
+    episodes: Sequence[EpisodeRow], features: Mapping[str, Any], keys: Sequence[str], fps: float
+) -> list[Part]:
+    """Read the columns ``keys`` of all data files that can be read, in episode order, and check the indices among them.
+
+    Vectors are (T, D) even where D is 1; other columns with shape [1] are (T,).
 
     Raises:
         DataError: a file cannot be read, or disagrees with ``info.json`` or the episode table.
     """
-    names = [*keys, *layout.INDEX_FEATURES]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    parts = []
     for path, run in itertools.groupby(episodes, key=lambda episode: episode.data):
-        group = list(run)
-        table = tables.read(path, names)
-        _check_rows(table, group, path)
-        for name in names:
-            parts[name].append(tables.frames(table, name, features[name], path))
-        _check_index({name: parts[name][-1] for name in layout.INDEX_FEATURES}, group, path, fps)
-    return {name: np.ascontiguousarray(np.concatenate(arrays)) for name, arrays in parts.items()}
+        group, columns = list(run), {}
+        with faults.apart("table", file=path):
+            table = tables.read(path, partial(_those_of, keys))
+            _check_rows(table, group, path)
+            for name in keys:
+                with faults.apart("column", feature=name):
+                    columns[name] = _column(table, name, features[name], group, path)
+            part = Part(path, group, columns)
+            _check_index(part, fps)
+            parts.append(part)
+    return parts
+
+
+def _those_of(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Those of the columns ``wanted`` that a file has; one that it lacks is a fault of that column alone."""
+    return [name for name in wanted if name in known]
+
+
+def _column(
+    table: pa.Table, name: str, feature: Mapping[str, Any], group: Sequence[EpisodeRow], path: Path
+) -> np.ndarray:
+    """Values (T, ...) of one column; faulty rows are reported episode by episode."""
+    try:
+        return tables.frames(table, name, feature, path)
+    except tables.RowsError as error:
+        fault = error
+    if len(np.unique(fault.rows)) == table.num_rows:
+        raise fault
+    with faults.together():
+        frames = group[0].start + fault.rows
+        owners = np.searchsorted([e.start for e in group], frames, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            own = frames[owners == owner]
+            message = fault.named(int(own[0]) - group[0].start)
+            at = int(own[0]) - group[owner].start
+            faults.report("column", message, episode=group[owner].index, frame=at)
+    raise fault
+
+
+def joined(parts: Sequence[Part], name: str, episodes: Sequence[EpisodeRow]) -> np.ndarray:
+    """One column of all frames (N, ...); raises :class:`DataError` where a part of it could not be read."""
+    found = [part.columns[name] for part in parts if name in part.columns]
+    if sum(map(len, found)) != episodes[-1].stop:
+        raise faults.UnusableError(f"the column {name!r} is not there in all data files")
+    return np.ascontiguousarray(np.concatenate(found))
 
 
 def _check_rows(table: pa.Table, group: Sequence[EpisodeRow], path: Path) -> None:
@@ -104,127 +162,169 @@ def _check_rows(table: pa.Table, group: Sequence[EpisodeRow], path: Path) -> Non
         )
 
 
-def _check_index(
-    columns: Mapping[str, np.ndarray], group: Sequence[EpisodeRow], path: Path, fps: float
-) -> None:
-    """Raise :class:`DataError` unless index columns match the episode table and time runs at ``fps``."""
-    lengths = np.array([len(e) for e in group])
-    starts = np.repeat([e.start for e in group], lengths)
-    index = np.arange(group[0].start, group[-1].stop)
-    expected = {
-        "index": index,
-        "episode_index": np.repeat([e.index for e in group], lengths),
-        "frame_index": index - starts,
-        "timestamp": (index - starts) / fps,
-    }
-    for name, values in expected.items():
-        slack = 0.1 / fps if name == "timestamp" else 0.0
-        bad = np.flatnonzero(~(np.abs(columns[name] - values) <= slack))
-        if len(bad):
-            row = int(bad[0])
-            raise DataError(
-                f"{path}, episode {expected['episode_index'][row]}, field {name!r}: "
-                f"frame {expected['frame_index'][row]} has {columns[name][row]}, but the episode table "
-                f"implies {values[row]:g}. {COPY_AGAIN}"
-            )
+def _check_index(part: Part, fps: float) -> None:
+    """Report index columns that do not match the episode table, and time that does not run at ``fps``."""
+    for name in layout.INDEX_FEATURES:
+        for episode, values in part.each(name) if name != "task_index" else ():
+            steps = np.arange(len(episode))
+            expected: Mapping[str, np.ndarray] = {
+                "index": episode.start + steps,
+                "episode_index": np.full(len(episode), episode.index),
+                "frame_index": steps,
+                "timestamp": steps / fps,
+            }
+            slack = 0.1 / fps if name == "timestamp" else 0.0
+            bad = np.flatnonzero(~(np.abs(values - expected[name]) <= slack))
+            if len(bad):
+                frame = int(bad[0])
+                faults.report(
+                    "index",
+                    f"{part.path}, episode {episode.index}, field {name!r}: frame {frame} has {values[frame]}, but "
+                    f"the episode table implies {expected[name][frame]:g}. {COPY_AGAIN}",
+                    file=part.path,
+                    episode=episode.index,
+                    frame=frame,
+                    feature=name,
+                )
 
 
 def read_feature(episodes: Sequence[EpisodeRow], key: str, feature: Mapping[str, Any]) -> np.ndarray:
-    """Read one column of all data files, (N, ...), in episode order, without the checks of :func:`read_frames`."""
+    """Read one column of all data files, (N, ...), in episode order, without the checks of :func:`read_parts`."""
     paths = dict.fromkeys(episode.data for episode in episodes)
     return np.concatenate([tables.frames(tables.read(path, [key]), key, feature, path) for path in paths])
 
 
-def finite(episodes: Sequence[EpisodeRow], key: str, array: np.ndarray, names: tuple[str, ...]) -> None:
-    """Raise :class:`DataError` naming episode, frame and entry unless all values of a vector (N, D) are finite."""
-    if not np.isfinite(array).all():
-        for episode in episodes:
-            place = f"{episode.data}, episode {episode.index}"
-            require_finite(array[episode.start : episode.stop], names, key, place)
+def finite(part: Part, key: str, names: tuple[str, ...]) -> None:
+    """Report every episode in which a value of a vector (T, D) is not finite, with frame and entry of the first."""
+    for episode, values in part.each(key):
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            place = f"{part.path}, episode {episode.index}"
+            faults.report(
+                "value",
+                not_finite(values, bad, names, key, place),
+                file=part.path,
+                episode=episode.index,
+                frame=int(bad[0][0]),
+                feature=key,
+            )
 
 
-def acted(episodes: Sequence[EpisodeRow], flags: np.ndarray, action: np.ndarray) -> None:
-    """Raise :class:`DataError` unless every episode has actions in all of its frames or in none.
+def acted(part: Part) -> None:
+    """Report every episode that has actions in some of its frames only, or some although it says that it has none.
 
-    Args:
-        episodes: the episodes.
-        flags: (N,) bool, feature ``has_action``.
-        action: actions (N, A).
+    Reads the columns ``has_action`` (T,), bool, and ``action`` (T, A).
     """
-    for episode in episodes:
-        said, values = flags[episode.start : episode.stop], action[episode.start : episode.stop]
-        place = f"{episode.data}, episode {episode.index}, field {layout.ACTED_KEY!r}"
+    actions = {episode.index: values for episode, values in part.each(layout.ACTION_KEY)}
+    for episode, said in part.each(layout.ACTED_KEY):
+        stray = np.argwhere(actions.get(episode.index, np.zeros((0, 1))) != 0)
+        place = f"{part.path}, episode {episode.index}, field {layout.ACTED_KEY!r}"
         if said.all():
             continue
         if said.any():
             frame = int(np.flatnonzero(said != said[0])[0])
-            raise DataError(
+            message = (
                 f"{place}: frame {frame} says {bool(said[frame])}, the frames before it {bool(said[0])}, but an "
                 f"episode has actions or none. Record the parts as episodes of their own."
             )
-        stray = np.argwhere(values != 0)
-        if len(stray):
-            raise DataError(
-                f"{place}: the episode says that it has no actions, but the action of frame {int(stray[0][0])} is not "
+        elif len(stray):
+            frame = int(stray[0][0])
+            message = (
+                f"{place}: the episode says that it has no actions, but the action of frame {frame} is not "
                 f"zero. Set {layout.ACTED_KEY!r} to true, or the actions to zero."
             )
+        else:
+            continue
+        faults.report(
+            "has_action",
+            message,
+            file=part.path,
+            episode=episode.index,
+            frame=frame,
+            feature=layout.ACTED_KEY,
+        )
 
 
-def limits(episodes: Sequence[EpisodeRow], action: np.ndarray, spec: ActionSpec, acted: np.ndarray) -> None:
-    """Raise :class:`DataError` where an action lies outside the limits of the spec that was recorded with it.
+def limits(part: Part, spec: ActionSpec) -> None:
+    """Report every episode in which an action lies outside the limits of the spec that was recorded with it.
 
-    Frames without an action (``acted``, (N,) bool, is False) are left out.
+    Frames without an action, and values that are not finite, are left out.
     """
     low, high = np.array(spec.low, dtype=np.float64), np.array(spec.high, dtype=np.float64)
     slack = 1e-5 * (
         1.0 + np.maximum(np.abs(low), np.abs(high))
     )  # as when recording: float32 rounding of a limit
-    known = action if acted.all() else action[acted]
-    if not len(known) or not ((known.min(axis=0) < low - slack) | (known.max(axis=0) > high + slack)).any():
-        return
-    outside = ((action < low - slack) | (action > high + slack)) & acted[:, None]
-    frame, entry = (int(i) for i in np.argwhere(outside)[0])
-    episode = next(e for e in episodes if e.start <= frame < e.stop)
-    raise DataError(
-        f"{episode.data}, episode {episode.index}, field 'action': frame {frame - episode.start}, entry "
-        f"{spec.names[entry]!r} is {action[frame, entry]:g}, outside the limits [{low[entry]:g}, {high[entry]:g}] of "
-        f"the action spec in {layout.INFO}. {COPY_AGAIN}"
-    )
+    acted = {episode.index: flags for episode, flags in part.each(layout.ACTED_KEY)}
+    for episode, action in part.each(layout.ACTION_KEY):
+        outside = ((action < low - slack) | (action > high + slack)) & np.isfinite(action)
+        if episode.index in acted:
+            outside &= acted[episode.index][:, None]
+        if outside.any():
+            frame, entry = (int(i) for i in np.argwhere(outside)[0])
+            faults.report(
+                "limits",
+                f"{part.path}, episode {episode.index}, field 'action': frame {frame}, entry {spec.names[entry]!r} is "
+                f"{action[frame, entry]:g}, outside the limits [{low[entry]:g}, {high[entry]:g}] of the action spec in "
+                f"{layout.INFO}. {COPY_AGAIN}",
+                file=part.path,
+                episode=episode.index,
+                frame=frame,
+                feature=layout.ACTION_KEY,
+            )
 
 
 def task_count(info: Mapping[str, Any], tasks: Sequence[str], root: Path) -> None:
-    """Raise :class:`DataError` unless ``total_tasks``, where ``info.json`` has it, is the number of tasks."""
+    """Report it unless ``total_tasks``, where ``info.json`` has it, is the number of tasks."""
     if "total_tasks" in info and info["total_tasks"] != len(tasks):
-        raise DataError(
+        faults.report(
+            "totals",
             f"{root / layout.INFO}, entry 'total_tasks': {info['total_tasks']!r}, but the list of tasks in meta/ has "
-            f"{len(tasks)}. {COPY_AGAIN}"
+            f"{len(tasks)}. {COPY_AGAIN}",
+            file=root / layout.INFO,
         )
 
 
-def tasks_listed(
-    episodes: Sequence[EpisodeRow], index: np.ndarray, tasks: Sequence[str], field: str = "task_index"
-) -> None:
-    """Raise :class:`DataError` unless every entry of ``index`` (N,), read from ``field``, is the index of a task."""
-    bad = np.flatnonzero((index < 0) | (index >= len(tasks)))
-    if len(bad):
-        episode = next(e for e in episodes if e.start <= bad[0] < e.stop)
-        raise DataError(
-            f"{episode.data}, episode {episode.index}, field {field!r}: frame {bad[0] - episode.start} has "
-            f"{index[bad[0]]}, but the list of tasks in meta/ has {len(tasks)}. {COPY_AGAIN}"
-        )
+def tasks_known(part: Part, tasks: Sequence[str]) -> None:
+    """Report every episode with a task that is not in the list of tasks, or not one of its own."""
+    for episode, index in part.each("task_index"):
+        place = f"{part.path}, episode {episode.index}, field 'task_index'"
+        bad = np.flatnonzero((index < 0) | (index >= len(tasks)))
+        message = ""
+        if len(bad):
+            frame = int(bad[0])
+            message = f"frame {frame} has {index[frame]}, but the list of tasks in meta/ has {len(tasks)}."
+        # An episode without a task in its table was reported there.
+        elif episode.tasks:
+            own = np.isin(index, [i for i, task in enumerate(tasks) if task in episode.tasks])
+            if not own.all():
+                frame = int(np.argmin(own))
+                message = (
+                    f"frame {frame} has the task {tasks[index[frame]]!r}, but the episode table lists "
+                    f"{list(episode.tasks)}."
+                )
+        if message:
+            faults.report(
+                "task",
+                f"{place}: {message} {COPY_AGAIN}",
+                file=part.path,
+                episode=episode.index,
+                frame=frame,
+                feature="task_index",
+            )
 
 
-def tasks_known(episodes: Sequence[EpisodeRow], task_index: np.ndarray, tasks: Sequence[str]) -> None:
-    """Raise :class:`DataError` unless every frame's task is in the list of tasks and is one of its episode's."""
-    tasks_listed(episodes, task_index, tasks)
-    starts = np.array([e.start for e in episodes])
-    changes = np.flatnonzero(np.diff(task_index)) + 1
-    runs = np.union1d(starts, changes)  # first frames of stretches with one task
-    owners = np.searchsorted(starts, runs, side="right") - 1
-    for frame, owner in zip(runs.tolist(), owners.tolist(), strict=True):
-        episode, task = episodes[owner], tasks[task_index[frame]]
-        if task not in episode.tasks:
-            raise DataError(
-                f"{episode.data}, episode {episode.index}, field 'task_index': frame {frame - episode.start} has the "
-                f"task {task!r}, but the episode table lists {list(episode.tasks)}. {COPY_AGAIN}"
+def tasks_listed(part: Part, tasks: Sequence[str], key: str) -> None:
+    """Report every episode with an entry of the column ``key`` that is not the index of a task."""
+    for episode, index in part.each(key) if key != "task_index" else ():
+        bad = np.flatnonzero((index < 0) | (index >= len(tasks)))
+        if len(bad):
+            frame = int(bad[0])
+            faults.report(
+                "task",
+                f"{part.path}, episode {episode.index}, field {key!r}: frame {frame} has {index[frame]}, but the list "
+                f"of tasks in meta/ has {len(tasks)}. {COPY_AGAIN}",
+                file=part.path,
+                episode=episode.index,
+                frame=frame,
+                feature=key,
             )

@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from wamkit.contract.specs import CLOCK, DERIVED, MILESTONES, ActionSpec, ObservationSpec
+from wamkit.contract.specs import CLOCK, MILESTONES
 from wamkit.contract.types import Batch, Observation, WindowSpec
-from wamkit.data import agreement, check, layout, modality, seals, spans
+from wamkit.data import layout, spans
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.channels import other_pictures
+from wamkit.data.contents import Contents
 from wamkit.data.frame_cache import CacheLimit, open_cache
 from wamkit.data.frame_reader import FrameReader
 from wamkit.data.frames import FrameStore
-from wamkit.data.info import PICTURES, check_extra, read_info
-from wamkit.data.metadata import metadata
 from wamkit.data.milestones import milestones
 from wamkit.data.seen import mean_between, seen_stats
 from wamkit.data.stats import FeatureStats
-from wamkit.errors import DataError, SpecError, did_you_mean
+from wamkit.errors import DataError
 from wamkit.views import View, ViewConfig
 
 GB = 1024**3
@@ -88,47 +87,27 @@ class Dataset:
         if not 0 < image_memory_gb < float("inf"):
             raise DataError(f"{root}: image_memory_gb = {image_memory_gb} must be a number above 0, in GiB.")
         self._image_memory_gb, self._cache = image_memory_gb, cache
-        info = read_info(self.root)
+        contents = Contents(self.root, extras)
+        contents.check()
+        info, features = contents.info, contents.features
         self.info: Mapping[str, Any] = info
-        self.fps = float(info["fps"])
-        features = info["features"]
-        keys = layout.camera_keys(features)
+        self.fps = contents.fps
         for key, what in other_pictures(features).items():
             LOG.warning("%s: %r is %s, not an RGB camera, and is left out.", self.root, key, what)
-        stored = self._stored_specs()
-        vectors = [key for key in layout.VECTORS if key in features]
-        extra_keys = {name: self._extra_key(name) for name in extras if name not in DERIVED}
-        # What wamkit recorded is known by its digests; only what is not is compared episode by episode.
-        compared = [] if stored else vectors
-        self.episodes: tuple[EpisodeRow, ...]
-        meta = metadata(self.root, info)
-        self.episodes, per_episode = meta.episodes(compared)
-        self.tasks = meta.tasks()
-        check.task_count(info, self.tasks, self.root)
-        shapes: dict[str, tuple[int, ...]] = {key: tuple(features[key]["shape"]) for key in vectors}
-        shapes |= dict.fromkeys(keys.values(), (3, 1, 1))
-        self.recorded_stats: Mapping[str, FeatureStats]
-        self.recorded_stats, listed = meta.stats(shapes)
-        self.observation_spec, self.action_spec = stored or self._infer_specs()
-        declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
-        instruction = modality.instruction_key(self.root, info)
-        read = list(dict.fromkeys([*vectors, *declared, *extra_keys.values(), instruction]))
-        read = [key for key in read if key not in layout.INDEX_FEATURES]
-        columns = check.read_frames(self.episodes, features, read, self.fps)
-        self.action: np.ndarray = columns[layout.ACTION_KEY]
-        self.acted: np.ndarray = columns.get(layout.ACTED_KEY, np.ones(len(self.action), bool))
-        check.acted(self.episodes, self.acted, self.action)
-        self.state: np.ndarray = columns.get(layout.STATE_KEY, np.zeros((len(self.action), 0), np.float32))
-        self.extras = {name: columns[key] for name, key in extra_keys.items()}
-        self._task_index = columns[instruction]
-        check.finite(self.episodes, layout.ACTION_KEY, self.action, self.action_spec.names)
-        check.finite(self.episodes, layout.STATE_KEY, self.state, self.observation_spec.state)
-        check.tasks_known(self.episodes, columns["task_index"], self.tasks)
-        check.tasks_listed(self.episodes, self._task_index, self.tasks, instruction)
-        self._check_agreement(columns, listed, per_episode)
-        spans.check_videos(self.episodes, self.observation_spec.cameras, keys, self.fps)
+        self.episodes: tuple[EpisodeRow, ...] = contents.episodes
+        self.tasks = contents.tasks
+        self.recorded_stats: Mapping[str, FeatureStats] = contents.stats
+        self.observation_spec, self.action_spec = contents.specs
+        self.action: np.ndarray = contents.column(layout.ACTION_KEY)
+        count = len(self.action)
+        declared, moved = layout.ACTED_KEY in features, layout.STATE_KEY in features
+        self.acted: np.ndarray = contents.column(layout.ACTED_KEY) if declared else np.ones(count, bool)
+        without = np.zeros((count, 0), np.float32)
+        self.state: np.ndarray = contents.column(layout.STATE_KEY) if moved else without
+        self.extras = {name: contents.column(key) for name, key in contents.extra_keys.items()}
+        self._task_index = contents.column(contents.instruction)
         self.view = View(view, self.observation_spec, self.action_spec)
-        self.frames = self._open_frames(keys)
+        self.frames = self._open_frames(layout.camera_keys(features))
         self._see()
         starts = np.array([e.start for e in self.episodes])
         lengths = np.array([len(e) for e in self.episodes])
@@ -319,65 +298,3 @@ class Dataset:
             torch.from_numpy(self.recorded_state[now]),
         )
         return self.view.actions(recorded, state, past)
-
-    def _stored_specs(self) -> tuple[ObservationSpec, ActionSpec] | None:
-        """Return the specs that wamkit wrote, checked against the features; None for a dataset written elsewhere."""
-        if layout.SPEC_KEY not in self.info:
-            return None
-        specs = layout.specs_from_json(self.info[layout.SPEC_KEY], str(self.root / layout.INFO))
-        check.specs_match_features(*specs, self.info, self.root)
-        check.extras_match_features(self.info, self.root)
-        return specs
-
-    def _check_agreement(
-        self,
-        columns: Mapping[str, np.ndarray],
-        listed: Mapping[str, Any],
-        per_episode: Mapping[str, Mapping[str, np.ndarray]],
-    ) -> None:
-        """Compare frames, their statistics and the specs with each other."""
-        if layout.SPEC_KEY in self.info:
-            check.limits(self.episodes, self.action, self.action_spec, self.acted)
-        arrays = {key: values for key, values in columns.items() if key not in layout.INDEX_FEATURES}
-        if seals.intact(self.root, self.info, arrays, listed):
-            return
-        vectors = [key for key in layout.VECTORS if key in arrays]
-        further = {key: values for key, values in arrays.items() if key not in vectors}
-        if not per_episode:
-            _, per_episode = metadata(self.root, self.info).episodes(vectors)
-        agreement.vectors(
-            self.root,
-            self.info,
-            self.episodes,
-            {key: arrays[key] for key in vectors},
-            self.recorded_stats,
-            per_episode,
-            self.acted,
-        )
-        agreement.extras(self.root, further, listed)
-        place = str(self.root / layout.INFO)
-        seals.check_stats(self.root, seals.stored(self.info, seals.STATS, place), listed)
-        seals.check_frames(self.root, seals.stored(self.info, seals.FRAMES, place), arrays)
-
-    def _infer_specs(self) -> tuple[ObservationSpec, ActionSpec]:
-        limits = self.recorded_stats[layout.ACTION_KEY]
-        try:
-            return layout.infer_specs(
-                self.info["features"], self.fps, limits.min.tolist(), limits.max.tolist()
-            )
-        except SpecError as error:
-            raise DataError(
-                f"{self.root / layout.INFO}, features: no spec can be made of them. {error} Correct the features, "
-                f"or copy the dataset again."
-            ) from error
-
-    def _extra_key(self, name: str) -> str:
-        features = self.info["features"]
-        for key in (layout.EXTRA_PREFIX + name, name):
-            if key in features and features[key]["dtype"] not in PICTURES:
-                check_extra(key, features[key], str(self.root / layout.INFO))
-                return key
-        names = {
-            key.removeprefix(layout.EXTRA_PREFIX) for key in features if key.startswith(layout.EXTRA_PREFIX)
-        }
-        raise DataError(f"{self.root}: no extra {name!r}. {did_you_mean(name, names)}")

@@ -159,11 +159,18 @@ def require_finite(values: np.ndarray, names: tuple[str, ...], field_name: str, 
     """Raise :class:`DataError` naming frame and entry of the first NaN or infinity in ``values`` (T, D)."""
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
-        frame, entry = (int(i) for i in bad[0])
-        raise DataError(
-            f"{place}, field {field_name!r}: frame {frame}, entry {names[entry]!r} is {values[frame, entry]} "
-            f"({len(bad)} such values in this episode). Record the episode again or leave it out."
-        )
+        raise DataError(not_finite(values, bad, names, field_name, place))
+
+
+def not_finite(
+    values: np.ndarray, bad: np.ndarray, names: tuple[str, ...], field_name: str, place: str
+) -> str:
+    """Message about the values (T, D) at ``bad`` (K, 2), which are not finite."""
+    frame, entry = (int(i) for i in bad[0])
+    return (
+        f"{place}, field {field_name!r}: frame {frame}, entry {names[entry]!r} is {values[frame, entry]} "
+        f"({len(bad)} such values in this episode). Record the episode again or leave it out."
+    )
 
 
 def _check_array(values: np.ndarray, shape: tuple[int, ...], dtype: str, field_name: str, place: str) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from wamkit.contract.specs import CameraSpec
-from wamkit.data import spans
+from wamkit.data import faults, spans
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.pictures import PictureTable
 from wamkit.data.video_file import VideoFile, require_recorded
@@ -96,6 +96,18 @@ class FrameReader:
         Raises:
             DataError: a picture is missing, damaged or of another size.
         """
+        for frame, image in self.each(camera, frames):
+            put(frame, image)
+
+    def each(self, camera: str, frames: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode the global frame numbers ``frames``, ascending, one after the other, and keep none.
+
+        Yields:
+            frame, image (3, H, W), uint8.
+
+        Raises:
+            DataError: a picture is missing, damaged or of another size.
+        """
         with self._lock:
             spec, sizing = self._cameras[camera], self._sizing.get(camera)
             owners = np.searchsorted(self._starts, frames, side="right") - 1
@@ -111,7 +123,37 @@ class FrameReader:
                             f"{self.name}, {path}, episode {row.index}, camera {camera!r}: frame {frame - row.start} "
                             f"has shape {image.shape}, but info.json declares {spec}. Copy the dataset again."
                         )
-                    put(frame, (image if sizing is None else sizing.image(image)).transpose(2, 0, 1))
+                    yield frame, (image if sizing is None else sizing.image(image)).transpose(2, 0, 1)
+
+    def check(self, camera: str, recorded: Mapping[Path, str]) -> None:
+        """Decode every frame of a camera and report, episode by episode, the first that cannot be.
+
+        Args:
+            camera: name of the camera.
+            recorded: video file -> digest; compared where every picture can be decoded, so that a reader without
+                ``digests`` of its own says first which picture is damaged.
+        """
+        key = self._keys[camera]
+        files: dict[Path, list[EpisodeRow]] = {}
+        for row in self.episodes:
+            files.setdefault(self._file(camera, row), []).append(row)
+        for path, rows in files.items():
+            with faults.apart("picture", file=path, feature=key) as outcome:
+                if not faults.known(key, ("video", "span"), file=path):
+                    self._source(camera, path)  # a fault of the file is none of every episode
+                    for row in rows:
+                        self._check_episode(camera, row)
+            if path in recorded and not outcome.faults:
+                with faults.apart("picture", file=path, feature=key):
+                    require_recorded(path, recorded[path], f"{self.name}, camera {camera!r}")
+
+    def _check_episode(self, camera: str, row: EpisodeRow) -> None:
+        good = -1
+        try:
+            for frame, _ in self.each(camera, np.arange(row.start, row.stop)):
+                good = frame - row.start
+        except DataError as error:
+            faults.report("picture", str(error), episode=row.index, frame=good + 1)
 
     def _file(self, camera: str, episode: EpisodeRow) -> Path:
         span = episode.videos.get(self._keys[camera])

@@ -6,11 +6,11 @@ import math
 import string
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from wamkit.data import layout, modality
+from wamkit.data import faults, layout, modality
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 from wamkit.storage import read_json
@@ -37,41 +37,68 @@ def read_info(root: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint}")
     info = read_json(path, COPY_AGAIN)
     _check_version(info, path)
-    for key in ("fps", "features", "data_path", "total_episodes", "total_frames"):
-        if key not in info:
-            raise DataError(f"{path}: the entry {key!r} is missing. {COPY_AGAIN}")
-    fps = info["fps"]
-    if not _is_number(fps) or not 0 < fps <= MAX_HZ:
-        raise DataError(
-            f"{path}, entry 'fps': must be a number of frames per second up to {MAX_HZ}, got {fps!r}. "
-            f"Write the rate at which the dataset was recorded."
-        )
-    for key in ("total_episodes", "total_frames"):
-        if not _is_int(info[key]) or info[key] < 1:
-            raise DataError(
-                f"{path}, entry {key!r}: must be a whole number from 1 up, got {info[key]!r}. {COPY_AGAIN}"
+    for key in ("total_episodes", "total_frames"):  # the rest can be read without them
+        number: Any = info.get(key)
+        if not (_is_int(number) and number >= 1):
+            got = f"got {info[key]!r}" if key in info else "but is missing"
+            faults.report(
+                "info", f"{path}, entry {key!r}: must be a whole number from 1 up, {got}. {COPY_AGAIN}"
             )
-    features = info["features"]
+    with faults.together():
+        _check_entries(info, path)
+    modality.apply(root, info)
+    return info
+
+
+def _check_entries(info: Mapping[str, Any], path: Path) -> None:
+    """Report every entry without which nothing else can be read."""
+    for key in ("fps", "features", "data_path"):
+        if key not in info:
+            faults.report("info", f"{path}: the entry {key!r} is missing. {COPY_AGAIN}")
+    fps: Any = info.get("fps", 0)
+    if "fps" in info and not (_is_number(fps) and 0 < fps <= MAX_HZ):
+        faults.report(
+            "info",
+            f"{path}, entry 'fps': must be a number of frames per second up to {MAX_HZ}, got {fps!r}. "
+            f"Write the rate at which the dataset was recorded.",
+        )
+    if "features" in info:
+        with faults.apart("feature"):
+            _check_features(info["features"], path)
+    if "data_path" in info:
+        with faults.apart("info"):
+            _check_template(info, "data_path", path)
+    with faults.apart("info"):
+        _check_video_path(info, path)
+
+
+def _check_features(features: Any, path: Path) -> None:
     if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
         raise DataError(f"{path}, entry 'features': must be an object of objects. {COPY_AGAIN}")
     required = (layout.ACTION_KEY, *layout.INDEX_FEATURES)
-    missing = [key for key in required if key not in features]
-    if missing:
-        raise DataError(
-            f"{path}, features: {missing[0]!r} is missing; the features are {', '.join(features)}. {COPY_AGAIN}"
-        )
-    for key, feature in features.items():
-        _check_feature(key, feature, path)
+    for key in required:
+        if key not in features:
+            faults.report(
+                "feature",
+                f"{path}, features: {key!r} is missing; the features are {', '.join(features)}. {COPY_AGAIN}",
+                feature=key,
+            )
+    with faults.together():
+        for key, feature in features.items():
+            with faults.apart("feature", feature=key):
+                _check_feature(key, feature, path)
     layout.camera_keys(features, f"{path}, features")
-    _check_template(info, "data_path", path)
-    if any(feature["dtype"] == "video" for feature in features.values()):
+
+
+def _check_video_path(info: Mapping[str, Any], path: Path) -> None:
+    features = info.get("features")
+    known = features.values() if isinstance(features, dict) else ()
+    if any(isinstance(feature, dict) and feature.get("dtype") == "video" for feature in known):
         if "video_path" not in info:
             raise DataError(
                 f"{path}: the entry 'video_path' is missing, but features are videos. {COPY_AGAIN}"
             )
         _check_template(info, "video_path", path)
-    modality.apply(root, info)
-    return info
 
 
 def _check_version(info: Mapping[str, Any], path: Path) -> None:
@@ -203,11 +230,11 @@ def _check_template(info: Mapping[str, Any], key: str, path: Path) -> None:
         raise DataError(f"{place}: {template!r} leads out of the dataset's folder. {way_out}")
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from typing_extensions import override
 
-from wamkit.data import catalog, check, layout, lines, tables
+from wamkit.data import catalog, check, faults, layout, lines, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.located import located
 from wamkit.data.stats import STATISTICS, FeatureStats, acted_frames, stats_from_json, vector_stats
@@ -121,7 +121,10 @@ class Lines(Metadata):
     def _computed(self, key: str, rows: Sequence[EpisodeRow]) -> FeatureStats:
         feature = self.info["features"][key]
         values = check.read_feature(rows, key, feature)
-        check.finite(rows, key, values, layout.entry_names(feature, "entry"))
+        if not np.isfinite(values).all():
+            for part in check.read_parts(rows, self.info["features"], [key], float(self.info["fps"])):
+                check.finite(part, key, layout.entry_names(feature, "entry"))
+            raise faults.UnusableError(f"values of {key!r} are not finite")
         if key == layout.ACTION_KEY and layout.ACTED_KEY in self.info["features"]:
             acted = check.read_feature(rows, layout.ACTED_KEY, self.info["features"][layout.ACTED_KEY])
             values = acted_frames(values, acted)

@@ -55,13 +55,16 @@ def rebuild_stats(root: Path | str) -> dict[str, FeatureStats]:
     episodes, _ = metadata(root, info).episodes()
     vectors = [key for key in layout.VECTORS if key in features]
     declared = [layout.ACTED_KEY] if layout.ACTED_KEY in features else []
-    columns = check.read_frames(episodes, features, [*vectors, *declared], fps)
-    for key in vectors:
-        check.finite(episodes, key, columns[key], layout.entry_names(features[key], "entry"))
+    keys = [*vectors, *declared, *layout.INDEX_FEATURES]
+    parts = check.read_parts(episodes, features, keys, fps)
+    for part in parts:
+        check.acted(part)
+        for key in vectors:
+            check.finite(part, key, layout.entry_names(features[key], "entry"))
+    columns = {key: check.joined(parts, key, episodes) for key in keys}
     stats = {name: vector_stats(values) for name, values in columns.items()}
     if declared:
         acted, action = columns[layout.ACTED_KEY], columns[layout.ACTION_KEY]
-        check.acted(episodes, acted, action)
         stats[layout.ACTION_KEY] = vector_stats(acted_frames(action, acted))
     for key, feature in features.items():
         if key not in stats and feature["dtype"] not in PICTURES:

@@ -77,21 +77,19 @@ def intact(
     )
 
 
-def check_stats(root: Path, digests: Mapping[str, str], stats: Mapping[str, Any]) -> None:
-    """Raise :class:`DataError` where statistics are not those that were computed when recording."""
-    for key, digest in digests.items():
-        if key not in stats or stats_digest(stats[key]) != digest:
-            raise DataError(
-                f"{root / layout.STATS}, feature {key!r}: the statistics were changed since they were computed: they "
-                f"do not fit their digest in {layout.INFO}. {REBUILD}"
-            )
+def check_stats(root: Path, key: str, digests: Mapping[str, str], stats: Mapping[str, Any]) -> None:
+    """Raise :class:`DataError` where the statistics of a feature are not those that were computed when recording."""
+    if key in digests and (key not in stats or stats_digest(stats[key]) != digests[key]):
+        raise DataError(
+            f"{root / layout.STATS}, feature {key!r}: the statistics were changed since they were computed: they "
+            f"do not fit their digest in {layout.INFO}. {REBUILD}"
+        )
 
 
-def check_frames(root: Path, digests: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise :class:`DataError` where frames (N, ...) are not those that were recorded."""
-    for key in digests.keys() & arrays.keys():
-        if digests[key] != array_digest(arrays[key]):
-            raise DataError(
-                f"{root / 'data'}, feature {key!r}: the frames were changed since they were recorded: they do not fit "
-                f"their digest in {layout.INFO}. {CHANGED}"
-            )
+def check_frames(root: Path, key: str, digests: Mapping[str, str], values: np.ndarray) -> None:
+    """Raise :class:`DataError` where the frames (N, ...) of a feature are not those that were recorded."""
+    if key in digests and digests[key] != array_digest(values):
+        raise DataError(
+            f"{root / 'data'}, feature {key!r}: the frames were changed since they were recorded: they do not fit "
+            f"their digest in {layout.INFO}. {CHANGED}"
+        )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from wamkit.contract.specs import CameraSpec
-from wamkit.data import layout, video
+from wamkit.data import faults, layout, video
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.seals import stored
 from wamkit.data.tables import COPY_AGAIN
@@ -47,33 +47,46 @@ def recorded_digests(root: Path, info: Mapping[str, Any]) -> dict[Path, str]:
 def check_videos(
     episodes: Sequence[EpisodeRow], cameras: Mapping[str, CameraSpec], keys: Mapping[str, str], fps: float
 ) -> None:
-    """Raise :class:`DataError` unless every video has its camera's size and pixels and the times of its episodes.
+    """Report every video without its camera's size and pixels, and every episode whose times do not fit its video.
 
     Reads the containers and decodes no picture.
     """
     owners: dict[Path, str] = {}
     for name, camera in cameras.items():
         key = keys[name]
-        for episode in episodes:
-            if key in episode.videos:
-                _check_length(episode, key, name, fps)
         for path, rows in by_file(episodes, key).items():
-            if owners.setdefault(path, name) != name:
-                raise DataError(
-                    f"{path}: cameras {owners[path]!r} and {name!r} share this file. {COPY_AGAIN}"
-                )
-            facts = video.probe_video(path, fps)
-            place = f"{path}, episode {rows[0].index}, camera {name!r}"
-            if (facts.height, facts.width) != (camera.height, camera.width):
-                raise DataError(
-                    f"{place}: the video is {facts.height}x{facts.width}, but info.json declares {camera}. "
-                    f"{COPY_AGAIN}"
-                )
-            if facts.fault:
-                raise DataError(f"{place}: {facts.fault}.")
-            _check_order(rows, key, name, fps)
-            _check_ends(rows, key, name, facts, fps)
-            _check_rest(rows, key, name, facts, fps)
+            with faults.apart("span", file=path, feature=key):
+                if owners.setdefault(path, name) != name:
+                    raise DataError(
+                        f"{path}: cameras {owners[path]!r} and {name!r} share this file. {COPY_AGAIN}"
+                    )
+                # Each fault of a kind is reported; behind it the next kind would only repeat it.
+                facts = _probe(path, rows, name, camera, fps)
+                with faults.together():
+                    for episode in rows:
+                        _check_length(episode, key, name, fps)
+                with faults.together():
+                    _check_order(rows, key, name, fps)
+                with faults.together():
+                    _check_ends(rows, key, name, facts, fps)
+                _check_rest(rows, key, name, facts, fps)
+
+
+def _probe(
+    path: Path, rows: Sequence[EpisodeRow], name: str, camera: CameraSpec, fps: float
+) -> video.VideoFacts:
+    """Facts of a video that has the size and the pixels of its camera."""
+    place = f"{path}, episode {rows[0].index}, camera {name!r}"
+    with faults.together(), faults.apart("video"):
+        facts = video.probe_video(path, fps)
+        if (facts.height, facts.width) != (camera.height, camera.width):
+            raise DataError(
+                f"{place}: the video is {facts.height}x{facts.width}, but info.json declares {camera}. "
+                f"{COPY_AGAIN}"
+            )
+        if facts.fault:
+            raise DataError(f"{place}: {facts.fault}.")
+    return facts
 
 
 def _check_length(episode: EpisodeRow, key: str, name: str, fps: float) -> None:
@@ -81,16 +94,21 @@ def _check_length(episode: EpisodeRow, key: str, name: str, fps: float) -> None:
     span = episode.videos[key]
     place = f"{span.path}, episode {episode.index}, camera {name!r}"
     if not (math.isfinite(span.start_s) and math.isfinite(span.end_s)):
-        raise DataError(
-            f"{place}: the span from {span.start_s} to {span.end_s} s is not finite. {COPY_AGAIN}"
+        faults.report(
+            "span",
+            f"{place}: the span from {span.start_s} to {span.end_s} s is not finite. {COPY_AGAIN}",
+            episode=episode.index,
         )
+        return
     lasts, expected = span.end_s - span.start_s, len(episode) / fps
     if not abs(lasts - expected) * fps <= HALF:
-        raise DataError(
+        faults.report(
+            "span",
             f"{place}: from_timestamp {span.start_s:.6f} and to_timestamp {span.end_s:.6f} are {lasts:.6f} s apart, "
             f"but {len(episode)} frames at {fps:g} Hz last {expected:.6f} s: "
             f"{abs(lasts - expected) * fps:.2f} frames off. Video and table were not recorded together, or fps is "
-            f"wrong in info.json. {COPY_AGAIN}"
+            f"wrong in info.json. {COPY_AGAIN}",
+            episode=episode.index,
         )
 
 
@@ -99,9 +117,11 @@ def _check_order(rows: Sequence[EpisodeRow], key: str, name: str, fps: float) ->
     for one, other in itertools.pairwise(rows):
         end = one.videos[key].start_s + len(one) / fps
         if (end - other.videos[key].start_s) * fps > 2 * NEAR:
-            raise DataError(
+            faults.report(
+                "span",
                 f"{one.videos[key].path}, camera {name!r}: episode {one.index} ends at {end:.6f} s, but episode "
-                f"{other.index} begins at {other.videos[key].start_s:.6f} s, before that. {COPY_AGAIN}"
+                f"{other.index} begins at {other.videos[key].start_s:.6f} s, before that. {COPY_AGAIN}",
+                episode=other.index,
             )
 
 
@@ -112,16 +132,22 @@ def _check_ends(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.Vi
         place = f"{span.path}, episode {episode.index}, camera {name!r}"
         late = (facts.start_s - span.start_s) * fps
         if late > NEAR:
-            raise DataError(
+            faults.report(
+                "span",
                 f"{place}: the video begins at {facts.start_s:.3f} s, {late:.1f} frames after from_timestamp "
-                f"{span.start_s:.3f}. {COPY_AGAIN} Or encode it again so that it begins at 0 s."
+                f"{span.start_s:.3f}. {COPY_AGAIN} Or encode it again so that it begins at 0 s.",
+                episode=episode.index,
+                frame=0,
             )
         end = span.start_s + len(episode) / fps
         missing = round((end - facts.end_s) * fps)
         if missing > 0:
-            raise DataError(
+            faults.report(
+                "span",
                 f"{place}: the video ends at {facts.end_s:.3f} s, but the episode requires {end:.3f} s "
-                f"({missing} frames too few). {COPY_AGAIN} Or record the episode again."
+                f"({missing} frames too few). {COPY_AGAIN} Or record the episode again.",
+                episode=episode.index,
+                frame=max(len(episode) - missing, 0),
             )
 
 
@@ -133,10 +159,11 @@ def _check_rest(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.Vi
     for begin, end in zip([*begins, facts.end_s], [*ends, facts.end_s], strict=True):
         rest = round((begin - at) * fps)
         if 0 < rest < shortest:
-            raise DataError(
+            faults.report(
+                "span",
                 f"{rows[0].videos[key].path}, camera {name!r}: {rest} pictures from {at:.3f} s on belong to no "
                 f"episode and are too few for one, so it is not known which picture belongs to which frame. "
-                f"{COPY_AGAIN} Or cut them off the video."
+                f"{COPY_AGAIN} Or cut them off the video.",
             )
         left_out += max(rest, 0)
         at = end
@@ -165,28 +192,11 @@ def find_pictures(
         DataError: a frame has no picture near its time, or there are pictures between the frames.
     """
     found: dict[int, int] = {}
-    for row in rows:
-        span = row.videos[key]
-        place = f"{span.path}, episode {row.index}, camera {name!r}"
-        expected = span.start_s + np.arange(len(row)) / fps
-        numbers = _nearest(times, expected)
-        off = times[numbers] - expected
-        far = np.flatnonzero(~(np.abs(off) * fps <= NEAR))
-        if len(far):
-            frame = int(far[0])
-            raise DataError(
-                f"{place}: frame {frame} is shown at {expected[frame]:.6f} s, but the nearest picture of the video "
-                f"is at {times[numbers[frame]]:.6f} s, {abs(off[frame]) * fps:.2f} frames off (at most {NEAR:g}). "
-                f"{_rates(times, fps)}"
-            )
-        between = np.flatnonzero(np.diff(numbers) != 1)
-        if len(between):
-            frame = int(between[0])
-            raise DataError(
-                f"{place}: between the pictures of frames {frame} and {frame + 1} there are "
-                f"{numbers[frame + 1] - numbers[frame] - 1} others. {_rates(times, fps)}"
-            )
-        found[row.index] = int(numbers[0])
+    with faults.together():
+        for row in rows:
+            numbers = _nearest(times, row.videos[key].start_s + np.arange(len(row)) / fps)
+            _check_numbers(times, numbers, row, key, name, fps)
+            found[row.index] = int(numbers[0])
     for one, other in itertools.pairwise(rows):
         between_s = other.videos[key].start_s - one.videos[key].start_s - len(one) / fps
         extra = found[other.index] - found[one.index] - len(one)
@@ -197,6 +207,33 @@ def find_pictures(
                 f"which the table sets {between_s * fps:.2f} frames apart. {COPY_AGAIN}"
             )
     return found
+
+
+def _check_numbers(
+    times: np.ndarray, numbers: np.ndarray, row: EpisodeRow, key: str, name: str, fps: float
+) -> None:
+    """Report frames of an episode that have no picture near their time, or pictures between the frames."""
+    span = row.videos[key]
+    place = f"{span.path}, episode {row.index}, camera {name!r}"
+    expected = span.start_s + np.arange(len(row)) / fps
+    off = times[numbers] - expected
+    far = np.flatnonzero(~(np.abs(off) * fps <= NEAR))
+    between = np.flatnonzero(np.diff(numbers) != 1)
+    if len(far):
+        frame = int(far[0])
+        message = (
+            f"{place}: frame {frame} is shown at {expected[frame]:.6f} s, but the nearest picture of the video "
+            f"is at {times[numbers[frame]]:.6f} s, {abs(off[frame]) * fps:.2f} frames off (at most {NEAR:g})."
+        )
+    elif len(between):
+        frame = int(between[0])
+        message = (
+            f"{place}: between the pictures of frames {frame} and {frame + 1} there are "
+            f"{numbers[frame + 1] - numbers[frame] - 1} others."
+        )
+    else:
+        return
+    faults.report("picture", f"{message} {_rates(times, fps)}", episode=row.index, frame=frame)
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:

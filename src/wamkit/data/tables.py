@@ -18,6 +18,24 @@ COPY_AGAIN = "Copy the dataset again."
 PANDAS_INDEX = "__index_level_0__"
 
 
+class RowsError(DataError):
+    """Values of a column in some rows are none that can be read.
+
+    Args:
+        before: message up to the number of the row.
+        after: message behind it.
+        rows: (K,) rows, ascending; the message names the first.
+    """
+
+    def __init__(self, before: str, after: str, rows: np.ndarray) -> None:
+        self.before, self.after, self.rows = before, after, rows
+        super().__init__(self.named(int(rows[0])))
+
+    def named(self, row: int) -> str:
+        """The message about one of the rows."""
+        return f"{self.before}{row}{self.after}"
+
+
 def column(values: np.ndarray) -> pa.Array:
     """Build an Arrow column of ``values`` (T, ...): scalars, fixed-size lists (T, D), or nested lists.
 
@@ -62,8 +80,8 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
         if isinstance(flat, pa.ExtensionArray):
             flat = flat.storage
         if flat.null_count:
-            row = int(np.argmax(flat.is_null().to_numpy(zero_copy_only=False))) // per_row
-            raise DataError(f"{place}: null in row {row}. {COPY_AGAIN}")
+            cells = np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))
+            raise RowsError(f"{place}: null in row ", f". {COPY_AGAIN}", cells // per_row)
         if not _is_list(flat.type) or depth == len(lengths):
             break
         _check_widths(flat, lengths[depth], per_row, place, shape)
@@ -100,16 +118,18 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
 def _check_widths(lists: pa.Array, width: int, per_row: int, place: str, shape: tuple[int, ...]) -> None:
     """Raise :class:`DataError` unless every list has ``width`` entries."""
     if pa.types.is_fixed_size_list(lists.type):
-        bad = np.arange(len(lists) and 1) if lists.type.list_size != width else np.arange(0)
+        bad = np.arange(len(lists) if lists.type.list_size != width else 0)
         found = lists.type.list_size
     else:
         sizes = np.diff(lists.offsets.to_numpy())
         bad = np.flatnonzero(sizes != width)
         found = int(sizes[bad[0]]) if len(bad) else width
     if len(bad):
-        raise DataError(
-            f"{place}: {found} values per frame in row {int(bad[0]) // per_row}, but info.json declares shape "
-            f"{list(shape)}. The file belongs to another dataset, or info.json was edited. {COPY_AGAIN}"
+        raise RowsError(
+            f"{place}: {found} values per frame in row ",
+            f", but info.json declares shape {list(shape)}. The file belongs to another dataset, or info.json was "
+            f"edited. {COPY_AGAIN}",
+            bad // per_row,
         )
 
 
@@ -128,10 +148,11 @@ def _as_dtype(flat: pa.Array, dtype: np.dtype[Any], per_row: int, place: str) ->
         # Rounding is no loss; a number that is too large for the type is.
         kept = np.isfinite(values) | ~np.isfinite(stored)
     if not kept.all():
-        place_of = int(np.argmin(kept))
-        raise DataError(
-            f"{place}: {stored[place_of]} in row {place_of // per_row} does not fit into {dtype}, which info.json "
-            f"implies. {COPY_AGAIN}"
+        bad = np.flatnonzero(~kept)
+        raise RowsError(
+            f"{place}: {stored[bad[0]]} in row ",
+            f" does not fit into {dtype}, which info.json implies. {COPY_AGAIN}",
+            bad // per_row,
         )
     return np.asarray(values)
 

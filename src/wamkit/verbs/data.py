@@ -1,4 +1,4 @@
-"""Verbs ``data ...``: datasets of one's own."""
+"""Verbs ``data ...``: the faults of a dataset, a page about it, and its conversion."""
 
 from __future__ import annotations
 
@@ -8,10 +8,35 @@ from pathlib import Path
 
 from rich.text import Text
 
+from wamkit.verbs.command import JSON, Verb, arguments_of_runs, print_json
 from wamkit.verbs.ending import Terminal
-from wamkit.verbs.verb import Verb
 
 CONSOLE = Terminal()
+DATASET = {"type": Path, "metavar": "PATH", "help": "folder of a dataset"}
+
+
+def check_data(verb: Namespace, _: list[str]) -> int:
+    """Find every fault of a dataset, and say what a sound one holds; status 1 where there are faults."""
+    from wamkit.verbs.datasets import check_dataset
+    from wamkit.verbs.show import show_checked
+
+    result = check_dataset(verb.path, verb.decode)
+    if verb.json:
+        print_json(result.to_json())
+    else:
+        show_checked(result, CONSOLE)
+    return 1 if result.faults else 0
+
+
+def show_data(verb: Namespace, _: list[str]) -> None:
+    """Write one page about a dataset: episodes, pictures, ranges, idle ticks, delays, duplicates and faults."""
+    from wamkit.verbs.datasets import show_dataset
+
+    result = show_dataset(verb.path, None if verb.json else verb.out, verb.recipe, verb.overwrite)
+    if verb.json:
+        print_json(result.to_json())
+    else:
+        CONSOLE.print(Text(f"page -> {verb.out}"))
 
 
 def convert(verb: Namespace, _: list[str]) -> None:
@@ -24,6 +49,29 @@ def convert(verb: Namespace, _: list[str]) -> None:
 
 
 VERBS: Mapping[str, Verb] = {
+    "data check": Verb(
+        check_data,
+        "PATH [--decode] [--json]",
+        arguments={
+            "path": DATASET,
+            "--decode": {"action": "store_true", "help": "decode every picture as well"},
+            "--json": JSON,
+        },
+    ),
+    "data show": Verb(
+        show_data,
+        "PATH --out page.html",
+        arguments={
+            "path": DATASET,
+            **{flag: facts for flag, facts in arguments_of_runs("dataset.html").items() if flag != "runs"},
+            "--recipe": {
+                "metavar": "NAME",
+                "default": "joint",
+                "help": "design whose windows are counted [joint]",
+            },
+            "--json": JSON,
+        },
+    ),
     "data convert": Verb(
         convert,
         "SRC DST [--to v3.0] [--reencode]",

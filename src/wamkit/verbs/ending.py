@@ -4,6 +4,7 @@
 status  meaning
 ======  ===============================================================================================
 0       done
+1       ``data check`` found faults
 2       refused, or the operating system refused something: bad input, a full disk, no permission
 130     stopped by Ctrl-C (SIGINT)
 141     nobody reads the output any more (SIGPIPE), as in ``wamkit list | head -1``
@@ -60,7 +61,7 @@ SAME = {
 }
 
 
-def status_of(name: str, kept: str, run: Callable[[], None]) -> int:
+def status_of(name: str, kept: str, run: Callable[[], int | None]) -> int:
     """Run a verb, say in one line why it ended early, and return its exit status.
 
     An error that is neither bad input nor the operating system's is a fault of wamkit and keeps its traceback.
@@ -68,11 +69,11 @@ def status_of(name: str, kept: str, run: Callable[[], None]) -> int:
     Args:
         name: name of the verb.
         kept: what is kept of its work when it is stopped, and how to go on.
-        run: the verb.
+        run: the verb; it may return a status of its own.
     """
     try:
         with stoppable(name):
-            run()
+            status = run()
             sys.stdout.flush()  # while it can still be told that this cannot be written
     except WamkitError as error:
         return told(name, str(error), 2)
@@ -88,7 +89,7 @@ def status_of(name: str, kept: str, run: Callable[[], None]) -> int:
             mute()
             return told(name, describe_fault(fault), 2)
         raise
-    return 0
+    return status or 0
 
 
 def told(name: str, text: str, status: int) -> int:

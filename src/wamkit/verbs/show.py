@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from wamkit.data.findings import Checked, Summary
 from wamkit.evaluation.prediction.prediction import Estimate, Prediction
 from wamkit.evaluation.report.compare import Pairing, p_text
 from wamkit.evaluation.report.words import span
@@ -91,6 +92,40 @@ def show_card(entries: Mapping[str, str], console: Console) -> None:
     for title, text in entries.items():
         table.add_row(title, Text(text))
     console.print(table)
+
+
+def show_checked(result: Checked, console: Console) -> None:
+    """Print every fault of a dataset with its place and way out, or what a sound one holds."""
+    for fault in result.faults:
+        console.print(Text(f"{fault.kind}: {fault.message}"))
+    if result.left_out:
+        console.print(Text(f"not checked, for what is broken above: {', '.join(result.left_out)}"))
+    depth = "every picture was decoded" if result.decoded else "no picture was decoded; --decode does"
+    if result.summary is None:
+        count = len(result.faults)
+        console.print(Text(f"{count} fault{'s' * (count != 1)} in {result.root} ({depth})"))
+        return
+    table = Table(show_header=False)
+    for title, text in describe_summary(result.summary).items():
+        table.add_row(title, Text(text))
+    console.print(table)
+    console.print(Text(f"no fault in {result.root} ({depth})"))
+
+
+def describe_summary(summary: Summary) -> dict[str, str]:
+    """What a sound dataset holds, title -> text."""
+    reached, recorded = summary.successes
+    return {
+        "episodes": f"{summary.episodes:,}",
+        "frames": f"{summary.frames:,}",
+        "hours": f"{summary.hours:.3g}",
+        "rate": f"{summary.rate_hz:g} Hz",
+        "cameras": "\n".join(f"{name}: {h} x {w}" for name, (h, w) in summary.cameras.items()) or "none",
+        "state": ", ".join(summary.state) or "none",
+        "action": ", ".join(summary.action),
+        "tasks": "\n".join(f"{task}: {count}" for task, count in summary.tasks.items()),
+        "success": f"{reached} of {recorded} recorded" if recorded else "not recorded",
+    }
 
 
 def steps_seen(steps: Sequence[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wamkit.evaluation.closed_loop.sweep import Sweep
+from wamkit.evaluation.output.dataset import Shown
 from wamkit.evaluation.report.compare import Comparison
 from wamkit.evaluation.report.report import Report
 
@@ -38,3 +39,10 @@ def write_sweep_page(sweep: Sweep, path: Path) -> None:
     from wamkit.evaluation.output.sweep_page import write_sweep_html
 
     write_sweep_html(sweep, path)
+
+
+def write_dataset_page(shown: Shown, path: Path) -> None:
+    """Write the page of a dataset; see :func:`wamkit.evaluation.output.dataset_page.write_dataset`."""
+    from wamkit.evaluation.output.dataset_page import write_dataset
+
+    write_dataset(shown, path)
