@@ -28,7 +28,7 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 ROOMS = (
     "errors", "storage", "config", "contract", "geometry", "nn",
     "encoders", "substrates", "trunks", "estimators", "actions", "planners", "controllers", "memory", "data", "envs",
-    "design", "zoo", "training", "imagination", "evaluation", "verbs", "api", "cli",
+    "design", "zoo", "imagination", "training", "evaluation", "verbs", "api", "cli",
 )  # fmt: skip
 EVALUATION = (
     "report",

@@ -18,7 +18,8 @@ def data_spec(dataset: Dataset) -> DataSpec:
         if feature in stats:
             stats[feature][FLOOR] = least_scale(stats[feature]["min"], stats[feature]["max"])
     extras = {
-        key.removeprefix(EXTRA_PREFIX): tuple(feature["shape"])
+        # One number per frame is read without an axis of its own (:func:`wamkit.data.tables.frames`).
+        key.removeprefix(EXTRA_PREFIX): () if feature["shape"] == [1] else tuple(feature["shape"])
         for key, feature in dataset.info["features"].items()
         if key.startswith(EXTRA_PREFIX)
     }

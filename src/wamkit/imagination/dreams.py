@@ -163,7 +163,7 @@ def _as_sensed(reading: Reading, sensor: Tensor) -> Tensor:
         case "classes":
             return reading.values.to(sensor.dtype)
         case _:
-            return reading.values
+            return reading.values.reshape(*reading.values.shape[:2], *sensor.shape[2:])
 
 
 def _check_fixed(start: Observation, fixed: Sequence[str]) -> None:

@@ -9,8 +9,10 @@ from typing import Annotated
 from wamkit.config.ranges import Count, Positive, Range, Seed, Size, Whole, Word, Words
 from wamkit.config.values import Config
 from wamkit.design.config import DesignConfig
+from wamkit.errors import ConfigError
 from wamkit.training.balance import Ramp
 from wamkit.training.distill import DistillConfig
+from wamkit.training.imagined import ImaginedConfig
 from wamkit.training.optim import OptimConfig
 
 
@@ -29,6 +31,7 @@ class TrainConfig(Config):
         fresh: names of everything that ``design`` has and ``pretrained`` lacks, or beginnings of such names up to a
             dot (``encoders.teacher``).
         distill: compression of ``pretrained`` into few steps, instead of training on the demonstrations.
+        imagined: training on imagined rollouts of the policy, beside the demonstrations.
         steps: number of optimiser steps.
         batch_size: windows per step.
         seed: seed of weights, batches and noise.
@@ -49,6 +52,7 @@ class TrainConfig(Config):
     pretrained: Word | None = None
     fresh: Words = ()
     distill: DistillConfig | None = None
+    imagined: ImaginedConfig | None = None
     steps: Count = 2000
     batch_size: Size = 32
     seed: Seed = 0
@@ -59,3 +63,9 @@ class TrainConfig(Config):
     device: Word = "cpu"
     threads: Annotated[int, Range(1, 1024)] = 1
     image_memory_gb: Positive = 4.0
+
+    def __post_init__(self) -> None:
+        if self.distill is not None and self.imagined is not None:
+            raise ConfigError(
+                "distill and imagined are two objectives of one run; train one after the other, `pretrained` by it"
+            )
