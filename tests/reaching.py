@@ -87,8 +87,10 @@ def starts(rows: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 1]).uniform(-0.8, 0.8, (rows, 2)).astype(np.float32)
 
 
-def real_returns(policy: Design, rows: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Mean reward (B,) of real episodes, and whether they end near the goal (B,)."""
+def real_returns(
+    policy: Design, rows: int = 100, seed: int = 0, discount: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reward (B,) of real episodes, the mean or the discounted sum, and whether they end near the goal (B,)."""
     place, rewards = starts(rows, seed), []
     for call in range(CALLS):
         seeds = [1000 * (seed + 1) + rows * call + i for i in range(rows)]
@@ -96,4 +98,5 @@ def real_returns(policy: Design, rows: int = 100, seed: int = 0) -> tuple[np.nda
         for action in made.action.numpy().swapaxes(0, 1)[:CHUNK]:
             place = moved(place, action)
         rewards.append(reward(place))
-    return np.mean(rewards, axis=0), np.linalg.norm(place - GOAL, axis=-1) < NEAR
+    weights = [1 / CALLS if discount is None else discount**k for k in range(CALLS)]
+    return np.tensordot(weights, rewards, 1), np.linalg.norm(place - GOAL, axis=-1) < NEAR

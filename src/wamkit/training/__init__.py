@@ -6,12 +6,14 @@ from wamkit.training.distill import DistillConfig
 from wamkit.training.imagined import ImaginedConfig
 from wamkit.training.loop import train
 from wamkit.training.optim import OptimConfig
+from wamkit.training.reality import Reality
 
 __all__ = [
     "DistillConfig",
     "ImaginedConfig",
     "OptimConfig",
     "Ramp",
+    "Reality",
     "TrainConfig",
     "train",
 ]
