@@ -8,7 +8,7 @@ made them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -20,7 +20,16 @@ from wamkit.contract.planning import Objective, ObjectiveConfig, Worth
 from wamkit.contract.protocols import Meanings
 from wamkit.contract.specs import require_same
 from wamkit.contract.streams import RowNoise, row_seed
-from wamkit.contract.types import Batch, Budget, Carries, Forecast, Observation, map_tensors, to_device
+from wamkit.contract.types import (
+    Batch,
+    Budget,
+    Carries,
+    Forecast,
+    Observation,
+    choose_rows,
+    map_tensors,
+    to_device,
+)
 from wamkit.design import Design
 from wamkit.design.build import read_meanings
 from wamkit.design.observed import encode_aims
@@ -164,8 +173,8 @@ class Imagination:
     def start(self, policy: Batch, world: Batch) -> Start:
         """Starts at recorded windows, cut by the training window of each design."""
         device = self.world.device
-        seen = to_device(policy.acting(self.policy.window), device)
-        other = seen if self.own else to_device(world.acting(self.world.window), device)
+        seen = _sensed(to_device(policy.acting(self.policy.window), device), self.policy)
+        other = seen if self.own else _sensed(to_device(world.acting(self.world.window), device), self.world)
         carry = observed_past(self.world, to_device(policy if self.own else world, device))
         goals = [n for n in self.world.config.goals if self.objective is not None and n in self.objective.reads]
         targets = self.world.targets(to_device(world, device)) if goals else {}
@@ -296,6 +305,12 @@ class Imagination:
         return self.worth_of(self.world).worth(found)[:, 0]
 
 
+def _sensed(observation: Observation, design: Design) -> Observation:
+    """Leave out the extras that the design does not read when acting: no world model imagines them."""
+    kept = {name: value for name, value in observation.extras.items() if name in design.sensors}
+    return replace(observation, extras=kept)
+
+
 def observed_past(design: Design, batch: Batch) -> Carries:
     """Carried state of a design after the real blocks before "now" in training windows."""
     rows, stride = batch.action.shape[0], design.config.stride
@@ -308,6 +323,9 @@ def observed_past(design: Design, batch: Batch) -> Carries:
         part = seen.steps(slice(step + 1 - len(design.window.observation), step + 1))
         span = slice(k * stride, (k + 1) * stride)
         executed, pad = batch.action[:, span], batch.action_pad[:, span]
-        now = Observation(**{**vars(part), "past_action": executed, "past_action_pad": pad, "goal": batch.goal})
-        state = design.observe(now, state, design.encode_context(now))
+        # A block that lies before the episode is none: its rows keep the state of the beginning.
+        before, clear = part.pad[:, -1], part.pad.clone()
+        clear[:, -1] = False
+        now = replace(part, pad=clear, past_action=executed, past_action_pad=pad, goal=batch.goal)
+        state = choose_rows(before, state, design.observe(now, state, design.encode_context(now)))
     return state

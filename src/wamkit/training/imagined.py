@@ -159,7 +159,8 @@ class Imagined(Objective):
         design.eval()
         rollouts, gap = self.imagine(batch)
         self.selection.train_mode(design)
-        recorded = self.recordings.loss(design, batch, weights)
+        nothing = Losses(torch.zeros(()), {})
+        recorded = self.recordings.loss(design, batch, weights) if self.config.share else nothing
         count = batch.action.shape[0]
         terms = self.policy_terms(design, rollouts, count)
         if self.config.critic:

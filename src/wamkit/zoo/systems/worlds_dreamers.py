@@ -8,7 +8,7 @@ from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig
 from wamkit.estimators import LatentActionConfig, ProposerConfig, RegressorConfig, StateSpaceConfig
 from wamkit.planners import CEMConfig, HighValueConfig
-from wamkit.substrates import RewardConfig, ValueConfig
+from wamkit.substrates import ProprioceptionConfig, RewardConfig, ValueConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
@@ -49,20 +49,26 @@ def planet() -> DesignConfig:
 
 @system(
     "DreamerV3",
-    ("ps.latent-state", "cp.rollout"),
-    missing=("pl.imagination-ac", "pt.wm-rl"),
-    simplified="Gaussian codes, not categorical ones; actor and critic learn from recordings, not in imagination.",
+    ("ps.latent-state", "cp.rollout", "pl.imagination-ac", "pt.wm-rl"),
+    simplified="Gaussian codes, not categorical ones; the actor is regressed on its better actions, without entropy "
+    "bonus; the return is not normalised by its percentiles.",
+    choices="Reward, critic and the decoder of the body read the state and the action that leaves it.",
 )
 def dreamer_v3() -> DesignConfig:
-    """Give the recurrent state an actor and a critic of its own; both are to be trained in imagination."""
-    estimators = {"dynamics": RSSM, "actor": p.denoiser(), "critic": RegressorConfig()}
+    """Give the recurrent state an actor and a critic of its own, which learn in imagination (`TrainConfig.imagined`)."""
+    heads = {name: RegressorConfig() for name in ("body", "reward", "critic")}
+    estimators = {"dynamics": RSSM, "actor": p.denoiser(temperature=1.0), **heads}
+    then = ("state", "action")
     factors = (
         Factor(("state",), (), "dynamics"),
         Factor(("action",), ("state",), "actor"),
-        Factor(("future",), ("state", "action"), "dynamics"),
-        Factor(("value",), ("state",), "critic"),
+        Factor(("future",), then, "dynamics"),
+        Factor(("body",), then, "body"),
+        Factor(("reward",), then, "reward"),
+        Factor(("value",), then, "critic"),
     )
-    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    scores = {"reward": (RewardConfig(), STEPS), "value": (ValueConfig(), STEPS)}
+    places = {"future": (p.LATENT, STEPS), "body": (ProprioceptionConfig(), STEPS), **scores}
     return p.chain(
         "DreamerV3", estimators, factors, places, states={"state": 24}, encoders={"images": ImagesConfig()}
     )
@@ -101,24 +107,30 @@ def transdreamer() -> DesignConfig:
 
 @system(
     "Dreamer 4",
-    ("dp.interactive", "cp.rollout"),
-    missing=("pl.imagination-ac", "pt.wm-rl"),
-    simplified="Four evaluations per block instead of shortcut steps; the policy learns from recordings.",
-    choices="The compact state is the cache of past blocks.",
+    ("dp.interactive", "cp.rollout", "pl.imagination-ac", "pt.wm-rl"),
+    simplified="Four evaluations per block instead of shortcut steps; the actor is regressed on its better actions.",
+    choices="The compact state is the cache of past blocks; reward and body are read off a block and its action.",
 )
 def dreamer_4() -> DesignConfig:
     """Denoise one block at a time over a cache of past blocks, so that others can act in it step by step."""
     estimators = {
-        "actor": p.denoiser(trunk="actor"),
+        "actor": p.denoiser(trunk="actor", temperature=1.0),
         "world": p.denoiser(trunk="world", history=2),
+        "readout": RegressorConfig(trunk="readout"),
         "critic": RegressorConfig(trunk="critic"),
     }
     factors = (
         Factor(("action",), (), "actor"),
         Factor(("future",), ("action",), "world"),
+        Factor(("reward", "body"), ("future", "action"), "readout"),
         Factor(("value",), ("future",), "critic"),
     )
-    places = {"future": p.LATENT, "value": ValueConfig()}
+    places = {
+        "future": p.LATENT,
+        "reward": RewardConfig(),
+        "body": ProprioceptionConfig(),
+        "value": ValueConfig(),
+    }
     return p.chain(
         "Dreamer 4",
         estimators,
