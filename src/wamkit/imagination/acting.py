@@ -233,14 +233,17 @@ class Imagination:
             if k + 1 < steps:
                 if self.world.past_blocks:
                     carry = self.world.imagine(carry, forecast, beside)
-                seen, before = self._then(seen, forecast), other
-                other = seen if self.own else self._then(before, forecast)
+                seen = self._then(self.policy, seen, forecast)
+                other = seen if self.own else self._then(self.world, other, forecast)
         return made
 
-    def _then(self, before: Observation, forecast: Forecast) -> Observation:
-        """What is observed at the end of the first block."""
+    def _then(self, design: Design, before: Observation, forecast: Forecast) -> Observation:
+        """What a design observes at the end of the first block."""
         fixed = [name for name in self.fixed if name in before.extras]
-        return to_device(imagined_observation(self.world, before, forecast, fixed), self.world.device)
+        offsets = design.window.observation
+        return to_device(
+            imagined_observation(self.world, before, forecast, fixed, offsets), self.world.device
+        )
 
     def _acted(
         self,

@@ -17,12 +17,12 @@ from wamkit.imagination.acting import Imagination, Start
 from wamkit.imagination.exploitation import Returns, exploitation
 from wamkit.imagination.returns import lambda_returns
 from wamkit.planners import HighValueConfig
-from wamkit.training.imagined import PREFIX, Imagined, ImaginedConfig, factor_terms
+from wamkit.training.imagined import PREFIX, Imagined, ImaginedConfig, factor_terms, improved_factors
 from wamkit.training.optim import OptimConfig
 from wamkit.training.selection import Selection
 from wamkit.zoo.systems import parts as p
 
-LESSONS, STEPS, ROWS = 60, 25, 24
+LESSONS, KNOWN, STEPS, ROWS, TAUGHT = 150, 0.05, 20, 24, 16
 OPTIM = OptimConfig(lr=3e-3)
 Hidden = Callable[[Tensor], Tensor]
 
@@ -61,7 +61,17 @@ class Lab:
 
     def objective(self) -> Imagined:
         other = None if self.own else self.world
-        return Imagined(self.config, self.policy, other, self.case.data, Selection(self.policy))
+        selection = Selection(self.policy, self.learning())
+        return Imagined(self.config, self.policy, other, self.case.data, selection)
+
+    def learning(self) -> list[str]:
+        """Parts of the policy, and of the critic: their estimators and trunks. The world model stays as it is."""
+        graph = self.policy.graph
+        names = [n for factor in improved_factors(self.policy) for n in factor.generates]
+        names += [self.config.value] if self.config.critic else []
+        estimators = sorted({graph.factor_of(name).estimator for name in names})
+        trunks = sorted({graph.estimators[name].trunk for name in estimators} - {None})
+        return [*(f"estimators.{name}" for name in estimators), *(f"trunks.{name}" for name in trunks)]
 
     def returns(self) -> Returns:
         """Imagined and real returns of the policy's first action at the same moments, with the same seeds."""
@@ -80,7 +90,7 @@ def lab(case: Case, taught: Hidden = hidden, **settings: object) -> Lab:
     world = policy if own else outcome(case)
     config = ImaginedConfig(
         objective=HighValueConfig(score),
-        starts=6,
+        starts=4,
         group=8,
         temperature=0.2,
         share=0.0,
@@ -114,15 +124,15 @@ def outcome(case: Case) -> Design:
 
 def teach(made: Lab, score: str, taught: Hidden) -> None:
     """Train the world model's score on random actions, until it knows what they return."""
-    world, start = made.world, made.start()
+    world, start = made.world, made.start(TAUGHT)
     factor, imagination = world.graph.factor_of(score), made.imagination()
     optimizer = replace(OPTIM, lr=6e-3).build(world)
     generator = torch.Generator().manual_seed(0)
     width, horizon = len(made.case.spec.action.names), made.case.config.horizon
     for _ in range(LESSONS):
-        drift, noise = (2 * torch.rand(ROWS, n, width, generator=generator) - 1 for n in (1, horizon))
+        drift, noise = (2 * torch.rand(TAUGHT, n, width, generator=generator) - 1 for n in (1, horizon))
         action = (drift + 0.5 * noise).clamp(-1, 1)
-        (step,) = imagination.roll(start, 1, seeds=range(ROWS), act=lambda _, action=action: action)
+        (step,) = imagination.roll(start, 1, seeds=range(TAUGHT), act=lambda _, action=action: action)
         values = {**step.values, **step.future, **world.action_streams.encode(action)}
         values[score] = torch.cat((taught(action)[:, None, None, None], values[score][:, 1:]), dim=1)
         pads = {n: torch.ones(values[n].shape[:2], dtype=torch.bool) for n in factor.generates}
@@ -131,7 +141,9 @@ def teach(made: Lab, score: str, taught: Hidden) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.08, f"the world model has not learned the return: {loss.item()}"
+        if loss.item() < KNOWN:
+            return
+    raise AssertionError(f"the world model has not learned the return: {loss.item()}")
 
 
 def improve(made: Lab, steps: int = STEPS) -> list[dict[str, float]]:
@@ -139,7 +151,7 @@ def improve(made: Lab, steps: int = STEPS) -> list[dict[str, float]]:
     objective, optimizer, log = made.objective(), OPTIM.build(made.policy), []
     for step in range(steps):
         torch.manual_seed(step)
-        frames = range(step % 12, step % 12 + 24)
+        frames = range(step % 12, step % 12 + 16)
         losses = objective.loss(made.policy, made.case.batch(frames, made.policy), {})
         optimizer.zero_grad()
         losses.total.backward()
@@ -156,15 +168,11 @@ def wm_rl(case: Case) -> None:
     for taught in (hidden, opposite):
         made = lab(case, taught)
         before = made.returns()
-        world = None if made.own else {k: v.clone() for k, v in made.world.state_dict().items()}
         log = improve(made)
-        after = made.returns()
-        verdicts.append(exploitation(before, after))
-        assert log[-1]["return"] > log[0]["return"] + 0.1, (log[0], log[-1])
-        assert "gap.reward" in log[-1], "the gap to the recordings is not logged"
-        if world is not None:
-            assert all(torch.equal(v, world[k]) for k, v in made.world.state_dict().items()), "the world learned"
+        verdicts.append(exploitation(before, made.returns()))
+        assert {"return", "gap.reward"} <= log[-1].keys(), "the gap to the recordings is not logged"
     honest, fooled = verdicts
+    assert honest.imagined.low > 0, honest
     assert honest.real.low > 0.05, honest
     assert not honest.flagged, honest
     assert fooled.flagged, fooled

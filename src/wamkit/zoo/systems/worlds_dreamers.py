@@ -6,7 +6,7 @@ from wamkit.controllers import Interactive
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig
-from wamkit.estimators import LatentActionConfig, ProposerConfig, RegressorConfig, StateSpaceConfig
+from wamkit.estimators import ProposerConfig, RegressorConfig, StateSpaceConfig, SummaryConfig
 from wamkit.planners import CEMConfig, HighValueConfig
 from wamkit.substrates import ProprioceptionConfig, RewardConfig, ValueConfig
 from wamkit.zoo.system import system
@@ -76,24 +76,27 @@ def dreamer_v3() -> DesignConfig:
 
 @system(
     "TransDreamer",
-    ("ps.latent-state", "oe.rgb-history"),
-    missing=("pl.imagination-ac", "pt.wm-rl"),
-    simplified="The transformer reads a window of frames; actor and critic learn from recordings, not in imagination.",
+    ("ps.latent-state", "oe.rgb-history", "pl.imagination-ac", "pt.wm-rl"),
+    simplified="The transformer reads a window of observed or imagined frames; its state is deterministic, and what "
+    "comes next is drawn by a denoiser; the actor is regressed on its better actions.",
+    choices="Four frames, a step apart.",
 )
 def transdreamer() -> DesignConfig:
-    """Replace the recurrent cell by a transformer over the observed frames; the state is a Gaussian code of them."""
-    estimators = {
-        "dynamics": LatentActionConfig(bottleneck=1e-2, temperature=1.0),
-        "actor": p.denoiser(),
-        "critic": RegressorConfig(),
-    }
+    """Replace the recurrent cell by a transformer over the last frames, real or imagined; learn to act in imagination."""
+    heads = {name: RegressorConfig() for name in ("body", "reward", "critic")}
+    world = {"memory": SummaryConfig(), "dynamics": p.denoiser(temperature=1.0)}
+    estimators = {**world, "actor": p.denoiser(temperature=1.0), **heads}
+    then = ("state", "action")
     factors = (
-        Factor(("state",), (), "dynamics"),
-        Factor(("future",), ("state",), "dynamics"),
+        Factor(("state",), (), "memory"),
         Factor(("action",), ("state",), "actor"),
-        Factor(("value",), ("state",), "critic"),
+        Factor(("future",), then, "dynamics"),
+        Factor(("body",), then, "body"),
+        Factor(("reward",), then, "reward"),
+        Factor(("value",), then, "critic"),
     )
-    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    scores = {"reward": (RewardConfig(), STEPS), "value": (ValueConfig(), STEPS)}
+    places = {"future": (p.LATENT, STEPS), "body": (ProprioceptionConfig(), STEPS), **scores}
     return p.chain(
         "TransDreamer",
         estimators,
@@ -101,7 +104,7 @@ def transdreamer() -> DesignConfig:
         places,
         states={"state": 16},
         encoders={"images": ImagesConfig()},
-        observation=(-12, -8, -4, 0),
+        observation=(-24, -16, -8, 0),
     )
 
 
