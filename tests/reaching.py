@@ -37,9 +37,9 @@ def reward(place: np.ndarray) -> np.ndarray:
 
 def planted(place: np.ndarray) -> np.ndarray:
     """A reward that is wrong: far from the goal, in a corner that recordings hardly reach, it is high."""
-    return np.where(place[..., 0] < -0.35, -2.5 * np.linalg.norm(place - TRAP, axis=-1) + 1.0, reward(place)).astype(
-        np.float32
-    )
+    return np.where(
+        place[..., 0] < -0.35, -2.5 * np.linalg.norm(place - TRAP, axis=-1) + 1.0, reward(place)
+    ).astype(np.float32)
 
 
 def record(root: Path, rewarded: object = reward, episodes: int = 60, ticks: int = 14) -> Path:
@@ -71,7 +71,10 @@ def design() -> DesignConfig:
         futures={"place": FutureConfig("place", (CHUNK,)), "reward": FutureConfig("reward", (CHUNK,))},
         action=ChunkConfig(ticks_per_token=CHUNK),
         trunks={"policy": small, "world": small},
-        estimators={"policy": DenoiserConfig(trunk="policy", steps=4), "world": RegressorConfig(trunk="world")},
+        estimators={
+            "policy": DenoiserConfig(trunk="policy", steps=4),
+            "world": RegressorConfig(trunk="world"),
+        },
         factors=(Factor(("action",), (), "policy"), Factor(("place", "reward"), ("action",), "world")),
         controller=Chunked(CHUNK),
     )
@@ -80,7 +83,9 @@ def design() -> DesignConfig:
 def observed(place: np.ndarray) -> Observation:
     """What a robot at places (B, 2) observes."""
     rows = len(place)
-    return Observation({}, torch.from_numpy(place)[:, None], ("reach",) * rows, torch.zeros(rows, 1, dtype=torch.bool))
+    return Observation(
+        {}, torch.from_numpy(place)[:, None], ("reach",) * rows, torch.zeros(rows, 1, dtype=torch.bool)
+    )
 
 
 def starts(rows: int, seed: int) -> np.ndarray:

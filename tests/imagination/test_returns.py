@@ -28,9 +28,7 @@ def test_the_ends_of_the_trace_are_one_step_and_all_steps() -> None:
     one_step = lambda_returns(REWARD, VALUE, 0.9, 0.0)
     torch.testing.assert_close(one_step, REWARD + 0.9 * VALUE)
     whole = lambda_returns(REWARD, VALUE, 0.9, 1.0)
-    torch.testing.assert_close(
-        whole[0], REWARD[0] + 0.9 * REWARD[1] + 0.81 * REWARD[2] + 0.729 * VALUE[2]
-    )
+    torch.testing.assert_close(whole[0], REWARD[0] + 0.9 * REWARD[1] + 0.81 * REWARD[2] + 0.729 * VALUE[2])
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 6), st.integers(0, 100))
@@ -42,7 +40,9 @@ def test_a_value_that_is_right_makes_every_trace_give_the_same_return(
     exact = [end]
     for r in reward.flip(0):
         exact.append(r + discount * exact[-1])
-    following = torch.stack(exact[::-1])  # (K + 1, R): return from the start of every step, and the value at the end
+    following = torch.stack(
+        exact[::-1]
+    )  # (K + 1, R): return from the start of every step, and the value at the end
     torch.testing.assert_close(lambda_returns(reward, following[1:], discount, trace), following[:-1])
 
 
@@ -112,9 +112,7 @@ def test_a_change_is_the_paired_mean_with_its_interval_of_student() -> None:
 def test_only_a_rise_that_is_not_real_is_flagged(imagined: float, real: float, flagged: bool) -> None:
     noise = [0.1, -0.1, 0.05, -0.05, 0.0, 0.02]
     before = Returns(tuple(noise), tuple(noise[::-1]))
-    after = Returns(
-        tuple(imagined + n for n in noise[::-1]), tuple(real + n for n in noise)
-    )
+    after = Returns(tuple(imagined + n for n in noise[::-1]), tuple(real + n for n in noise))
     found = exploitation(before, after)
     assert found.flagged == flagged
     assert after.gap == pytest.approx(imagined - real)

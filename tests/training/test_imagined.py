@@ -132,7 +132,12 @@ def test_a_training_in_imagination_resumes_bit_for_bit(root: Path, tmp_path: Pat
             shutil.copytree(root / "base/model", world)
         out = f"straight-{world is None}"
         critic = replace(IMAGINED, world=None if world is None else str(world), starts=4, group=4)
-        more = {"pretrained": str(root / "base/model"), "imagined": critic, "checkpoint_every": 2, "log_every": 1}
+        more = {
+            "pretrained": str(root / "base/model"),
+            "imagined": critic,
+            "checkpoint_every": 2,
+            "log_every": 1,
+        }
         whole = train(settings(root, out, steps=4, **more), progress=False)
         shutil.copytree(root / out, root / "cut")
         shutil.rmtree(root / "cut/model")
@@ -169,7 +174,9 @@ def test_another_world_stays_as_it_is_and_one_that_changed_is_another_run(root: 
         ({"hindsight": ("place",)}, "must be a future that the action"),
     ],
 )
-def test_settings_that_cannot_be_honoured_are_refused(root: Path, changes: dict[str, object], message: str) -> None:
+def test_settings_that_cannot_be_honoured_are_refused(
+    root: Path, changes: dict[str, object], message: str
+) -> None:
     imagined = replace(IMAGINED, **changes)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=message):
         train(settings(root, "refused", imagined=imagined, steps=1), progress=False)

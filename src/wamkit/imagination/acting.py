@@ -83,7 +83,9 @@ class Start:
         """Take rows ``index``; a row that is named twice stands twice."""
         seen = take_rows(self.policy, index)
         world = seen if self.world is self.policy else take_rows(self.world, index)
-        known, aims = ({n: v[index.to(v.device)] for n, v in part.items()} for part in (self.known, self.aims))
+        known, aims = (
+            {n: v[index.to(v.device)] for n, v in part.items()} for part in (self.known, self.aims)
+        )
         return Start(seen, world, map_tensors(self.carry, lambda t: t[index.to(t.device)]), known, aims)
 
 
@@ -120,7 +122,9 @@ class Imagination:
     ) -> None:
         policy.check_acts()
         if objective is None and value is None:
-            raise ConfigError("imagined: neither `objective` nor `value` is set, so no action is better than another")
+            raise ConfigError(
+                "imagined: neither `objective` nor `value` is set, so no action is better than another"
+            )
         sides = f"design {policy.name!r}", f"world model {world.name!r}"
         require_same(policy.observation_spec, world.observation_spec, *sides)
         require_same(policy.action_spec, world.action_spec, *sides)
@@ -132,7 +136,9 @@ class Imagination:
             )
         self.policy, self.world, self.value, self.fixed = policy, world, value, tuple(fixed)
         self.ticks = step_ticks(world)
-        self.futures = sorted(n for n in world.config.futures if world.graph.follows(n) and not self._planned(n))
+        self.futures = sorted(
+            n for n in world.config.futures if world.graph.follows(n) and not self._planned(n)
+        )
         if not self.futures:
             raise ConfigError(
                 f"imagined: {world.factorisation()} predicts nothing that follows the action. Name a world model with "
@@ -176,7 +182,9 @@ class Imagination:
         seen = _sensed(to_device(policy.acting(self.policy.window), device), self.policy)
         other = seen if self.own else _sensed(to_device(world.acting(self.world.window), device), self.world)
         carry = observed_past(self.world, to_device(policy if self.own else world, device))
-        goals = [n for n in self.world.config.goals if self.objective is not None and n in self.objective.reads]
+        goals = [
+            n for n in self.world.config.goals if self.objective is not None and n in self.objective.reads
+        ]
         targets = self.world.targets(to_device(world, device)) if goals else {}
         aims = () if self.objective is None else self.objective.aims
         parts = {name: self.world.substrate(name) for name in aims}
@@ -304,7 +312,11 @@ class Imagination:
             given = {name: known[name] for name in factor.given}
             call = Call(context_of(factor.estimator, by.graph, other), given, (), seen.batch_size)
             noise = RowNoise([0] * seen.batch_size, by.device)
-            found = by.estimators[factor.estimator].generate([self.value], call, Budget(), noise).values[self.value]
+            found = (
+                by.estimators[factor.estimator]
+                .generate([self.value], call, Budget(), noise)
+                .values[self.value]
+            )
         return self.worth_of(self.world).worth(found)[:, 0]
 
 

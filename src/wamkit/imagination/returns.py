@@ -68,9 +68,9 @@ def improved_shares(advantage: Tensor, group: int, temperature: float) -> Tensor
 def drawn_rows(shares: Tensor, count: int) -> Tensor:
     """Draw ``count`` rows with given ``shares`` (N,), which sum to 1: indices, ascending.
 
-    Systematic resampling from the global generator: row i is drawn ``count * shares[i]`` times in expectation, and never
-    a whole time more or less (Kitagawa 1996). The mean loss of the drawn rows is therefore an unbiased estimate of the
-    weighted loss of all rows, whatever computes it.
+    Systematic resampling from the global generator: row i is drawn ``count * shares[i]`` times in expectation, and
+    never a whole time more or less (Kitagawa 1996). The mean loss of the drawn rows is therefore an unbiased estimate
+    of the weighted loss of all rows, whatever computes it.
     """
     places = (torch.arange(count, dtype=torch.float64) + torch.rand((), dtype=torch.float64)) / count
     ends = shares.double().cpu().cumsum(0)

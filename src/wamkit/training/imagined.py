@@ -54,8 +54,9 @@ class ImaginedConfig(Config):
         trace: weight of what is rewarded later against what the value says (lambda of the returns).
         temperature: advantage, in standard deviations, that makes an action e times as likely; smaller is greedier.
         share: weight of the loss on the recordings; the loss in imagination has the rest.
-        hindsight: futures that the action is generated from, or together with, and that the world imagines too: the policy is regressed on
-            what followed its action in place of what it had planned, so that a plan stays a prediction.
+        hindsight: futures that the action is generated from, or together with, and that the world imagines too: the
+            policy is regressed on what followed its action in place of what it had planned, so that a plan stays a
+            prediction.
         fixed: sensors that keep their values from the start of a rollout.
     """
 
@@ -142,8 +143,8 @@ class Imagined(Objective):
         planned = {generated for factor in self.factors for generated in factor.generates}
         if name not in planned or name not in self.imagination.futures:
             raise ConfigError(
-                f"imagined: hindsight {name!r} must be a future that the action of {design.factorisation()} is generated "
-                f"from, or together with, and that follows the action in {world.factorisation()}"
+                f"imagined: hindsight {name!r} must be a future that the action of {design.factorisation()} is "
+                f"generated from, or together with, and that follows the action in {world.factorisation()}"
             )
         ours, theirs = (side.substrate(name).state_dict() for side in (design, world))
         alike = ours.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in ours.items())
@@ -258,8 +259,8 @@ def check_without_past(design: Design, factor: Factor) -> None:
     """Raise :class:`ConfigError` when a factor of the policy learns from a real past."""
     if design.estimators[factor.estimator].past:
         raise ConfigError(
-            f"imagined: {', '.join(factor.generates)} is learned from a real past by estimator {factor.estimator!r}, and "
-            f"an imagined step has none. Give the policy an estimator without `history`."
+            f"imagined: {', '.join(factor.generates)} is learned from a real past by estimator {factor.estimator!r}, "
+            f"and an imagined step has none. Give the policy an estimator without `history`."
         )
 
 

@@ -92,5 +92,7 @@ class Reality:
         lines = self.lines()
         if len(lines) < 2:
             raise DataError(f"{self.path}: {len(lines)} measurements; a change needs two")
-        first, last = (Returns(tuple(line["imagined"]), tuple(line["real"])) for line in (lines[0], lines[-1]))
+        first, last = (
+            Returns(tuple(line["imagined"]), tuple(line["real"])) for line in (lines[0], lines[-1])
+        )
         return exploitation(first, last)

@@ -51,7 +51,9 @@ class Lab:
         return self.world is self.policy
 
     def imagination(self) -> Imagination:
-        return Imagination(self.policy, self.world, self.config.objective, self.config.value, self.config.fixed)
+        return Imagination(
+            self.policy, self.world, self.config.objective, self.config.value, self.config.fixed
+        )
 
     def start(self, rows: int = ROWS) -> Start:
         """Recorded moments, again and again."""

@@ -155,8 +155,8 @@ def omnivta() -> DesignConfig:
     "GigaBrain-0.5M*",
     ("bb.mot", "pt.value-head", "pt.wm-rl"),
     simplified="A small mixture of experts; all that it learns from are imagined outcomes, no rollouts of a robot.",
-    choices="The value is denoised together with the latents of the coming state. What follows an action is imagined by "
-    "a second world model, given the action; the policy is regressed on that outcome (`ImaginedConfig.hindsight`).",
+    choices="The value is denoised together with the latents of the coming state. What follows an action is imagined "
+    "by a second world model, given the action; the policy is regressed on that outcome (`ImaginedConfig.hindsight`).",
 )
 def gigabrain() -> DesignConfig:
     """Give the policy two more inputs, latents of the coming state and its value, and improve it in a world model."""

@@ -55,7 +55,7 @@ def planet() -> DesignConfig:
     choices="Reward, critic and the decoder of the body read the state and the action that leaves it.",
 )
 def dreamer_v3() -> DesignConfig:
-    """Give the recurrent state an actor and a critic of its own, which learn in imagination (`TrainConfig.imagined`)."""
+    """Give the recurrent state an actor and a critic of its own that learn in imagination (`TrainConfig.imagined`)."""
     heads = {name: RegressorConfig() for name in ("body", "reward", "critic")}
     estimators = {"dynamics": RSSM, "actor": p.denoiser(temperature=1.0), **heads}
     then = ("state", "action")
@@ -82,7 +82,7 @@ def dreamer_v3() -> DesignConfig:
     choices="Four frames, a step apart.",
 )
 def transdreamer() -> DesignConfig:
-    """Replace the recurrent cell by a transformer over the last frames, real or imagined; learn to act in imagination."""
+    """Replace the recurrent cell by a transformer over the last frames, real or imagined; learn in imagination."""
     heads = {name: RegressorConfig() for name in ("body", "reward", "critic")}
     world = {"memory": SummaryConfig(), "dynamics": p.denoiser(temperature=1.0)}
     estimators = {**world, "actor": p.denoiser(temperature=1.0), **heads}
