@@ -146,7 +146,9 @@ class Imagined(Objective):
                 f"imagined: hindsight {name!r} must be a future that the action of {design.factorisation()} is "
                 f"generated from, or together with, and that follows the action in {world.factorisation()}"
             )
-        ours, theirs = (side.substrate(name).state_dict() for side in (design, world))
+        # Statistics are buffers that are no part of a state dict.
+        parts = [side.substrate(name) for side in (design, world)]
+        ours, theirs = ({**dict(p.named_parameters()), **dict(p.named_buffers())} for p in parts)
         alike = ours.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in ours.items())
         if design.streams[name] != world.streams[name] or not alike:
             raise ConfigError(
@@ -270,7 +272,7 @@ def check_varied(action: Tensor, group: int) -> None:
     if bool((grouped == grouped[:, :1]).all()):
         raise TrainingError(
             "imagined: all rollouts of a start take the same actions, so that none is better than another. Let the "
-            "policy draw: a denoiser with `temperature` above 0, or an estimator of ids."
+            "policy draw: give its estimator a `temperature` above 0."
         )
 
 
