@@ -112,7 +112,7 @@ def test_a_tactile_picture_does_not_take_the_place_of_a_camera_of_its_name() -> 
 
 
 def test_observed_windows_move_on_by_the_imagined_step() -> None:
-    """The oldest step goes, the imagined one is the last; steps that are not one step of the world apart are refused."""
+    """The oldest step goes, the imagined one is the last; other spacings than a step of the world are refused."""
     design, before, end = world("pictures", "body"), seen(0.0, 0), seen(0.1, 1)
     bare = replace(before, extras={})
     older = seen(-0.1, 2)

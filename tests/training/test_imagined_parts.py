@@ -1,4 +1,4 @@
-"""Pieces of training in imagination: the critic's targets, plans replaced by what followed, pasts, heads of every kind."""
+"""Pieces of training in imagination: targets of the critic, plans replaced by what followed, pasts, any head."""
 
 from __future__ import annotations
 
