@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def planted(place: np.ndarray) -> np.ndarray:
     ).astype(np.float32)
 
 
-def record(root: Path, rewarded: object = reward, episodes: int = 60, ticks: int = 14) -> Path:
+def record(
+    root: Path, rewarded: Callable[[np.ndarray], np.ndarray] = reward, episodes: int = 60, ticks: int = 14
+) -> Path:
     """Recordings of aimless motion, with the reward of every place."""
     rng = np.random.default_rng(0)
     with DatasetWriter(root, SEEN, MOVES, extras={"reward": ((), "float32")}) as writer:

@@ -156,11 +156,7 @@ HEADS = {
 def test_any_head_is_trained_on_its_own_actions(data: Dataset, head: str) -> None:
     action, policy = HEADS[head]
     base = design()
-    config = replace(
-        base,
-        estimators={**base.estimators, "policy": policy},
-        **({} if action is None else {"action": action}),
-    )
+    config = replace(base, estimators={**base.estimators, "policy": policy}, action=action or base.action)
     made = built(config, data)
     losses = objective(made, data).loss(made, data.windows(np.arange(16), made.training_window), {})
     assert losses.terms[PREFIX + "action"].isfinite()
