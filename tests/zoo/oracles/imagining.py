@@ -72,7 +72,8 @@ class Lab:
         names = [n for factor in improved_factors(self.policy) for n in factor.generates]
         names += [self.config.value] if self.config.critic else []
         estimators = sorted({graph.factor_of(name).estimator for name in names})
-        trunks = sorted({graph.estimators[name].trunk for name in estimators} - {None})
+        runs_on = (graph.estimators[name].trunk for name in estimators)
+        trunks = sorted({trunk for trunk in runs_on if trunk is not None})
         return [*(f"estimators.{name}" for name in estimators), *(f"trunks.{name}" for name in trunks)]
 
     def returns(self) -> Returns:
