@@ -29,7 +29,7 @@ ROOMS = (
     "errors", "storage", "config", "contract", "geometry", "nn", "views",
     "encoders", "substrates", "trunks", "estimators", "actions", "planners", "controllers", "memory", "augmentations",
     "data", "envs",
-    "design", "zoo", "training", "imagination", "evaluation", "verbs", "api", "cli",
+    "design", "zoo", "imagination", "training", "evaluation", "verbs", "api", "cli",
 )  # fmt: skip
 EVALUATION = (
     "report",

@@ -146,7 +146,7 @@ def test_every_option_of_the_help_is_accepted_and_its_default_changes_nothing(pl
     assert len(rows) > 5
     for row in rows:
         # Off by default: giving an option turns it on.
-        inside_nothing = row.key.startswith(("distill.", "design.guide."))
+        inside_nothing = row.key.startswith(("distill.", "imagined.", "design.guide."))
         if row.default != "required" and not row.type.startswith("{name:") and not inside_nothing:
             assert parse(cls, [*needed, f"--{row.key}", row.default]) == plain, row
 

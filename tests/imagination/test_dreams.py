@@ -109,3 +109,24 @@ def test_a_tactile_picture_does_not_take_the_place_of_a_camera_of_its_name() -> 
     two = replace(before, images={**before.images, "tactile": before.images["scene"]})
     with pytest.raises(ConfigError, match="imagines no camera 'tactile'"):
         imagined_observation(design, two, forecast(design, end))
+
+
+def test_observed_windows_move_on_by_the_imagined_step() -> None:
+    """The oldest step goes, the imagined one is the last; other spacings than a step of the world are refused."""
+    design, before, end = world("pictures", "body"), seen(0.0, 0), seen(0.1, 1)
+    bare = replace(before, extras={})
+    older = seen(-0.1, 2)
+    two = replace(
+        bare,
+        images={"scene": torch.cat((older.images["scene"], bare.images["scene"]), dim=1)},
+        state=torch.cat((older.state, bare.state), dim=1),
+        pad=torch.tensor([[True, False]]),
+    )
+    imagined = imagined_observation(design, two, forecast(design, end), offsets=(-STEP, 0))
+    assert torch.equal(imagined.images["scene"][:, :1], bare.images["scene"])
+    assert torch.equal(imagined.images["scene"][:, 1:], end.images["scene"])
+    assert torch.equal(imagined.state[:, 0], bare.state[:, 0])
+    torch.testing.assert_close(imagined.state[:, 1:], end.state)
+    assert imagined.pad.tolist() == [[False, False]]
+    with pytest.raises(ConfigError, match="Observe \\(0,\\), or steps that are 4 ticks apart"):
+        imagined_observation(design, two, forecast(design, end), offsets=(-3, 0))

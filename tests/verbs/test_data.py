@@ -78,7 +78,7 @@ def test_a_broken_dataset_ends_with_1_and_names_every_fault(
         (["check", "nowhere"], "nowhere: no such folder"),
         (["check"], "required: PATH"),
         (["check", "nowhere", "--decoed"], "Did you mean '--decode'?"),
-        (["chekc", "nowhere"], "no verb 'data'. Did you mean 'data "),
+        (["chekc", "nowhere"], "no verb 'data'. Name one of data check"),
         (["show", "nowhere", "--recipe", "jiont"], "no recipe 'jiont'"),
     ],
 )

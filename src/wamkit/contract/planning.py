@@ -58,6 +58,18 @@ def selection(objective: Objective, symbol: Callable[[str], str]) -> str:
     return f"{word} {text}"
 
 
+class Worth(ABC):
+    """Addition to the contract of substrates whose values say what a state is worth: the return that follows it."""
+
+    @abstractmethod
+    def worth(self, values: Tensor) -> Tensor:
+        """Return that values (B, T, 1, 1) tell of, (B, T)."""
+
+    @abstractmethod
+    def valued(self, worth: Tensor) -> Tensor:
+        """Values (B, T, 1, 1) that tell of the return ``worth`` (B, T): the inverse of :meth:`worth`."""
+
+
 class Planner(ABC):
     """Search for an action of low cost."""
 

@@ -271,10 +271,12 @@ class Losses:
     Attributes:
         total: weighted sum of the terms, scalar.
         terms: stream name -> unweighted loss, scalar.
+        facts: name -> scalar that is no loss and is logged beside them, such as an imagined return.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def weighted(cls, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Losses:

@@ -78,6 +78,11 @@ class Summary(Estimator):
         return FactorLoss({}, self._write(outputs, call))
 
     @override
+    def takes(self, outputs: Sequence[str], stream: str) -> bool:
+        """True: the context and what is given determine the states, whatever else is known."""
+        return True
+
+    @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Write the states in one function evaluation."""
         return Generated(self._write(outputs, call), dict.fromkeys(outputs, 1))

@@ -7,6 +7,7 @@ The policy is another design, which sees the imagined observations, or any funct
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -100,25 +101,29 @@ def check_world(world: Design) -> None:
 
 
 def imagined_observation(
-    world: Design, before: Observation, forecast: Forecast, fixed: Sequence[str] = ()
+    world: Design,
+    before: Observation,
+    forecast: Forecast,
+    fixed: Sequence[str] = (),
+    offsets: Sequence[int] | None = None,
 ) -> Observation:
-    """Observation (T = 1) at the end of a forecast's first block, for policies that act on observations.
+    """Observation (B, T) at the end of a forecast's first block, for policies that act on observations.
+
+    Of several observed steps the oldest is left out and the imagined one is put at the end.
 
     Args:
         world: design that made the forecast.
         before: observation at the start of the forecast.
         forecast: imagined step.
         fixed: sensors that keep their values from ``before``.
+        offsets: ticks of the T observed steps, the last one 0; None for those of the world.
 
     Raises:
-        ConfigError: no future of the world shows a camera, the state or a sensor that the observation needs; or more
-            than one step is observed.
+        ConfigError: no future of the world shows a camera, the state or a sensor that the observation needs; or the
+            observed steps do not lie one step of the world apart.
     """
-    if before.pad.shape[1] != 1:
-        raise ConfigError(
-            f"design {world.name!r}: {before.pad.shape[1]} observed steps cannot be filled from one imagined step. "
-            f"Use designs that observe (0,)."
-        )
+    places = tuple(world.window.observation if offsets is None else offsets)
+    check_moves_on(world, places)
     images, state = {}, None
     extras = {name: before.extras[name] for name in fixed}
     for name, values in forecast.future.items():
@@ -138,6 +143,10 @@ def imagined_observation(
             f"design {world.name!r} imagines no {', '.join(missing)}, which the observation shows. Add a future that "
             f"decodes to it ('pixel_latent', 'proprioception', 'sensor_values'), or act on `Dream.values`."
         )
+    images = {name: _moved_on(before.images[name], value) for name, value in images.items()}
+    if state is not None:
+        state = _moved_on(before.state, state)
+    extras = {n: v if n in fixed else _moved_on(before.extras[n], v) for n, v in extras.items()}
     stride = before.past_action.shape[1] if before.past_action is not None else 0
     executed = forecast.action[:, :stride].to(before.state.device) if stride else None
     return replace(
@@ -145,9 +154,27 @@ def imagined_observation(
         images=images,
         state=before.state if state is None else state,
         extras=extras,
+        pad=_moved_on(before.pad, torch.zeros_like(before.pad[:, :1])),
+        missing={name: _moved_on(flag, flag[:, -1:]) for name, flag in before.missing.items()},
         past_action=executed,
         past_action_pad=None if executed is None else torch.zeros_like(executed[..., 0], dtype=torch.bool),
     )
+
+
+def check_moves_on(world: Design, offsets: Sequence[int]) -> None:
+    """Raise :class:`ConfigError` unless observed steps are one step of the world apart, or one alone."""
+    ticks = step_ticks(world)
+    apart = {later - earlier for earlier, later in itertools.pairwise(offsets)}
+    if apart - {ticks}:
+        raise ConfigError(
+            f"design {world.name!r}: observed steps at {list(offsets)} cannot be filled from imagined steps of {ticks} "
+            f"ticks. Observe (0,), or steps that are {ticks} ticks apart."
+        )
+
+
+def _moved_on(before: Tensor, newest: Tensor) -> Tensor:
+    """Observed steps (B, T, ...) after one more: without the oldest, with the ``newest`` (B, 1, ...) at the end."""
+    return torch.cat((before[:, 1:], newest.to(before.device)), dim=1)
 
 
 def _as_sensed(reading: Reading, sensor: Tensor) -> Tensor:
@@ -163,7 +190,7 @@ def _as_sensed(reading: Reading, sensor: Tensor) -> Tensor:
         case "classes":
             return reading.values.to(sensor.dtype)
         case _:
-            return reading.values
+            return reading.values.reshape(*reading.values.shape[:2], *sensor.shape[2:])
 
 
 def _check_fixed(start: Observation, fixed: Sequence[str]) -> None:

@@ -33,8 +33,9 @@ def world_step(
     budget: Budget,
     carry: Carries | None = None,
     context: Mapping[str, Cache] | None = None,
+    wanted: Sequence[str] | None = None,
 ) -> Forecast:
-    """Predict all futures of a world model in one call.
+    """Predict the futures of a world model in one call.
 
     Args:
         world: design in evaluation mode.
@@ -44,16 +45,17 @@ def world_step(
         budget: limits on what the call may spend.
         carry: carried state; None for the start of an episode.
         context: caches from :meth:`Design.encode_context`, if the caller has them.
+        wanted: futures to predict; None for all of them.
 
     Returns:
-        Forecast with every future. Its action is the one that the futures follow, as the world's representation of
+        Forecast with these futures. Its action is the one that the futures follow, as the world's representation of
         actions reproduces it.
 
     Raises:
         ConfigError: the design has no action, or none of its own and none is given.
     """
     check_followed(world, given=action is not None)
-    executed, futures = world.graph.executed, sorted(world.config.futures)
+    executed, futures = world.graph.executed, sorted(world.config.futures if wanted is None else wanted)
     given = {}
     if action is not None:
         world.entries.acted(action, world.entries.observed(observation), "action")

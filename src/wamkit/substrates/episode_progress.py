@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Between, Positive
 from wamkit.contract.data import DataSpec
+from wamkit.contract.planning import Worth
 from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
 from wamkit.contract.specs import CLOCK
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
@@ -101,7 +102,7 @@ class ValueConfig(SubstrateConfig):
 
 
 @final
-class Value(Substrate):
+class Value(Substrate, Worth):
     """Value scaled to [-1, 1], that is, twice the value minus one: (B, T, 1, 1)."""
 
     category: ClassVar[Category] = "affordance"
@@ -123,9 +124,18 @@ class Value(Substrate):
         """Scaled values of the observed steps; raises :class:`DataError` where success is not recorded."""
         return (2 * success_value(observation, self.config.discount) - 1)[..., None, None]
 
+    @override
+    def worth(self, values: Tensor) -> Tensor:
+        """Discounted success, (B, T)."""
+        return (values[..., 0, 0] + 1) / 2
+
+    @override
+    def valued(self, worth: Tensor) -> Tensor:
+        return (2 * worth - 1)[..., None, None]
+
     def ticks_left(self, values: Tensor) -> Tensor:
         """Library function: ticks until success according to ``values``, (B, T)."""
-        value = ((values[..., 0, 0] + 1) / 2).clamp(1e-8, 1)
+        value = self.worth(values).clamp(1e-8, 1)
         return value.log() / torch.tensor(self.config.discount).log()
 
 

@@ -11,8 +11,10 @@ from wamkit.config.ranges import Count, NonNegative, Positive, Range, Seed, Size
 from wamkit.config.values import Config
 from wamkit.contract.augmenting import AugmentConfig
 from wamkit.design.config import DesignConfig
+from wamkit.errors import ConfigError
 from wamkit.training.balance import Ramp
 from wamkit.training.distill import DistillConfig
+from wamkit.training.imagined import ImaginedConfig
 from wamkit.training.optim import OptimConfig
 
 
@@ -33,6 +35,7 @@ class TrainConfig(Config):
         fresh: names of everything that ``design`` has and ``pretrained`` lacks, or beginnings of such names up to a
             dot (``encoders.teacher``).
         distill: compression of ``pretrained`` into few steps, instead of training on the demonstrations.
+        imagined: training on imagined rollouts of the policy, beside the demonstrations.
         steps: number of optimiser steps.
         batch_size: windows per step.
         seed: seed of weights, batches and noise.
@@ -56,6 +59,7 @@ class TrainConfig(Config):
     pretrained: Word | None = None
     fresh: Words = ()
     distill: DistillConfig | None = None
+    imagined: ImaginedConfig | None = None
     steps: Count = 2000
     batch_size: Size = 32
     seed: Seed = 0
@@ -69,6 +73,10 @@ class TrainConfig(Config):
     frame_cache_gb: NonNegative = 20.0
 
     def __post_init__(self) -> None:
+        if self.distill is not None and self.imagined is not None:
+            raise ConfigError(
+                "distill and imagined are two objectives of one run; train one after the other, `pretrained` by it"
+            )
         # The operations themselves belong to what a run is begun with, not a name that may mean others later.
         object.__setattr__(self, "augment", self.operations)
 

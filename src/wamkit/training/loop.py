@@ -94,7 +94,8 @@ def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None, progress
             if logged:
                 terms = {name: round(value, 5) for name, value in watch.read(losses).items()}
                 grads = {f"grad.{name}": round(norm, 5) for name, norm in norms.items()}
-                lines.write(json.dumps({"step": run.step, **terms, **grads}) + "\n")
+                facts = {name: round(fact.item(), 5) for name, fact in losses.facts.items()}
+                lines.write(json.dumps({"step": run.step, **terms, **facts, **grads}) + "\n")
                 bar.update(task, loss=" ".join(f"{k} {v:.3f}" for k, v in terms.items()))
             # The last step is stored too: a finished run that is started again has nothing left to do.
             due = config.checkpoint_every and run.step % config.checkpoint_every == 0

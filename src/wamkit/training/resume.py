@@ -87,10 +87,21 @@ def clear_leftovers(out: Path) -> None:
             path.unlink()
 
 
+def placeless(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as plain values, without the places of what it reads: that is known by its content."""
+    kept = {key: value for key, value in plain.items() if key not in PLACES}
+    if kept.get("imagined"):
+        kept["imagined"] = {**kept["imagined"], "world": None}
+    return kept
+
+
 def identity(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
     """What a run is begun with, as plain values: its config, and fingerprints of everything that it reads."""
-    plain = {key: value for key, value in encode(config).items() if key not in PLACES}
+    plain = placeless(encode(config))
     made: dict[str, Any] = {"config": plain, "data": fingerprint(dataset), "pretrained": None}
+    if config.imagined is not None and config.imagined.world is not None:
+        # It is read again at every start, so it has to be there.
+        made["world"] = {"files": ALGORITHM + checkpoint_digest(find_checkpoint(config.imagined.world))}
     if config.pretrained is not None:
         made["pretrained"] = {"files": None}
         # A resumed run has the weights already, so it may have lost the place they came from.
@@ -112,7 +123,7 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
         stored = read_json(folder / RUN, BEGIN_ANEW)
     else:
         stored = {"config": read_json(out / CONFIG, BEGIN_ANEW)}
-        stored["config"] = {key: value for key, value in stored["config"].items() if key not in PLACES}
+        stored["config"] = placeless(stored["config"])
         if (out / DATA).is_file():
             stored.update(read_json(out / DATA, BEGIN_ANEW))
         else:
@@ -125,10 +136,16 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
     here = dict(now)
     if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["files"] is None:
         here["pretrained"] = stored["pretrained"]
-    for part, what in (("config", "config"), ("data", "dataset"), ("pretrained", "`pretrained` checkpoint")):
+    for part, what in (
+        ("config", "config"),
+        ("data", "dataset"),
+        ("pretrained", "`pretrained` checkpoint"),
+        ("world", "world model"),
+    ):
+        whole = part in ("pretrained", "world")
         require_same(
-            {part: stored.get(part)} if part == "pretrained" else stored.get(part) or {},
-            {part: here[part]} if part == "pretrained" else here[part],
+            {part: stored.get(part)} if whole else stored.get(part) or {},
+            {part: here.get(part)} if whole else here[part],
             f"{out} holds a run with another {what} ({out / CONFIG if part == 'config' else out / DATA})",
             f"{ANOTHER}, or remove the folder. To train on from its weights, name them in `pretrained`.",
         )

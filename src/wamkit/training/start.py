@@ -30,6 +30,7 @@ from wamkit.nn.devices import find_device
 from wamkit.training.augmenting import check_augment
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
+from wamkit.training.imagined import Imagined
 from wamkit.training.objective import Demonstrations, Objective
 from wamkit.training.resume import (
     MODEL_FOLDER,
@@ -205,8 +206,9 @@ def start(config: TrainConfig) -> TrainingRun:
     design.to(find_device(config.device))
     distillation = start_distillation(config, design)
     selection = Selection(design, config.optim.only)
-    objective = distillation or Demonstrations(selection)
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
+    imagined = start_imagined(config, design, dataset, selection, cast(Design, average.module))
+    objective = distillation or imagined or Demonstrations(selection)
     run = TrainingRun(design, dataset, selection, objective, average, config.optim.build(design), now)
     if saved is not None:
         run.restore(saved)
@@ -238,3 +240,14 @@ def start_distillation(config: TrainConfig, design: Design) -> Distillation | No
     if config.pretrained is None:
         raise ConfigError("distill: there is no teacher; name its checkpoint in `pretrained`")
     return Distillation(config.distill, design)
+
+
+def start_imagined(
+    config: TrainConfig, design: Design, dataset: Dataset, selection: Selection, average: Design
+) -> Imagined | None:
+    """Training in imagination, with its world model loaded; None when ``config`` does not ask for one."""
+    if config.imagined is None:
+        return None
+    name, device = config.imagined.world, find_device(config.device)
+    world = None if name is None else from_pretrained(name, device)
+    return Imagined(config.imagined, design, world, dataset, selection, average)

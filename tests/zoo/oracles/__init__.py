@@ -11,6 +11,7 @@ from oracles import (  # noqa: F401 (they register themselves)
     geometry,
     goals,
     history,
+    imagining,
     language,
     latent,
     masks,

@@ -15,6 +15,7 @@ from wamkit.contract.types import Batch, Observation, map_tensors
 from wamkit.design import Design
 from wamkit.encoders import MaskedEncoder
 from wamkit.estimators import RegressorConfig
+from wamkit.estimators.summary import Summary
 from wamkit.substrates import EmaFeature
 from wamkit.training import OptimConfig
 
@@ -172,6 +173,8 @@ def latent_state(case: Case) -> None:
         assert not torch.equal(shown[0][futures[0]], shown[1][futures[0]]), "the state says nothing"
         if design.past_blocks:
             filtered(case, design, name)
+        elif isinstance(case.estimator_of(name, design), Summary):
+            summarised(case, name, futures[0])
         else:
             inferred(case, name, futures[0])
 
@@ -195,6 +198,27 @@ def filtered(case: Case, design: Design, name: str) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True)), (
         "earlier observations are forgotten"
     )
+
+
+def summarised(case: Case, name: str, future: str) -> None:
+    """Every observed step changes the state, nothing else does, and the future's error trains it."""
+    design = sharpen(case.untrained())
+    seen = case.cut(design.window, (-min(design.window.observation) + 2,))  # no step lies before the episode
+
+    def written(step: int | None, seed: int = 1) -> Tensor:
+        pictures = {n: v.clone() for n, v in seen.images.items()}
+        for view in pictures.values() if step is not None else ():
+            view[:, step] = 255 - view[:, step]
+        return design.sample(replace(seen, images=pictures), [name], seeds=[seed]).values[name]
+
+    plain = written(None)
+    assert torch.equal(plain, written(None, seed=2)), "the observations do not determine the state"
+    assert all(not torch.equal(plain, written(k)) for k in range(seen.pad.shape[1])), "a step is forgotten"
+    design = case.untrained()
+    design.train()
+    loss = design.loss(case.batch(design=design)).terms[future]
+    own = f"estimators.{design.graph.factor_of(name).estimator}."
+    assert any(n.startswith(own) for n in graded(design, loss)), "what follows does not train the state"
 
 
 def inferred(case: Case, name: str, future: str) -> None:

@@ -153,14 +153,15 @@ def omnivta() -> DesignConfig:
 
 @system(
     "GigaBrain-0.5M*",
-    ("bb.mot", "pt.value-head"),
-    missing=("pt.wm-rl",),
-    simplified="A small mixture of experts without reinforcement learning in the world model.",
-    choices="The value is denoised together with the latents of the coming state.",
+    ("bb.mot", "pt.value-head", "pt.wm-rl"),
+    simplified="A small mixture of experts; all that it learns from are imagined outcomes, no rollouts of a robot.",
+    choices="The value is denoised together with the latents of the coming state. What follows an action is imagined "
+    "by a second world model, given the action; the policy is regressed on that outcome (`ImaginedConfig.hindsight`).",
 )
 def gigabrain() -> DesignConfig:
-    """Give the policy two more inputs from a world model: latents of the coming state and the value of it."""
+    """Give the policy two more inputs, latents of the coming state and its value, and improve it in a world model."""
     places = {"future": p.LATENT, "value": ValueConfig()}
     trunk = p.mixture({"world": ("future", "value"), "control": ("action",)})
     world = p.denoiser(levels="shared")
-    return p.cascade("GigaBrain-0.5M*", world, p.denoiser(), places, shared=True, trunks={"main": trunk})
+    policy = p.denoiser(temperature=1.0)
+    return p.cascade("GigaBrain-0.5M*", world, policy, places, shared=True, trunks={"main": trunk})

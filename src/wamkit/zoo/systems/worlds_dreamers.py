@@ -6,9 +6,9 @@ from wamkit.controllers import Interactive
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import Factor
 from wamkit.encoders import ImagesConfig
-from wamkit.estimators import LatentActionConfig, ProposerConfig, RegressorConfig, StateSpaceConfig
+from wamkit.estimators import ProposerConfig, RegressorConfig, StateSpaceConfig, SummaryConfig
 from wamkit.planners import CEMConfig, HighValueConfig
-from wamkit.substrates import RewardConfig, ValueConfig
+from wamkit.substrates import ProprioceptionConfig, RewardConfig, ValueConfig
 from wamkit.zoo.system import system
 from wamkit.zoo.systems import parts as p
 
@@ -49,20 +49,26 @@ def planet() -> DesignConfig:
 
 @system(
     "DreamerV3",
-    ("ps.latent-state", "cp.rollout"),
-    missing=("pl.imagination-ac", "pt.wm-rl"),
-    simplified="Gaussian codes, not categorical ones; actor and critic learn from recordings, not in imagination.",
+    ("ps.latent-state", "cp.rollout", "pl.imagination-ac", "pt.wm-rl"),
+    simplified="Gaussian codes, not categorical ones; the actor is regressed on its better actions, without entropy "
+    "bonus; the return is not normalised by its percentiles.",
+    choices="Reward, critic and the decoder of the body read the state and the action that leaves it.",
 )
 def dreamer_v3() -> DesignConfig:
-    """Give the recurrent state an actor and a critic of its own; both are to be trained in imagination."""
-    estimators = {"dynamics": RSSM, "actor": p.denoiser(), "critic": RegressorConfig()}
+    """Give the recurrent state an actor and a critic of its own that learn in imagination (`TrainConfig.imagined`)."""
+    heads = {name: RegressorConfig() for name in ("body", "reward", "critic")}
+    estimators = {"dynamics": RSSM, "actor": p.denoiser(temperature=1.0), **heads}
+    then = ("state", "action")
     factors = (
         Factor(("state",), (), "dynamics"),
         Factor(("action",), ("state",), "actor"),
-        Factor(("future",), ("state", "action"), "dynamics"),
-        Factor(("value",), ("state",), "critic"),
+        Factor(("future",), then, "dynamics"),
+        Factor(("body",), then, "body"),
+        Factor(("reward",), then, "reward"),
+        Factor(("value",), then, "critic"),
     )
-    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    scores = {"reward": (RewardConfig(), STEPS), "value": (ValueConfig(), STEPS)}
+    places = {"future": (p.LATENT, STEPS), "body": (ProprioceptionConfig(), STEPS), **scores}
     return p.chain(
         "DreamerV3", estimators, factors, places, states={"state": 24}, encoders={"images": ImagesConfig()}
     )
@@ -70,24 +76,27 @@ def dreamer_v3() -> DesignConfig:
 
 @system(
     "TransDreamer",
-    ("ps.latent-state", "oe.rgb-history"),
-    missing=("pl.imagination-ac", "pt.wm-rl"),
-    simplified="The transformer reads a window of frames; actor and critic learn from recordings, not in imagination.",
+    ("ps.latent-state", "oe.rgb-history", "pl.imagination-ac", "pt.wm-rl"),
+    simplified="The transformer reads a window of observed or imagined frames; its state is deterministic, and what "
+    "comes next is drawn by a denoiser; the actor is regressed on its better actions.",
+    choices="Four frames, a step apart.",
 )
 def transdreamer() -> DesignConfig:
-    """Replace the recurrent cell by a transformer over the observed frames; the state is a Gaussian code of them."""
-    estimators = {
-        "dynamics": LatentActionConfig(bottleneck=1e-2, temperature=1.0),
-        "actor": p.denoiser(),
-        "critic": RegressorConfig(),
-    }
+    """Replace the recurrent cell by a transformer over the last frames, real or imagined; learn in imagination."""
+    heads = {name: RegressorConfig() for name in ("body", "reward", "critic")}
+    world = {"memory": SummaryConfig(), "dynamics": p.denoiser(temperature=1.0)}
+    estimators = {**world, "actor": p.denoiser(temperature=1.0), **heads}
+    then = ("state", "action")
     factors = (
-        Factor(("state",), (), "dynamics"),
-        Factor(("future",), ("state",), "dynamics"),
+        Factor(("state",), (), "memory"),
         Factor(("action",), ("state",), "actor"),
-        Factor(("value",), ("state",), "critic"),
+        Factor(("future",), then, "dynamics"),
+        Factor(("body",), then, "body"),
+        Factor(("reward",), then, "reward"),
+        Factor(("value",), then, "critic"),
     )
-    places = {"future": (p.LATENT, STEPS), "value": (ValueConfig(), STEPS)}
+    scores = {"reward": (RewardConfig(), STEPS), "value": (ValueConfig(), STEPS)}
+    places = {"future": (p.LATENT, STEPS), "body": (ProprioceptionConfig(), STEPS), **scores}
     return p.chain(
         "TransDreamer",
         estimators,
@@ -95,30 +104,36 @@ def transdreamer() -> DesignConfig:
         places,
         states={"state": 16},
         encoders={"images": ImagesConfig()},
-        observation=(-12, -8, -4, 0),
+        observation=(-24, -16, -8, 0),
     )
 
 
 @system(
     "Dreamer 4",
-    ("dp.interactive", "cp.rollout"),
-    missing=("pl.imagination-ac", "pt.wm-rl"),
-    simplified="Four evaluations per block instead of shortcut steps; the policy learns from recordings.",
-    choices="The compact state is the cache of past blocks.",
+    ("dp.interactive", "cp.rollout", "pl.imagination-ac", "pt.wm-rl"),
+    simplified="Four evaluations per block instead of shortcut steps; the actor is regressed on its better actions.",
+    choices="The compact state is the cache of past blocks; reward and body are read off a block and its action.",
 )
 def dreamer_4() -> DesignConfig:
     """Denoise one block at a time over a cache of past blocks, so that others can act in it step by step."""
     estimators = {
-        "actor": p.denoiser(trunk="actor"),
+        "actor": p.denoiser(trunk="actor", temperature=1.0),
         "world": p.denoiser(trunk="world", history=2),
+        "readout": RegressorConfig(trunk="readout"),
         "critic": RegressorConfig(trunk="critic"),
     }
     factors = (
         Factor(("action",), (), "actor"),
         Factor(("future",), ("action",), "world"),
+        Factor(("reward", "body"), ("future", "action"), "readout"),
         Factor(("value",), ("future",), "critic"),
     )
-    places = {"future": p.LATENT, "value": ValueConfig()}
+    places = {
+        "future": p.LATENT,
+        "reward": RewardConfig(),
+        "body": ProprioceptionConfig(),
+        "value": ValueConfig(),
+    }
     return p.chain(
         "Dreamer 4",
         estimators,
