@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from rich.progress import Progress
 
 from wamkit.contract.specs import CameraSpec
 from wamkit.data import spans
@@ -19,9 +18,9 @@ from wamkit.data.catalog import EpisodeRow
 from wamkit.data.pictures import PictureTable
 from wamkit.data.video_file import VideoFile, require_recorded
 from wamkit.errors import DataError
+from wamkit.progress import stage
 
-BAR_FROM_FRAMES = 10_000
-BAR_STEP = 256
+SAID_FRAMES = 256  # frames between two words about how far the decoding is
 GB = 1024**3
 OPEN_FILES = 16
 RECENT = (
@@ -115,13 +114,12 @@ class FrameStore:
         with self._lock:
             if camera not in self._whole:
                 out = self._empty(camera, self._episodes[-1].stop)
-                with Progress(transient=True, disable=len(out) < BAR_FROM_FRAMES) as bar:
-                    task = bar.add_task(f"decoding {camera}", total=len(out))
+                with stage(f"decode {camera}", len(out)) as here:
 
                     def put(frame: int, image: np.ndarray) -> None:
                         out[frame] = image
-                        if frame % BAR_STEP == 0:
-                            bar.update(task, completed=frame)
+                        if (frame + 1) % SAID_FRAMES == 0:
+                            here.advance(SAID_FRAMES)
 
                     self._read(camera, np.arange(len(out)), put)
                 self._whole[camera] = out

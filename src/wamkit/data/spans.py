@@ -22,6 +22,7 @@ from wamkit.data.catalog import EpisodeRow
 from wamkit.data.seals import stored
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
+from wamkit.progress import track
 
 NEAR = 0.4  # part of the time between two frames by which a picture may miss the time of its frame
 DIGESTS = "videos"  # entry under wamkit's key of info.json
@@ -57,7 +58,7 @@ def check_videos(
         for episode in episodes:
             if key in episode.videos:
                 _check_length(episode, key, name, fps)
-        for path, rows in by_file(episodes, key).items():
+        for path, rows in track(by_file(episodes, key).items(), "check the videos"):
             if owners.setdefault(path, name) != name:
                 raise DataError(
                     f"{path}: cameras {owners[path]!r} and {name!r} share this file. {COPY_AGAIN}"

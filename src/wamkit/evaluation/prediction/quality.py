@@ -11,7 +11,6 @@ import draccus
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from wamkit.config.ranges import Count, Seed, Size
@@ -36,8 +35,10 @@ from wamkit.evaluation.prediction.prediction import (
 from wamkit.evaluation.prediction.texts import TextAnswers
 from wamkit.evaluation.prediction.windows import future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
-from wamkit.evaluation.report.machine import device_names, versions
+from wamkit.evaluation.report.machine import device_names
 from wamkit.imagination.unrolling import check_unrollable, unroll
+from wamkit.progress import track
+from wamkit.storage.provenance import versions
 
 Actions = Literal["own", "demonstrated"]
 
@@ -70,7 +71,7 @@ class PredictionConfig(Config):
 
 
 def measure_prediction(
-    design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig, progress: bool = False
+    design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig
 ) -> Prediction:
     """Predict windows of every episode and compare them with the ground truth.
 
@@ -79,7 +80,6 @@ def measure_prediction(
         dataset: demonstrations, preferably held out, with the extras that the design reads.
         data: data spec of the demonstrations, for which ``config.features`` are built.
         config: settings of the measurement.
-        progress: true to draw a progress bar.
 
     Raises:
         ConfigError: the design predicts no future or cannot be rolled out, or ``features`` do not read pictures.
@@ -101,7 +101,7 @@ def measure_prediction(
     ahead = max(ahead, config.steps * design.config.stride)
     index, episodes = spread_windows(dataset, config.windows, ahead, config.actions == "demonstrated")
     batches = range(0, len(index), config.batch_size)
-    for first in track(batches, "predict", disable=not progress, transient=True):
+    for first in track(batches, "predict windows"):
         part = slice(first, first + config.batch_size)
         collector.add(dataset, index[part], episodes[part])
     return Prediction(
