@@ -96,12 +96,15 @@ def compare(verb: Namespace, _: list[str]) -> None:
     CONSOLE.print(Text(f"page -> {verb.out / 'compare.html'}"))
 
 
-def predict(_: Namespace, options: list[str]) -> None:
-    """Measure how well a checkpoint predicts futures."""
+def predict(verb: Namespace, options: list[str]) -> None:
+    """Measure how well a checkpoint predicts futures and recorded actions, without a simulator."""
     from wamkit.verbs.show import show_prediction
 
     config = configs.parse(api.PredictConfig, options)
-    show_prediction(api.predict(config), CONSOLE)
+    result = api.predict(config)
+    if verb.json:
+        return print_json(configs.encode(result))
+    show_prediction(result, CONSOLE)
     CONSOLE.print(Text(f"prediction -> {config.folder() / 'prediction.json'}"))
 
 
@@ -266,7 +269,10 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
     },
     "world models": {
         "predict": Verb(
-            predict, "--checkpoint DIR --dataset DIR --out DIR", "wamkit.verbs.predict.PredictConfig"
+            predict,
+            "--checkpoint DIR --dataset DIR --out DIR [--json]",
+            "wamkit.verbs.predict.PredictConfig",
+            {"--json": JSON},
         ),
         "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": _runs("")["runs"]}),
         "imagine": Verb(
