@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,9 @@ from rich.text import Text
 from wamkit import api
 from wamkit import config as configs
 from wamkit.errors import ConfigError, DataError, did_you_mean
+from wamkit.progress import shown
 from wamkit.verbs import catalog, declarations, ending, listing, usage
+from wamkit.verbs.entry import JSON, RAY, SHARD, SHARDS, SWEEP, Verb, runs_to
 
 CONSOLE = ending.Terminal()
 EPILOG = (
@@ -67,7 +69,7 @@ def sweep(_: Namespace, options: list[str]) -> None:
 
 def merge(verb: Namespace, _: list[str]) -> None:
     """Merge the shards of one evaluation into one report."""
-    result = api.merge_runs(verb.runs, verb.out, verb.overwrite)
+    result = api.mergeruns_to(verb.runs, verb.out, verb.overwrite)
     CONSOLE.print(Text(result.headline()))
     CONSOLE.print(Text(f"report -> {verb.out / 'report.html'}"))
     ending.require_scored(result.episodes)
@@ -96,6 +98,11 @@ def compare(verb: Namespace, _: list[str]) -> None:
     CONSOLE.print(Text(f"page -> {verb.out / 'compare.html'}"))
 
 
+def board(verb: Namespace, _: list[str]) -> None:
+    """Write one page of all trainings of a folder, with what was measured of them."""
+    CONSOLE.print(Text(f"page -> {api.board(verb.runs, verb.out)}"))
+
+
 def predict(verb: Namespace, options: list[str]) -> None:
     """Measure how well a checkpoint predicts futures and recorded actions, without a simulator."""
     from wamkit.verbs.show import show_prediction
@@ -110,7 +117,7 @@ def predict(verb: Namespace, options: list[str]) -> None:
 
 def correlate(verb: Namespace, _: list[str]) -> None:
     """Correlate prediction with success over checkpoints that have both reports."""
-    for result in api.correlate_runs(verb.runs):
+    for result in api.correlateruns_to(verb.runs):
         CONSOLE.print(Text(result.headline()))
 
 
@@ -177,52 +184,6 @@ def inspect(verb: Namespace, _: list[str]) -> None:
         show_design(facts, CONSOLE)
 
 
-@dataclass(frozen=True)
-class Verb:
-    """One verb of the command line.
-
-    Attributes:
-        run: gets the verb's own arguments and the options of its config; its docstring says what the verb does.
-        example: what typically follows the verb.
-        config: dotted name of its config class, or None.
-        arguments: argument of its own, flag or name -> what ``argparse`` is told of it.
-        kept: what is kept of the work when it is stopped, and how to go on.
-    """
-
-    run: Callable[[Namespace, list[str]], None]
-    example: str
-    config: str | None = None
-    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    kept: str = "Nothing was written; the same command begins anew."
-
-    @property
-    def summary(self) -> str:
-        """One line about it."""
-        return (self.run.__doc__ or "").partition("\n")[0]
-
-
-def _runs(out: str) -> dict[str, dict[str, Any]]:
-    """Arguments of a verb that reads finished runs and writes to ``out``."""
-    runs = {"nargs": "+", "type": Path, "metavar": "RUN", "help": "report folder or report.json"}
-    return {
-        "runs": runs,
-        "--out": {"type": Path, "default": Path(out), "metavar": "path", "help": f"where to write [{out}]"},
-        "--overwrite": {
-            "action": "store_true",
-            "help": "replace what an earlier run of this verb wrote there",
-        },
-    }
-
-
-SHARD = {
-    "metavar": "I/N",
-    "help": "run only this part of the evaluation, such as 0/4; `wamkit merge` joins the parts",
-}
-RAY = {"metavar": "ADDRESS", "help": "run on this Ray cluster"}
-SHARDS = {"type": int, "metavar": "N", "help": "parts of the evaluation on the Ray cluster [2]"}
-SWEEP = {"action": "store_true", "help": "the same as `wamkit sweep`, with its options"}
-JSON = {"action": "store_true", "help": "print JSON for programs"}
-
 # Title of a group -> its verbs.
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
     "demonstrations and training": {
@@ -258,14 +219,22 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "wamkit.verbs.sweep.SweepConfig",
             kept="Finished points and episodes are kept; the same command goes on with the others.",
         ),
-        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/merged")),
+        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=runs_to("runs/merged")),
         "ceiling": Verb(
             ceiling, "--out FILE --evaluation.tasks '[drawer-open-v3]'", "wamkit.verbs.ceiling.CeilingConfig"
         ),
     },
     "reports": {
-        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=_runs("report.html")),
-        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=_runs("runs/compare")),
+        "board": Verb(
+            board,
+            "RUNS [--out board.html]",
+            arguments={
+                "runs": {"type": Path, "metavar": "RUNS", "help": "folder that holds the folders of trainings"},
+                "--out": {"type": Path, "metavar": "path", "help": "where to write [RUNS/board.html]"},
+            },
+        ),
+        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=runs_to("report.html")),
+        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=runs_to("runs/compare")),
     },
     "world models": {
         "predict": Verb(
@@ -274,7 +243,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "wamkit.verbs.predict.PredictConfig",
             {"--json": JSON},
         ),
-        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": _runs("")["runs"]}),
+        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": runs_to("")["runs"]}),
         "imagine": Verb(
             imagine,
             "--world DIR --policies '{a: DIR}' --reports '{a: DIR}'",
@@ -382,7 +351,9 @@ def run(name: str, args: list[str]) -> None:
     if options and VERBS[name].config is None:
         flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]
         raise ConfigError(f"unknown option {options[0]!r}. {did_you_mean(options[0], flags)}")
-    VERBS[name].run(own, options)
+    # From the first second: what a verb imports may take longer than its work.
+    with shown(name, VERBS[name].config is not None):
+        VERBS[name].run(own, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wamkit.evaluation.closed_loop.sweep import Sweep
 from wamkit.evaluation.prediction.prediction import Prediction
+from wamkit.evaluation.report.board import TrainedRun
 from wamkit.evaluation.report.compare import Comparison
 from wamkit.evaluation.report.report import Report
 
@@ -32,6 +33,13 @@ def write_prediction_page(prediction: Prediction, path: Path) -> None:
     from wamkit.evaluation.output.open_loop_page import write_prediction
 
     write_prediction(prediction, path)
+
+
+def write_board_page(runs: Sequence[TrainedRun], notes: Sequence[str], title: str, path: Path) -> None:
+    """Write the page of all trainings; see :func:`wamkit.evaluation.output.board_page.write_board`."""
+    from wamkit.evaluation.output.board_page import write_board
+
+    write_board(runs, notes, title, path)
 
 
 def write_comparison_page(comparison: Comparison, reports: Mapping[str, Report], path: Path) -> None:
