@@ -69,7 +69,7 @@ def sweep(_: Namespace, options: list[str]) -> None:
 
 def merge(verb: Namespace, _: list[str]) -> None:
     """Merge the shards of one evaluation into one report."""
-    result = api.mergeruns_to(verb.runs, verb.out, verb.overwrite)
+    result = api.merge_runs(verb.runs, verb.out, verb.overwrite)
     CONSOLE.print(Text(result.headline()))
     CONSOLE.print(Text(f"report -> {verb.out / 'report.html'}"))
     ending.require_scored(result.episodes)
@@ -117,7 +117,7 @@ def predict(verb: Namespace, options: list[str]) -> None:
 
 def correlate(verb: Namespace, _: list[str]) -> None:
     """Correlate prediction with success over checkpoints that have both reports."""
-    for result in api.correlateruns_to(verb.runs):
+    for result in api.correlate_runs(verb.runs):
         CONSOLE.print(Text(result.headline()))
 
 
@@ -229,7 +229,11 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             board,
             "RUNS [--out board.html]",
             arguments={
-                "runs": {"type": Path, "metavar": "RUNS", "help": "folder that holds the folders of trainings"},
+                "runs": {
+                    "type": Path,
+                    "metavar": "RUNS",
+                    "help": "folder that holds the folders of trainings",
+                },
                 "--out": {"type": Path, "metavar": "path", "help": "where to write [RUNS/board.html]"},
             },
         ),

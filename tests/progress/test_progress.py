@@ -91,7 +91,9 @@ def test_a_log_has_one_line_per_stage_and_then_one_every_30_seconds() -> None:
     said = file.getvalue().splitlines()
     assert said[:2] == ["[0:00:00] steps", "[0:00:00] save"]
     assert said[2] == "[0:00:30] steps: 30 of 400, 0:06:10 left, loss 29"
-    times = [int(m) * 60 + int(s) for m, s in (re.match(r"\[0:(\d\d):(\d\d)\]", t).groups() for t in said[1:])]  # type: ignore[union-attr]
+    times = [
+        int(m) * 60 + int(s) for m, s in (re.match(r"\[0:(\d\d):(\d\d)\]", t).groups() for t in said[1:])
+    ]  # type: ignore[union-attr]
     assert times == list(range(0, 400, 30))
 
 
@@ -152,9 +154,7 @@ def test_on_a_terminal_something_moves_every_second_whatever_the_stage_does() ->
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_shown_chooses_the_display_by_what_stderr_is(
-    terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shown_chooses_the_display_by_what_stderr_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     file = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr("sys.stderr", file)
     with shown("train"), shown("train joint"), stage("steps"):

@@ -108,7 +108,9 @@ def test_what_libraries_write_is_named_too(
 
         def hook(now: int, *_: Any) -> None:
             if now == step:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+                resource.setrlimit(
+                    resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+                )
 
         with pytest.raises(OSError, match=r"bytes needed") as raised:
             train(config(root, out), hook=hook, progress=False)

@@ -62,7 +62,9 @@ def test_another_seed_draws_other_episodes() -> None:
     assert len({draw_held_out(50, 5, seed) for seed in range(8)}) == 8
 
 
-@pytest.mark.parametrize(("held_out", "said"), [(2.5, "neither a share"), (8.0, "leaves none"), (0.97, "at most 7")])
+@pytest.mark.parametrize(
+    ("held_out", "said"), [(2.5, "neither a share"), (8.0, "leaves none"), (0.97, "at most 7")]
+)
 def test_what_cannot_be_held_out_is_refused(held_out: float, said: str) -> None:
     with pytest.raises(ConfigError, match=f"held_out: .*{said}"):
         draw_held_out(8, held_out, 0)
@@ -133,7 +135,10 @@ def test_without_held_out_episodes_a_run_is_what_it_was(root: Path, tmp_path: Pa
     }  # fmt: skip
     assert len(log_of(tmp_path / "run")) == STEPS
     stats = data_spec(Dataset(root / "data")).stats["action"]
-    assert from_pretrained(tmp_path / "run/model").data.stats["action"]["mean"].tolist() == stats["mean"].tolist()
+    assert (
+        from_pretrained(tmp_path / "run/model").data.stats["action"]["mean"].tolist()
+        == stats["mean"].tolist()
+    )
     state = read_training(tmp_path / f"run/checkpoints/step-{STEPS:08d}")
     assert set(state) == {"step", "optimizer", "average", "generator", "cuda"}
 
@@ -229,7 +234,9 @@ def test_a_held_out_loss_that_is_not_finite_names_its_batch(
 
     monkeypatch.setattr(Design, "loss", broken)
     (number,) = draw_held_out(5, 1, 0)
-    with pytest.raises(TrainingError, match=rf"step 4, held out: .*'action' is nan.*episode {number} frame") as raised:
+    with pytest.raises(
+        TrainingError, match=rf"step 4, held out: .*'action' is nan.*episode {number} frame"
+    ) as raised:
         train(settings(root, tmp_path / "run", held_out=1, evaluate_every=4), progress=False)
     assert "step-00000002" in str(raised.value)
     assert not (tmp_path / "run/best").exists()
@@ -264,5 +271,5 @@ def test_a_run_of_a_version_without_these_options_goes_on(root: Path, tmp_path: 
                     del values["config"][name]
             (folder / file).write_text(json.dumps(values))
     train(settings(root, tmp_path / "run"), progress=False)
-    with pytest.raises(ConfigError, match="held_out: 0.0 there, 1 here"):
+    with pytest.raises(ConfigError, match=r"held_out: 0\.0 there, 1 here"):
         train(settings(root, tmp_path / "run", held_out=1), progress=False)

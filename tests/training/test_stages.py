@@ -97,7 +97,9 @@ def test_whatever_takes_time_is_inside_a_stage_of_its_own(
     assert recorder.begun[0] == "train joint"
 
 
-def test_a_slow_part_is_heard_of_in_the_log(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_part_is_heard_of_in_the_log(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Time passes only inside the fitting of a part that reports nothing; the log has a line of it every 30 s."""
     now, file = [0.0], io.StringIO()
     lines = Lines(file, lambda: now[0])
@@ -116,7 +118,12 @@ def test_a_slow_part_is_heard_of_in_the_log(root: Path, tmp_path: Path, monkeypa
         f"[{time}] fit slow part" for time in ("0:00:00", "0:00:30", "0:01:00", "0:01:30")
     ]
     names = [line.split("] ")[1] for line in said]
-    assert names[:4] == ["open dataset", "check the videos", "look for checkpoints", "fingerprint of the data"]
+    assert names[:4] == [
+        "open dataset",
+        "check the videos",
+        "look for checkpoints",
+        "fingerprint of the data",
+    ]
     assert names[-2:] == ["save checkpoint", "save model"]
     assert len(said) == len(set(said))  # one line per stage, however often it is repeated
 

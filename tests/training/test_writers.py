@@ -66,7 +66,9 @@ def stop_after(step: int) -> Any:
     return hook
 
 
-def test_a_writer_gets_every_line_of_the_log_and_is_closed(root: Path, tmp_path: Path, fakes: list[Fake]) -> None:
+def test_a_writer_gets_every_line_of_the_log_and_is_closed(
+    root: Path, tmp_path: Path, fakes: list[Fake]
+) -> None:
     config = settings(root, tmp_path / "run", held_out=1, evaluate_every=3, writers=("fake",))
     with pytest.raises(Stop):
         train(config, hook=stop_after(5), progress=False)
@@ -76,7 +78,11 @@ def test_a_writer_gets_every_line_of_the_log_and_is_closed(root: Path, tmp_path:
     assert first.closed
     assert second.closed
     whole = log_of(root / "whole")
-    assert [line for line in first.lines if line["step"] <= 4] + second.lines == whole == log_of(tmp_path / "run")
+    assert (
+        [line for line in first.lines if line["step"] <= 4] + second.lines
+        == whole
+        == log_of(tmp_path / "run")
+    )
     assert second.config["steps"] == STEPS
     assert same_weights(tmp_path / "run/model", root / "whole/model")  # who is told changes nothing
 
@@ -117,7 +123,9 @@ def test_tensorboard_shows_what_the_log_says(root: Path, tmp_path: Path) -> None
     events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {"action", "held_out", "held_out/action"}
     found = [(e.step, round(e.value, 5)) for e in events.Scalars("action")]
-    assert found == [(e["step"], pytest.approx(e["action"], abs=1e-5)) for e in log_of(root / "whole") if "action" in e]
+    assert found == [
+        (e["step"], pytest.approx(e["action"], abs=1e-5)) for e in log_of(root / "whole") if "action" in e
+    ]
     assert [e.step for e in events.Scalars("held_out")] == [3, 6]
 
 

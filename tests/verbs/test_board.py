@@ -42,8 +42,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cut(runs / "torn/config.json")
     (runs / "torn/about.json").write_text("{}")
     (runs / "torn/model/model.safetensors").unlink()
-    (runs / "torn/log.jsonl").write_text('{"step": 1, "action": 0.5}\n\x00\x00\n[]\n{"step": 2, "action": NaN}\n')
-    replace(small_report(), checkpoint=checkpoint_digest(runs / "alpha/best")).save(runs / "evaluated/report.json")
+    (runs / "torn/log.jsonl").write_text(
+        '{"step": 1, "action": 0.5}\n\x00\x00\n[]\n{"step": 2, "action": NaN}\n'
+    )
+    replace(small_report(), checkpoint=checkpoint_digest(runs / "alpha/best")).save(
+        runs / "evaluated/report.json"
+    )
     small_report().save(runs / "deep/beta/report.json")
     (runs / "deep/beta/report.html").write_text("<!doctype html>")
     (runs / "other").mkdir()
@@ -91,7 +95,9 @@ def test_the_page_shows_every_run_with_its_figures(page: str, root: Path) -> Non
     assert "2 lines cannot be read" in text
     assert "model.safetensors missing" in text
     assert "6 of 6" in text
-    best = min(json.loads(line)["held_out"] for line in (root / "alpha/log.jsonl").open() if "held_out" in line)
+    best = min(
+        json.loads(line)["held_out"] for line in (root / "alpha/log.jsonl").open() if "held_out" in line
+    )
     assert f"{best:.4g} at step" in text
     mean = small_report().mean_over_tasks
     assert mean.rate is not None

@@ -73,7 +73,16 @@ def test_a_table_is_printed_and_bad_input_named(
     monkeypatch.setattr(cli, "CONSOLE", Console(width=200))  # in 80 columns the names are folded
     teacher = "{looks: {type: teacher_feature, features: 8, grid: 2, steps: 1, batch_size: 4}}"
     data = str(measured / "data")
-    arguments = ["--prediction.drawn", "0", "--checkpoint", str(measured / "model"), "--dataset", data, "--out", str(measured / "again")]
+    arguments = [
+        "--prediction.drawn",
+        "0",
+        "--checkpoint",
+        str(measured / "model"),
+        "--dataset",
+        data,
+        "--out",
+        str(measured / "again"),
+    ]
     assert main(["predict", *arguments, "--prediction.windows", "1", "--prediction.features", teacher]) == 0
     printed = capsys.readouterr().out
     assert "prediction ->" in printed

@@ -96,17 +96,15 @@ def with_stats_of(data: DataSpec, dataset: Dataset, frames: np.ndarray) -> DataS
     stats = dict(data.stats)
     for key, values in ((ACTION_KEY, dataset.action[acted]), (STATE_KEY, dataset.state[frames])):
         if key in stats and len(values):
-            stats[key] = dataclasses.asdict(vector_stats(values))
-            stats[key][FLOOR] = least_scale(stats[key]["min"], stats[key]["max"])
+            found = dataclasses.asdict(vector_stats(values))
+            stats[key] = {**found, FLOOR: least_scale(found["min"], found["max"])}
     return dataclasses.replace(data, stats=stats)
 
 
 def write_held_out(out: Path, episodes: Sequence[int], dataset: Dataset) -> None:
     """Write into the folder of a run which episodes it holds out; nothing where it holds out none."""
     if episodes:
-        write_document(
-            out / HELD_OUT_FILE, {"episodes": list(episodes), "data": fingerprint(dataset)}
-        )
+        write_document(out / HELD_OUT_FILE, {"episodes": list(episodes), "data": fingerprint(dataset)})
 
 
 def held_out_of(checkpoint: Path, dataset: Dataset) -> tuple[int, ...]:
@@ -128,4 +126,3 @@ def sample_frames(frames: int, most: int, seed: int) -> np.ndarray:
     """Up to ``most`` of ``frames`` frame numbers, ascending, drawn with the seed without replacement."""
     rng = np.random.default_rng([seed, DRAW])
     return np.sort(rng.permutation(frames)[:most])
-

@@ -146,7 +146,11 @@ def _defaults() -> dict[str, Any]:
 
 def write_about(out: Path, design: Design, held_out: Sequence[int]) -> None:
     """Write what a run trains, and with which versions, for pages and people."""
-    facts = {key: value for key, value in design.describe().items() if key in ("name", "tuple", "formula", "is_wam")}
+    facts = {
+        key: value
+        for key, value in design.describe().items()
+        if key in ("name", "tuple", "formula", "is_wam")
+    }
     about = {**facts, "versions": versions(), "held_out": list(held_out)}
     write_document(out / ABOUT, {"format": ABOUT_FORMAT, **about})
 

@@ -47,8 +47,8 @@ class PredictConfig(Config):
         checkpoint: checkpoint to measure, a folder with ``config.json``, ``model.safetensors`` and
             ``transforms.json``, or a hub id.
         dataset: dataset of demonstrations, preferably not those that the checkpoint was trained on.
-        out: output folder for ``prediction.json`` and ``prediction.html``; by default the folder of ``report``, or else ``runs/predict``. If
-            the folder has a report, its page is written again and shows the prediction.
+        out: output folder for ``prediction.json`` and ``prediction.html``; by default the folder of ``report``, or
+            else ``runs/predict``. If the folder has a report, its page is written again and shows the prediction.
         prediction: settings of the measurement.
         report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
             imagined in its filmed episodes.
@@ -140,7 +140,9 @@ def open_loop(
     """Open-loop errors on these episodes; None, and a warning, where none of them was recorded with actions."""
     starts = [dataset.episodes[number].start for number in episodes or range(dataset.num_episodes)]
     if not dataset.acted[starts].any():
-        LOGGER.warning("%s: recorded without actions, so there is nothing to compare actions with", dataset.root)
+        LOGGER.warning(
+            "%s: recorded without actions, so there is nothing to compare actions with", dataset.root
+        )
         return None
     return measure_open_loop(
         design,

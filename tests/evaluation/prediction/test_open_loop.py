@@ -82,7 +82,9 @@ def test_errors_of_policy_and_trivial_policies_are_those_of_the_closed_form(
         assert row.model.low == pytest.approx(row.model.high)
     for row in found.of_steps("ramp"):
         assert row.step is not None
-        assert row.repeat.mean == pytest.approx(SLOPE * row.step, abs=1e-6)  # held, it falls behind tick by tick
+        assert row.repeat.mean == pytest.approx(
+            SLOPE * row.step, abs=1e-6
+        )  # held, it falls behind tick by tick
         assert row.over_repeat.mean == pytest.approx(SLOPE * row.step - 0.03, abs=1e-6)
         assert row.model.n == 12
         assert row.repeat.n == 9  # the first window of every episode has no action before it
@@ -97,13 +99,17 @@ def test_errors_of_policy_and_trivial_policies_are_those_of_the_closed_form(
     assert "in 1 of 2 action entries" in found.headline()  # beside a constant nobody is better
 
 
-def test_a_policy_that_is_worse_than_both_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_is_worse_than_both_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = ramps(tmp_path)
     monkeypatch.setattr(replay, "predict_actions", oracle(0.5))
     assert "in 0 of 2 action entries" in measured(policy(dataset), dataset).headline()
 
 
-def test_steps_beyond_the_end_of_an_episode_count_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_beyond_the_end_of_an_episode_count_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = ramps(tmp_path, (5, 6))  # shorter than the horizon
     design = policy(dataset)
     assert design.config.horizon > 6
@@ -144,7 +150,9 @@ def test_actions_are_those_of_the_policy_whatever_is_in_the_batch(tmp_path: Path
     design = Design(tiny(), data_spec(dataset)).eval()
     index = np.array([3, 40, 60])
     together = predict_actions(design, dataset, index, Budget(), 0)
-    alone = np.concatenate([predict_actions(design, dataset, index[i : i + 1], Budget(), 0) for i in range(3)])
+    alone = np.concatenate(
+        [predict_actions(design, dataset, index[i : i + 1], Budget(), 0) for i in range(3)]
+    )
     np.testing.assert_allclose(together, alone, atol=1e-5)
     seen = dataset.windows(index, design.window).observation
     forecast, _ = design.forecast(seen, design.initial_state(3), Budget(), [1, 2, 3])
@@ -243,8 +251,14 @@ def test_a_dataset_without_actions_measures_futures_alone_and_says_so(
     ) as writer:
         for episode in joint.episodes:
             rows = slice(episode.start, episode.stop)
-            images = {c: joint.frames.all(c)[rows].transpose(0, 2, 3, 1) for c in joint.observation_spec.cameras}
-            writer.add(Episode({c: np.ascontiguousarray(v) for c, v in images.items()}, joint.state[rows], None, "go"))
+            images = {
+                c: joint.frames.all(c)[rows].transpose(0, 2, 3, 1) for c in joint.observation_spec.cameras
+            }
+            writer.add(
+                Episode(
+                    {c: np.ascontiguousarray(v) for c, v in images.items()}, joint.state[rows], None, "go"
+                )
+            )
     settings_ = api.PredictConfig(str(tmp_path / "model"), tmp_path / "clips", tmp_path / "out")
     with caplog.at_level(logging.WARNING):
         found = api.predict(settings_, progress=False)

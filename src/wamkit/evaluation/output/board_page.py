@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +20,9 @@ LINES = ("-", "--", ":", "-.")
 SPARK = (100, 24)  # size of a small curve in a row, in its own units
 HELD_OUT = "held-out loss"
 
-Cell = tuple[str, str]  # what a column is sorted by (a number or a text, empty for nothing), and what it shows
+Cell = tuple[
+    str, str
+]  # what a column is sorted by (a number or a text, empty for nothing), and what it shows
 
 
 def write_board(runs: Sequence[TrainedRun], notes: Sequence[str], title: str, path: Path) -> None:
@@ -44,17 +47,17 @@ def _table(runs: Sequence[TrainedRun], beside: Path) -> str:
     streams = list(dict.fromkeys(name for run in runs for name in run.losses))
     columns: dict[str, Callable[[TrainedRun], Cell]] = {"state": _state, "step": _step}
     for name in streams:
-        columns[f"loss {name}"] = lambda run, name=name: _last(run.losses.get(name, ()))
+        columns[f"loss {name}"] = partial(_last, name)
     columns |= {
         "curve": _spark,
         "best held-out loss": _best,
         "success, %": _success,
         "latency, ms": _latency,
+        "measured": lambda run: _links(run, beside),
         "design": lambda run: _text(run.about.get("name")),
         "tuple": lambda run: _text(" · ".join(map(str, _mapping(_fact(run, "tuple")).values()))),
         "formula": lambda run: _text(_fact(run, "formula")),
         "commit": _commit,
-        "measured": lambda run: _links(run, beside),
     }
     head = "".join(f'<th scope="col"><button>{escape(name)}</button></th>' for name in ("run", *columns))
     rows = []
@@ -96,7 +99,8 @@ def _step(run: TrainedRun) -> Cell:
     return _number(run.step, f"{run.step}" + ("" if run.steps is None else f" of {run.steps}"))
 
 
-def _last(curve: Curve) -> Cell:
+def _last(stream: str, run: TrainedRun) -> Cell:
+    curve = run.losses.get(stream, ())
     return _number(curve[-1][1] if curve else None)
 
 
@@ -112,7 +116,9 @@ def _success(run: TrainedRun) -> Cell:
         return "", "–"
     mean = run.report.mean_over_tasks
     assert mean.rate is not None
-    return _number(mean.rate, f"{100 * mean.rate:.0f} [{100 * mean.low:.0f}, {100 * mean.high:.0f}], n = {mean.n}")
+    return _number(
+        mean.rate, f"{100 * mean.rate:.0f} [{100 * mean.low:.0f}, {100 * mean.high:.0f}], n = {mean.n}"
+    )
 
 
 def _latency(run: TrainedRun) -> Cell:
@@ -176,7 +182,9 @@ def _plots(runs: Sequence[TrainedRun]) -> str:
     for title, curves in groups.items():
         drawn = [(name, curve) for name, curve in curves if curve]
         if drawn:
-            cards.append(f'<section class="card"><h2>{escape(title.capitalize())}</h2>{curve_plot(drawn, title)}</section>')
+            cards.append(
+                f'<section class="card"><h2>{escape(title.capitalize())}</h2>{curve_plot(drawn, title)}</section>'
+            )
     return f'<div class="grid">{"".join(cards)}</div>' if cards else ""
 
 
@@ -189,7 +197,13 @@ def curve_plot(curves: Sequence[tuple[str, Curve]], title: str) -> str:
             dashes = LINES[i // len(SERIES) % len(LINES)]
             mark = "." if len(steps) == 1 else ""
             axes.plot(
-                steps, values, dashes, color=SERIES[i % len(SERIES)], label=short_name(name), lw=1.3, marker=mark
+                steps,
+                values,
+                dashes,
+                color=SERIES[i % len(SERIES)],
+                label=short_name(name),
+                lw=1.3,
+                marker=mark,
             )
         if all(value > 0 for _, curve in curves for _, value in curve):
             axes.set_yscale("log")

@@ -9,10 +9,12 @@ from pathlib import Path
 from wamkit.evaluation.output.plots import INK, SERIES, WIDTH, Axes, Figure, style, to_svg
 from wamkit.evaluation.output.prediction_section import LEGEND, estimate_text, prediction_table_html
 from wamkit.evaluation.output.report_page import page
+from wamkit.evaluation.prediction.estimates import Estimate
 from wamkit.evaluation.prediction.open_loop import OpenLoop, OpenLoopRow, Trace
 from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.storage.documents import write_atomically
 
+ENOUGH = 5  # episodes below which a bootstrap over them is said to be worth little
 PANEL = 1.15  # height of the plot of one action entry, inches
 ARMS = {"model": "policy", "repeat": "last action repeated", "mean": "mean action"}
 _OPEN_LOOP = (
@@ -54,8 +56,14 @@ def _headline(prediction: Prediction) -> str:
 
 def open_loop_section(measured: OpenLoop) -> str:
     """Table and plot of the errors."""
+    few = len(measured.episodes) < ENOUGH
+    said = (
+        f'<p class="warn">Intervals over {len(measured.episodes)} episodes say little. Measure on more.</p>'
+        if few
+        else ""
+    )
     return (
-        f'<section class="card"><h2>Actions against recorded ones</h2><p class="soft">{_OPEN_LOOP}</p>'
+        f'<section class="card"><h2>Actions against recorded ones</h2><p class="soft">{_OPEN_LOOP}</p>{said}'
         f'<div class="scroll">{open_loop_table(measured)}</div><h3>Error over the steps of a chunk</h3>'
         f"{step_plot(measured)}</section>"
     )
@@ -81,18 +89,29 @@ def step_plot(measured: OpenLoop) -> str:
         figure, panels = stacked(len(measured.columns))
         for axes, column in zip(panels, measured.columns, strict=True):
             for (arm, label), colour in zip(ARMS.items(), SERIES, strict=False):
-                known = [(row.step, getattr(row, arm)) for row in measured.of_steps(column)]
-                known = [(step, e) for step, e in known if e.mean is not None]
-                steps = [step for step, _ in known]
-                axes.plot(steps, [e.mean for _, e in known], color=colour, label=label, linewidth=1.4)
-                banded = [(step, e.low, e.high) for step, e in known if e.low is not None]
-                if banded:
-                    axes.fill_between(*zip(*banded, strict=True), color=colour, alpha=0.2, linewidth=0)
+                _band(
+                    axes,
+                    [(row.step or 0, getattr(row, arm)) for row in measured.of_steps(column)],
+                    label,
+                    colour,
+                )
             axes.set_ylim(bottom=0)
             axes.set_title(column, fontsize=9, loc="left")
         panels[-1].set_xlabel("step of the chunk, control ticks")
         panels[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.25), ncols=2, fontsize=8)
         return to_svg(figure, "Error of the predicted actions over the steps of a chunk")
+
+
+def _band(axes: Axes, points: Sequence[tuple[int, Estimate]], label: str, colour: str) -> None:
+    """Draw a mean over steps with its interval."""
+    known = [(step, e.mean) for step, e in points if e.mean is not None]
+    axes.plot(
+        [step for step, _ in known], [mean for _, mean in known], color=colour, label=label, linewidth=1.4
+    )
+    bands = [(step, e.low, e.high) for step, e in points if e.low is not None and e.high is not None]
+    if bands:
+        steps, low, high = ([band[i] for band in bands] for i in range(3))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _trace(measured: OpenLoop, trace: Trace) -> str:
@@ -110,7 +129,9 @@ def trace_plot(measured: OpenLoop, trace: Trace) -> str:
         figure, panels = stacked(len(measured.columns))
         for i, (axes, column) in enumerate(zip(panels, measured.columns, strict=True)):
             times = [tick * period for tick in range(len(trace.recorded))]
-            axes.plot(times, [action[i] for action in trace.recorded], color=INK, linestyle=":", linewidth=1.2)
+            axes.plot(
+                times, [action[i] for action in trace.recorded], color=INK, linestyle=":", linewidth=1.2
+            )
             for k, chunk in enumerate(trace.chunks):
                 ticks = [(chunk.tick + step) * period for step in range(len(chunk.actions))]
                 values = [action[i] for action in chunk.actions]

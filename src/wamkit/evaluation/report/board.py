@@ -101,7 +101,9 @@ class TrainedRun:
     @property
     def losses(self) -> dict[str, Curve]:
         """Stream -> its training loss over steps."""
-        return {name: curve for name, curve in self.curves.items() if not name.startswith((f"{TOTAL}", "grad."))}
+        return {
+            name: curve for name, curve in self.curves.items() if not name.startswith((f"{TOTAL}", "grad."))
+        }
 
     @property
     def report(self) -> Report | None:
