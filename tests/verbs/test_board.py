@@ -19,7 +19,7 @@ from wamkit import api
 from wamkit.cli import main
 from wamkit.design.checkpoint import checkpoint_digest
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.report.board import find_runs, read_curves
+from wamkit.evaluation.output.board import find_runs, read_curves
 from wamkit.training import train
 
 NAMES = {"alpha", "deep/beta", "older", "stopped", "torn"}

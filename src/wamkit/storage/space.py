@@ -45,14 +45,20 @@ def writing(path: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        fault = system_fault(error)
-        if fault is None or fault.errno is None:
-            raise
-        text = fault.strerror or os.strerror(fault.errno)
-        if fault.errno in FULL:
-            text = f"{text} ({needed} bytes needed, {free_bytes(path)} free)"
-        fault = OSError(fault.errno, text, str(path))
-        raise fault from error
+        named = _named(error, path, needed)
+        if named is not None:
+            raise named from error
+        raise
+
+
+def _named(error: Exception, path: Path, needed: int) -> OSError | None:
+    fault = system_fault(error)
+    if fault is None or fault.errno is None:
+        return None
+    text = fault.strerror or os.strerror(fault.errno)
+    if fault.errno in FULL:
+        text = f"{text} ({needed} bytes needed, {free_bytes(path)} free)"
+    return OSError(fault.errno, text, str(path))
 
 
 def free_bytes(path: Path) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wamkit.errors import ConfigError
+from wamkit.evaluation.output.board import find_runs
 from wamkit.evaluation.output.pages import require_plots, write_board_page
-from wamkit.evaluation.report.board import find_runs
 from wamkit.progress import shown, stage
 from wamkit.storage.output import ELSEWHERE, require_place
 

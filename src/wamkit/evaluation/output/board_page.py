@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from wamkit.evaluation.output.board import STATES, Curve, TrainedRun
 from wamkit.evaluation.output.plots import SERIES, canvas, short_name, style, to_svg
 from wamkit.evaluation.output.report_page import page
-from wamkit.evaluation.report.board import STATES, Curve, TrainedRun
 from wamkit.storage.documents import write_atomically
 
 POINTS = 300  # points of a curve that are drawn

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wamkit.evaluation.closed_loop.sweep import Sweep
+from wamkit.evaluation.output.board import TrainedRun
 from wamkit.evaluation.prediction.prediction import Prediction
-from wamkit.evaluation.report.board import TrainedRun
 from wamkit.evaluation.report.compare import Comparison
 from wamkit.evaluation.report.report import Report
 
