@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 
 import pytest
 from rich.console import Console
@@ -76,6 +77,27 @@ def test_a_display_hears_of_every_stage_inside_and_of_none_outside() -> None:
     assert heard == [("begin", "a"), ("begin", "b"), ("1", "b"), ("end", "b"), ("1", "a"), ("end", "a")]
 
 
+def test_a_stage_of_another_thread_lies_inside_and_moves_no_stage_of_this_one() -> None:
+    depths: dict[str, int] = {}
+    begun, done = threading.Event(), threading.Event()
+
+    def decode() -> None:
+        with stage("decode") as here:
+            depths["decode"] = here.depth
+            begun.set()
+            done.wait(5)
+
+    with stage("train"):
+        thread = threading.Thread(target=decode)
+        thread.start()
+        assert begun.wait(5)
+        with stage("steps") as here:
+            depths["steps"] = here.depth
+        done.set()
+        thread.join()
+    assert depths == {"steps": 1, "decode": 2}
+
+
 # ------------------------------------------------------------------------------------------------------------ log
 
 
@@ -124,7 +146,7 @@ def test_nobody_who_reads_the_log_any_more_is_no_reason_to_stop() -> None:
 
 def test_on_a_terminal_something_moves_every_second_whatever_the_stage_does() -> None:
     clock, file = Clock(), Terminal()
-    bars = Bars(Console(file=file, force_terminal=True, width=100), clock, alone=False)
+    bars = Bars(Console(file=file, force_terminal=True, width=80), clock, alone=False)
     drawn: list[str] = []
 
     def draw() -> None:
@@ -145,10 +167,10 @@ def test_on_a_terminal_something_moves_every_second_whatever_the_stage_does() ->
         with stage("steps", total=10) as steps:
             for _ in range(4):
                 clock.now += 2
-                steps.advance(note="action 0.5")
+                steps.advance(note="action 0.5 future 1.25 latent 0.75 and more that is cut")
             draw()
             assert "4/10" in drawn[-1]
-            assert "action 0.5" in drawn[-1]
+            assert "action 0" in drawn[-1]
             assert "0:00:12" in drawn[-1]  # left: six steps of two seconds
     assert len(set(drawn)) == len(drawn)
 

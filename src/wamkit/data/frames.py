@@ -122,6 +122,7 @@ class FrameStore:
                             here.advance(SAID_FRAMES)
 
                     self._read(camera, np.arange(len(out)), put)
+                    here.advance(len(out) - here.done)
                 self._whole[camera] = out
             return self._whole[camera]
 

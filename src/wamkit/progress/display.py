@@ -142,15 +142,20 @@ class Bars(Display):
         self, console: Console, clock: Callable[[], float] = time.monotonic, alone: bool = True
     ) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        def whole(width: int) -> Column:
+            """Column that is not cut on a narrow terminal; the note is."""
+            return Column(min_width=width, no_wrap=True)
 
         self._bars: Progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[count]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=whole(22)),
+            BarColumn(bar_width=10, table_column=whole(10)),
+            TextColumn("{task.fields[count]}", markup=False, table_column=whole(9)),
+            TimeElapsedColumn(table_column=whole(7)),
+            TextColumn("left", table_column=whole(4)),
+            TimeRemainingColumn(table_column=whole(7)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             get_time=clock,
             auto_refresh=alone,

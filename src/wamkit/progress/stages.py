@@ -37,12 +37,13 @@ class Stage:
         first: steps that were done before it began, as in a resumed run.
         done: steps that are done.
         note: latest figures, such as losses.
-        depth: number of stages around it.
+        depth: number of stages around it; a stage of a background thread lies inside all of the others.
     """
 
     def __init__(self, name: str, total: int | None = None, first: int = 0, depth: int = 0) -> None:
         self.name, self.total, self.first, self.done = name, total, first, first
         self.note, self.depth = "", depth
+        self.thread = threading.get_ident()
         self.display: Display | None = None
 
     def advance(self, by: int = 1, note: str | None = None) -> None:
@@ -80,7 +81,8 @@ def stage(name: str, total: int | None = None, done: int = 0) -> Iterator[Stage]
     """
     here = Stage(name, total, done)
     with _LOCK:
-        here.display, here.depth = _display, len(_open)
+        own = sum(other.thread == here.thread for other in _open)
+        here.display, here.depth = _display, own or len(_open) + bool(_open)
         _open.append(here)
     if here.display is not None:
         here.display.begin(here)

@@ -84,20 +84,25 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
         DataError: the demonstrations or the report cannot be used.
     """
     require_plots()
-    source = find_checkpoint(config.checkpoint)
-    strips = _strips(config.report, checkpoint_digest(source)) if config.report is not None else ()
-    folder = config.folder()
-    report = None if config.report is None else file_digest(report_file(config.report))
-    inputs = inputs_of(
-        config, checkpoint=checkpoint_mark(source), dataset=dataset_mark(config.dataset), report=report
-    )
-    with output(Result(folder / PREDICTION_FILE, "predict"), inputs, config.overwrite):
-        with shown("predict", progress):
+    with shown("predict", progress):
+        with stage("look at what is given"):
+            source = find_checkpoint(config.checkpoint)
+            strips = _strips(config.report, checkpoint_digest(source)) if config.report is not None else ()
+            folder = config.folder()
+            report = None if config.report is None else file_digest(report_file(config.report))
+            inputs = inputs_of(
+                config,
+                checkpoint=checkpoint_mark(source),
+                dataset=dataset_mark(config.dataset),
+                report=report,
+            )
+        with output(Result(folder / PREDICTION_FILE, "predict"), inputs, config.overwrite):
             prediction = measure(config, source, strips)
-        prediction.save(folder / PREDICTION_FILE)
-        write_prediction_page(prediction, folder / "prediction.html")
-        if (folder / REPORT_FILE).is_file():
-            write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
+            prediction.save(folder / PREDICTION_FILE)
+            with stage("draw"):
+                write_prediction_page(prediction, folder / "prediction.html")
+                if (folder / REPORT_FILE).is_file():
+                    write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
     return prediction
 
 
@@ -176,7 +181,10 @@ def chosen_episodes(
             return asked, f"episodes as asked for; of them, the checkpoint was trained on {seen}"
         return asked, "episodes as asked for" + (", all of them held out from training" if held_out else "")
     if held_out:
-        return held_out, f"measured on the {len(held_out)} episodes that were held out from training"
+        return (
+            held_out,
+            f"measured on what was held out from training: {len(held_out)} of {dataset.num_episodes} episodes",
+        )
     return None, "measured on all episodes; no record says that any was held out from training"
 
 

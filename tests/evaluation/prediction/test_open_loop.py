@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Budget
 from wamkit.data import Dataset, DatasetWriter, Episode
 from wamkit.data.spec import data_spec
-from wamkit.design import Design, save_pretrained
+from wamkit.design import Design, Factor, FutureConfig, save_pretrained
 from wamkit.errors import DataError, SpecError
 from wamkit.evaluation.output.open_loop_page import render_prediction
 from wamkit.evaluation.prediction import replay
@@ -28,6 +29,7 @@ from wamkit.evaluation.prediction.estimates import estimate, estimates
 from wamkit.evaluation.prediction.open_loop import OpenLoop
 from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.prediction.replay import measure_open_loop, predict_actions
+from wamkit.substrates import PatchPCAConfig, PixelLatentConfig
 from wamkit.training import train
 from wamkit.training.held_out import draw_held_out
 
@@ -206,7 +208,7 @@ def test_a_policy_without_futures_is_measured_on_what_its_run_held_out(
     assert found.open_loop is not None
     assert found.open_loop.episodes == draw_held_out(4, 2, 0)
     assert found.rows == ()
-    assert "measured on the 2 episodes that were held out" in printed
+    assert "measured on what was held out from training: 2 of 4 episodes" in printed
     assert found.open_loop.headline() in printed
     page = (tmp_path / "out/prediction.html").read_text()
     shown = "".join(read(page).text)
@@ -243,7 +245,11 @@ def test_a_dataset_without_actions_measures_futures_alone_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     joint = Dataset(write_dataset(tmp_path / "acted", episodes=2, length=40))
-    design = Design(api.recipe("joint"), data_spec(joint))
+    base = tiny()
+    video = {"video": PixelLatentConfig(PatchPCAConfig(patch=16, features=8))}
+    factors = (Factor(("future",), (), next(iter(base.estimators))), *base.factors)
+    small = replace(base, substrates=video, futures={"future": FutureConfig("video", (8,))}, factors=factors)
+    design = Design(small, data_spec(joint))
     design.fit(joint, 0)
     save_pretrained(design, tmp_path / "model")
     with DatasetWriter(

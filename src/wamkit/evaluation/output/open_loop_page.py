@@ -58,7 +58,7 @@ def open_loop_section(measured: OpenLoop) -> str:
     """Table and plot of the errors."""
     few = len(measured.episodes) < ENOUGH
     said = (
-        f'<p class="warn">Intervals over {len(measured.episodes)} episodes say little. Measure on more.</p>'
+        f'<p class="warn">Fewer than {ENOUGH} episodes: the intervals say little. Measure on more.</p>'
         if few
         else ""
     )

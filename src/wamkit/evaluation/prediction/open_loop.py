@@ -105,5 +105,5 @@ class OpenLoop:
         return (
             f"open loop: better than repeating the last action and than the mean action in {len(better)} of "
             f"{len(self.columns)} action entries (95 % intervals above 0), n = {self.windows} windows of "
-            f"{len(self.episodes)} episodes"
+            f"{len(self.episodes)} {'episode' if len(self.episodes) == 1 else 'episodes'}"
         )
