@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +94,40 @@ def test_a_resumed_run_may_tell_others(root: Path, tmp_path: Path, fakes: list[F
         train(settings(root, tmp_path / "run"), hook=stop_after(3), progress=False)
     train(settings(root, tmp_path / "run", writers=("fake",)), progress=False)
     assert [line["step"] for line in fakes[0].lines] == [3, 4, 5, 6]
+
+
+def test_a_writer_that_cannot_be_closed_after_a_fault_does_not_hide_it(
+    root: Path, tmp_path: Path, fakes: list[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Fake, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "first" if _ else "second", "events")
+
+    monkeypatch.setattr(Fake, "write", full)
+    monkeypatch.setattr(Fake, "close", full)
+    with pytest.raises(OSError, match="first"):
+        train(settings(root, tmp_path / "run", writers=("fake",)), progress=False)
+    monkeypatch.setattr(Fake, "write", lambda *_: None)
+    with pytest.raises(OSError, match="second"):
+        train(settings(root, tmp_path / "run", writers=("fake",)), progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of its own thread, told again
+def test_tensorboard_on_a_full_disk_is_named(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def hook(now: int, *_: Any) -> None:
+        if now == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1400, before[1]))
+
+    config = settings(root, tmp_path / "run", writers=("tensorboard",), steps=40, checkpoint_every=0)
+    try:
+        with pytest.raises(OSError, match="bytes needed") as raised:
+            train(config, hook=hook, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.filename == str(tmp_path / "run/tensorboard")
+    assert train(config, progress=False) == tmp_path / "run/model"
 
 
 def test_unknown_writers_and_missing_packages_are_refused_before_any_work(

@@ -6,7 +6,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -18,6 +18,7 @@ from wamkit.storage import read_json, write_atomically
 from wamkit.storage.space import writing
 from wamkit.training.resume import LOG, read_log
 
+ENTRY = 64  # bytes of a figure in the files of other programs, about
 TENSORBOARD_FOLDER, WANDB_FOLDER, WANDB_FILE = "tensorboard", "wandb", "wandb.json"
 
 
@@ -87,19 +88,19 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = out / TENSORBOARD_FOLDER
-        with writing(self._folder, 0):
+        with writing(self._folder, ENTRY):
             self._events = SummaryWriter(str(self._folder), purge_step=step + 1 if step else None)
 
     @override
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        with writing(self._folder, 64 * len(values)):
+        with writing(self._folder, ENTRY * len(values)):
             for name, value in values.items():
                 self._events.add_scalar(name.replace(".", "/"), value, step)
             self._events.flush()
 
     @override
     def close(self) -> None:
-        with writing(self._folder, 0):
+        with writing(self._folder, ENTRY):
             self._events.close()
 
 
@@ -121,7 +122,7 @@ class WeightsAndBiases(Tracker):
         number = read_json(file, f"Remove {file}.")["id"] if known else os.urandom(8).hex()
         self._folder = out / WANDB_FOLDER
         write_atomically(file, json.dumps({"id": number}).encode())
-        with writing(self._folder, 0):
+        with writing(self._folder, ENTRY):
             self._run = wandb.init(
                 id=number, resume="allow", dir=str(out), name=out.name, config=dict(config),
                 project=os.environ.get("WANDB_PROJECT", "wamkit"),
@@ -129,7 +130,7 @@ class WeightsAndBiases(Tracker):
 
     @override
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        with writing(self._folder, 64 * len(values)):
+        with writing(self._folder, ENTRY * len(values)):
             self._run.log(dict(values), step=step)
 
     @override
@@ -183,10 +184,14 @@ def opened(names: Sequence[str], out: Path, step: int, config: Mapping[str, Any]
         config: config of the run as plain values.
     """
     writers: list[Writer] = []
+    whole = False
     try:
         writers.append(JsonLines(out / LOG, step))
         writers += (TRACKERS[name](out, step, config) for name in names)
         yield Several(writers)
+        whole = True
     finally:
         for writer in writers:
-            writer.close()
+            # What went wrong first is what is said: a disk that is full is full for closing too.
+            with nullcontext() if whole else suppress(OSError):
+                writer.close()
