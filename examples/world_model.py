@@ -34,8 +34,8 @@ from wamkit.api import (
 from wamkit.evaluation.prediction.correlation import CheckpointRecord, correlate
 from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.prediction.quality import PredictionConfig
-from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.report import Report
+from wamkit.storage.provenance import versions
 from wamkit.verbs.imagine import ImaginationReport, ImagineConfig, imagine
 from wamkit.zoo.couplings import EXECUTE
 

@@ -12,6 +12,7 @@ from .design.robot import load_policy as load_policy
 from .evaluation.closed_loop.plan import EvaluationConfig as EvaluationConfig
 from .training.config import TrainConfig as TrainConfig
 from .training.loop import train as train
+from .verbs.board import board as board
 from .verbs.catalog import list_parts as list_parts
 from .verbs.ceiling import CeilingConfig as CeilingConfig
 from .verbs.ceiling import ceiling as ceiling

@@ -15,8 +15,9 @@ from rich.text import Text
 from wamkit import api
 from wamkit import config as configs
 from wamkit.errors import ConfigError, DataError, did_you_mean
+from wamkit.progress import shown
 from wamkit.verbs import catalog, data, declarations, ending, listing, usage
-from wamkit.verbs.command import JSON, Verb, arguments_of_runs, print_json
+from wamkit.verbs.entry import JSON, RAY, SHARD, SHARDS, SWEEP, Verb, print_json, runs_to
 
 CONSOLE = ending.Terminal()
 EPILOG = (
@@ -97,12 +98,20 @@ def compare(verb: Namespace, _: list[str]) -> None:
     CONSOLE.print(Text(f"page -> {verb.out / 'compare.html'}"))
 
 
-def predict(_: Namespace, options: list[str]) -> None:
-    """Measure how well a checkpoint predicts futures."""
+def board(verb: Namespace, _: list[str]) -> None:
+    """Write one page of all trainings of a folder, with what was measured of them."""
+    CONSOLE.print(Text(f"page -> {api.board(verb.runs, verb.out)}"))
+
+
+def predict(verb: Namespace, options: list[str]) -> None:
+    """Measure how well a checkpoint predicts futures and recorded actions, without a simulator."""
     from wamkit.verbs.show import show_prediction
 
     config = configs.parse(api.PredictConfig, options)
-    show_prediction(api.predict(config), CONSOLE)
+    result = api.predict(config)
+    if verb.json:
+        return print_json(configs.encode(result))
+    show_prediction(result, CONSOLE)
     CONSOLE.print(Text(f"prediction -> {config.folder() / 'prediction.json'}"))
 
 
@@ -170,14 +179,6 @@ def inspect(verb: Namespace, _: list[str]) -> None:
         show_design(facts, CONSOLE)
 
 
-SHARD = {
-    "metavar": "I/N",
-    "help": "run only this part of the evaluation, such as 0/4; `wamkit merge` joins the parts",
-}
-RAY = {"metavar": "ADDRESS", "help": "run on this Ray cluster"}
-SHARDS = {"type": int, "metavar": "N", "help": "parts of the evaluation on the Ray cluster [2]"}
-SWEEP = {"action": "store_true", "help": "the same as `wamkit sweep`, with its options"}
-
 # Title of a group -> its verbs.
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
     "datasets": data.VERBS,
@@ -214,20 +215,35 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "wamkit.verbs.sweep.SweepConfig",
             kept="Finished points and episodes are kept; the same command goes on with the others.",
         ),
-        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=arguments_of_runs("runs/merged")),
+        "merge": Verb(merge, "RUN RUN [RUN ...] --out DIR", arguments=runs_to("runs/merged")),
         "ceiling": Verb(
             ceiling, "--out FILE --evaluation.tasks '[drawer-open-v3]'", "wamkit.verbs.ceiling.CeilingConfig"
         ),
     },
     "reports": {
-        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=arguments_of_runs("report.html")),
-        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=arguments_of_runs("runs/compare")),
+        "board": Verb(
+            board,
+            "RUNS [--out board.html]",
+            arguments={
+                "runs": {
+                    "type": Path,
+                    "metavar": "RUNS",
+                    "help": "folder that holds the folders of trainings",
+                },
+                "--out": {"type": Path, "metavar": "path", "help": "where to write [RUNS/board.html]"},
+            },
+        ),
+        "report": Verb(report, "RUN [RUN ...] --out page.html", arguments=runs_to("report.html")),
+        "compare": Verb(compare, "RUN RUN [RUN ...] --out DIR", arguments=runs_to("runs/compare")),
     },
     "world models": {
         "predict": Verb(
-            predict, "--checkpoint DIR --dataset DIR --out DIR", "wamkit.verbs.predict.PredictConfig"
+            predict,
+            "--checkpoint DIR --dataset DIR --out DIR [--json]",
+            "wamkit.verbs.predict.PredictConfig",
+            {"--json": JSON},
         ),
-        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": arguments_of_runs("")["runs"]}),
+        "correlate": Verb(correlate, "RUN RUN [RUN ...]", arguments={"runs": runs_to("")["runs"]}),
         "imagine": Verb(
             imagine,
             "--world DIR --policies '{a: DIR}' --reports '{a: DIR}'",
@@ -338,7 +354,9 @@ def run(name: str, args: list[str]) -> int | None:
     if options and VERBS[name].config is None:
         flags = [flag for flag in VERBS[name].arguments if flag.startswith("--")]
         raise ConfigError(f"unknown option {options[0]!r}. {did_you_mean(options[0], flags)}")
-    return VERBS[name].run(own, options)
+    # From the first second: what a verb imports may take longer than its work.
+    with shown(name, VERBS[name].config is not None):
+        return VERBS[name].run(own, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

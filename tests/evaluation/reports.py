@@ -3,7 +3,8 @@
 import numpy as np
 
 from wamkit.config import config_hash
-from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, PredictionRow
+from wamkit.evaluation.prediction.estimates import Estimate
+from wamkit.evaluation.prediction.prediction import Distance, Prediction, PredictionRow
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import make_strip
 from wamkit.evaluation.report.report import Deadline, Horizon, Latency, Report

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 
 from wamkit.cli import VERBS, main
 from wamkit.errors import DataError
-from wamkit.verbs.ending import describe_fault, require_scored, status_of, system_fault
+from wamkit.storage.space import system_fault
+from wamkit.verbs.ending import describe_fault, require_scored, status_of
 
 RUN = "import sys; from wamkit.cli import main; sys.exit(main())"
 WAIT = (

@@ -54,6 +54,7 @@ def test_beside_a_report_its_page_shows_the_prediction(
     report.save(tmp_path / "report.json")
     where = ["--checkpoint", str(measured / "model"), "--dataset", str(measured / "data")]
     command = ["predict", *where, "--report", str(tmp_path), "--prediction.windows", "1"]
+    command += ["--prediction.drawn", "0"]
     assert main(command) == 0  # without --out: beside the report
     page = (tmp_path / "report.html").read_text()
     assert "Prediction beside control" in page
@@ -72,7 +73,16 @@ def test_a_table_is_printed_and_bad_input_named(
     monkeypatch.setattr(cli, "CONSOLE", Console(width=200))  # in 80 columns the names are folded
     teacher = "{looks: {type: teacher_feature, features: 8, grid: 2, steps: 1, batch_size: 4}}"
     data = str(measured / "data")
-    arguments = ["--checkpoint", str(measured / "model"), "--dataset", data, "--out", str(measured / "again")]
+    arguments = [
+        "--prediction.drawn",
+        "0",
+        "--checkpoint",
+        str(measured / "model"),
+        "--dataset",
+        data,
+        "--out",
+        str(measured / "again"),
+    ]
     assert main(["predict", *arguments, "--prediction.windows", "1", "--prediction.features", teacher]) == 0
     printed = capsys.readouterr().out
     assert "prediction ->" in printed

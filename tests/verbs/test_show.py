@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 
 from wamkit import cli
-from wamkit.evaluation.closed_loop import rollout
 from wamkit.evaluation.output.films import file_name
 from wamkit.evaluation.output.plots import canvas, style, to_svg
+from wamkit.progress import showing, stage
+from wamkit.progress.display import Bars
 from wamkit.verbs.show import show_design
 
 NAMES = ["[bold]x[/]", "[/x]", "[red]", ":smile:", "{0}", "%s", "[link=x]y", "\\[a]", "[", "$x$"]
@@ -56,20 +56,15 @@ def test_the_command_line_prints_text(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_progress_bar_shows_its_title(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[TextColumn] = []
-
-    def bar(*columns: Any, **more: Any) -> Progress:
-        made.extend(column for column in columns if isinstance(column, TextColumn))
-        return Progress(*columns, **more)
-
-    monkeypatch.setattr(rollout, "Progress", bar)
-    with rollout._progress(f"evaluate {name}", 2, 0, shown=False):
-        pass
-    progress = Progress(*made)
-    task = progress.add_task(f"evaluate {name}", total=2)
-    shown = made[0].render(next(t for t in progress.tasks if t.id == task))
-    assert shown.plain == f"evaluate {name}"
+def test_a_progress_bar_shows_its_title(name: str) -> None:
+    out = io.StringIO()
+    bars = Bars(Console(file=out, force_terminal=True, width=120), alone=False)
+    with bars.live(), showing(bars), stage(f"evaluate {name}"), stage("episodes", total=2) as here:
+        here.advance(note=f"task {name}")
+        bars.draw()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert f"evaluate {name} " in plain
+    assert f"task {name}" in plain
 
 
 @pytest.mark.parametrize("name", [*NAMES, "$\\frac$", "a & b", "<b>", '"'])

@@ -30,6 +30,7 @@ import numpy as np
 
 from wamkit.data.frame_reader import FrameReader
 from wamkit.errors import DataError
+from wamkit.progress import stage
 from wamkit.storage.documents import write_atomically
 from wamkit.storage.fingerprint import digest
 
@@ -167,15 +168,19 @@ class FrameCache:
     def _fill(self, episodes: Sequence[int]) -> None:
         """Decode the missing frames of some episodes."""
         reader = self._reader.another()
+        pieces = [
+            (camera, np.arange(first, min(first + CHUNK, row.stop)))
+            for row in map(reader.episodes.__getitem__, episodes)
+            for camera in self._done
+            for first in range(row.start, row.stop, CHUNK)
+        ]
         try:
-            for number in episodes:
-                row = reader.episodes[number]
-                for camera, done in self._done.items():
-                    for first in range(row.start, row.stop, CHUNK):
-                        if self._stop.is_set():
-                            return
-                        frames = np.arange(first, min(first + CHUNK, row.stop))
-                        self._decode(reader, camera, frames[done[frames] == 0])
+            with stage("cache frames", sum(len(frames) for _, frames in pieces)) as here:
+                for camera, frames in pieces:
+                    if self._stop.is_set():
+                        return
+                    self._decode(reader, camera, frames[self._done[camera][frames] == 0])
+                    here.advance(len(frames))
         except DataError as error:
             # Whoever asks for the frame meets the error itself; until then nothing is lost.
             self._fault = error

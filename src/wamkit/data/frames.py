@@ -7,13 +7,12 @@ import threading
 from collections import OrderedDict
 
 import numpy as np
-from rich.progress import Progress
 
 from wamkit.data.frame_cache import FrameCache
 from wamkit.data.frame_reader import FrameReader
+from wamkit.progress import stage
 
-BAR_FROM_FRAMES = 10_000
-BAR_STEP = 256
+SAID_FRAMES = 256  # frames between two words about how far the decoding is
 GB = 1024**3
 RECENT = (
     1 / 8
@@ -84,15 +83,15 @@ class FrameStore:
         with self._lock:
             if camera not in self._whole:
                 out = self._reader.empty(camera, self._frames)
-                with Progress(transient=True, disable=len(out) < BAR_FROM_FRAMES) as bar:
-                    task = bar.add_task(f"decoding {camera}", total=len(out))
+                with stage(f"decode {camera}", len(out)) as here:
 
                     def put(frame: int, image: np.ndarray) -> None:
                         out[frame] = image
-                        if frame % BAR_STEP == 0:
-                            bar.update(task, completed=frame)
+                        if (frame + 1) % SAID_FRAMES == 0:
+                            here.advance(SAID_FRAMES)
 
                     self._reader.read(camera, np.arange(len(out)), put)
+                    here.advance(len(out) - here.done)
                 self._whole[camera] = out
             return self._whole[camera]
 

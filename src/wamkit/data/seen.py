@@ -61,7 +61,8 @@ def seen_stats(dataset: Seen, horizon: int) -> Mapping[str, FeatureStats]:
         else:
             stats.pop(STATE_KEY, None)
     if view.relative:
-        stats[ACTION_KEY] = vector_stats(relative_actions(dataset, horizon))
+        acted = np.flatnonzero(dataset.acted) if dataset.acted.any() else np.arange(len(dataset.action))
+        stats[ACTION_KEY] = vector_stats(relative_actions(dataset, horizon, acted))
     elif view.every != 1 or not view.action.same:
         stats[ACTION_KEY] = vector_stats(acted_frames(dataset.action, dataset.acted))
     pictures = {key for key in stats if key.startswith(IMAGE_PREFIX)}
@@ -70,10 +71,9 @@ def seen_stats(dataset: Seen, horizon: int) -> Mapping[str, FeatureStats]:
     return {**{key: value for key, value in stats.items() if key not in pictures}, **kept}
 
 
-def relative_actions(dataset: Seen, horizon: int) -> np.ndarray:
-    """Actions of the windows of a dataset, relative to the state at their "now", (M, A)."""
-    acted = np.flatnonzero(dataset.acted) if dataset.acted.any() else np.arange(len(dataset.action))
-    now = acted[np.linspace(0, len(acted) - 1, min(WINDOWS, len(acted))).astype(np.int64)]
+def relative_actions(dataset: Seen, horizon: int, frames: np.ndarray) -> np.ndarray:
+    """Actions of windows at some frames, (M,), of a dataset, relative to the state at their "now", (K, A)."""
+    now = frames[np.linspace(0, len(frames) - 1, min(WINDOWS, len(frames))).astype(np.int64)]
     last = np.repeat([e.stop - 1 for e in dataset.episodes], [len(e) for e in dataset.episodes])
     steps = now[:, None] + np.arange(horizon)
     inside = steps <= last[now][:, None]

@@ -22,6 +22,7 @@ from wamkit.data.catalog import EpisodeRow
 from wamkit.data.seals import stored
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
+from wamkit.progress import track
 
 NEAR = 0.4  # part of the time between two frames by which a picture may miss the time of its frame
 DIGESTS = "videos"  # entry under wamkit's key of info.json
@@ -54,7 +55,7 @@ def check_videos(
     owners: dict[Path, str] = {}
     for name, camera in cameras.items():
         key = keys[name]
-        for path, rows in by_file(episodes, key).items():
+        for path, rows in track(by_file(episodes, key).items(), "check the videos"):
             with faults.apart("span", file=path, feature=key):
                 if owners.setdefault(path, name) != name:
                     raise DataError(

@@ -34,6 +34,7 @@ from wamkit.errors import ConfigError, DataError, nearest, reason
 from wamkit.nn.devices import find_device
 from wamkit.storage import read_json
 from wamkit.storage.fingerprint import digest, file_digest
+from wamkit.storage.space import writing
 
 CONFIG, MODEL, TRANSFORMS, TRAINING, RUN = (
     "config.json", "model.safetensors", "transforms.json", "training.pt", "run.json",
@@ -63,23 +64,40 @@ def save_pretrained(
         run: what the training was begun with, for comparison when it resumes.
 
     Raises:
-        DataError: the weights cannot be written, such as on a full disk.
+        OSError: it cannot be written; on a full disk the error gives the bytes that it needs.
     """
     partial = _beside(folder, "partial")
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in design.state_dict().items()}
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with writing(folder, bytes_of(tensors) + bytes_of(training)):
+            _write_files(partial, design, tensors, training, run)
+            _put_in_place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # only there when writing failed, such as on a full disk
+
+
+def bytes_of(values: Any) -> int:
+    """Bytes of all tensors in nested mappings."""
+    if isinstance(values, torch.Tensor):
+        return values.nbytes
+    return sum(map(bytes_of, values.values())) if isinstance(values, Mapping) else 0
+
+
+def _write_files(
+    partial: Path,
+    design: Design,
+    tensors: dict[str, torch.Tensor],
+    training: dict[str, Any] | None,
+    run: Mapping[str, Any] | None,
+) -> None:
+    """Write the files of a checkpoint into the new folder ``partial``."""
     partial.mkdir(parents=True)
     config, stats = config_of(design), stats_of(design)
     (partial / TRANSFORMS).write_text(json.dumps(stats), encoding="utf-8")
-    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in design.state_dict().items()}
-    try:
-        save_file(tensors, partial / MODEL)
-        if training is not None:
-            torch.save(training, partial / TRAINING)
-    except (SafetensorError, RuntimeError) as error:  # how these libraries report a full disk
-        shutil.rmtree(partial, ignore_errors=True)
-        raise DataError(
-            f"{folder}: cannot be written ({reason(error)}). Free space on the disk and run the same command again."
-        ) from error
+    save_file(tensors, partial / MODEL)
+    if training is not None:
+        torch.save(training, partial / TRAINING)
     if run is not None:
         (partial / RUN).write_text(json.dumps(run, indent=2), encoding="utf-8")
     digests = {CONFIG: _config_digest(config), **{p.name: file_digest(p) for p in sorted(partial.iterdir())}}
@@ -88,6 +106,10 @@ def save_pretrained(
     for file in partial.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Rename ``partial`` to ``folder``; a checkpoint that is there goes away when the new one is there."""
     if folder.exists():
         old = _beside(folder, "old")
         shutil.rmtree(old, ignore_errors=True)

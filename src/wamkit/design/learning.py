@@ -19,6 +19,7 @@ from wamkit.design.action_streams import ActionStreams
 from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.sampling import context_of
 from wamkit.nn.named import Named, key_of
+from wamkit.progress import stage
 
 
 def fit_parts(
@@ -37,14 +38,17 @@ def fit_parts(
     """
     for name in sorted(encoders):
         if f"encoders.{key_of(name)}" in labels:
-            encoders[name].fit(windows, seed)
+            with stage(f"fit encoder {name}"):
+                encoders[name].fit(windows, seed)
     for name, part in actions.parts.items():
         if action_label(name) in labels and name in streams:
-            part.fit(windows, seed)
+            with stage(f"fit {name}"):
+                part.fit(windows, seed)
     for name in sorted(substrates):
         if f"substrates.{key_of(name)}" in labels:
-            substrates[name].bind(dict(encoders.items()), data)
-            substrates[name].fit(windows, seed)
+            with stage(f"fit substrate {name}"):
+                substrates[name].bind(dict(encoders.items()), data)
+                substrates[name].fit(windows, seed)
 
 
 def action_label(stream: str) -> str:

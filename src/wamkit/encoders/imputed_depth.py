@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wamkit.errors import DataError
+from wamkit.progress import track
 
 CHANNELS = 16
 FINEST = 4  # largest number of pixels per point and side in the downsampled picture
@@ -127,7 +128,7 @@ class DepthImputer(nn.Module):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=RATE, total_steps=self.steps + 1, pct_start=0.1
         )
-        for _ in range(self.steps):
+        for _ in track(range(self.steps), "depth steps"):
             rows = torch.randint(len(images), (min(BATCH, len(images)),))
             estimate = self.nearness(images[rows])
             # In units of the spread, so that one learning rate suits deep and flat scenes alike.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import draccus
 
 from wamkit.errors import DataError, reason
+from wamkit.storage.space import writing
 
 T = TypeVar("T")
 DIGEST = "digest"  # field of a document: what its other fields say, as 32 hexadecimal digits
@@ -153,15 +154,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             left.unlink(missing_ok=True)
     part = path.with_name(f"{mine}{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        # The user knows the file and not its part; the system names neither when a disk is full.
-        error.filename, error.filename2 = str(path), None
-        raise
+        with writing(path, len(content)):
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)  # only there when writing failed, such as on a full disk
 

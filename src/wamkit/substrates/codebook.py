@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wamkit.contract.scales import Ladder
 from wamkit.errors import DataError
+from wamkit.progress import track
 
 PER_ENTRY = 64  # points per entry given to k-means
 ROUNDS = 8  # updates of the shared entries over all scales; further ones change the error by under 1 %
@@ -68,7 +69,7 @@ def fit_shared(values: Tensor, size: int, ladder: Ladder, rng: np.random.Generat
     """
     centres = _initial(values, size, ladder, rng)
     best, least = centres, float("inf")
-    for _ in range(ROUNDS):
+    for _ in track(range(ROUNDS), "codebook rounds"):
         ids, means = quantise(values, centres, ladder)
         error = (restore(ids, centres, ladder) - values).square().mean().item()
         if error < least:

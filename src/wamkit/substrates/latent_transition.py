@@ -16,6 +16,7 @@ from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation, WindowSpec
+from wamkit.progress import track
 from wamkit.substrates.views import chosen_cameras
 
 PLACE = "substrate 'latent_transition'"
@@ -128,7 +129,7 @@ class LatentTransition(Substrate):
         spec = WindowSpec(observation=(-2 * config.gap, -config.gap, 0), horizon=1)
         self.requires_grad_(True)
         optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3)
-        for _ in range(config.steps):
+        for _ in track(range(config.steps), "substrate steps"):
             first, second, third = self._triples(windows, rng, spec)
             error, algebra = self.terms(first, second, third)
             optimizer.zero_grad()

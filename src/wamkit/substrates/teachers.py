@@ -20,6 +20,7 @@ from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError, DataError
 from wamkit.nn.picture_model import PictureModel, Preprocessing
 from wamkit.nn.pretrained import Source, pin
+from wamkit.progress import track
 
 FIT_FRAMES = 256
 
@@ -116,7 +117,7 @@ class SelfTrained(nn.Sequential, Teacher):
         head.to(device)
         self.requires_grad_(True)
         optimizer = torch.optim.AdamW([*self.parameters(), *head.parameters()], lr=1e-3)
-        for _ in range(self.config.steps):
+        for _ in track(range(self.config.steps), "teacher steps"):
             index = np.sort(rng.integers(windows.num_frames, size=self.config.batch_size))
             images = windows.windows(index, spec).observation.images
             camera = cameras[rng.integers(len(cameras))]
@@ -191,7 +192,8 @@ class PretrainedTeacher(Teacher):
         """Find the components; the model itself does not change."""
         frames = draw_frames(windows, rng)
         parts = [part for c in cameras for part in frames.view(c)[:, 0].split(32)]
-        features = torch.cat([self.model(part.to(self.basis.device)) for part in parts]).flatten(0, 1)
+        seen = [self.model(part.to(self.basis.device)) for part in track(parts, "pictures of the teacher")]
+        features = torch.cat(seen).flatten(0, 1)
         if len(features) <= len(self.basis):
             raise DataError(
                 f"teacher 'pretrained': {len(features)} tokens of {frames.batch_size} frames are too few for "

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from wamkit.config.ranges import Count, NonNegative, Positive, Size
 from wamkit.errors import ConfigError, DataError
+from wamkit.progress import track
 from wamkit.substrates.codecs import Codec, CodecConfig
 
 
@@ -120,7 +121,7 @@ class VAE(Codec):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.settings.learning_rate, total_steps=steps + 1, pct_start=0.1
         )
-        for _ in range(steps):
+        for _ in track(range(steps), "codec steps"):
             batch = images[torch.randint(len(images), (min(self.settings.batch_size, len(images)),))]
             mean, log_variance = self._posterior(batch)
             sample = mean + (log_variance / 2).exp() * torch.randn_like(mean)

@@ -24,8 +24,9 @@ class TrainConfig(Config):
 
     Attributes:
         dataset: folder of a LeRobotDataset v3.0.
-        out: folder of the run: ``model/`` (final weights), ``checkpoints/``, ``log.jsonl``, ``config.json``,
-            ``data.json`` (fingerprints of what is read).
+        out: folder of the run: ``model/`` (final weights), ``best/`` (those with the lowest held-out loss),
+            ``checkpoints/``, ``log.jsonl``, ``config.json``, ``data.json`` (fingerprints of what is read),
+            ``about.json`` (tuple, formula, versions, commit).
         design: design to train.
         optim: optimiser and schedule.
         augment: changes of the training windows, applied in order; none without an entry. A name stands for the
@@ -41,6 +42,12 @@ class TrainConfig(Config):
         seed: seed of weights, batches and noise.
         checkpoint_every: steps between checkpoints, besides the one at the end; 0 writes only that one.
         log_every: steps between log lines.
+        held_out: episodes that are never learned from, as a share of all below 1 or as their number from 1 on, drawn
+            with the seed; 0 for none. Their loss is logged, and the weights with the lowest are kept in ``best/``.
+        evaluate_every: steps between two measurements of the held-out loss, besides the one at the end; 0 for only
+            that one.
+        writers: further places that the figures of ``log.jsonl`` are written to: ``tensorboard``, ``wandb``. Each is an
+            extra of this name.
         ramps: stream -> schedule of a factor on the weight of its loss.
         gradient_norms: true to log the gradient norm of each loss on the trunks (``grad.<stream>``). It costs one more
             backward pass per loss in every logged step.
@@ -65,6 +72,9 @@ class TrainConfig(Config):
     seed: Seed = 0
     checkpoint_every: Whole = 500
     log_every: Count = 20
+    held_out: NonNegative = 0.0
+    evaluate_every: Whole = 500
+    writers: Words = ()
     ramps: dict[str, Ramp] = field(default_factory=dict)
     gradient_norms: bool = False
     device: Word = "cpu"

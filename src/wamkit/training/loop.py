@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from wamkit.config import encode
 from wamkit.contract.types import Losses, to_device
 from wamkit.data import Batches
 from wamkit.design import Design
 from wamkit.design.checkpoint import save_pretrained
-from wamkit.storage import claim, write_atomically
+from wamkit.progress import shown, stage
+from wamkit.storage import claim
 from wamkit.training.augmenting import augmenting
 from wamkit.training.balance import check_ramps, gradient_norms, weights_at
 from wamkit.training.config import TrainConfig
 from wamkit.training.preview import preview
-from wamkit.training.resume import CHECKPOINTS, LOG, MODEL_FOLDER, read_log
+from wamkit.training.resume import CHECKPOINTS, MODEL_FOLDER, write_about
 from wamkit.training.start import TrainingRun, start
+from wamkit.training.validation import Validation
 from wamkit.training.watch import Watch
+from wamkit.training.writers import opened, require_writers
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 Hook = Callable[[int, Design, Losses], None]
 
@@ -36,36 +37,40 @@ def train(config: TrainConfig, hook: Hook | None = None, progress: bool = True) 
     Raises:
         BusyError: another process is training into ``config.out``.
         ConfigError: ``config.out`` holds another run or something else, or nothing can be learned with these settings.
+        MissingExtraError: the package of one of ``config.writers`` is not installed.
+        OSError: the disk is full, or something else keeps a file from being written. The error names the file and, on a
+            full disk, the bytes that it needs. The same call goes on from the last checkpoint once there is space.
         TrainingError: a loss, a gradient or a weight is not finite, or nothing learns. Checkpoints stay as they are.
     """
+    require_writers(config.writers)
     torch.set_num_threads(config.threads)
     model = config.out / MODEL_FOLDER
-    with claim(config.out):
+    with shown(f"train {config.design.name}", progress), claim(config.out):
         run = start(config)
         if run.finished:
-            log.warning("%s is finished: %s stays as it is", config.out, model)
+            LOGGER.warning("%s is finished: %s stays as it is", config.out, model)
             return model
         check_ramps(config.ramps, run.design.graph.learned())
-        preview(run.design, run.dataset, config)
-        run_steps(run, config, hook, progress)
+        with stage("look at the data"):
+            preview(run.design, run.dataset, config)
+        write_about(config.out, run.design, run.held_out)
+        run_steps(run, config, hook)
         final = run.averaged if config.optim.ema else run.design
-        save_pretrained(final, model)
+        with stage("save model"):
+            save_pretrained(final, model)
     return model
 
 
-def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None, progress: bool) -> None:
+def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None) -> None:
     """Take the steps of a run that are left."""
     # Batches are a function of seed and step, so a resumed run sees those that it would have seen.
-    change = augmenting(config, run.design.data)
-    window, size = run.design.training_window, config.batch_size
-    batches = Batches(run.dataset, window, size, config.seed, run.step, change=change)
-    bar = Progress(
-        TextColumn("train {task.fields[name]}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"), disable=not progress,
-    )  # fmt: skip
     watch = Watch(run.design, run.average, run.optimizer, run.dataset, config, run.step)
-    with batches, bar, open_log(config.out / LOG, run.step) as lines:
-        task = bar.add_task("", name=config.design.name, loss="", total=config.steps, completed=run.step)
+    with (
+        batches_of(run, config) as batches,
+        opened(config.writers, config.out, run.step, encode(config)) as log,
+        stage("steps", config.steps, run.step) as here,
+    ):
+        validation = Validation(run, config, watch, log)
         while run.step < config.steps:
             # Schedules depend on the step alone: nothing about them has to be stored for resuming.
             for group in run.optimizer.param_groups:
@@ -93,21 +98,27 @@ def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None, progress
             # Reading losses waits for the device, so they are read in logged steps only.
             if logged:
                 terms = {name: round(value, 5) for name, value in watch.read(losses).items()}
-                grads = {f"grad.{name}": round(norm, 5) for name, norm in norms.items()}
-                facts = {name: round(fact.item(), 5) for name, fact in losses.facts.items()}
-                lines.write(json.dumps({"step": run.step, **terms, **facts, **grads}) + "\n")
-                bar.update(task, loss=" ".join(f"{k} {v:.3f}" for k, v in terms.items()))
+                log.write(run.step, {**terms, **further(losses, norms)})
+                here.note = " ".join(f"{k} {v:.3f}" for k, v in terms.items())
+            validation.after_step()
             # The last step is stored too: a finished run that is started again has nothing left to do.
             due = config.checkpoint_every and run.step % config.checkpoint_every == 0
             if due or run.step == config.steps:
                 watch.before_saving()
                 folder = config.out / CHECKPOINTS / f"step-{run.step:08d}"
-                save_pretrained(run.design, folder, run.state(), run.identity)
-            bar.advance(task)
+                with stage("save checkpoint"):
+                    save_pretrained(run.design, folder, run.state(), run.identity)
+            here.advance()
 
 
-def open_log(path: Path, step: int) -> TextIO:
-    """Open the log for appending, without lines after ``step``."""
-    kept = read_log(path, step)
-    write_atomically(path, "".join(line + "\n" for line in kept).encode())
-    return path.open("a", buffering=1, encoding="utf-8")
+def batches_of(run: TrainingRun, config: TrainConfig) -> Batches:
+    """Batches from the next step of a run on, changed by its augmentations."""
+    change = augmenting(config, run.design.data)
+    window, size = run.design.training_window, config.batch_size
+    return Batches(run.learned, window, size, config.seed, run.step, change=change)
+
+
+def further(losses: Losses, norms: Mapping[str, float]) -> dict[str, float]:
+    """Values that are logged beside the losses: facts about them, and norms of their gradients."""
+    facts = {name: round(fact.item(), 5) for name, fact in losses.facts.items()}
+    return {**facts, **{f"grad.{name}": round(norm, 5) for name, norm in norms.items()}}

@@ -6,7 +6,7 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from wamkit.config import encode
 from wamkit.data import Dataset
 from wamkit.data.fingerprint import fingerprint
+from wamkit.design import Design
 from wamkit.design.checkpoint import (
     FILES,
     MODEL,
@@ -28,19 +29,23 @@ from wamkit.design.checkpoint import (
     settle,
     verify,
 )
+from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError, DataError, reason
 from wamkit.storage import read_json, require_same, write_atomically
+from wamkit.storage.documents import write_document
 from wamkit.storage.fingerprint import ALGORITHM
+from wamkit.storage.provenance import versions
 from wamkit.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 CONFIG, DATA, LOG, CHECKPOINTS, MODEL_FOLDER = "config.json", "data.json", "log.jsonl", "checkpoints", "model"
+BEST_FOLDER, ABOUT = "best", "about.json"
+ABOUT_FORMAT = "wamkit-run-1"
 
-# Options that say where something is or how it is held in memory: what a run computes does not depend on them.
-PLACES = ("dataset", "out", "pretrained", "image_memory_gb", "frame_cache_gb")
-# Options that earlier versions did not have, with what they did.
-LATER: Mapping[str, Any] = {"augment": []}
+# Options that say where something is, how it is held in memory or who is told: what a run computes does not depend on
+# them.
+PLACES = ("dataset", "out", "pretrained", "image_memory_gb", "frame_cache_gb", "writers")
 STATE = ("step", "optimizer", "average", "generator", "cuda")
 ANOTHER = "Choose another `out`"
 BEGIN_ANEW = f"{ANOTHER}, or remove the folder to train from the beginning."
@@ -131,8 +136,10 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
                 "%s: written by an earlier version, which did not store what data it was trained on", out
             )
             stored.update({key: now[key] for key in ("data", "pretrained")})
-    if isinstance(stored.get("config"), dict):
-        stored["config"] = {**LATER, **stored["config"]}
+    # Options that have come since count as their defaults, with which a run is what it was before.
+    stored["config"] = {**_defaults(), **stored["config"]}
+    if isinstance(stored["config"].get("design"), dict):
+        stored["config"]["design"] = {**encode(DesignConfig()), **stored["config"]["design"]}
     here = dict(now)
     if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["files"] is None:
         here["pretrained"] = stored["pretrained"]
@@ -149,6 +156,23 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
             f"{out} holds a run with another {what} ({out / CONFIG if part == 'config' else out / DATA})",
             f"{ANOTHER}, or remove the folder. To train on from its weights, name them in `pretrained`.",
         )
+
+
+def _defaults() -> dict[str, Any]:
+    """Options outside the design, with their defaults."""
+    plain = {key: value for key, value in encode(TrainConfig()).items() if key not in (*PLACES, "design")}
+    return dict(json.loads(json.dumps(plain, default=str)))
+
+
+def write_about(out: Path, design: Design, held_out: Sequence[int]) -> None:
+    """Write what a run trains, and with which versions, for pages and people."""
+    facts = {
+        key: value
+        for key, value in design.describe().items()
+        if key in ("name", "tuple", "formula", "is_wam")
+    }
+    about = {**facts, "versions": versions(), "held_out": list(held_out)}
+    write_document(out / ABOUT, {"format": ABOUT_FORMAT, **about})
 
 
 def write_identity(out: Path, now: Mapping[str, Any], config: TrainConfig) -> None:

@@ -27,9 +27,11 @@ from wamkit.design.checkpoint import (
 )
 from wamkit.errors import ConfigError, DataError, reason
 from wamkit.nn.devices import find_device
+from wamkit.progress import stage
 from wamkit.training.augmenting import check_augment
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
+from wamkit.training.held_out import Subset, complement, draw_held_out, with_stats_of, write_held_out
 from wamkit.training.imagined import Imagined
 from wamkit.training.objective import Demonstrations, Objective
 from wamkit.training.resume import (
@@ -102,12 +104,14 @@ class TrainingRun:
 
     Attributes:
         design: design in training.
-        dataset: demonstrations.
+        dataset: demonstrations, held-out ones included.
         selection: parts that learn.
         objective: loss that is minimised.
         average: design plus the moving average of its weights.
         optimizer: optimiser of the selected parameters.
         identity: what the run was begun with (:func:`wamkit.training.resume.identity`).
+        held_out: numbers of the episodes that are never learned from.
+        best: ``step`` and ``loss`` of the lowest held-out loss so far; None before the first.
         step: number of steps taken.
         finished: true when the final model is there and nothing is left to do.
     """
@@ -119,8 +123,15 @@ class TrainingRun:
     average: AveragedModel
     optimizer: torch.optim.AdamW
     identity: Mapping[str, Any]
+    held_out: tuple[int, ...] = ()
+    best: dict[str, Any] | None = None
     step: int = 0
     finished: bool = False
+
+    @property
+    def learned(self) -> Dataset | Subset:
+        """Demonstrations that are learned from."""
+        return complement(self.dataset, self.held_out)
 
     @property
     def averaged(self) -> Design:
@@ -145,6 +156,7 @@ class TrainingRun:
             "average": self.average.state_dict(),
             "generator": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **({} if self.best is None else {"best": self.best}),
         }
 
     def restore(self, saved: Saved) -> None:
@@ -167,7 +179,7 @@ class TrainingRun:
             raise DataError(
                 f"{saved.folder}: its training state does not fit this run ({reason(error)}). Remove the folder."
             ) from error
-        self.step = training["step"]
+        self.step, self.best = training["step"], training.get("best")
 
 
 def start(config: TrainConfig) -> TrainingRun:
@@ -177,30 +189,41 @@ def start(config: TrainConfig) -> TrainingRun:
         ConfigError: ``config.out`` holds something else, or a run that was begun with another config or other data.
     """
     check_out(config.out)
-    dataset = Dataset(
-        config.dataset,
-        image_memory_gb=config.image_memory_gb,
-        view=config.design.view,
-        cache=cache_limit(config.frame_cache_gb),
-    )
+    with stage("open dataset"):
+        dataset = Dataset(
+            config.dataset,
+            image_memory_gb=config.image_memory_gb,
+            view=config.design.view,
+            cache=cache_limit(config.frame_cache_gb),
+        )
+    held_out = draw_held_out(dataset.num_episodes, config.held_out, config.seed)
     torch.manual_seed(config.seed)
     clear_leftovers(config.out)
-    saved = newest_whole(config.out)
-    now, done = identity(config, dataset), (config.out / MODEL_FOLDER).exists()
+    with stage("look for checkpoints"):
+        saved = newest_whole(config.out)
+    with stage("fingerprint of the data"):
+        now, done = identity(config, dataset), (config.out / MODEL_FOLDER).exists()
     folder = None if saved is None else saved.folder
     if saved is not None or done:
         require_same_run(folder, config.out, now)
     config.out.mkdir(parents=True, exist_ok=True)
     write_identity(config.out, now, config)
+    write_held_out(config.out, held_out, dataset)
     data = data_spec(dataset, config.design.horizon)
+    learned = complement(dataset, held_out)
+    if isinstance(learned, Subset):
+        data = with_stats_of(data, dataset, learned.frames, config.design.horizon)
     if config.pretrained is not None:
         data = inherit(data, config.pretrained if folder is None else str(folder))
-    design = Design(config.design, data)
+    with stage("build design"):
+        design = Design(config.design, data)
     check_augment(config.operations, design)
-    dataset = dataset.with_extras(design.extras)
+    with stage("open dataset"):
+        dataset = dataset.with_extras(design.extras)
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if saved is None or config.distill is not None:
-        prepare_weights(design, config, dataset)
+        with stage("prepare weights"):
+            prepare_weights(design, config, complement(dataset, held_out))
         way_out = "Look at the data that it is fitted to, or choose another part."
         require_finite(design.state_dict(), "weights before the first step", way_out)
     design.to(find_device(config.device))
@@ -209,14 +232,16 @@ def start(config: TrainConfig) -> TrainingRun:
     average = AveragedModel(design, multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema))
     imagined = start_imagined(config, design, dataset, selection, cast(Design, average.module))
     objective = distillation or imagined or Demonstrations(selection)
-    run = TrainingRun(design, dataset, selection, objective, average, config.optim.build(design), now)
+    optimizer = config.optim.build(design)
+    run = TrainingRun(design, dataset, selection, objective, average, optimizer, now, held_out)
     if saved is not None:
-        run.restore(saved)
+        with stage("read checkpoint"):
+            run.restore(saved)
     run.finished = (saved is None or run.step >= config.steps) and model_is_whole(config.out)
     return run
 
 
-def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset) -> None:
+def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset | Subset) -> None:
     """Give an untrained design its weights and codecs: fitted, loaded from ``pretrained``, or both."""
     if config.fresh and config.pretrained is None:
         raise ConfigError(

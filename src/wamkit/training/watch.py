@@ -90,6 +90,14 @@ class Watch:
         self._looks += 1
         self._step += 1
 
+    def look_aside(self, losses: Losses, batch: Batch) -> None:
+        """Look at losses that are only measured; raises :class:`TrainingError` when one is not finite."""
+        if not math.isfinite(losses.total.item()):
+            raise TrainingError(
+                f"step {self._step}, held out: {self._culprit(losses, 0.0)}. Batch: {self._windows(batch)}. "
+                f"{self._way_out()}"
+            )
+
     def read(self, losses: Losses) -> dict[str, float]:
         """Losses of a logged step; a stream whose loss is exactly 0 all the time is said."""
         terms = {name: term.item() for name, term in losses.terms.items()}

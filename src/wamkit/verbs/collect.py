@@ -15,8 +15,6 @@ from multiprocessing.connection import wait as wait_readable
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from wamkit.config.ranges import Count, Positive, Range, Seed, Size, SomeWords, Words
 from wamkit.config.values import Config
 from wamkit.data import layout
@@ -27,6 +25,7 @@ from wamkit.envs.demonstrations import ActionNoise, DemonstrationAttempt, Record
 from wamkit.envs.metaworld import MetaWorldConfig
 from wamkit.envs.worker import Worker
 from wamkit.errors import ConfigError, DataError
+from wamkit.progress import shown, stage
 from wamkit.storage.output import Result, inputs_document, require_free
 from wamkit.verbs.inputs import inputs_of
 
@@ -224,20 +223,14 @@ def collect(config: CollectConfig, progress: bool = True) -> CollectReport:
             overwrite=config.overwrite,
             made_of=inputs_document("collect", inputs, finished=True),
         ) as writer,
-        Progress(
-            TextColumn("collect {task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            disable=not progress,
-        ) as bar,
+        shown("collect", progress),
+        stage("demonstrations", config.episodes * len(config.tasks)) as here,
     ):
-        line = bar.add_task("", total=config.episodes * len(config.tasks))
         queue = [_Attempts(config, task) for task in config.tasks]
         for task, recording in _record(config, queue):
             writer.add(_episode(recording))
             frames += len(recording.action)
-            bar.update(line, description=task, advance=1)
+            here.advance(1, task)
     counts = {attempts.task: attempts.count for attempts in queue}
     return CollectReport(counts, frames, time.perf_counter() - start)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from wamkit.verbs.command import JSON, Verb, arguments_of_runs, print_json
 from wamkit.verbs.ending import Terminal
+from wamkit.verbs.entry import JSON, Verb, print_json, runs_to
 
 CONSOLE = Terminal()
 DATASET = {"type": Path, "metavar": "PATH", "help": "folder of a dataset"}
@@ -63,7 +63,7 @@ VERBS: Mapping[str, Verb] = {
         "PATH --out page.html",
         arguments={
             "path": DATASET,
-            **{flag: facts for flag, facts in arguments_of_runs("dataset.html").items() if flag != "runs"},
+            **{flag: facts for flag, facts in runs_to("dataset.html").items() if flag != "runs"},
             "--recipe": {
                 "metavar": "NAME",
                 "default": "joint",

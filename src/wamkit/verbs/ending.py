@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import sys
 import threading
@@ -29,6 +28,7 @@ from rich.console import Console
 from typing_extensions import override
 
 from wamkit.errors import DataError, WamkitError
+from wamkit.storage.space import system_fault
 
 if TYPE_CHECKING:
     from wamkit.evaluation.report.episode import EpisodeRecord
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 UNCUT = 10_000  # columns of output that no terminal shows
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SIGNAL_STATUS = 128  # a shell's status of a process that a signal ended is this plus the signal's number
-# Libraries that write files in native code put the system's error number into the text of an error of their own.
-NUMBER_IN_TEXT = re.compile(r"os error (\d+)")
-WRITERS = ("safetensors_rust", "safetensors")  # modules of such errors
-TORCH_WRITER = (
-    "inline_container.cc"  # place that torch names when it cannot write a file; the number is not told
-)
-
 WAYS_OUT = {
     errno.ENOSPC: "Free space on the disk, or choose another place for the output; then run the same command again.",
     errno.EMFILE: "Raise the limit with `ulimit -n`, or use fewer workers.",
@@ -162,18 +155,6 @@ def stoppable(name: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def system_fault(error: BaseException) -> OSError | None:
-    """The error of the operating system that ``error`` is or tells of, or None."""
-    if isinstance(error, OSError):
-        return error
-    number = NUMBER_IN_TEXT.search(str(error))
-    if number is not None and type(error).__module__.split(".")[0] in WRITERS:
-        return OSError(int(number[1]), os.strerror(int(number[1])))
-    if isinstance(error, RuntimeError) and TORCH_WRITER in str(error):
-        return OSError(errno.ENOSPC, "a file could not be written, as when the disk is full")
-    return None
 
 
 def describe_fault(fault: OSError) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from rich.progress import track
 
 from wamkit.config.ranges import Count, Length, Positive, Seed, SomeWords, Word, Words
 from wamkit.config.values import Config
@@ -27,6 +26,7 @@ from wamkit.evaluation.imagined.scorers import scorable_substrate
 from wamkit.evaluation.imagined.stage import DreamPlan, DreamSetup, set_up_dreams
 from wamkit.evaluation.report.report import Report
 from wamkit.imagination.dreams import DesignPolicy, OthersActions, check_world
+from wamkit.progress import shown, track
 from wamkit.storage.documents import write_document
 from wamkit.storage.output import Result, output
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, file_marks, inputs_of
@@ -154,7 +154,8 @@ def imagine(config: ImagineConfig, progress: bool = True) -> ImaginationReport:
     with output(
         Result(config.out / IMAGINED_FILE, "imagine"), inputs_of_imagination(config), config.overwrite
     ):
-        result = measure(config, progress)
+        with shown("imagine", progress):
+            result = measure(config)
         result.save(config.out / IMAGINED_FILE)
     return result
 
@@ -182,7 +183,7 @@ def require_evaluated(config: ImagineConfig) -> None:
             )
 
 
-def measure(config: ImagineConfig, progress: bool) -> ImaginationReport:
+def measure(config: ImagineConfig) -> ImaginationReport:
     """Dream, score and compare; see :func:`imagine`."""
     begin = time.perf_counter()
     world = from_pretrained(config.world, config.device)
@@ -195,16 +196,16 @@ def measure(config: ImagineConfig, progress: bool) -> ImaginationReport:
     failures = None if config.failures is None else frames(config.failures, config, extras, view)
     held_out = frames(config.starts, config, world.extras, view)
     executed = held_out if config.executed is None else frames(config.executed, config, world.extras, view)
-    for shown in (held_out, executed):
+    for group in (held_out, executed):
         require_same(
-            world.observation_spec, shown.dataset.observation_spec, "the world", str(shown.dataset.root)
+            world.observation_spec, group.dataset.observation_spec, "the world", str(group.dataset.root)
         )
     probes = {
         task: fit_probe(world, config.stream, task, config.tail, config.gap, demonstrations, failures)
         for task in config.tasks
     }
     setup, _ = set_up_dreams(world, held_out, config.per_task, probes, plan_of(config, "policies"))
-    judgements = judgements_of(config, setup, progress)
+    judgements = judgements_of(config, setup)
     count = config.per_task if config.executed is None else None
     replayed, recording = set_up_dreams(world, executed, count, probes, plan_of(config, "executed"))
     replay = replayed.dream(recording.replay)
@@ -231,11 +232,11 @@ def plan_of(config: ImagineConfig, purpose: str) -> DreamPlan:
     return DreamPlan(config.steps, row_seed(config.seed, purpose), config.fixed)
 
 
-def judgements_of(config: ImagineConfig, setup: DreamSetup, progress: bool) -> tuple[Judgement, ...]:
+def judgements_of(config: ImagineConfig, setup: DreamSetup) -> tuple[Judgement, ...]:
     """Score every policy, acting itself and under the actions of other rows, and correlate with success."""
     success = {name: success_of(report) for name, report in config.reports.items()}
     scores: dict[Actor, list[list[ImaginedScore]]] = {actor: [] for actor in ACTORS}
-    for name, checkpoint in track(config.policies.items(), "imagine", disable=not progress, transient=True):
+    for name, checkpoint in track(config.policies.items(), "dream the policies"):
         policy = from_pretrained(checkpoint, config.device)
         require_same(policy.action_spec, setup.world.action_spec, f"policy {name!r}", "the world")
         own = DesignPolicy(policy, setup.seeds)

@@ -9,8 +9,8 @@ from typing import Any
 from wamkit.config import encode
 from wamkit.data import Dataset
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
-from wamkit.evaluation.report.machine import decisive, versions
 from wamkit.storage.fingerprint import ALGORITHM, file_digest
+from wamkit.storage.provenance import decisive, versions
 
 NOT_OF_THE_RESULT = ("image_memory_gb", "out", "overwrite")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,36 +12,43 @@ from wamkit.config.values import Config
 from wamkit.contract.specs import require_same
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
-from wamkit.design import from_pretrained
+from wamkit.design import Design, from_pretrained
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.errors import ConfigError, DataError
-from wamkit.evaluation.output.pages import write_report_page
+from wamkit.evaluation.output.pages import require_plots, write_prediction_page, write_report_page
 from wamkit.evaluation.prediction.correlation import CheckpointRecord, Correlation, correlate
+from wamkit.evaluation.prediction.open_loop import OpenLoop
 from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.prediction.quality import (
     PredictionConfig,
     actions_followed,
     closed_loop_rows,
     measure_prediction,
+    unmeasured,
 )
+from wamkit.evaluation.prediction.replay import measure_open_loop
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
+from wamkit.progress import shown, stage
 from wamkit.storage.fingerprint import file_digest
 from wamkit.storage.output import Result, output
+from wamkit.training.held_out import held_out_of
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, inputs_of
 from wamkit.verbs.report import REPORT_FILE, report_file, require_each_once
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PredictConfig(Config):
-    """Measure how well a checkpoint predicts.
+    """Measure how well a checkpoint predicts futures and recorded actions, without a simulator.
 
     Attributes:
         checkpoint: checkpoint to measure, a folder with ``config.json``, ``model.safetensors`` and
             ``transforms.json``, or a hub id.
         dataset: dataset of demonstrations, preferably not those that the checkpoint was trained on.
-        out: output folder for ``prediction.json``; by default the folder of ``report``, or else ``runs/predict``. If
-            the folder has a report, its page is written again and shows the prediction.
+        out: output folder for ``prediction.json`` and ``prediction.html``; by default the folder of ``report``, or
+            else ``runs/predict``. If the folder has a report, its page is written again and shows the prediction.
         prediction: settings of the measurement.
         report: folder or report file of a finished evaluation of the same checkpoint, to also measure the futures
             imagined in its filmed episodes.
@@ -69,40 +77,116 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     """Measure a checkpoint's predictions and write ``prediction.json``, and the page of a report beside it.
 
     Raises:
-        SpecError: the observations or, if they are given to the design, the actions of the demonstrations differ from
-            those of the checkpoint.
-        ConfigError: the design predicts no future, cannot be measured as configured, or is not the one of the report.
+        SpecError: the observations or, if they are measured or given to the design, the actions of the demonstrations
+            differ from those of the checkpoint.
+        ConfigError: there is nothing to measure, the design cannot be measured as configured, or is not the one of the
+            report.
         DataError: the demonstrations or the report cannot be used.
     """
-    source = find_checkpoint(config.checkpoint)
-    strips = _strips(config.report, checkpoint_digest(source)) if config.report is not None else ()
-    folder = config.folder()
-    report = None if config.report is None else file_digest(report_file(config.report))
-    inputs = inputs_of(
-        config, checkpoint=checkpoint_mark(source), dataset=dataset_mark(config.dataset), report=report
-    )
-    with output(Result(folder / PREDICTION_FILE, "predict"), inputs, config.overwrite):
-        prediction = measure(config, source, strips, progress)
-        prediction.save(folder / PREDICTION_FILE)
-        if (folder / REPORT_FILE).is_file():
-            write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
+    require_plots()
+    with shown("predict", progress):
+        with stage("look at what is given"):
+            source = find_checkpoint(config.checkpoint)
+            strips = _strips(config.report, checkpoint_digest(source)) if config.report is not None else ()
+            folder = config.folder()
+            report = None if config.report is None else file_digest(report_file(config.report))
+            inputs = inputs_of(
+                config,
+                checkpoint=checkpoint_mark(source),
+                dataset=dataset_mark(config.dataset),
+                report=report,
+            )
+        with output(Result(folder / PREDICTION_FILE, "predict"), inputs, config.overwrite):
+            prediction = measure(config, source, strips)
+            prediction.save(folder / PREDICTION_FILE)
+            with stage("draw"):
+                write_prediction_page(prediction, folder / "prediction.html")
+                if (folder / REPORT_FILE).is_file():
+                    write_report_page([(Report.load(folder / REPORT_FILE), folder)], folder / "report.html")
     return prediction
 
 
-def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip], progress: bool) -> Prediction:
+def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip]) -> Prediction:
     """Measure the checkpoint in ``source`` on the demonstrations and on the filmstrips of its evaluation."""
-    design = from_pretrained(source, config.device)
-    view = design.config.view
-    plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb, view=view)
+    with stage("read checkpoint"):
+        design = from_pretrained(source, config.device)
+    acts = bool(design.graph.acting()) and config.prediction.open_loop
+    if not acts and not design.config.futures:
+        raise ConfigError(
+            f"design {design.name!r} predicts no future, and its actions are not to be measured. Set "
+            f"`prediction.open_loop` to true."
+        )
+    with stage("open dataset"):
+        view = design.config.view
+        plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb, view=view)
     place = f"the demonstrations in {config.dataset}"
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
-    if actions_followed(design, config.prediction) == "demonstrated":
+    if acts or actions_followed(design, config.prediction) == "demonstrated":
         require_same(design.action_spec, plain.action_spec, "the design", place)
     data = data_spec(plain, design.config.horizon)
-    dataset = plain.with_extras(design.extras)
-    measured = measure_prediction(design, dataset, data, config.prediction, progress)
+    with stage("open dataset"):
+        dataset = plain.with_extras(design.extras)
+    episodes, which = chosen_episodes(config.prediction.episodes, source, plain)
+    measured = unmeasured(design, dataset, config.prediction)
+    if design.config.futures:
+        measured = measure_prediction(design, dataset, data, config.prediction, episodes)
     rows = (*measured.rows, *closed_loop_rows(strips, config.prediction.seed))
-    return replace(measured, rows=rows, checkpoint=checkpoint_digest(source))
+    return replace(
+        measured,
+        rows=rows,
+        checkpoint=checkpoint_digest(source),
+        measured_on=which,
+        open_loop=open_loop(design, dataset, config.prediction, episodes) if acts else None,
+    )
+
+
+def open_loop(
+    design: Design, dataset: Dataset, config: PredictionConfig, episodes: Sequence[int] | None
+) -> OpenLoop | None:
+    """Open-loop errors on these episodes; None, and a warning, where none of them was recorded with actions."""
+    starts = [dataset.episodes[number].start for number in episodes or range(dataset.num_episodes)]
+    if not dataset.acted[starts].any():
+        LOGGER.warning(
+            "%s: recorded without actions, so there is nothing to compare actions with", dataset.root
+        )
+        return None
+    return measure_open_loop(
+        design,
+        dataset,
+        windows=config.windows,
+        batch_size=config.batch_size,
+        budget=config.budget,
+        seed=config.seed,
+        drawn=config.drawn,
+        episodes=episodes,
+    )
+
+
+def chosen_episodes(
+    asked: Sequence[int], checkpoint: Path, dataset: Dataset
+) -> tuple[Sequence[int] | None, str]:
+    """Episodes to measure, None for all, and a sentence about them for the page.
+
+    Raises:
+        ConfigError: an episode does not exist.
+    """
+    held_out = held_out_of(checkpoint, dataset)
+    unknown = [number for number in asked if number >= dataset.num_episodes]
+    if unknown:
+        raise ConfigError(
+            f"prediction.episodes: {dataset.root} has no episode {unknown[0]}, only 0 to {dataset.num_episodes - 1}."
+        )
+    if asked:
+        seen = [number for number in asked if number not in held_out]
+        if held_out and seen:
+            return asked, f"episodes as asked for; of them, the checkpoint was trained on {seen}"
+        return asked, "episodes as asked for" + (", all of them held out from training" if held_out else "")
+    if held_out:
+        return (
+            held_out,
+            f"measured on what was held out from training: {len(held_out)} of {dataset.num_episodes} episodes",
+        )
+    return None, "measured on all episodes; no record says that any was held out from training"
 
 
 def _strips(run: Path, checkpoint: str) -> tuple[Filmstrip, ...]:

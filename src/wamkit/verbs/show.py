@@ -11,7 +11,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from wamkit.data.findings import Checked, Summary
-from wamkit.evaluation.prediction.prediction import Estimate, Prediction
+from wamkit.evaluation.prediction.estimates import Estimate
+from wamkit.evaluation.prediction.open_loop import OpenLoop
+from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.report.compare import Pairing, p_text
 from wamkit.evaluation.report.words import span
 from wamkit.verbs.zoo import counts
@@ -47,6 +49,28 @@ def show_pairing(pairing: Pairing, console: Console) -> None:
 
 def show_prediction(result: Prediction, console: Console) -> None:
     """Print means with 95 % intervals over episodes, then distances between distributions, then notes."""
+    if result.open_loop is not None:
+        show_open_loop(result.open_loop, console)
+    if result.rows or result.distances:
+        _show_futures(result, console)
+    if result.measured_on:
+        console.print(Text(result.measured_on))
+    for note in result.notes:
+        console.print(Text(f"note: {note}"))
+
+
+def show_open_loop(measured: OpenLoop, console: Console) -> None:
+    """Print the error of every action entry over the whole chunk, beside trivial policies."""
+    names = "action error", "n", "policy", "last action repeated", "mean action", "better than repeating by"
+    table = Table(Column(names[0], overflow="fold"), *names[1:])
+    for row in measured.of_chunk():
+        cells = [number(e) for e in (row.model, row.repeat, row.mean, row.over_repeat)]
+        table.add_row(Text(row.column), str(row.model.n), *cells)
+    console.print(table)
+    console.print(Text(measured.headline()))
+
+
+def _show_futures(result: Prediction, console: Console) -> None:
     table = Table(Column("measure", overflow="fold"), "n", "model", "present held", "truth as coded", "drift")
     for row in result.rows:
         cells = [number(e) for e in (row.model, row.copy, row.ideal, row.drift)]
@@ -58,8 +82,6 @@ def show_prediction(result: Prediction, console: Console) -> None:
             Text(name), str(distance.n), *cells[:2], f"{cells[2]} (half to half)", Text(distance.note)
         )
     console.print(table)
-    for note in result.notes:
-        console.print(Text(f"note: {note}"))
 
 
 def number(estimate: Estimate) -> str:

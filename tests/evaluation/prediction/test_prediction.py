@@ -22,8 +22,9 @@ from wamkit.design.texts import TextConfig
 from wamkit.errors import ConfigError, DataError
 from wamkit.estimators import AutoregressorConfig, DenoiserConfig
 from wamkit.evaluation.prediction import quality
+from wamkit.evaluation.prediction.estimates import estimate
 from wamkit.evaluation.prediction.measures import MEASURES
-from wamkit.evaluation.prediction.prediction import Prediction, estimate
+from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.prediction.quality import (
     Collector,
     PredictionConfig,

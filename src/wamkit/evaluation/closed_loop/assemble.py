@@ -18,11 +18,12 @@ from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import failure_table
 from wamkit.evaluation.report.filmstrip import Filmstrip, make_strip
-from wamkit.evaluation.report.machine import device_names, versions
+from wamkit.evaluation.report.machine import device_names
 from wamkit.evaluation.report.report import Horizon, Report
 from wamkit.evaluation.report.scores import score
 from wamkit.evaluation.report.shifts import shift_table
 from wamkit.evaluation.report.statistics import Summary, summarise
+from wamkit.storage.provenance import versions
 
 
 @dataclass(frozen=True)

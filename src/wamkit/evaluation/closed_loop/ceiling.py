@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import draccus
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wamkit.config import config_hash, encode
 from wamkit.envs.vector import Step, VectorEnv
 from wamkit.evaluation.closed_loop.episodes import EpisodeRun, PlannedEpisode
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
 from wamkit.evaluation.report.episode import EpisodeRecord
-from wamkit.evaluation.report.machine import versions
 from wamkit.evaluation.report.scores import Score, score
 from wamkit.evaluation.report.shifts import ShiftTable, shift_table
 from wamkit.evaluation.report.statistics import MeanRate
+from wamkit.progress import shown, stage
 from wamkit.storage.documents import write_document
+from wamkit.storage.provenance import versions
 
 FORMAT = "wamkit-ceiling-1"
 PER_WORKER = 2  # pending requests per worker, so that a worker never idles
@@ -94,10 +94,8 @@ def measure_ceiling(config: EvaluationConfig, progress: bool = True) -> Ceiling:
         ConfigError: a task is unknown or cannot be perturbed.
     """
     plan = plan_episodes(config)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, disable=not progress) as bar:
-        task = bar.add_task("scripted demonstrator", total=len(plan))
-        records = _play(config, plan, lambda: bar.update(task, advance=1))
+    with shown("scripted demonstrator", progress), stage("episodes", len(plan)) as here:
+        records = _play(config, plan, here.advance)
     tasks, overall, mean = score(records)
     return Ceiling(tasks, overall, mean, shift_table(records), records, encode(config), versions())
 

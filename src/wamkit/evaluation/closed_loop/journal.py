@@ -34,8 +34,8 @@ from wamkit.evaluation.closed_loop.assemble import Finished, SessionCosts
 from wamkit.evaluation.closed_loop.episodes import ActionBlock
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.filmstrip import load_strips, save_pictures
-from wamkit.evaluation.report.machine import decisive
 from wamkit.storage.fingerprint import differences
+from wamkit.storage.provenance import decisive
 
 FORMAT = "wamkit-journal-2"
 DIGITS = 16  # of a checksum

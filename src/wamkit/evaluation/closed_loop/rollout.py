@@ -13,7 +13,6 @@ from pathlib import Path
 
 import draccus
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wamkit.contract.specs import require_same
 from wamkit.controllers import Controller
@@ -30,8 +29,10 @@ from wamkit.evaluation.closed_loop.pace import PacedSimulators
 from wamkit.evaluation.closed_loop.pilot import Pilot, PolicyPilot, ReplayPilot
 from wamkit.evaluation.closed_loop.plan import GOAL, EvaluationConfig, plan_episodes, shard_note
 from wamkit.evaluation.closed_loop.policy import Policy
-from wamkit.evaluation.report.machine import peak_memory_mb, versions
+from wamkit.evaluation.report.machine import peak_memory_mb
 from wamkit.evaluation.report.report import Report
+from wamkit.progress import shown, stage
+from wamkit.storage.provenance import versions
 
 
 @dataclass(frozen=True)
@@ -189,22 +190,14 @@ def simulate(
 
 
 @contextmanager
-def _progress(title: str, total: int, done: int, shown: bool) -> Iterator[EpisodeHook]:
-    """Show a progress bar that starts at ``done`` of ``total`` episodes; call the hook after each further one."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, disable=not shown) as bar:
-        task = bar.add_task(title, total=total, completed=done)
+def _progress(title: str, total: int, done: int, enabled: bool) -> Iterator[EpisodeHook]:
+    """Show a stage that starts at ``done`` of ``total`` episodes; call the hook after each further one."""
+    with shown(title, enabled), stage("episodes", total, done) as here:
         statuses: Counter[str] = Counter()
 
         def advance(run: EpisodeRun) -> None:
             statuses[run.status or ""] += 1
-            counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
-            bar.update(task, advance=1, description=f"{title}: {counts}")
+            here.advance(1, ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())))
 
         yield advance
 

@@ -29,7 +29,7 @@ from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import FailureTable
-from wamkit.evaluation.report.machine import device_of, restart_peak_memory, versions
+from wamkit.evaluation.report.machine import device_of, restart_peak_memory
 from wamkit.evaluation.report.pareto import pareto_front
 from wamkit.evaluation.report.report import Deadline, Horizon, Latency, Report
 from wamkit.evaluation.report.scores import Score
@@ -42,6 +42,7 @@ from wamkit.evaluation.report.statistics import (
 )
 from wamkit.storage.documents import agree, decode_document, read_document, write_document
 from wamkit.storage.fingerprint import differing
+from wamkit.storage.provenance import versions
 
 FORMAT = "wamkit-sweep-1"
 POINTS = "points"

@@ -11,7 +11,7 @@ from wamkit.design import Design
 from wamkit.errors import DataError
 from wamkit.evaluation.imagined.scorers import Scorer
 from wamkit.evaluation.prediction.correlation import Correlation, correlation
-from wamkit.evaluation.prediction.prediction import Estimate, estimate
+from wamkit.evaluation.prediction.estimates import Estimate, estimate
 from wamkit.imagination.dreams import Dream
 
 

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wamkit.evaluation.closed_loop.sweep import Sweep
+from wamkit.evaluation.output.board import TrainedRun
 from wamkit.evaluation.output.dataset import Shown
+from wamkit.evaluation.prediction.prediction import Prediction
 from wamkit.evaluation.report.compare import Comparison
 from wamkit.evaluation.report.report import Report
 
@@ -25,6 +27,20 @@ def write_report_page(runs: Sequence[tuple[Report, Path]], path: Path) -> None:
     from wamkit.evaluation.output.report_page import write_page
 
     write_page(runs, path)
+
+
+def write_prediction_page(prediction: Prediction, path: Path) -> None:
+    """Write the page of a prediction; see :func:`wamkit.evaluation.output.open_loop_page.write_prediction`."""
+    from wamkit.evaluation.output.open_loop_page import write_prediction
+
+    write_prediction(prediction, path)
+
+
+def write_board_page(runs: Sequence[TrainedRun], notes: Sequence[str], title: str, path: Path) -> None:
+    """Write the page of all trainings; see :func:`wamkit.evaluation.output.board_page.write_board`."""
+    from wamkit.evaluation.output.board_page import write_board
+
+    write_board(runs, notes, title, path)
 
 
 def write_comparison_page(comparison: Comparison, reports: Mapping[str, Report], path: Path) -> None:

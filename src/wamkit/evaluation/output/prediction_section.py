@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from wamkit.evaluation.prediction.prediction import Distance, Estimate, Prediction, PredictionRow
+from wamkit.evaluation.prediction.estimates import Estimate
+from wamkit.evaluation.prediction.prediction import Distance, Prediction, PredictionRow
 from wamkit.evaluation.report.report import Report
 
-_LEGEND = (
+LEGEND = (
     "Mean over windows with a 95 % bootstrap interval that resamples whole episodes. Present held: the present frame "
     "repeated. Truth as coded: the real future passed through the same substrate, an upper bound on any prediction in "
     "it. Gain: model over present held, window by window, positive where the model is better. Drift: how much worse "
@@ -23,7 +24,7 @@ def prediction_section(reports: Sequence[Report], predictions: Sequence[Predicti
     if not shown:
         return ""
     parts = "".join(_part(report, prediction) for report, prediction in shown)
-    head = f'<h2>Prediction beside control</h2><p class="soft">{_LEGEND}</p>'
+    head = f'<h2>Prediction beside control</h2><p class="soft">{LEGEND}</p>'
     return f'<section class="card">{head}{parts}</section>'
 
 
@@ -84,11 +85,12 @@ def _row(row: PredictionRow) -> str:
     noun = "episode" if row.model.episodes == 1 else "episodes"
     name = f"{step}, n = {row.model.n} ({row.model.episodes} {noun})"
     arms = (row.model, row.copy, row.ideal, row.gain, row.drift)
-    cells = "".join(f"<td>{_estimate(arm)}</td>" for arm in arms)
+    cells = "".join(f"<td>{estimate_text(arm)}</td>" for arm in arms)
     return f"<tr><th>{escape(name)}</th>{cells}</tr>"
 
 
-def _estimate(value: Estimate) -> str:
+def estimate_text(value: Estimate) -> str:
+    """Mean with its interval, for a cell."""
     if value.mean is None:
         return "none"
     if value.low is None or value.high is None:

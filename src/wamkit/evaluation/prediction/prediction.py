@@ -16,38 +16,18 @@ import draccus
 import draccus.utils
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from wamkit.contract.streams import Reading
 from wamkit.contract.types import Observation
+from wamkit.evaluation.prediction.estimates import Estimate, Values, estimate
 from wamkit.evaluation.prediction.measures import MEASURES, Better, Measure
+from wamkit.evaluation.prediction.open_loop import OpenLoop
 from wamkit.storage.documents import decode_document, read_document, write_document
 
 FORMAT = "wamkit-prediction-1"
 PREDICTION_FILE = "prediction.json"
-RESAMPLES = 1000  # bootstrap resamples
 ARMS = ("model", "copy", "ideal")
-Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean over windows with an interval over episodes.
-
-    Attributes:
-        n: number of windows.
-        episodes: number of episodes that the windows come from.
-        mean: mean over windows, or None if there are none.
-        low: lower end of the 95 % percentile-bootstrap interval over episodes; None with fewer than two episodes.
-        high: upper end of the interval.
-    """
-
-    n: int
-    episodes: int
-    mean: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -143,6 +123,8 @@ class Prediction:
         wall_s: duration of the measurement, seconds.
         notes: remarks that the reader must see.
         checkpoint: digest of the design's files, or None if it was not loaded from a checkpoint.
+        measured_on: sentence that says which episodes were measured, and whether training had seen them.
+        open_loop: errors of its actions against recorded ones; None where they were not measured.
     """
 
     name: str
@@ -160,6 +142,8 @@ class Prediction:
     wall_s: float
     notes: tuple[str, ...] = field(default=())
     checkpoint: str | None = None
+    measured_on: str = ""
+    open_loop: OpenLoop | None = None
 
     def save(self, path: Path) -> None:
         """Write the file atomically."""
@@ -178,33 +162,6 @@ class Prediction:
                 values[f"{d.stream}.{d.name}@{d.step}"] = d.model
         lower = {row.key for row in self.rows if row.key in values and row.better == "lower"}
         return values, frozenset(lower | {key for key in values if ".frechet[" in key})
-
-
-def estimate(values: Values, episodes: NDArray[np.int64], seed: int = 0) -> Estimate:
-    """Mean of ``values`` (N,) with a percentile bootstrap that resamples whole episodes; NaN is left out."""
-    keep = np.isfinite(values)
-    if not keep.any():
-        return Estimate(0, 0, None, None, None)
-    _, group = np.unique(episodes[keep], return_inverse=True)
-    sums, counts = np.bincount(group, values[keep]), np.bincount(group).astype(float)
-    mean, n = float(sums.sum() / counts.sum()), int(keep.sum())
-    if len(sums) < 2:
-        return Estimate(n, len(sums), mean, None, None)
-
-    def pooled(total: Values, count: Values, axis: int = -1) -> Values:
-        return np.asarray(total.sum(axis=axis) / count.sum(axis=axis))
-
-    drawn = stats.bootstrap(
-        (sums, counts),
-        pooled,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    ends = drawn.confidence_interval
-    return Estimate(n, len(sums), mean, float(ends.low), float(ends.high))
 
 
 @dataclass

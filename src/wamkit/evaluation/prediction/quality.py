@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import draccus
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
-from wamkit.config.ranges import Count, Seed, Size
+from wamkit.config.ranges import Count, Length, Seed, Size, Whole
 from wamkit.config.values import Config
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import SubstrateConfig
@@ -36,8 +35,10 @@ from wamkit.evaluation.prediction.prediction import (
 from wamkit.evaluation.prediction.texts import TextAnswers
 from wamkit.evaluation.prediction.windows import future_of, spread_windows
 from wamkit.evaluation.report.filmstrip import Filmstrip
-from wamkit.evaluation.report.machine import device_names, versions
+from wamkit.evaluation.report.machine import device_names
 from wamkit.imagination.unrolling import check_unrollable, unroll
+from wamkit.progress import track
+from wamkit.storage.provenance import versions
 
 Actions = Literal["own", "demonstrated"]
 
@@ -58,6 +59,10 @@ class PredictionConfig(Config):
             They are fitted on the demonstrations.
         budget: budget of every model call.
         seed: seed of the prediction noise and of the bootstrap.
+        episodes: numbers of the episodes that are measured; by default those that the run of the checkpoint held out
+            from this dataset, or else all.
+        open_loop: true to compare the actions of a design that acts with the recorded ones.
+        drawn: number of episodes whose actions are drawn over time.
     """
 
     windows: Count = 8
@@ -67,10 +72,17 @@ class PredictionConfig(Config):
     features: dict[str, SubstrateConfig] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     seed: Seed = 0
+    episodes: Annotated[tuple[Whole, ...], Length(once=True)] = ()
+    open_loop: bool = True
+    drawn: Whole = 3
 
 
 def measure_prediction(
-    design: Design, dataset: Dataset, data: DataSpec, config: PredictionConfig, progress: bool = False
+    design: Design,
+    dataset: Dataset,
+    data: DataSpec,
+    config: PredictionConfig,
+    episodes: Sequence[int] | None = None,
 ) -> Prediction:
     """Predict windows of every episode and compare them with the ground truth.
 
@@ -79,7 +91,7 @@ def measure_prediction(
         dataset: demonstrations, preferably held out, with the extras that the design reads.
         data: data spec of the demonstrations, for which ``config.features`` are built.
         config: settings of the measurement.
-        progress: true to draw a progress bar.
+        episodes: numbers of the episodes; None for all.
 
     Raises:
         ConfigError: the design predicts no future or cannot be rolled out, or ``features`` do not read pictures.
@@ -99,26 +111,39 @@ def measure_prediction(
     collector = Collector(design, config, extractors)
     ahead = max(design.training_window.future, default=1)
     ahead = max(ahead, config.steps * design.config.stride)
-    index, episodes = spread_windows(dataset, config.windows, ahead, config.actions == "demonstrated")
+    acted = config.actions == "demonstrated"
+    index, owners = spread_windows(dataset, config.windows, ahead, acted, episodes)
     batches = range(0, len(index), config.batch_size)
-    for first in track(batches, "predict", disable=not progress, transient=True):
+    for first in track(batches, "predict windows"):
         part = slice(first, first + config.batch_size)
-        collector.add(dataset, index[part], episodes[part])
+        collector.add(dataset, index[part], owners[part])
+    return replace(
+        unmeasured(design, dataset, config),
+        rows=collector.rows(),
+        distances=collector.distances(),
+        windows=len(index),
+        episodes=len(np.unique(owners)),
+        wall_s=time.perf_counter() - begin,
+        notes=collector.notes(),
+    )
+
+
+def unmeasured(design: Design, dataset: Dataset, config: PredictionConfig) -> Prediction:
+    """Prediction of a design whose futures are not measured, as of a policy that predicts none."""
     return Prediction(
         name=design.name,
         design=design.describe(),
         actions=config.actions,
-        rows=collector.rows(),
-        distances=collector.distances(),
-        windows=len(index),
-        episodes=int(episodes[-1]) + 1,
+        rows=(),
+        distances=(),
+        windows=0,
+        episodes=0,
         budget=draccus.encode(config.budget),
         seed=config.seed,
         dataset=dataset.fingerprint(),
         versions=versions(),
         device=device_names(next(design.parameters()).device),
-        wall_s=time.perf_counter() - begin,
-        notes=collector.notes(),
+        wall_s=0.0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Verb of the command line, and what several verbs share."""
+"""Entry of a verb on the command line, and the arguments that several verbs share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SHARD = {
+    "metavar": "I/N",
+    "help": "run only this part of the evaluation, such as 0/4; `wamkit merge` joins the parts",
+}
+RAY = {"metavar": "ADDRESS", "help": "run on this Ray cluster"}
+SHARDS = {"type": int, "metavar": "N", "help": "parts of the evaluation on the Ray cluster [2]"}
+SWEEP = {"action": "store_true", "help": "the same as `wamkit sweep`, with its options"}
 JSON = {"action": "store_true", "help": "print JSON for programs"}
 
 
@@ -38,7 +45,7 @@ class Verb:
         return (self.run.__doc__ or "").partition("\n")[0]
 
 
-def arguments_of_runs(out: str) -> dict[str, dict[str, Any]]:
+def runs_to(out: str) -> dict[str, dict[str, Any]]:
     """Arguments of a verb that reads finished runs and writes to ``out``."""
     runs = {"nargs": "+", "type": Path, "metavar": "RUN", "help": "report folder or report.json"}
     return {

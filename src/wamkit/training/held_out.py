@@ -1,0 +1,131 @@
+"""Held-out episodes: which ones a run never learns from, and everything else as what it learns from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from wamkit.contract.data import DataSpec
+from wamkit.contract.types import Batch, WindowSpec
+from wamkit.data import Dataset
+from wamkit.data.fingerprint import fingerprint
+from wamkit.data.layout import ACTION_KEY, STATE_KEY
+from wamkit.data.seen import relative_actions
+from wamkit.data.stats import vector_stats
+from wamkit.errors import ConfigError
+from wamkit.nn.transforms import FLOOR, least_scale
+from wamkit.storage import read_json
+from wamkit.storage.documents import write_document
+
+HELD_OUT_FILE = "held_out.json"
+DRAW = 0x4E1D  # keeps the draw of episodes apart from other draws with the same seed
+
+
+def draw_held_out(episodes: int, held_out: float, seed: int) -> tuple[int, ...]:
+    """Numbers of the episodes that are held out, ascending.
+
+    A larger share holds out the episodes of a smaller one and further ones.
+
+    Args:
+        episodes: number of episodes of the dataset.
+        held_out: share of them below 1, of which at least one episode is held out; number of them from 1 on; 0 for
+            none.
+        seed: seed of the draw.
+
+    Raises:
+        ConfigError: it is neither a share nor a whole number, or nothing is left to learn from.
+    """
+    if held_out == 0:
+        return ()
+    if held_out > 1 and held_out != int(held_out):
+        raise ConfigError(
+            f"held_out: {held_out:g} is neither a share below 1 nor a whole number of episodes. Give one of them."
+        )
+    count = max(1, round(held_out * episodes)) if held_out < 1 else int(held_out)
+    if count >= episodes:
+        raise ConfigError(
+            f"held_out: {held_out:g} of {episodes} episodes leaves none to learn from. Hold out at most "
+            f"{episodes - 1}, or record more."
+        )
+    order = np.random.default_rng([seed, DRAW]).permutation(episodes)
+    return tuple(sorted(int(number) for number in order[:count]))
+
+
+@final
+class Subset:
+    """Some episodes of a dataset, as parts and batches see a dataset.
+
+    Frames are counted within the subset; the windows that are cut keep the frame numbers of the whole dataset.
+
+    Args:
+        dataset: the whole dataset.
+        episodes: numbers of the episodes of the subset.
+    """
+
+    def __init__(self, dataset: Dataset, episodes: Sequence[int]) -> None:
+        self._dataset = dataset
+        rows = [dataset.episodes[number] for number in episodes]
+        self.frames = np.concatenate([np.arange(row.start, row.stop) for row in rows])
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames of the subset."""
+        return len(self.frames)
+
+    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
+        """Cut windows at the frames ``index`` (B,) of the subset."""
+        return self._dataset.windows(self.frames[index], spec)
+
+
+def complement(dataset: Dataset, episodes: Sequence[int]) -> Dataset | Subset:
+    """Everything but these episodes; the dataset itself where there are none."""
+    left = [number for number in range(dataset.num_episodes) if number not in set(episodes)]
+    return Subset(dataset, left) if episodes else dataset
+
+
+def with_stats_of(data: DataSpec, dataset: Dataset, frames: np.ndarray, horizon: int) -> DataSpec:
+    """Data spec whose statistics of actions and states are those of some frames, (M,), of the dataset.
+
+    Relative actions are those of windows of ``horizon`` actions.
+    Statistics of pictures stay those of all frames: computing them anew would decode every video before the first
+    step.
+    """
+    acted = frames[dataset.acted[frames]]
+    stats = dict(data.stats)
+    action = relative_actions(dataset, horizon, acted) if dataset.view.relative else dataset.action[acted]
+    for key, values in ((ACTION_KEY, action), (STATE_KEY, dataset.state[frames])):
+        if key in stats and len(values):
+            found = dataclasses.asdict(vector_stats(values))
+            stats[key] = {**found, FLOOR: least_scale(found["min"], found["max"])}
+    return dataclasses.replace(data, stats=stats)
+
+
+def write_held_out(out: Path, episodes: Sequence[int], dataset: Dataset) -> None:
+    """Write into the folder of a run which episodes it holds out; nothing where it holds out none."""
+    if episodes:
+        write_document(out / HELD_OUT_FILE, {"episodes": list(episodes), "data": fingerprint(dataset)})
+
+
+def held_out_of(checkpoint: Path, dataset: Dataset) -> tuple[int, ...]:
+    """Episodes of ``dataset`` that the run of a checkpoint held out; none where that is not recorded.
+
+    Args:
+        checkpoint: folder of a checkpoint inside the folder of its run, such as ``<run>/model``.
+        dataset: demonstrations; of another dataset than that of the run, nothing is known.
+    """
+    for folder in list(checkpoint.absolute().parents)[:2]:
+        if (folder / HELD_OUT_FILE).is_file():
+            stored = read_json(folder / HELD_OUT_FILE, "Choose the episodes with `episodes`.")
+            same = stored.get("data") == fingerprint(dataset)
+            return tuple(stored.get("episodes", ())) if same else ()
+    return ()
+
+
+def sample_frames(frames: int, most: int, seed: int) -> np.ndarray:
+    """Up to ``most`` of ``frames`` frame numbers, ascending, drawn with the seed without replacement."""
+    rng = np.random.default_rng([seed, DRAW])
+    return np.sort(rng.permutation(frames)[:most])
