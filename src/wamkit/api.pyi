@@ -10,6 +10,7 @@ from .design.config import FutureConfig as FutureConfig
 from .design.model import Design as Design
 from .design.robot import load_policy as load_policy
 from .evaluation.closed_loop.plan import EvaluationConfig as EvaluationConfig
+from .training.config import SourceConfig as SourceConfig
 from .training.config import TrainConfig as TrainConfig
 from .training.loop import train as train
 from .verbs.board import board as board

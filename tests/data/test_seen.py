@@ -124,7 +124,7 @@ def test_frames_without_an_action_stay_zero_and_out_of_the_statistics(tmp_path: 
 
 def test_the_default_view_is_bit_identical(root: Path) -> None:
     plain, seen = Dataset(root), Dataset(root, view=ViewConfig(most=32))
-    assert data_spec(seen).recorded is None
+    assert data_spec(seen).robots == {}
     index = np.arange(0, 51, 5)
     before, after = plain.windows(index, WINDOW), seen.windows(index, WINDOW)
     assert torch.equal(before.action, after.action)

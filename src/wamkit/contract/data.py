@@ -10,7 +10,26 @@ import numpy as np
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec, check_data
 from wamkit.contract.types import Batch, WindowSpec
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, SpecError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Affine change of the columns that a view shows: ``(x - shift) / scale``, one number per column.
+
+    Attributes:
+        shift: what is subtracted.
+        scale: what is divided by; never 0.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shift) != len(self.scale) or 0.0 in self.scale:
+            raise SpecError(
+                f"Scaling: {len(self.shift)} shifts and {len(self.scale)} scales must be as many, and no scale is 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -20,10 +39,14 @@ class Recorded:
     Attributes:
         observation: spec of its observations.
         action: spec of its actions.
+        state_scaling: scaling of the state that its view shows; None for none.
+        action_scaling: scaling of the actions that its view shows; None for none.
     """
 
     observation: ObservationSpec
     action: ActionSpec
+    state_scaling: Scaling | None = None
+    action_scaling: Scaling | None = None
 
 
 @dataclass(frozen=True)
@@ -35,19 +58,19 @@ class DataSpec:
         action: spec of the embodiment's actions.
         stats: feature key -> statistic name (mean, std, min, max, q01, ...) -> values.
         extras: name -> shape per step of further features of the dataset (depth, poses, contacts).
-        recorded: conventions of the robot before the view; None where the view changes nothing.
+        robots: name -> conventions of the robot before its view; empty for one robot whose view changes nothing.
     """
 
     observation: ObservationSpec
     action: ActionSpec
     stats: Mapping[str, Mapping[str, np.ndarray]]
     extras: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    recorded: Recorded | None = None
+    robots: Mapping[str, Recorded] = field(default_factory=dict)
 
     @property
-    def robot(self) -> Recorded:
-        """Conventions of the robot itself."""
-        return self.recorded or Recorded(self.observation, self.action)
+    def recorded(self) -> tuple[Recorded, ...]:
+        """Conventions of all robots."""
+        return tuple(self.robots.values()) or (Recorded(self.observation, self.action),)
 
     def __post_init__(self) -> None:
         check_data(self.observation, self.action, self.extras)

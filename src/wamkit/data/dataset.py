@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wamkit.contract.data import Scaling
 from wamkit.contract.specs import CLOCK, MILESTONES
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.data import layout, spans
@@ -138,7 +140,10 @@ class Dataset:
             image_memory_gb=self._image_memory_gb,
             view=self.view.config,
             cache=self._cache,
-        )
+        )._scaled_as(self.view)
+
+    def _scaled_as(self, view: View) -> Dataset:
+        return self if view.scaling is None else self.scaled(*view.scaling)
 
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
         """Cut one window per entry of ``index``.
@@ -281,13 +286,25 @@ class Dataset:
                 for e, part, stop in zip(self.episodes, parts, stops, strict=True)
             )
         self.recorded_state, self.recorded_action = self.state, self.action
+        self._show()
+
+    def _show(self) -> None:
+        """Set columns, specs and statistics to what the view shows of the recorded ones."""
+        view = self.view
         self.observation_spec, self.action_spec = view.observation_spec, view.action_spec
         if not (view.state.same and view.action.same and view.every == 1):
-            self.state = view.states(torch.from_numpy(self.state)).numpy()
             now = torch.from_numpy(self.recorded_state)
-            self.action = view.actions(torch.from_numpy(self.action)[:, None], now)[:, 0].numpy()
+            self.state = view.states(now).numpy()
+            self.action = view.actions(torch.from_numpy(self.recorded_action)[:, None], now)[:, 0].numpy()
             self.action[~self.acted] = 0.0
         self.stats: Mapping[str, FeatureStats] = seen_stats(self, 1)
+
+    def scaled(self, state: Scaling, action: Scaling) -> Dataset:
+        """Return this dataset with the columns of its view scaled."""
+        found = copy.copy(self)
+        found.view = View(self.view.config, *self.view.recorded, state, action)
+        found._show()
+        return found
 
     def _actions(self, now: np.ndarray, steps: np.ndarray, past: int) -> torch.Tensor:
         """Actions (B, P + H, A) at frame numbers ``steps`` (B, P + H) of windows at ``now`` (B,)."""

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Protocol
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from wamkit.contract.types import Batch, WindowSpec
 from wamkit.errors import DataError
+
+Draw = Callable[[int, int, int], np.ndarray]
 
 
 class WindowSource(Protocol):
@@ -35,9 +37,13 @@ def positions(num_frames: int, batch_size: int, seed: int, step: int) -> np.ndar
     Epoch e visits every frame once, in an order drawn with the seed (seed, e). Batches are cut from the endless
     sequence of epochs, so a batch may span two of them.
     """
-    first = step * batch_size
-    draws = np.arange(first, first + batch_size)
-    out = np.empty(batch_size, dtype=np.int64)
+    return drawn(num_frames, step * batch_size, batch_size, seed)
+
+
+def drawn(num_frames: int, first: int, count: int, seed: int) -> np.ndarray:
+    """Frame numbers (count,) of the draws from number ``first`` on, in the endless sequence of epochs."""
+    draws = np.arange(first, first + count)
+    out = np.empty(count, dtype=np.int64)
     for epoch in np.unique(draws // num_frames):
         order = _order(num_frames, seed, int(epoch))
         inside = draws // num_frames == epoch
@@ -45,7 +51,7 @@ def positions(num_frames: int, batch_size: int, seed: int, step: int) -> np.ndar
     return out
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _order(num_frames: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_frames)
 
@@ -64,6 +70,7 @@ class Batches:
         start_step: step of the first batch, for resuming.
         prefetch: number of batches prepared ahead.
         change: change of every batch after it is cut, a function of the batch and its step, run in the background too.
+        draw: frame numbers (B,) by batch size, seed and step, a pure function; :func:`positions` by default.
 
     Attributes:
         step: step of the next batch.
@@ -82,6 +89,7 @@ class Batches:
         start_step: int = 0,
         prefetch: int = 2,
         change: Callable[[Batch, int], Batch] | None = None,
+        draw: Draw | None = None,
     ) -> None:
         if batch_size < 1 or start_step < 0 or prefetch < 1 or seed < 0:
             raise DataError(
@@ -93,6 +101,7 @@ class Batches:
         self.step = start_step
         self.wait_seconds = 0.0
         self._prefetch, self._change = prefetch, change
+        self._draw = draw or partial(positions, dataset.num_frames)
         # Batches are cut in order, and one thread is enough when frames are in memory.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._pending: deque[Future[Batch]] = deque()
@@ -130,6 +139,6 @@ class Batches:
             self._pending.append(self._pool.submit(self._cut, step))
 
     def _cut(self, step: int) -> Batch:
-        index = positions(self._dataset.num_frames, self._batch_size, self._seed, step)
+        index = self._draw(self._batch_size, self._seed, step)
         batch = self._dataset.windows(index, self._window)
         return batch if self._change is None else self._change(batch, step)

@@ -11,6 +11,8 @@ from wamkit.data.layout import ACTION_KEY, EXTRA_PREFIX, STATE_KEY
 from wamkit.data.seen import seen_stats
 from wamkit.nn.transforms import FLOOR, least_scale
 
+ROBOT = "robot"  # name of the only robot of a design
+
 
 def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
     """Describe a dataset as its view shows it: its specs, statistics, and the shapes of its extras.
@@ -30,5 +32,5 @@ def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
         for key, feature in dataset.info["features"].items()
         if key.startswith(EXTRA_PREFIX)
     }
-    recorded = None if dataset.view.same else Recorded(*dataset.view.recorded)
-    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED}, recorded)
+    robots = {} if dataset.view.same else {ROBOT: Recorded(*dataset.view.recorded)}
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED}, robots)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wamkit.contract.data import DataSpec
+from wamkit.contract.data import DataSpec, Recorded
 from wamkit.contract.protocols import Estimator, Substrate
 from wamkit.contract.specs import ACTION, ActionSpec, require_same
 from wamkit.design.config import DesignConfig
@@ -14,6 +14,7 @@ from wamkit.design.sampling import PLANNER_CARRY
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.estimators import StateSpaceConfig
 from wamkit.views import View
+from wamkit.views.common import require_same_shape, require_width
 
 
 def check_names(config: DesignConfig) -> None:
@@ -175,16 +176,31 @@ def check_controller(
 
 
 def check_view(config: DesignConfig, data: DataSpec) -> None:
-    """Raise :class:`SpecError` unless ``data`` is what the design's view shows of the robot."""
-    robot = data.robot
-    view, place = View(config.view, robot.observation, robot.action), f"the view of design {config.name!r}"
-    try:
-        require_same(view.observation_spec, data.observation, place, "its data")
-        require_same(view.action_spec, data.action, place, "its data")
-    except SpecError as error:
-        raise SpecError(
-            f"{error} A dataset is seen through a view when it is opened: Dataset(root, view=design.view)."
-        ) from error
+    """Raise :class:`SpecError` unless ``data`` is what the views of the design show of its robots."""
+    for name in config.views:
+        if name not in data.robots:
+            raise ConfigError(f"views: no robot {name!r}. {did_you_mean(name, data.robots)}")
+    several = len(data.robots) > 1  # what robots have in common is no spec of one of them
+    for name, robot in data.robots.items() or (("", data.recorded[0]),):
+        view, place = view_of(config, name, robot), f"the view of design {config.name!r}"
+        try:
+            if several:
+                require_same_shape(view.observation_spec, data.observation, f"robot {name!r}")
+                require_width(view.action_spec, data.action, f"robot {name!r}")
+            else:
+                require_same(view.observation_spec, data.observation, place, "its data")
+                require_same(view.action_spec, data.action, place, "its data")
+        except SpecError as error:
+            raise SpecError(
+                f"{error} A dataset is seen through a view when it is opened: Dataset(root, view=design.view)."
+            ) from error
+
+
+def view_of(config: DesignConfig, name: str, robot: Recorded) -> View:
+    """View of a robot of a design."""
+    return View(
+        config.view_of(name), robot.observation, robot.action, robot.state_scaling, robot.action_scaling
+    )
 
 
 def generates(config: DesignConfig, stream: str) -> bool:

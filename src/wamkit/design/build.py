@@ -121,7 +121,8 @@ def build_parts(config: DesignConfig, data: DataSpec) -> Parts:
     check_past(config, past_blocks, substrates)
     check_executed(graph, past_blocks)
     if graph.acting():  # nobody calls a world model tick by tick
-        check_controller(config, graph, data.robot.action, substrates)
+        for robot in data.recorded:
+            check_controller(config, graph, robot.action, substrates)
     return Parts(
         encoders=encoders or build_encoders(config, data, window),
         substrates=substrates,

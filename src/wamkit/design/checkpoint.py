@@ -41,7 +41,7 @@ CONFIG, MODEL, TRANSFORMS, TRAINING, RUN = (
 )  # fmt: skip
 FILES = (CONFIG, MODEL, TRANSFORMS)
 FACTS = ("design", "observation", "action", "extras")
-RECORDED = "recorded"  # conventions of the robot before the view, where it changes something
+ROBOTS = "robots"  # name -> conventions of the robot before its view, where it changes something
 DIGESTS = "digests"
 HUB = "hf://"
 COPY_AGAIN = "Copy the checkpoint again, or use another one."
@@ -130,8 +130,8 @@ def config_of(design: Design) -> dict[str, Any]:
         "extras": {name: list(shape) for name, shape in data.extras.items()},
         "versions": {"wamkit": wamkit.__version__, "torch": torch.__version__},
     }
-    if data.recorded is not None:
-        config[RECORDED] = dataclasses.asdict(data.recorded)
+    if data.robots:
+        config[ROBOTS] = {name: dataclasses.asdict(robot) for name, robot in data.robots.items()}
     return config
 
 
@@ -249,7 +249,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     config = read_config(folder)
     stats = read_json(folder / TRANSFORMS, COPY_AGAIN)
-    return {**{field: config[field] for field in FACTS}, RECORDED: config.get(RECORDED), "stats": stats}
+    return {**{field: config[field] for field in FACTS}, ROBOTS: config.get(ROBOTS, {}), "stats": stats}
 
 
 def verify(folder: Path) -> None:
@@ -294,9 +294,11 @@ def read_data(facts: Mapping[str, Any], place: str) -> DataSpec:
         extras = {name: tuple(int(n) for n in shape) for name, shape in facts["extras"].items()}
     except (TypeError, ValueError) as error:
         raise DataError(f"{place}, extras: not shapes: {facts['extras']}. {COPY_AGAIN}") from error
-    before = facts.get(RECORDED)
-    recorded = None if before is None else decode(Recorded, before, f"{place}, {RECORDED}")
-    return DataSpec(observation, action, stats, extras, recorded)
+    robots = {
+        name: decode(Recorded, robot, f"{place}, {ROBOTS}.{name}")
+        for name, robot in facts.get(ROBOTS, {}).items()
+    }
+    return DataSpec(observation, action, stats, extras, robots)
 
 
 def _statistics(values: Any, place: str, width: int | None) -> dict[str, np.ndarray]:

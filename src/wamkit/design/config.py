@@ -78,6 +78,7 @@ class DesignConfig(Config):
     Attributes:
         name: name of the design, for people; nothing branches on it.
         view: how the data of the robot are seen: cameras, sizes, columns, rates, relative actions.
+        views: name of a robot -> its own view, for a design that is trained on several.
         horizon: H, control ticks of predicted actions.
         stride: control ticks of one model step, for designs that keep a past.
         observation: offsets of the observed steps in the context, in ticks, the last one 0.
@@ -112,6 +113,7 @@ class DesignConfig(Config):
 
     name: str = "design"
     view: ViewConfig = field(default_factory=ViewConfig)
+    views: dict[str, ViewConfig] = field(default_factory=dict)
     horizon: Size = 16
     stride: Size = 8
     observation: Annotated[tuple[Earlier, ...], Length(1, ascending=True)] = (0,)
@@ -140,6 +142,10 @@ class DesignConfig(Config):
     def __post_init__(self) -> None:
         if self.observation[-1] != 0:
             raise ConfigError(f'observation: must end with 0, which is "now", got {list(self.observation)}.')
+
+    def view_of(self, robot: str) -> ViewConfig:
+        """View of a robot."""
+        return self.views.get(robot, self.view)
 
     def substrate_of(self, stream: str) -> str:
         """Name of the substrate of a future or goal stream."""

@@ -14,9 +14,10 @@ from wamkit.contract.requests import Requests
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
+from wamkit.design.agreement import view_of
 from wamkit.design.checkpoint import from_pretrained
 from wamkit.design.model import Design
-from wamkit.views import View
+from wamkit.errors import ConfigError, did_you_mean
 
 
 @final
@@ -28,6 +29,7 @@ class RobotPolicy(nn.Module):
 
     Args:
         design: a design whose view changes something.
+        name: name of the robot.
 
     Attributes:
         design: the design.
@@ -39,11 +41,11 @@ class RobotPolicy(nn.Module):
         ConfigError: the view leaves out columns that the robot needs.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, design: Design, name: str) -> None:
         super().__init__()
-        robot = design.data.robot
+        robot = design.data.robots[name]
         self.design = design
-        self.view = View(design.config.view, robot.observation, robot.action)
+        self.view = view_of(design.config, name, robot)
         self.observation_spec: ObservationSpec = robot.observation
         self.action_spec: ActionSpec = robot.action
         if design.graph.acting():
@@ -141,16 +143,49 @@ class RobotPolicy(nn.Module):
         return dataclasses.replace(inner, encode=encode)
 
 
-def policy_of(design: Design) -> Design | RobotPolicy:
-    """Policy of the robot that a design was trained for: the design itself where its view changes nothing."""
-    return design if design.data.recorded is None else RobotPolicy(design)
+def policy_of(
+    design: Design, robot: str | None = None, specs: tuple[ObservationSpec, ActionSpec] | None = None
+) -> Design | RobotPolicy:
+    """Policy of a robot that a design was trained for: the design itself where its view changes nothing.
+
+    Args:
+        design: the design.
+        robot: name of the robot; None to find it by ``specs``.
+        specs: specs of what is to be driven; only asked where the design knows several robots.
+
+    Raises:
+        ConfigError: there is no such robot, or the design knows several and none or more than one has these specs.
+    """
+    robots = design.data.robots
+    if robot is not None and robot not in robots:
+        raise ConfigError(f"robot: design {design.name!r} knows no {robot!r}. {did_you_mean(robot, robots)}")
+    if robot is None and len(robots) > 1:
+        fits = [name for name, known in robots.items() if specs == (known.observation, known.action)]
+        if len(fits) != 1:
+            why = "none has the specs of what it is to drive" if specs else "nothing says which one it drives"
+            if len(fits) > 1:
+                why = f"{' and '.join(fits)} have the specs of what it is to drive"
+            raise ConfigError(
+                f"design {design.name!r} was trained on the robots {', '.join(robots)}, and {why}. Name one in `robot`."
+            )
+        robot = fits[0]
+    if not robots:
+        return design
+    return RobotPolicy(design, robot or next(iter(robots)))
 
 
-def load_policy(name: str | Path, device: torch.device | str = "cpu") -> Design | RobotPolicy:
+def load_policy(
+    name: str | Path,
+    device: torch.device | str = "cpu",
+    robot: str | None = None,
+    specs: tuple[ObservationSpec, ActionSpec] | None = None,
+) -> Design | RobotPolicy:
     """Load a checkpoint from a folder or a hub id, as a policy in the coordinates of its robot.
+
+    ``robot`` and ``specs`` are those of :func:`policy_of`.
 
     Raises:
         ConfigError: there is no such checkpoint, its config does not fit this version, or it cannot act.
         DataError: a file is broken or was changed.
     """
-    return policy_of(from_pretrained(name, device))
+    return policy_of(from_pretrained(name, device), robot, specs)

@@ -17,13 +17,30 @@ from wamkit.training.distill import DistillConfig
 from wamkit.training.imagined import ImaginedConfig
 from wamkit.training.optim import OptimConfig
 
+DATASET = Path("runs/demo/data")
+
+
+@dataclass(frozen=True)
+class SourceConfig(Config):
+    """Dataset of one robot in a mixture.
+
+    Attributes:
+        dataset: its folder.
+        weight: share of the windows that are drawn from it, relative to the other weights.
+    """
+
+    dataset: Path
+    weight: Positive = 1.0
+
 
 @dataclass(frozen=True)
 class TrainConfig(Config):
     """One training run.
 
     Attributes:
-        dataset: folder of a LeRobotDataset v3.0.
+        dataset: folder of a LeRobotDataset v3.0, or of another layout that is read. Not with ``mixture``.
+        mixture: name of a robot -> its dataset and weight, to train one design on several. Each is seen through
+            ``design.views`` of its name.
         out: folder of the run: ``model/`` (final weights), ``best/`` (those with the lowest held-out loss),
             ``checkpoints/``, ``log.jsonl``, ``config.json``, ``data.json`` (fingerprints of what is read),
             ``about.json`` (tuple, formula, versions, commit).
@@ -58,7 +75,8 @@ class TrainConfig(Config):
             which decoding takes long, in the folder that the environment variable ``WAMKIT_CACHE`` names.
     """
 
-    dataset: Path = Path("runs/demo/data")
+    dataset: Path = DATASET
+    mixture: dict[str, SourceConfig] = field(default_factory=dict)
     out: Path = Path("runs/train")
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -87,6 +105,14 @@ class TrainConfig(Config):
             raise ConfigError(
                 "distill and imagined are two objectives of one run; train one after the other, `pretrained` by it"
             )
+        if self.mixture:
+            if self.dataset != DATASET:
+                raise ConfigError(f"dataset {self.dataset} and mixture: choose one of the two.")
+            if self.pretrained is not None or self.imagined is not None:
+                raise ConfigError(
+                    "mixture: starts from random weights and learns from recordings. Leave `pretrained` and `imagined` "
+                    "out."
+                )
         # The operations themselves belong to what a run is begun with, not a name that may mean others later.
         object.__setattr__(self, "augment", self.operations)
 

@@ -12,8 +12,8 @@ import numpy as np
 from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Batch, WindowSpec
 from wamkit.data import Dataset
-from wamkit.data.fingerprint import fingerprint
 from wamkit.data.layout import ACTION_KEY, STATE_KEY
+from wamkit.data.mixture import Recordings, marks
 from wamkit.data.seen import relative_actions
 from wamkit.data.stats import vector_stats
 from wamkit.errors import ConfigError
@@ -66,10 +66,9 @@ class Subset:
         episodes: numbers of the episodes of the subset.
     """
 
-    def __init__(self, dataset: Dataset, episodes: Sequence[int]) -> None:
+    def __init__(self, dataset: Recordings, episodes: Sequence[int]) -> None:
         self._dataset = dataset
-        rows = [dataset.episodes[number] for number in episodes]
-        self.frames = np.concatenate([np.arange(row.start, row.stop) for row in rows])
+        self.frames = frames_of(dataset, episodes)
 
     @property
     def num_frames(self) -> int:
@@ -81,10 +80,24 @@ class Subset:
         return self._dataset.windows(self.frames[index], spec)
 
 
-def complement(dataset: Dataset, episodes: Sequence[int]) -> Dataset | Subset:
+def complement(dataset: Recordings, episodes: Sequence[int]) -> Recordings | Subset:
     """Everything but these episodes; the dataset itself where there are none."""
-    left = [number for number in range(dataset.num_episodes) if number not in set(episodes)]
-    return Subset(dataset, left) if episodes else dataset
+    return Subset(dataset, _others(dataset, episodes)) if episodes else dataset
+
+
+def complement_frames(dataset: Recordings, episodes: Sequence[int]) -> np.ndarray:
+    """Frame numbers (M,), ascending, of everything but these episodes."""
+    return frames_of(dataset, _others(dataset, episodes))
+
+
+def frames_of(dataset: Recordings, episodes: Sequence[int]) -> np.ndarray:
+    """Frame numbers (M,) of these episodes."""
+    rows = [dataset.episodes[number] for number in episodes]
+    return np.concatenate([np.arange(row.start, row.stop) for row in rows])
+
+
+def _others(dataset: Recordings, episodes: Sequence[int]) -> list[int]:
+    return [number for number in range(dataset.num_episodes) if number not in set(episodes)]
 
 
 def with_stats_of(data: DataSpec, dataset: Dataset, frames: np.ndarray, horizon: int) -> DataSpec:
@@ -104,13 +117,13 @@ def with_stats_of(data: DataSpec, dataset: Dataset, frames: np.ndarray, horizon:
     return dataclasses.replace(data, stats=stats)
 
 
-def write_held_out(out: Path, episodes: Sequence[int], dataset: Dataset) -> None:
+def write_held_out(out: Path, episodes: Sequence[int], dataset: Recordings) -> None:
     """Write into the folder of a run which episodes it holds out; nothing where it holds out none."""
     if episodes:
-        write_document(out / HELD_OUT_FILE, {"episodes": list(episodes), "data": fingerprint(dataset)})
+        write_document(out / HELD_OUT_FILE, {"episodes": list(episodes), "data": marks(dataset)})
 
 
-def held_out_of(checkpoint: Path, dataset: Dataset) -> tuple[int, ...]:
+def held_out_of(checkpoint: Path, dataset: Recordings) -> tuple[int, ...]:
     """Episodes of ``dataset`` that the run of a checkpoint held out; none where that is not recorded.
 
     Args:
@@ -120,7 +133,7 @@ def held_out_of(checkpoint: Path, dataset: Dataset) -> tuple[int, ...]:
     for folder in list(checkpoint.absolute().parents)[:2]:
         if (folder / HELD_OUT_FILE).is_file():
             stored = read_json(folder / HELD_OUT_FILE, "Choose the episodes with `episodes`.")
-            same = stored.get("data") == fingerprint(dataset)
+            same = stored.get("data") == marks(dataset)
             return tuple(stored.get("episodes", ())) if same else ()
     return ()
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from wamkit.config import encode
 from wamkit.contract.types import Losses, to_device
 from wamkit.data import Batches
+from wamkit.data.mixture import Mixture
 from wamkit.design import Design
 from wamkit.design.checkpoint import save_pretrained
 from wamkit.progress import shown, stage
@@ -19,6 +20,7 @@ from wamkit.storage import claim
 from wamkit.training.augmenting import augmenting
 from wamkit.training.balance import check_ramps, gradient_norms, weights_at
 from wamkit.training.config import TrainConfig
+from wamkit.training.held_out import complement_frames
 from wamkit.training.preview import preview
 from wamkit.training.resume import CHECKPOINTS, MODEL_FOLDER, write_about
 from wamkit.training.start import TrainingRun, start
@@ -114,8 +116,12 @@ def run_steps(run: TrainingRun, config: TrainConfig, hook: Hook | None) -> None:
 def batches_of(run: TrainingRun, config: TrainConfig) -> Batches:
     """Batches from the next step of a run on, changed by its augmentations."""
     change = augmenting(config, run.design.data)
-    window, size = run.design.training_window, config.batch_size
-    return Batches(run.learned, window, size, config.seed, run.step, change=change)
+    window, size, draw = run.design.training_window, config.batch_size, None
+    if isinstance(run.dataset, Mixture):
+        weights = {name: source.weight for name, source in config.mixture.items()}
+        frames = complement_frames(run.dataset, run.held_out)
+        draw = run.dataset.draw(frames, weights)
+    return Batches(run.learned, window, size, config.seed, run.step, change=change, draw=draw)
 
 
 def further(losses: Losses, norms: Mapping[str, float]) -> dict[str, float]:

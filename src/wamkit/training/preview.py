@@ -11,8 +11,8 @@ import logging
 import numpy as np
 
 from wamkit.contract.streams import StreamSpec
-from wamkit.data import Dataset
 from wamkit.data.layout import ACTED_KEY, ACTION_KEY, STATE_KEY
+from wamkit.data.mixture import Recordings
 from wamkit.design import Design
 from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError
@@ -29,7 +29,7 @@ STALE = 0.5  # share of the first step's weights in the final average above whic
 BEYOND = 0.01  # share of frames with an action outside its limits above which it is said
 
 
-def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
+def preview(design: Design, dataset: Recordings, config: TrainConfig) -> None:
     """Look at a training before its first step; what is odd is said, what is impossible refused.
 
     Raises:
@@ -55,12 +55,12 @@ def preview(design: Design, dataset: Dataset, config: TrainConfig) -> None:
     check_schedule(config, dataset)
 
 
-def acted_episodes(dataset: Dataset) -> np.ndarray:
+def acted_episodes(dataset: Recordings) -> np.ndarray:
     """Mark the episodes that were recorded with actions, (E,) bool."""
     return np.array([bool(dataset.acted[episode.start]) for episode in dataset.episodes])
 
 
-def check_actions(design: Design, dataset: Dataset) -> None:
+def check_actions(design: Design, dataset: Recordings) -> None:
     """Raise :class:`ConfigError` when the design learns or reads actions and no episode was recorded with any."""
     actions = [name for name, spec in design.streams.items() if spec.role == "action"]
     acted = acted_episodes(dataset)
@@ -77,7 +77,7 @@ def check_actions(design: Design, dataset: Dataset) -> None:
         )  # fmt: skip
 
 
-def check_schedule(config: TrainConfig, dataset: Dataset) -> None:
+def check_schedule(config: TrainConfig, dataset: Recordings) -> None:
     """Say which settings of the run leave little to learn."""
     optim = config.optim
     if config.batch_size > dataset.num_frames:
@@ -120,7 +120,7 @@ def ticks_needed(name: str, spec: StreamSpec, config: DesignConfig) -> np.ndarra
     return np.zeros(spec.steps, dtype=np.int64)  # goals and milestones lie inside their episodes
 
 
-def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Dataset) -> None:
+def check_targets(name: str, spec: StreamSpec, config: DesignConfig, dataset: Recordings) -> None:
     """Say how few targets of a stream can be learned from; raises :class:`ConfigError` when there are none."""
     lengths = np.array([len(episode) for episode in dataset.episodes])
     if spec.role == "action":
@@ -171,7 +171,7 @@ def _way_out(name: str, spec: StreamSpec, config: DesignConfig, longest: int) ->
 
 
 def check_values(
-    module: Normalizer, values: np.ndarray, names: tuple[str, ...], design: Design, dataset: Dataset
+    module: Normalizer, values: np.ndarray, names: tuple[str, ...], design: Design, dataset: Recordings
 ) -> None:
     """Say which entries of a feature become very large by normalisation, and which are taken for constant."""
     shift, scale = module.shift.cpu().numpy(), module.scale.cpu().numpy()
@@ -207,7 +207,7 @@ def check_values(
             )  # fmt: skip
 
 
-def check_limits(dataset: Dataset, design: Design) -> None:
+def check_limits(dataset: Recordings, design: Design) -> None:
     """Say which actions lie outside the limits that a policy's actions are clipped to."""
     low, high = (np.asarray(limit, np.float32) for limit in (design.action_spec.low, design.action_spec.high))
     slack = 1e-3 * np.maximum(high - low, 1e-9)

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from wamkit.config import encode
-from wamkit.data import Dataset
-from wamkit.data.fingerprint import fingerprint
+from wamkit.data.mixture import Recordings, marks
 from wamkit.design import Design
 from wamkit.design.checkpoint import (
     FILES,
@@ -100,10 +99,10 @@ def placeless(plain: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def identity(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
+def identity(config: TrainConfig, dataset: Recordings) -> dict[str, Any]:
     """What a run is begun with, as plain values: its config, and fingerprints of everything that it reads."""
     plain = placeless(encode(config))
-    made: dict[str, Any] = {"config": plain, "data": fingerprint(dataset), "pretrained": None}
+    made: dict[str, Any] = {"config": plain, "data": marks(dataset), "pretrained": None}
     if config.imagined is not None and config.imagined.world is not None:
         # It is read again at every start, so it has to be there.
         made["world"] = {"files": ALGORITHM + checkpoint_digest(find_checkpoint(config.imagined.world))}

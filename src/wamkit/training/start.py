@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wamkit.contract.data import DataSpec
+from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.specs import require_same
 from wamkit.contract.types import Batch, Losses
 from wamkit.data import Dataset
 from wamkit.data.frame_cache import cache_limit
+from wamkit.data.mixture import Mixture, Recordings
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.design.checkpoint import (
@@ -47,6 +49,7 @@ from wamkit.training.resume import (
 )
 from wamkit.training.selection import Selection, parts_of, select
 from wamkit.training.watch import require_finite
+from wamkit.views import ViewConfig
 
 
 def inherit(data: DataSpec, name: str) -> DataSpec:
@@ -117,7 +120,7 @@ class TrainingRun:
     """
 
     design: Design
-    dataset: Dataset
+    dataset: Recordings
     selection: Selection
     objective: Objective
     average: AveragedModel
@@ -129,7 +132,7 @@ class TrainingRun:
     finished: bool = False
 
     @property
-    def learned(self) -> Dataset | Subset:
+    def learned(self) -> Recordings | Subset:
         """Demonstrations that are learned from."""
         return complement(self.dataset, self.held_out)
 
@@ -190,12 +193,7 @@ def start(config: TrainConfig) -> TrainingRun:
     """
     check_out(config.out)
     with stage("open dataset"):
-        dataset = Dataset(
-            config.dataset,
-            image_memory_gb=config.image_memory_gb,
-            view=config.design.view,
-            cache=cache_limit(config.frame_cache_gb),
-        )
+        dataset = open_data(config)
     held_out = draw_held_out(dataset.num_episodes, config.held_out, config.seed)
     torch.manual_seed(config.seed)
     clear_leftovers(config.out)
@@ -209,9 +207,8 @@ def start(config: TrainConfig) -> TrainingRun:
     config.out.mkdir(parents=True, exist_ok=True)
     write_identity(config.out, now, config)
     write_held_out(config.out, held_out, dataset)
-    data = data_spec(dataset, config.design.horizon)
-    learned = complement(dataset, held_out)
-    if isinstance(learned, Subset):
+    data, learned = spec_of(dataset, config.design.horizon), complement(dataset, held_out)
+    if isinstance(learned, Subset) and isinstance(dataset, Dataset):
         data = with_stats_of(data, dataset, learned.frames, config.design.horizon)
     if config.pretrained is not None:
         data = inherit(data, config.pretrained if folder is None else str(folder))
@@ -241,7 +238,27 @@ def start(config: TrainConfig) -> TrainingRun:
     return run
 
 
-def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset | Subset) -> None:
+def open_data(config: TrainConfig) -> Recordings:
+    """Open the dataset of a training, or those of its mixture, through the views of its design."""
+
+    def opened(path: Path, view: ViewConfig) -> Dataset:
+        memory, cache = config.image_memory_gb, cache_limit(config.frame_cache_gb)
+        return Dataset(path, image_memory_gb=memory, view=view, cache=cache)
+
+    if not config.mixture:
+        return opened(config.dataset, config.design.view)
+    sources = {
+        name: opened(source.dataset, config.design.view_of(name)) for name, source in config.mixture.items()
+    }
+    return Mixture(sources, config.design.horizon)
+
+
+def spec_of(dataset: Recordings, horizon: int) -> DataSpec:
+    """Spec of what a design is trained on."""
+    return dataset.spec() if isinstance(dataset, Mixture) else data_spec(dataset, horizon)
+
+
+def prepare_weights(design: Design, config: TrainConfig, dataset: Windows) -> None:
     """Give an untrained design its weights and codecs: fitted, loaded from ``pretrained``, or both."""
     if config.fresh and config.pretrained is None:
         raise ConfigError(
@@ -268,11 +285,12 @@ def start_distillation(config: TrainConfig, design: Design) -> Distillation | No
 
 
 def start_imagined(
-    config: TrainConfig, design: Design, dataset: Dataset, selection: Selection, average: Design
+    config: TrainConfig, design: Design, dataset: Recordings, selection: Selection, average: Design
 ) -> Imagined | None:
     """Training in imagination, with its world model loaded; None when ``config`` does not ask for one."""
     if config.imagined is None:
         return None
+    assert isinstance(dataset, Dataset), "a mixture is refused by the config"
     name, device = config.imagined.world, find_device(config.device)
     world = None if name is None else from_pretrained(name, device)
     return Imagined(config.imagined, design, world, dataset, selection, average)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from wamkit.contract.types import Batch, Losses
-from wamkit.data import Dataset
+from wamkit.data.mixture import Recordings
 from wamkit.design import Design
 from wamkit.errors import TrainingError
 from wamkit.training.config import TrainConfig
@@ -48,7 +48,7 @@ class Watch:
         design: Design,
         average: AveragedModel,
         optimizer: torch.optim.Optimizer,
-        dataset: Dataset,
+        dataset: Recordings,
         config: TrainConfig,
         step: int,
     ) -> None:
@@ -195,7 +195,7 @@ def require_finite(tensors: Mapping[str, Tensor], what: str, way_out: str) -> No
             raise TrainingError(f"{what}: {name!r} holds numbers that are not finite. {way_out}")
 
 
-def place_of(dataset: Dataset, frame: int) -> str:
+def place_of(dataset: Recordings, frame: int) -> str:
     """Place of a frame for a message."""
     for episode in dataset.episodes:
         if episode.start <= frame < episode.stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from wamkit.config import decode, encode
 from wamkit.config.ranges import Whole, Word
 from wamkit.config.values import Config
+from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import Dataset
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.design.robot import load_policy
@@ -39,6 +40,8 @@ class EvaluateConfig(Config):
             resumes from the journal in this folder.
         evaluation: settings of the evaluation. The controller is the checkpoint's unless given.
         dataset: dataset that the checkpoint was trained on, to record its fingerprint in the report.
+        robot: name of the robot that is driven, of a checkpoint that was trained on several; null to find it by the
+            environment's specs.
         device: torch device of the policy, such as cpu or cuda:0.
         films_of_failures: largest number of failed episodes to film, taken from the perturbation dimensions in turn.
         rerun: true to export filmed episodes for the Rerun viewer.
@@ -49,10 +52,17 @@ class EvaluateConfig(Config):
     out: Path = Path("runs/evaluate")
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Path | None = None
+    robot: Word | None = None
     device: Word = "cpu"
     films_of_failures: Whole = 4
     rerun: bool = False
     overwrite: bool = False
+
+
+def specs_of(config: EvaluationConfig) -> tuple[ObservationSpec, ActionSpec]:
+    """Specs of the environment that an evaluation runs in."""
+    env = replace(config.env, task=config.tasks[0])
+    return env.observation_spec(), env.action_spec()
 
 
 def report_result(out: Path, verb: str = "evaluate") -> Result:
@@ -77,7 +87,8 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint in closed loop and write ``report.json``, ``report.html`` and more into ``config.out``."""
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
-    policy = load_policy(folder, config.device)
+    driven = config.robot, specs_of(config.evaluation)
+    policy = load_policy(folder, config.device, *driven)
     policy.check_acts()
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         done = rollout(
@@ -99,11 +110,12 @@ def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Repo
     """
     check_outputs(failures=0, rerun=False)
     folder = find_checkpoint(config.checkpoint)
-    load_policy(folder).check_acts()
+    driven = config.robot, specs_of(config.evaluation)
+    load_policy(folder, "cpu", *driven).check_acts()
     everywhere = str(folder.absolute()) if Path(config.checkpoint).exists() else config.checkpoint
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         report = evaluate_on_cluster(
-            partial(load_policy, everywhere, config.device),
+            partial(load_policy, everywhere, config.device, *driven),
             config.evaluation,
             address,
             shards,

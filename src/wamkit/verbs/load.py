@@ -10,7 +10,7 @@ from wamkit.config import decode, read_config
 from wamkit.contract.data import DataSpec, Recorded
 from wamkit.contract.specs import DERIVED
 from wamkit.data import Dataset
-from wamkit.data.spec import data_spec
+from wamkit.data.spec import ROBOT, data_spec
 from wamkit.design import Design, from_pretrained
 from wamkit.design.checkpoint import find_checkpoint
 from wamkit.design.config import DesignConfig
@@ -54,8 +54,8 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
     observation, action = view.observation_spec, view.action_spec
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
-    recorded = None if view.same else Recorded(*view.recorded)
-    return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}, recorded))
+    robots = {} if view.same else {ROBOT: Recorded(*view.recorded)}
+    return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}, robots))
 
 
 def load_checkpoint(name: str) -> Design:

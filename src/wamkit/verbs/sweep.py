@@ -20,6 +20,7 @@ from wamkit.evaluation.closed_loop.sweep import POINTS, Sweep, run_sweep
 from wamkit.evaluation.output.pages import require_plots, write_sweep_page
 from wamkit.storage.fingerprint import listing
 from wamkit.storage.output import Result, output
+from wamkit.verbs.evaluate import specs_of
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, inputs_of
 
 SWEEP_FILE = "sweep.json"
@@ -37,6 +38,8 @@ class SweepConfig(Config):
         grid: budgets, such as ``--grid.nfe.action '[1, 2, 4]' --grid.future '[true, false]'``.
         evaluation: settings of the evaluation at every point. The controller is the checkpoint's unless given.
         dataset: dataset that the checkpoint was trained on, to record its fingerprint in the reports.
+        robot: name of the robot that is driven, of a checkpoint that was trained on several; null to find it by the
+            environment's specs.
         device: torch device of the policy, such as cpu or cuda:0.
         overwrite: true to begin anew where ``out`` holds another sweep or points that the grid lacks.
     """
@@ -46,6 +49,7 @@ class SweepConfig(Config):
     grid: BudgetGrid = field(default_factory=BudgetGrid)
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(films=0, latency_calls=50))
     dataset: Path | None = None
+    robot: Word | None = None
     device: Word = "cpu"
     overwrite: bool = False
 
@@ -57,7 +61,7 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
     """
     require_plots()
     folder = find_checkpoint(config.checkpoint)
-    policy = load_policy(folder, config.device)
+    policy = load_policy(folder, config.device, config.robot, specs_of(config.evaluation))
     policy.check_acts()
     evaluation = {**encode(config.evaluation), "goals": dataset_mark(config.evaluation.goals)}
     dataset, checkpoint = dataset_mark(config.dataset), checkpoint_mark(folder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wamkit.contract.data import Scaling
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.geometry.rotations import SIZES, Form, convert, parse_rotation, write
 from wamkit.views.config import RangeView, Reference, RotationView
@@ -53,6 +54,7 @@ class Columns:
         against: action column -> place of the state column that it is relative to.
         turned: name of a rotation -> places of the state columns that it is composed with.
         reference: what relative columns are relative to.
+        scaling: change of all columns, after every other; None for none.
 
     Attributes:
         recorded: names of the recorded columns.
@@ -75,6 +77,7 @@ class Columns:
         against: Mapping[str, int] = {},
         turned: Mapping[str, tuple[int, ...]] = {},
         reference: Reference = "none",
+        scaling: Scaling | None = None,
     ) -> None:
         self.recorded = tuple(recorded)
         self._place, self._reference = place, reference
@@ -88,6 +91,13 @@ class Columns:
             raise ConfigError(
                 f"view.{place}_width: {width} is less than the {self.real} columns that are read. Choose more."
             )
+        if scaling is not None and len(scaling.shift) != self.real:
+            raise ConfigError(
+                f"view.{place}: {self.real} columns are read, but their scaling is of {len(scaling.shift)}. It belongs "
+                f"to another view."
+            )
+        self._scale = np.array(scaling.scale if scaling else [1.0] * self.real)
+        self._shift = np.array(scaling.shift if scaling else [0.0] * self.real)
         names += [f"{PADDING}{i}" for i in range(self.real, width)]
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
         if twice is not None:
@@ -99,7 +109,8 @@ class Columns:
     @property
     def same(self) -> bool:
         """True where the columns are seen as they are recorded."""
-        return self.names == self.recorded and all(piece.plain for piece in self.pieces)
+        plain = (self._scale == 1).all() and not self._shift.any()
+        return bool(plain) and self.names == self.recorded and all(piece.plain for piece in self.pieces)
 
     @property
     def whole(self) -> bool:
@@ -117,7 +128,8 @@ class Columns:
         values = np.asarray(values, np.float64)
         parts = [self._see(piece, values[..., list(piece.source)], state, past) for piece in self.pieces]
         padding = np.zeros((*values.shape[:-1], len(self.names) - self.real))
-        return np.concatenate((*parts, padding), axis=-1)
+        real = np.concatenate((*parts, padding[..., :0]), axis=-1)
+        return np.concatenate(((real - self._shift) / self._scale, padding), axis=-1)
 
     def back(self, seen: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
         """Change values (..., T, D') that a design gave, the first at "now", to recorded ones (..., T, D).
@@ -130,7 +142,7 @@ class Columns:
             ConfigError: a recorded column is not read, so its value is not known.
         """
         self.require_whole()
-        seen = np.asarray(seen, np.float64)
+        seen = np.asarray(seen, np.float64)[..., : self.real] * self._scale + self._shift
         out = np.empty((*seen.shape[:-1], len(self.recorded)))
         first = 0
         for piece in self.pieces:
@@ -168,7 +180,8 @@ class Columns:
             lows.append(pair[0])
             highs.append(pair[1])
         padding = np.zeros(len(self.names) - self.real)
-        return np.concatenate((*lows, padding)), np.concatenate((*highs, padding))
+        low, high = ((np.concatenate(ends) - self._shift) / self._scale for ends in (lows, highs))
+        return np.concatenate((low, padding)), np.concatenate((high, padding))
 
     def _find(self, name: str) -> int:
         if name not in self.recorded:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.data import Scaling
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, did_you_mean
@@ -25,10 +26,13 @@ class View:
         config: the view.
         observation: observation spec of the robot, or of a recording of it.
         action: its action spec.
+        state_scaling: scaling of the state that is shown; None for none.
+        action_scaling: scaling of the actions that are shown; None for none.
 
     Attributes:
         config: the view.
         recorded: observation spec and action spec of the robot.
+        scaling: scalings of state and action; None without them.
         cameras: name that the design reads -> recorded camera.
         sizing: name that the design reads -> change of the picture's size.
         state: columns of the state.
@@ -38,9 +42,19 @@ class View:
         ConfigError: a camera or column does not exist, or actions cannot be relative.
     """
 
-    def __init__(self, config: ViewConfig, observation: ObservationSpec, action: ActionSpec) -> None:
+    def __init__(
+        self,
+        config: ViewConfig,
+        observation: ObservationSpec,
+        action: ActionSpec,
+        state_scaling: Scaling | None = None,
+        action_scaling: Scaling | None = None,
+    ) -> None:
         self.config = config
         self.recorded = observation, action
+        self.scaling = (
+            None if state_scaling is None or action_scaling is None else (state_scaling, action_scaling)
+        )
         chosen = config.cameras
         self.cameras = dict(chosen) if chosen is not None else {name: name for name in observation.cameras}
         for name in self.cameras.values():
@@ -56,6 +70,7 @@ class View:
             config.state_ranges,
             config.state_width,
             "state",
+            scaling=state_scaling,
         )
         self.action = Columns(
             action.names,
@@ -67,6 +82,7 @@ class View:
             self._against(),
             {r.name: self._states(r.against) for r in config.action_rotations if r.against},
             config.relative,
+            action_scaling,
         )
         if config.relative != "none" and not any(piece.against for piece in self.action.pieces):
             raise ConfigError(

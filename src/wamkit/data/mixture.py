@@ -1,0 +1,249 @@
+"""Several datasets as one: different robots, each through its own view, drawn by weight.
+
+The columns of every robot are scaled by its own statistics before the design sees them, so that the parts of a design
+need to know nothing of robots: within [-1, 1] lies what lies between the 1 % and the 99 % quantiles of that robot.
+Scalings are stored with the weights, by the robot's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from wamkit.contract.data import DataSpec, Recorded, Scaling
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.types import Batch, WindowSpec
+from wamkit.data.catalog import EpisodeRow
+from wamkit.data.dataset import Dataset
+from wamkit.data.fingerprint import fingerprint
+from wamkit.data.layout import ACTION_KEY, STATE_KEY
+from wamkit.data.loader import Draw, drawn
+from wamkit.data.spec import data_spec
+from wamkit.data.stats import vector_stats
+from wamkit.errors import ConfigError
+from wamkit.nn.transforms import FLOOR, Normalizer, least_scale
+from wamkit.views.common import common_specs, require_same_shape, require_width
+
+GOLDEN = (5**0.5 - 1) / 2
+PIECE = 1 << 20  # draws that are counted at once
+
+
+def scaling_of(data: DataSpec, feature: str, width: int) -> Scaling:
+    """Scaling of the first ``width`` columns of a feature by their quantiles; a constant column is only shifted."""
+    if feature not in data.stats:
+        return Scaling((0.0,) * width, (1.0,) * width)
+    made = Normalizer(data.stats, feature, "quantile")
+    return Scaling(tuple(made.shift[:width].tolist()), tuple(made.scale[:width].tolist()))
+
+
+@final
+class Mixture:
+    """Datasets of several robots as one dataset. Frames and episodes are counted through, in the order of the robots.
+
+    Args:
+        datasets: robot -> its dataset, opened with its view.
+        horizon: H, actions per window.
+
+    Attributes:
+        datasets: robot -> its dataset, scaled.
+        starts: number of the first frame of every dataset, and the number of all frames.
+        observation_spec: what the robots have in common.
+        action_spec: what the robots have in common.
+        root: folders of the datasets, for messages.
+        episodes: episodes of all datasets.
+        state: states (N, S).
+        action: actions (N, A).
+        acted: (N,) bool, True for frames recorded with their action.
+
+    Raises:
+        SpecError: the views show different pictures, or columns of different number.
+    """
+
+    def __init__(self, datasets: Mapping[str, Dataset], horizon: int) -> None:
+        self._horizon = horizon
+        self.datasets = {name: _scaled(dataset, horizon) for name, dataset in datasets.items()}
+        own = list(self.datasets.values())
+        for name, dataset in self.datasets.items():
+            require_same_shape(dataset.observation_spec, own[0].observation_spec, f"robot {name!r}")
+            require_width(dataset.action_spec, own[0].action_spec, f"robot {name!r}")
+        self.observation_spec: ObservationSpec
+        self.action_spec: ActionSpec
+        self.observation_spec, self.action_spec = common_specs(
+            [dataset.observation_spec for dataset in own], [dataset.action_spec for dataset in own]
+        )
+        self.starts = np.cumsum([0, *(dataset.num_frames for dataset in own)])
+        self.root = Path(" + ".join(str(dataset.root) for dataset in own))
+        self.state = np.concatenate([dataset.state for dataset in own])
+        self.action = np.concatenate([dataset.action for dataset in own])
+        self.acted = np.concatenate([dataset.acted for dataset in own])
+        self.episodes: tuple[EpisodeRow, ...] = tuple(
+            replace(row, start=row.start + start, stop=row.stop + start)
+            for dataset, start in zip(own, self.starts.tolist(), strict=False)
+            for row in dataset.episodes
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames N of all datasets."""
+        return int(self.starts[-1])
+
+    @property
+    def num_episodes(self) -> int:
+        """Number of episodes of all datasets."""
+        return len(self.episodes)
+
+    def with_extras(self, names: Sequence[str]) -> Mixture:
+        """Return this mixture with extras in its observations."""
+        found = object.__new__(Mixture)
+        found.__dict__.update(self.__dict__)
+        found.datasets = {name: dataset.with_extras(names) for name, dataset in self.datasets.items()}
+        return found
+
+    def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
+        """Cut one window per frame number of ``index`` (B,); see :meth:`wamkit.data.Dataset.windows`."""
+        owners = np.searchsorted(self.starts, index, side="right") - 1
+        order, parts = [], []
+        for number, dataset in enumerate(self.datasets.values()):
+            rows = np.flatnonzero(owners == number)
+            if len(rows):
+                order.append(rows)
+                parts.append(dataset.windows(index[rows] - self.starts[number], spec))
+        place = np.argsort(np.concatenate(order))
+        return replace(joined(parts, place), index=torch.from_numpy(np.asarray(index, np.int64)))
+
+    def draw(self, frames: np.ndarray, weights: Mapping[str, float]) -> Draw:
+        """Draw of batches by weight: (batch size, seed, step) -> places (B,) in ``frames`` (M,), ascending.
+
+        Every dataset has its own endless sequence of epochs, so each of its frames comes equally often. Which dataset
+        a window is of follows a sequence of low discrepancy, so that its share is its weight to within few windows.
+
+        Raises:
+            ConfigError: a dataset has no frame left.
+        """
+        bounds = np.searchsorted(frames, self.starts)
+        counts = np.diff(bounds)
+        for name, count in zip(self.datasets, counts.tolist(), strict=True):
+            if not count:
+                raise ConfigError(f"mixture.{name}: no episode is left to learn from. Hold out fewer.")
+        owners = Owners(np.array([weights[name] for name in self.datasets]))
+
+        def places(batch_size: int, seed: int, step: int) -> np.ndarray:
+            own, before = owners.of(step * batch_size, batch_size), owners.count(step * batch_size)
+            out = np.empty(batch_size, np.int64)
+            for i, count in enumerate(counts.tolist()):
+                rows = np.flatnonzero(own == i)
+                out[rows] = bounds[i] + drawn(count, int(before[i]), len(rows), seed)
+            return out
+
+        return places
+
+    def fingerprint(self) -> str:
+        """Hashes of all datasets, for reports."""
+        return "+".join(dataset.fingerprint() for dataset in self.datasets.values())
+
+    def marks(self) -> dict[str, Any]:
+        """Robot -> parts of its dataset, and the digest of each (:func:`wamkit.data.fingerprint.fingerprint`)."""
+        return {name: fingerprint(dataset) for name, dataset in self.datasets.items()}
+
+    def spec(self) -> DataSpec:
+        """Spec of what the robots have in common, with each robot by its name."""
+        own = [data_spec(dataset, self._horizon) for dataset in self.datasets.values()]
+        shared = set.intersection(*({*data.extras.items()} for data in own))
+        return DataSpec(
+            self.observation_spec, self.action_spec, self._stats, dict(sorted(shared)), self._robots()
+        )
+
+    def _robots(self) -> dict[str, Recorded]:
+        return {
+            name: Recorded(*dataset.view.recorded, *(dataset.view.scaling or ()))
+            for name, dataset in self.datasets.items()
+        }
+
+    @cached_property
+    def _stats(self) -> dict[str, dict[str, np.ndarray]]:
+        """Statistics of the scaled columns of all robots together, and of the pictures of the first."""
+        first = data_spec(next(iter(self.datasets.values())), self._horizon).stats
+        found = {key: dict(values) for key, values in first.items() if key not in (ACTION_KEY, STATE_KEY)}
+        acted = self.action[self.acted] if self.acted.any() else self.action
+        for key, values in ((ACTION_KEY, acted), (STATE_KEY, self.state)):
+            if values.shape[1]:
+                made = dataclasses.asdict(vector_stats(values))
+                found[key] = {**made, FLOOR: least_scale(made["min"], made["max"])}
+        return found
+
+
+def _scaled(dataset: Dataset, horizon: int) -> Dataset:
+    data = data_spec(dataset, horizon)
+    state = scaling_of(data, STATE_KEY, dataset.view.state.real)
+    return dataset.scaled(state, scaling_of(data, ACTION_KEY, dataset.view.action.real))
+
+
+class Owners:
+    """Datasets that windows are drawn from, by the number of the draw: multiples of the golden ratio, modulo 1.
+
+    Args:
+        weights: weight of every dataset.
+    """
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self._ends = np.cumsum(weights / weights.sum())[:-1]
+        self._known = (
+            0,
+            np.zeros(len(weights), np.int64),
+        )  # number of draws, and those of every dataset among them
+
+    def of(self, first: int, count: int) -> np.ndarray:
+        """Dataset of each of ``count`` draws from number ``first`` on, (count,)."""
+        return np.searchsorted(
+            self._ends, (np.arange(first, first + count) + 0.5) * GOLDEN % 1.0, side="right"
+        )
+
+    def count(self, draws: int) -> np.ndarray:
+        """Number of draws of every dataset among the first ``draws``."""
+        known, counts = self._known if self._known[0] <= draws else (0, np.zeros_like(self._known[1]))
+        while known < draws:  # in pieces: a resumed run counts all draws before it once
+            more = min(draws - known, PIECE)
+            counts = counts + np.bincount(self.of(known, more), minlength=len(counts))
+            known += more
+        self._known = known, counts
+        return counts
+
+
+def joined(parts: Sequence[Any], place: np.ndarray) -> Any:
+    """Join batches row by row and put them into the order ``place`` (B,).
+
+    Args:
+        parts: equal structures of dataclasses, mappings, tuples of texts and tensors with leading dimension of rows.
+        place: row of the joined batch -> row of the result.
+    """
+    first = parts[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(parts))[torch.from_numpy(place)]
+    if isinstance(first, Mapping):
+        return {key: joined([part[key] for part in parts], place) for key in first}
+    if isinstance(first, tuple):
+        rows = [row for part in parts for row in part]
+        return tuple(rows[i] for i in place.tolist())
+    if dataclasses.is_dataclass(first):
+        fields = {
+            f.name: joined([getattr(part, f.name) for part in parts], place)
+            for f in dataclasses.fields(first)
+        }
+        return replace(first, **fields)  # type: ignore[type-var]
+    return first
+
+
+# What a design is trained on.
+Recordings = Dataset | Mixture
+
+
+def marks(recordings: Recordings) -> dict[str, Any]:
+    """Parts of a dataset, or of every dataset of a mixture, and the digest of each."""
+    return recordings.marks() if isinstance(recordings, Mixture) else fingerprint(recordings)

@@ -1,0 +1,61 @@
+"""What several robots have in common for one design: the same pictures, and columns of the same number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.errors import SpecError
+
+
+def require_same_shape(spec: ObservationSpec, common: ObservationSpec, robot: str) -> None:
+    """Raise :class:`SpecError` unless a robot shows the same pictures and as many state columns as the others."""
+    if spec.cameras != common.cameras:
+        raise SpecError(
+            f"{robot} shows the cameras {_sizes(spec)}, the others {_sizes(common)}. Give them the same names in "
+            f"`view.cameras` of each robot, and the same `view.size`."
+        )
+    if len(spec.state) != len(common.state):
+        raise SpecError(
+            f"{robot} shows {len(spec.state)} state columns, the others {len(common.state)}. Set "
+            f"`view.state_width` of all to the same number."
+        )
+
+
+def require_width(spec: ActionSpec, common: ActionSpec, robot: str) -> None:
+    """Raise :class:`SpecError` unless a robot shows as many action columns as the others."""
+    if spec.width != common.width:
+        raise SpecError(
+            f"{robot} shows {spec.width} action columns, the others {common.width}. Set `view.action_width` of all "
+            f"to the same number."
+        )
+
+
+def common_specs(
+    observations: Sequence[ObservationSpec], actions: Sequence[ActionSpec]
+) -> tuple[ObservationSpec, ActionSpec]:
+    """Specs of what several robots have in common; columns are numbered, and limits are the widest.
+
+    A convention in which the robots differ becomes the one that says the least; their rate is that of the first.
+    """
+    first, own = observations[0], actions[0]
+    state = tuple(f"state_{i}" for i in range(len(first.state)))
+    same: dict[str, Any] = {
+        name: getattr(own, name) if len({getattr(a, name) for a in actions}) == 1 else otherwise
+        for name, otherwise in (
+            ("mode", "absolute"), ("frame", "unknown"), ("rotation", "none"), ("gripper", "none"),
+        )
+    }  # fmt: skip
+    action = ActionSpec(
+        names=tuple(f"action_{i}" for i in range(own.width)),
+        low=tuple(map(min, zip(*(a.low for a in actions), strict=True))),
+        high=tuple(map(max, zip(*(a.high for a in actions), strict=True))),
+        rate_hz=own.rate_hz,
+        **same,
+    )
+    return ObservationSpec(first.cameras, state, first.rate_hz), action
+
+
+def _sizes(spec: ObservationSpec) -> str:
+    return ", ".join(f"{name} {c.height} x {c.width}" for name, c in spec.cameras.items()) or "none"
