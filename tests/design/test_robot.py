@@ -12,12 +12,14 @@ from test_seen import record
 
 from support import data_spec as toy_spec
 from wamkit import api
+from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget
 from wamkit.data import Dataset, data_spec
 from wamkit.design import Design
 from wamkit.design.robot import RobotPolicy, load_policy, policy_of
 from wamkit.encoders import ImagesConfig
 from wamkit.errors import ConfigError, SpecError
+from wamkit.evaluation.prediction.replay import names_of, predict_actions
 from wamkit.training import OptimConfig, TrainConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.views import RangeView, ViewConfig
@@ -93,3 +95,21 @@ def test_a_robot_that_needs_more_columns_is_not_driven(root: Path, tmp_path: Pat
     design = Design(config(root, tmp_path, part).design, data_spec(Dataset(root, view=part), 8))
     with pytest.raises(ConfigError, match="also needs y, gripper"):
         policy_of(design)
+
+
+def test_open_loop_errors_are_in_recorded_units(root: Path, tmp_path: Path) -> None:
+    model = api.train(config(root, tmp_path / "run"), progress=False)
+    part = replace(VIEW, action=("x", "gripper"))
+    policy, dataset = load_policy(model), Dataset(root, view=VIEW)
+    assert isinstance(policy, RobotPolicy)
+    index = np.array([3, 30])
+    recorded = Dataset(root).windows(index, policy.window).observation
+    seeds = [row_seed(0, "frame", int(frame)) for frame in index]
+    forecast, _ = policy.forecast(recorded, policy.initial_state(2), Budget(), seeds=seeds)
+    measured = predict_actions(policy.design, dataset, index, Budget(), 0)
+    np.testing.assert_allclose(measured, forecast.action.numpy(), rtol=1e-5, atol=1e-5)
+    seen = Dataset(root, view=part)
+    windows = seen.windows(index, replace(policy.window, horizon=1))
+    back = seen.view.measured(windows.action.numpy(), seen.recorded_state[index])
+    np.testing.assert_allclose(back[:, 0], seen.recorded_action[index][:, [0, 2]], atol=1e-5)
+    assert names_of(seen) == ("x", "gripper")

@@ -113,9 +113,14 @@ class Columns:
         return bool(plain) and self.names == self.recorded and all(piece.plain for piece in self.pieces)
 
     @property
+    def read(self) -> tuple[int, ...]:
+        """Places of the recorded columns that are read, ascending."""
+        return tuple(sorted(i for piece in self.pieces for i in piece.source))
+
+    @property
     def whole(self) -> bool:
         """True if every recorded column is read, so that there is a way back."""
-        return {i for piece in self.pieces for i in piece.source} == set(range(len(self.recorded)))
+        return self.read == tuple(range(len(self.recorded)))
 
     def see(self, values: np.ndarray, state: np.ndarray | None = None, past: int = 0) -> np.ndarray:
         """Change recorded values (..., T, D) to what the design sees, (..., T, D'), in double precision.
@@ -131,19 +136,21 @@ class Columns:
         real = np.concatenate((*parts, padding[..., :0]), axis=-1)
         return np.concatenate(((real - self._shift) / self._scale, padding), axis=-1)
 
-    def back(self, seen: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
+    def back(self, seen: np.ndarray, state: np.ndarray | None = None, partly: bool = False) -> np.ndarray:
         """Change values (..., T, D') that a design gave, the first at "now", to recorded ones (..., T, D).
 
         Args:
             seen: values.
             state: recorded state at "now" (..., S), needed where columns are relative.
+            partly: true to leave columns that are not read as NaN.
 
         Raises:
             ConfigError: a recorded column is not read, so its value is not known.
         """
-        self.require_whole()
+        if not partly:
+            self.require_whole()
         seen = np.asarray(seen, np.float64)[..., : self.real] * self._scale + self._shift
-        out = np.empty((*seen.shape[:-1], len(self.recorded)))
+        out = np.full((*seen.shape[:-1], len(self.recorded)), np.nan)
         first = 0
         for piece in self.pieces:
             part = seen[..., first : first + len(piece.names)]

@@ -188,6 +188,15 @@ class View:
         back = self.action.back(action.cpu().numpy(), state.cpu().numpy())
         return torch.from_numpy(back.astype(np.float32))
 
+    def measured(self, action: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Change a design's actions (B, H, A') to the recorded columns that it reads, (B, H, A), in their units.
+
+        Args:
+            action: actions that the design gave, the first at "now".
+            state: recorded states (B, S) at "now".
+        """
+        return self.action.back(action, state, partly=True)[..., list(self.action.read)]
+
     def ticks(self, count: int) -> np.ndarray:
         """Recorded ticks of an episode of ``count`` that are read, each the nearest one, (T,)."""
         if self.every == 1:
