@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: zoo zoo-table demo table robustness augmentation world_model test quick check bench mutants kill setup clean
+.PHONY: zoo zoo-table demo table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,11 @@ table: $(VENV)/.ready
 
 robustness: $(VENV)/.ready
 	$(BIN)/python examples/robustness.py
+	$(BIN)/python docs/generate.py
+
+# One model on two robots, beside models of each alone; resumable as zoo-table is.
+mixture: $(VENV)/.ready
+	$(BIN)/python examples/mixture.py $(MIXTURE)
 	$(BIN)/python docs/generate.py
 
 # Twelve trainings; `AUGMENTATION="--minutes 30"` ends a sitting, the next one goes on.

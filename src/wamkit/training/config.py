@@ -39,12 +39,12 @@ class TrainConfig(Config):
 
     Attributes:
         dataset: folder of a LeRobotDataset v3.0, or of another layout that is read. Not with ``mixture``.
-        mixture: name of a robot -> its dataset and weight, to train one design on several. Each is seen through
-            ``design.views`` of its name.
         out: folder of the run: ``model/`` (final weights), ``best/`` (those with the lowest held-out loss),
             ``checkpoints/``, ``log.jsonl``, ``config.json``, ``data.json`` (fingerprints of what is read),
             ``about.json`` (tuple, formula, versions, commit).
         design: design to train.
+        mixture: name of a robot -> its dataset and weight, to train one design on several. Each is seen through
+            ``design.views`` of its name.
         optim: optimiser and schedule.
         augment: changes of the training windows, applied in order; none without an entry. A name stands for the
             operations of :data:`wamkit.augmentations.PRESETS` and is replaced by them.
@@ -76,9 +76,9 @@ class TrainConfig(Config):
     """
 
     dataset: Path = DATASET
-    mixture: dict[str, SourceConfig] = field(default_factory=dict)
     out: Path = Path("runs/train")
     design: DesignConfig = field(default_factory=DesignConfig)
+    mixture: dict[str, SourceConfig] = field(default_factory=dict)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: Preset | tuple[AugmentConfig, ...] = ()
     pretrained: Word | None = None
