@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import augmentation_table
+import mixture_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
 
@@ -36,6 +37,7 @@ PAGES = (
     "docs/benchmark.md",
     "docs/robustness.md",
     "docs/augmentation.md",
+    "docs/mixtures.md",
     "docs/world_model.md",
     "docs/zoo.md",
 )
@@ -369,6 +371,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "extras": extras,
     "augmentation": lambda: augmentation_table.table(RESULTS / "augmentation.json"),
     "presets": augmentation_table.presets,
+    "mixture": lambda: mixture_table.table(RESULTS / "mixture.json"),
 }
 
 
