@@ -7,6 +7,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "osmesa")
+os.environ.pop("COLUMNS", None)  # what is printed is as wide as for a pipe
 
 import pytest
 import torch

@@ -278,7 +278,24 @@ def run(
     count: int, seed: int, folder: Path, kinds: tuple[str, ...] = tuple(corruption.FILE_KINDS)
 ) -> list[Result]:
     """Break and read ``count`` mutants, spread evenly over subjects and kinds."""
-    logging.getLogger("wamkit").setLevel(logging.ERROR)
+    with quiet():
+        return run_all(count, seed, folder, kinds)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings of the package are not shown inside: thousands of mutants would fill the screen."""
+    logger = logging.getLogger("wamkit")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def run_all(count: int, seed: int, folder: Path, kinds: tuple[str, ...]) -> list[Result]:
+    """Break and read the mutants; the arguments are those of :func:`run`."""
     intact = subjects(folder / "intact")
     expected = {}
     for subject in intact:
