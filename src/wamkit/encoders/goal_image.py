@@ -12,6 +12,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Length, Probability, Size, Words
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
+from wamkit.contract.specs import size_option
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
 from wamkit.errors import ConfigError, SpecError
@@ -50,7 +51,7 @@ class GoalImageConfig(EncoderConfig):
             if size.height % self.patch or size.width % self.patch:
                 raise ConfigError(
                     f"encoder 'goal_image': patch {self.patch} does not divide the {size.height} x {size.width} "
-                    f"pixels of camera {name!r}"
+                    f"pixels of camera {name!r}. {size_option(size.height, size.width, self.patch)}"
                 )
         return GoalImageEncoder(self, cameras, width)
 
