@@ -75,7 +75,7 @@ def test_acting_is_the_way_back_of_what_the_design_gives(root: Path, tmp_path: P
 
 def test_a_design_that_changes_nothing_is_its_own_policy(root: Path, tmp_path: Path) -> None:
     only = replace(VIEW, cameras={"wrist": "wrist"}, size=())
-    with pytest.raises(ConfigError, match=r"24 x 32 .* --design.view.size '\[32, 32\]'"):
+    with pytest.raises(ConfigError, match=r"24 x 32 .*--design.view.size '\[32, 32\]'"):
         Design(config(root, tmp_path, ViewConfig()).design, data_spec(Dataset(root)))
     design = Design(config(root, tmp_path, only).design, data_spec(Dataset(root, view=only), 8))
     assert isinstance(policy_of(design), RobotPolicy)

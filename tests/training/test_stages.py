@@ -30,6 +30,7 @@ class Recorder(Display):
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.lines: list[str] = []
         self.totals: dict[str, tuple[int | None, int]] = {}
 
     def begin(self, stage: Stage) -> None:
@@ -40,6 +41,9 @@ class Recorder(Display):
 
     def end(self, stage: Stage) -> None:
         self.totals[stage.name] = (stage.total, stage.done)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def with_codec(root: Path, out: Path) -> TrainConfig:

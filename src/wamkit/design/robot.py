@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.contract.requests import Requests
-from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same
 from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.design.checkpoint import from_pretrained
 from wamkit.design.model import Design
-from wamkit.views import View
+from wamkit.views import View, ViewConfig
 
 
 @final
@@ -27,11 +27,13 @@ class RobotPolicy(nn.Module):
     that training used lies between. Futures and everything else stay as the design gives them.
 
     Args:
-        design: a design whose view changes something.
+        inner: a design whose view changes something; or, with ``view``, a policy of another robot.
+        view: view that shows the robot as ``inner`` expects one; None for the view of the design.
 
     Attributes:
+        inner: policy behind the view.
         design: the design.
-        view: view between robot and design.
+        view: view between robot and ``inner``.
         observation_spec: spec of the robot's observations.
         action_spec: spec of the robot's actions.
 
@@ -39,14 +41,17 @@ class RobotPolicy(nn.Module):
         ConfigError: the view leaves out columns that the robot needs.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, inner: Design | RobotPolicy, view: View | None = None) -> None:
         super().__init__()
-        robot = design.data.robot
-        self.design = design
-        self.view = View(design.config.view, robot.observation, robot.action)
-        self.observation_spec: ObservationSpec = robot.observation
-        self.action_spec: ActionSpec = robot.action
-        if design.graph.acting():
+        self.inner = inner
+        self.design: Design = inner if isinstance(inner, Design) else inner.design
+        if view is None:
+            robot = self.design.data.robot
+            view = View(self.design.config.view, robot.observation, robot.action)
+        self.view = view
+        self.observation_spec: ObservationSpec = view.recorded[0]
+        self.action_spec: ActionSpec = view.recorded[1]
+        if self.design.graph.acting():
             self.view.action.require_whole()
 
     @property
@@ -57,7 +62,8 @@ class RobotPolicy(nn.Module):
     @property
     def window(self) -> WindowSpec:
         """Steps around "now" that it reads and predicts, in ticks of the view."""
-        return dataclasses.replace(self.design.window, every=self.view.every)
+        window = self.inner.window
+        return dataclasses.replace(window, every=window.every * self.view.every)
 
     @property
     def sensors(self) -> Sequence[str]:
@@ -113,19 +119,19 @@ class RobotPolicy(nn.Module):
         given: Mapping[str, Tensor] | None = None,
     ) -> tuple[Forecast, Carries]:
         """One call; the arguments are those of :meth:`Design.forecast`, in the robot's coordinates."""
-        forecast, state = self.design.forecast(self.view.observe(observation), state, budget, seeds, given)
+        forecast, state = self.inner.forecast(self.view.observe(observation), state, budget, seeds, given)
         action = self.view.commands(forecast.action, observation.state[:, -1])
         return dataclasses.replace(forecast, action=action), state
 
     def remember(self, observation: Observation, state: Carries) -> Carries:
         """Take in, without a call, the block of past actions that ends now; returns the new state."""
-        return self.design.remember(self.view.observe(observation), state)
+        return self.inner.remember(self.view.observe(observation), state)
 
     def generate(
         self, observation: Observation, state: Carries, stream: str, budget: Budget, seeds: Sequence[int]
     ) -> Tensor:
         """Values (B, ...) of one stream and of nothing that it does not need."""
-        return self.design.generate(self.view.observe(observation), state, stream, budget, seeds)
+        return self.inner.generate(self.view.observe(observation), state, stream, budget, seeds)
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Camera -> (B, F, 3, H, W) uint8, in the sizes of the view; None where nothing decodes."""
@@ -133,7 +139,7 @@ class RobotPolicy(nn.Module):
 
     def perceived(self, stream: str) -> Perceived:
         """Conversion of the robot's observations to values of a future stream."""
-        inner = self.design.perceived(stream)
+        inner = self.inner.perceived(stream)
 
         def encode(observation: Observation, now: Observation) -> Tensor:
             return inner.encode(self.view.observe(observation), self.view.observe(now))
@@ -144,6 +150,38 @@ class RobotPolicy(nn.Module):
 def policy_of(design: Design) -> Design | RobotPolicy:
     """Policy of the robot that a design was trained for: the design itself where its view changes nothing."""
     return design if design.data.recorded is None else RobotPolicy(design)
+
+
+def seen_through(
+    policy: Design | RobotPolicy,
+    config: ViewConfig,
+    observation: ObservationSpec,
+    action: ActionSpec,
+    name: str,
+) -> Design | RobotPolicy:
+    """Policy of another robot than the one that it was trained for.
+
+    Args:
+        policy: the policy.
+        config: view that shows the other robot as the policy's own one: its cameras, sizes, columns and rate.
+        observation: observation spec of the other robot.
+        action: its action spec.
+        name: the other robot in messages, such as ``environment 'drawer-open-v3'``.
+
+    Returns:
+        A policy in the coordinates of the other robot; ``policy`` itself where the view changes nothing.
+
+    Raises:
+        ConfigError: the view names what the other robot does not have, or leaves out what it needs.
+        SpecError: seen through the view, the other robot is not the policy's own one.
+    """
+    view = View(config, observation, action)
+    if view.same:
+        return policy
+    place = f"{name} through the view"
+    require_same(policy.observation_spec, view.observation_spec, f"design {policy.name!r}", place, "--view")
+    require_same(policy.action_spec, view.action_spec, f"design {policy.name!r}", place, "--view")
+    return RobotPolicy(policy, view)
 
 
 def load_policy(name: str | Path, device: torch.device | str = "cpu") -> Design | RobotPolicy:

@@ -27,7 +27,7 @@ from wamkit.design.checkpoint import (
 )
 from wamkit.errors import ConfigError, DataError, reason
 from wamkit.nn.devices import find_device
-from wamkit.progress import stage
+from wamkit.progress import say, stage
 from wamkit.training.augmenting import check_augment
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
@@ -47,6 +47,7 @@ from wamkit.training.resume import (
 )
 from wamkit.training.selection import Selection, parts_of, select
 from wamkit.training.watch import require_finite
+from wamkit.views import describe_view
 
 
 def inherit(data: DataSpec, name: str) -> DataSpec:
@@ -220,6 +221,7 @@ def start(config: TrainConfig) -> TrainingRun:
     check_augment(config.operations, design)
     with stage("open dataset"):
         dataset = dataset.with_extras(design.extras)
+    say_what_is_read(design, dataset)
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if saved is None or config.distill is not None:
         with stage("prepare weights"):
@@ -239,6 +241,14 @@ def start(config: TrainConfig) -> TrainingRun:
             run.restore(saved)
     run.finished = (saved is None or run.step >= config.steps) and model_is_whole(config.out)
     return run
+
+
+def say_what_is_read(design: Design, dataset: Dataset) -> None:
+    """Show what the design reads of the recording, and what the decoded frames of it take."""
+    for what, texts in describe_view(dataset.view).items():
+        say(*(f"reads {what}: {text}" for text in texts))
+    horizon, rate = design.config.horizon, dataset.action_spec.rate_hz
+    say(f"predicts {horizon} actions, {horizon / rate:.3g} s", f"decoded frames: {dataset.frames.describe()}")
 
 
 def prepare_weights(design: Design, config: TrainConfig, dataset: Dataset | Subset) -> None:

@@ -207,8 +207,9 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
     controller = config.controller or policy.controller
     for task in config.tasks:
         env, where = dataclasses.replace(config.env, task=task), f"environment {task!r}"
-        require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
-        require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
+        sides, option = (f"design {policy.name!r}", where), "--view of wamkit evaluate"
+        require_same(policy.observation_spec, env.observation_spec(), *sides, option)
+        require_same(policy.action_spec, env.action_spec(), *sides, option)
         require_sensors(policy, env, where, config.drop)
         require_compared(policy, controller, env, where)
     senses = choose_senses(policy, config.drop, config.request)
