@@ -7,7 +7,7 @@ A dataset, an environment and a design each carry an :class:`ObservationSpec` an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -221,7 +221,23 @@ def require_same(
         their_name: name of the second one in the message, such as ``environment 'drawer-open-v3'``.
         option: option that takes the view, in words.
     """
-    lines = disagreements(ours, theirs)
+    refuse(disagreements(ours, theirs), our_name, their_name, option)
+
+
+def require_same_robot(
+    ours: tuple[ObservationSpec, ActionSpec],
+    theirs: tuple[ObservationSpec, ActionSpec],
+    our_name: str,
+    their_name: str,
+    option: str = "--design.view of a training",
+) -> None:
+    """Raise :class:`SpecError` when observations or actions disagree; the arguments are those of :func:`require_same`."""
+    lines = disagreements(ours[0], theirs[0]) + disagreements(ours[1], theirs[1])
+    refuse(lines, our_name, their_name, option)
+
+
+def refuse(lines: Sequence[str], our_name: str, their_name: str, option: str) -> None:
+    """Raise :class:`SpecError` with the lines of :func:`disagreements`, if there are any."""
     if lines:
         listing = "\n  ".join(lines)
         raise SpecError(
@@ -242,7 +258,9 @@ def disagreements(ours: S, theirs: S) -> list[str]:
         for limit in ("low", "high"):
             del mine[limit], other[limit]
     for field, (a, b) in differing(mine, other).items():
-        lines.append(f"{field}: {a!r} against {b!r}{_fields(field)}")
+        # No view gives a column another name.
+        mends = "" if field in ("state", "names") and not set(a) & set(b) else _fields(field)
+        lines.append(f"{field}: {a!r} against {b!r}{mends}")
     return lines
 
 

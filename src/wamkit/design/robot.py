@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.contract.requests import Requests
-from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same
+from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same_robot
 from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.design.checkpoint import from_pretrained
@@ -179,8 +179,8 @@ def seen_through(
     if view.same:
         return policy
     place = f"{name} through the view"
-    require_same(policy.observation_spec, view.observation_spec, f"design {policy.name!r}", place, "--view")
-    require_same(policy.action_spec, view.action_spec, f"design {policy.name!r}", place, "--view")
+    ours, theirs = (policy.observation_spec, policy.action_spec), (view.observation_spec, view.action_spec)
+    require_same_robot(ours, theirs, f"design {policy.name!r}", place, "--view of wamkit evaluate")
     return RobotPolicy(policy, view)
 
 

@@ -45,7 +45,10 @@ class GoalImageConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that patches do not tile."""
         cameras = self.cameras or tuple(sorted(data.observation.cameras))
         if not cameras:
-            raise ConfigError("encoder 'goal_image': the dataset has no camera. Remove it from `encoders`.")
+            raise ConfigError(
+                "encoder 'goal_image': the dataset has no camera. Remove the encoder from `encoders`, on the command "
+                "line by `--design.encoders.NAME null`."
+            )
         for name in cameras:
             size = data.camera(name, "encoder 'goal_image'")
             if size.height % self.patch or size.width % self.patch:

@@ -51,7 +51,8 @@ class ImagesConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` without a camera, for an unknown one, or when patches do not tile one."""
         if not data.observation.cameras:
             raise ConfigError(
-                "encoder 'images': the dataset has no camera. Remove the encoder from `encoders`."
+                "encoder 'images': the dataset has no camera. Remove the encoder from `encoders`, on the command "
+                "line by `--design.encoders.images null`."
             )
         chosen = {name: data.camera(name, "encoder 'images'") for name in self.cameras}
         for name, camera in (chosen or data.observation.cameras).items():

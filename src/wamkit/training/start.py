@@ -11,7 +11,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wamkit.contract.data import DataSpec
-from wamkit.contract.specs import require_same
+from wamkit.contract.specs import require_same_robot
 from wamkit.contract.types import Batch, Losses
 from wamkit.data import Dataset
 from wamkit.data.frame_cache import cache_limit
@@ -34,6 +34,7 @@ from wamkit.training.distill import Distillation
 from wamkit.training.held_out import Subset, complement, draw_held_out, with_stats_of, write_held_out
 from wamkit.training.imagined import Imagined
 from wamkit.training.objective import Demonstrations, Objective
+from wamkit.training.preview import check_learnable
 from wamkit.training.resume import (
     MODEL_FOLDER,
     Saved,
@@ -59,8 +60,8 @@ def inherit(data: DataSpec, name: str) -> DataSpec:
         SpecError: the conventions of checkpoint and dataset differ.
     """
     source = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
-    require_same(source.observation, data.observation, f"checkpoint {name}", "the dataset")
-    require_same(source.action, data.action, f"checkpoint {name}", "the dataset")
+    ours, theirs = (source.observation, source.action), (data.observation, data.action)
+    require_same_robot(ours, theirs, f"checkpoint {name}", "the dataset")
     return dataclasses.replace(data, stats={**data.stats, **source.stats})
 
 
@@ -222,6 +223,7 @@ def start(config: TrainConfig) -> TrainingRun:
     with stage("open dataset"):
         dataset = dataset.with_extras(design.extras)
     say_what_is_read(design, dataset)
+    check_learnable(design, dataset, config)
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if saved is None or config.distill is not None:
         with stage("prepare weights"):
