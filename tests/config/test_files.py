@@ -134,7 +134,7 @@ def test_options_reach_into_what_other_options_gave() -> None:
 
 
 def test_null_takes_an_entry_out_of_a_mapping_of_configs() -> None:
-    ramp = "{end: 4, to: 2.0}"
+    ramp = "{end: 4, last: 2.0}"
     found = parse(TrainConfig, ["--ramps", f"{{a: {ramp}, b: {ramp}}}", "--ramps.a", "null"])
     assert list(found.ramps) == ["b"]
 

@@ -231,7 +231,10 @@ def require_same_robot(
     their_name: str,
     option: str = "--design.view of a training",
 ) -> None:
-    """Raise :class:`SpecError` when observations or actions disagree; the arguments are those of :func:`require_same`."""
+    """Raise :class:`SpecError` when observations or actions disagree, with all lines at once.
+
+    The arguments are those of :func:`require_same`, with two specs on each side.
+    """
     lines = disagreements(ours[0], theirs[0]) + disagreements(ours[1], theirs[1])
     refuse(lines, our_name, their_name, option)
 

@@ -66,7 +66,7 @@ def say_constant(feature: str, values: np.ndarray, names: Sequence[str]) -> None
     """Say which entries of a feature, (N, D), never move."""
     if not len(values):
         return
-    still = np.flatnonzero(values.max(axis=0) == values.min(axis=0))
+    still: list[int] = np.flatnonzero(values.max(axis=0) == values.min(axis=0)).tolist()
     if not len(still):
         return
     listed = ", ".join(f"{names[i]} ({values[0, i]:g})" for i in still)
