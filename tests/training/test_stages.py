@@ -30,7 +30,6 @@ class Recorder(Display):
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.lines: list[str] = []
         self.totals: dict[str, tuple[int | None, int]] = {}
 
     def begin(self, stage: Stage) -> None:
@@ -43,7 +42,7 @@ class Recorder(Display):
         self.totals[stage.name] = (stage.total, stage.done)
 
     def say(self, text: str) -> None:
-        self.lines.append(text)
+        pass
 
 
 def with_codec(root: Path, out: Path) -> TrainConfig:
