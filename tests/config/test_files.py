@@ -116,6 +116,7 @@ OPTIONS: dict[str, str] = {
     "--optim 3": r"^command line: optim: must be the settings of a OptimConfig \(a mapping of its fields\), got 3\.$",
     "--optim {lr: 1, lr: 2}": r"the key 'lr' is given twice",
     "--ramps {video:3}": r"\{video:3\} is one word to YAML. Put a space behind the colon: \{video: 3\}\.$",
+    "--view.every 3": r"no 'view' in the options\. Did you mean --design\.view\.every\?$",
     "--optim.lr.x 3": r"'lr' is 0\.001, which has no fields",
 }
 

@@ -57,4 +57,9 @@ def test_no_change_of_a_column_or_rate_is_silent() -> None:
         "grip times -2 plus 1",
         "padded with zeros from 8 to 10 columns",
     ]
+    part = described(action=("x", "grip"))["action"]
+    assert part[1:] == [
+        "not read: rx, ry, rz",
+        "the robot needs every column, so this can be tested on recordings only",
+    ]
     assert found["rate"] == ["30 -> 10 Hz (every 3 recorded ticks)"]

@@ -21,7 +21,14 @@ def describe_view(view: View) -> dict[str, list[str]]:
         ]
         or ["none"],
         "state": _columns(view.state, "") or ["none"],
-        "action": _columns(view.action, view.config.relative),
+        "action": [
+            *_columns(view.action, view.config.relative),
+            *(
+                []
+                if view.action.whole
+                else ["the robot needs every column, so this can be tested on recordings only"]
+            ),
+        ],
         "rate": [_rate(observation.rate_hz, view.every)],
     }
 
