@@ -67,6 +67,18 @@ def check_runs(args: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def calls(text: str) -> list[str]:
+    """Commands `wamkit ...` as lines of Python that run them in this process and expect success."""
+    lines = []
+    for line in text.replace("\\\n", "\\").splitlines():
+        words = shlex.split(line.replace("\\", " "), comments=True)
+        assert words[:1] in ([], ["wamkit"]), line
+        run = f"__import__('wamkit.cli').cli.main({words[1:]!r})"
+        lines.append(f"assert {run} == 0, {line!r}" if words else "")
+        lines += [""] * line.count("\\")
+    return lines
+
+
 def pages_with_python() -> list[Any]:
     found = []
     for page in PAGES:
@@ -81,15 +93,16 @@ def pages_with_python() -> list[Any]:
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """In order, in one namespace, in an empty folder. A block with a title is a file; a test file is run.
 
-    In a process of its own, so that parts which a page registers are not there for other tests.
+    Commands of a block `sh` run between them, where their turn is. All in a process of its own, so that parts which a
+    page registers are not there for other tests.
     """
     script: list[str] = []
     for block in blocks(page):
-        if block.language == "python" and block.title is not None:
+        if block.language in ("python", "yaml") and block.title is not None:
             (tmp_path / block.title).write_text(block.text)
-        elif block.language == "python":
+        elif block.language in ("python", "sh"):
             script += [""] * (block.line - 1 - len(script))  # so that a traceback names the line of the page
-            script += block.text.splitlines()
+            script += block.text.splitlines() if block.language == "python" else calls(block.text)
     (tmp_path / page.name).write_text("\n".join(script) + "\n")
     check_runs([page.name], tmp_path)
     tests = sorted(path.name for path in tmp_path.glob("test_*.py"))

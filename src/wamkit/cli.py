@@ -168,11 +168,12 @@ def zoo(verb: Namespace, _: list[str]) -> None:
         show_standings(found, CONSOLE)
 
 
-def inspect(verb: Namespace, _: list[str]) -> None:
+def inspect(verb: Namespace, options: list[str]) -> None:
     """Print what a design is: tuple, factorisation, parameters, inputs and outputs."""
+    from wamkit.verbs.inspect import changed
     from wamkit.verbs.show import show_design
 
-    facts = api.inspect(verb.design, verb.dataset)
+    facts = api.inspect(changed(verb.design, options), verb.dataset)
     if verb.json:
         print_json(facts)
     else:
@@ -275,8 +276,9 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
         ),
         "inspect": Verb(
             inspect,
-            "DESIGN [--dataset DIR] [--json]",
-            arguments={
+            "DESIGN [--dataset DIR] [--design.view.relative state] [--json]",
+            "wamkit.verbs.inspect.InspectConfig",
+            {
                 "design": {
                     "metavar": "DESIGN",
                     "help": "recipe, zoo:NAME, YAML file, checkpoint folder or hub id",

@@ -115,6 +115,8 @@ OPTIONS: dict[str, str] = {
     "--optim {lr:": r"^command line: --optim: not YAML: ",
     "--optim 3": r"^command line: optim: must be the settings of a OptimConfig \(a mapping of its fields\), got 3\.$",
     "--optim {lr: 1, lr: 2}": r"the key 'lr' is given twice",
+    "--ramps {video:3}": r"\{video:3\} is one word to YAML. Put a space behind the colon: \{video: 3\}\.$",
+    "--view.every 3": r"no 'view' in the options\. Did you mean --design\.view\.every\?$",
     "--optim.lr.x 3": r"'lr' is 0\.001, which has no fields",
 }
 
@@ -130,6 +132,12 @@ def test_an_option_that_cannot_be_is_told_in_the_users_words(line: str) -> None:
 def test_options_reach_into_what_other_options_gave() -> None:
     found = parse(TrainConfig, ["--optim", "{lr: 1e-2, warmup: 3}", "--optim.warmup", "4"])
     assert (found.optim.lr, found.optim.warmup) == (0.01, 4)
+
+
+def test_null_takes_an_entry_out_of_a_mapping_of_configs() -> None:
+    ramp = "{end: 4, last: 2.0}"
+    found = parse(TrainConfig, ["--ramps", f"{{a: {ramp}, b: {ramp}}}", "--ramps.a", "null"])
+    assert list(found.ramps) == ["b"]
 
 
 def test_a_config_file_reads_as_it_was_written(tmp_path: Path) -> None:

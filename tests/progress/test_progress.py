@@ -9,7 +9,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from wamkit.progress import Display, Stage, open_stages, showing, shown, stage, track
+from wamkit.progress import Display, Stage, open_stages, say, showing, shown, stage, track
 from wamkit.progress.display import Bars, Lines, clock_time, seconds_left
 
 
@@ -66,15 +66,28 @@ def test_a_display_hears_of_every_stage_inside_and_of_none_outside() -> None:
         def end(self, stage: Stage) -> None:
             heard.append(("end", stage.name))
 
+        def say(self, text: str) -> None:
+            heard.append(("say", text))
+
     with stage("before"):
-        pass
+        say("to nobody")
     with showing(Recorder()), stage("a") as outer:
+        say("x", "y")
         for _ in track([0], "b"):
             pass
         outer.advance()
     with stage("after"):
         pass
-    assert heard == [("begin", "a"), ("begin", "b"), ("1", "b"), ("end", "b"), ("1", "a"), ("end", "a")]
+    said = [("say", "x"), ("say", "y")]
+    assert heard == [
+        ("begin", "a"),
+        *said,
+        ("begin", "b"),
+        ("1", "b"),
+        ("end", "b"),
+        ("1", "a"),
+        ("end", "a"),
+    ]
 
 
 def test_a_stage_of_another_thread_lies_inside_and_moves_no_stage_of_this_one() -> None:
@@ -207,3 +220,15 @@ def test_the_time_left_is_that_of_the_steps_of_this_session() -> None:
     assert seconds_left(resumed, 50.0) == 0.0
     assert seconds_left(Stage("decode"), 5.0) is None
     assert clock_time(3_725.4) == "1:02:05"
+
+
+def test_what_is_said_stands_in_a_log_and_above_the_bars_as_it_is() -> None:
+    log, screen, clock = io.StringIO(), Terminal(), Clock()
+    bars = Bars(Console(file=screen, force_terminal=True, width=80), clock, alone=False)
+    text = "reads action: [bold] 64 x 64"
+    with showing(Lines(log, clock)):
+        say(text)
+    with bars.live(), showing(bars), stage("train"):
+        say(text)
+    assert log.getvalue() == f"[0:00:00] {text}\n"
+    assert text in screen.getvalue()

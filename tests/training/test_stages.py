@@ -41,6 +41,9 @@ class Recorder(Display):
     def end(self, stage: Stage) -> None:
         self.totals[stage.name] = (stage.total, stage.done)
 
+    def say(self, text: str) -> None:
+        pass
+
 
 def with_codec(root: Path, out: Path) -> TrainConfig:
     """A training that decodes pictures, fits a codec by gradient descent, and holds an episode out."""

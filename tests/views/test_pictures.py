@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,3 +81,12 @@ def test_only_pictures_above_the_limit_change() -> None:
     assert Sizing.of(config, CameraSpec(64, 48)).same
     assert Sizing.of(config, CameraSpec(480, 640)).target == (64, 64)
     assert Sizing.of(ViewConfig(size=(30, 40)), CameraSpec(480, 640)).target == (30, 40)
+
+
+def test_pictures_whose_sides_are_no_multiples_change_as_well() -> None:
+    config = ViewConfig(most=64, multiple=32)
+    for same in ((64, 64), (32, 32), (32, 64)):
+        assert Sizing.of(config, CameraSpec(*same)).same
+    for odd in ((60, 80), (36, 64), (24, 32), (100, 30), (50, 50), (16, 16), (1, 1)):
+        assert Sizing.of(config, CameraSpec(*odd)).target == (64, 64)
+    assert Sizing.of(replace(config, size=(48, 48)), CameraSpec(60, 80)).target == (48, 48)

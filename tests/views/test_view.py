@@ -248,7 +248,8 @@ def test_what_does_not_fit_the_robot_is_refused(fields: dict[str, Any], told: st
     ("fields", "told"),
     [
         ({"size": (3,)}, "rows and columns"),
-        ({"size": (3, 3), "most": 3}, "choose one"),
+        ({"most": 50, "multiple": 32}, "Set `most` to 32"),
+        ({"multiple": 32}, "Set `most` to 32"),
         ({"every": 2, "rate_hz": 10.0}, "choose one"),
         ({"relative_columns": {"x": "x"}}, "nothing is relative"),
         ({"action_rotations": (RotationView(ROTATION, against=ROTATION),)}, "needs `relative`"),

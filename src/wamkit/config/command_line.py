@@ -153,7 +153,9 @@ def _set(values: dict[str, Any], key: str, text: str | None) -> None:
     for i, name in enumerate(path):
         if name not in node:
             place = ".".join(path[:i]) or "the options"
-            raise ConfigError(f"command line: --{key}: no {name!r} in {place}. {did_you_mean(name, node)}")
+            deeper = [outer for outer, inner in node.items() if isinstance(inner, dict) and name in inner]
+            way_out = f"Did you mean --{deeper[0]}.{key}?" if deeper and not i else did_you_mean(name, node)
+            raise ConfigError(f"command line: --{key}: no {name!r} in {place}. {way_out}")
         inner = _bare(node[name])
         node[name] = {} if inner is None else inner
         if not isinstance(node[name], dict):

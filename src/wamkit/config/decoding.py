@@ -80,9 +80,13 @@ def _read(hint: Any, value: Any, where: str, place: str) -> Any:
             for i, (kind, v) in enumerate(zip(kinds, value, strict=False))
         )
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        for key, inner in value.items():
+            require_space(key, inner, where, place)
+        # A part of a recipe is taken out by null, where a mapping holds configs by name.
+        kept = {k: v for k, v in value.items() if not (is_config(arguments[1]) and _empty(v))}
         return {
             _key(arguments[0], key): _read(arguments[1], v, f"{where}.{key}", place)
-            for key, v in value.items()
+            for key, v in kept.items()
         }
     if is_config(hint) and isinstance(value, Mapping):
         return _make(hint, value, where, place)
@@ -103,8 +107,7 @@ def _unwrap(hint: Any, written: Written) -> Any:
 
 def _read_union(options: Sequence[Any], value: Any, where: str, place: str) -> Any:
     """The value as the first of several types that takes it."""
-    empty = value.value is None and value.problem is None if isinstance(value, Written) else value is None
-    if empty:
+    if _empty(value):
         return None
     made: list[Any] = []
     for option in options:
@@ -113,6 +116,20 @@ def _read_union(options: Sequence[Any], value: Any, where: str, place: str) -> A
             if find_fault(option, made[-1], where) is None:
                 return made[-1]
     return made[0]
+
+
+def _empty(value: Any) -> bool:
+    """Whether a value is null."""
+    return value.value is None and value.problem is None if isinstance(value, Written) else value is None
+
+
+def require_space(key: Any, value: Any, where: str, place: str) -> None:
+    """Raise :class:`ConfigError` for ``{a:b}``, which YAML takes for the key ``a:b`` with nothing behind it."""
+    name, colon, rest = str(key).partition(":")
+    if _empty(value) and name and colon and rest:
+        raise ConfigError(
+            f"{place}: {where}: {{{key}}} is one word to YAML. Put a space behind the colon: {{{name}: {rest}}}."
+        )
 
 
 def _key(kind: Any, key: Any) -> Any:

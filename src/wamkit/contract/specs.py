@@ -7,7 +7,7 @@ A dataset, an environment and a design each carry an :class:`ObservationSpec` an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -182,22 +182,110 @@ def check_data(
 
 S = TypeVar("S", ObservationSpec, ActionSpec)
 
+# Field of a spec -> fields of `wamkit.views.ViewConfig` that change it; of a camera, whether it exists and its size. Of
+# a field without an entry, such as the frame of the actions, no view makes another one.
+VIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "cameras": ("cameras",),
+    "camera size": ("size", "most", "fit"),
+    "state": ("state", "state_rotations", "state_width"),
+    "rate_hz": ("rate_hz", "every"),
+    "names": ("action", "action_rotations", "action_width"),
+    "low": ("action_ranges",),
+    "high": ("action_ranges",),
+    "mode": ("relative",),
+    "rotation": ("action_rotations",),
+    "gripper": ("action_ranges",),
+}
 
-def require_same(ours: S, theirs: S, our_name: str, their_name: str) -> None:
-    """Raise :class:`SpecError` when two specs disagree, with both sides printed.
+# Frame of an action spec that was inferred from a recording. Its limits are the smallest and largest recorded action.
+UNKNOWN_FRAME = "unknown"
+
+
+def size_option(height: int, width: int, unit: int) -> str:
+    """Way out where the sides of a camera's pictures, in pixels, must be multiples of ``unit``."""
+    rows, columns = (-(-side // unit) * unit for side in (height, width))
+    return f"Set `view.size` of the design to such multiples: `--design.view.size '[{rows}, {columns}]'`."
+
+
+def require_same(
+    ours: S, theirs: S, our_name: str, their_name: str, option: str = "--design.view of a training"
+) -> None:
+    """Raise :class:`SpecError` when two specs disagree, with both sides and the fields of a view that map them.
+
+    The limits of two inferred action specs may differ: they are what two recordings reached, and no convention.
 
     Args:
         ours: spec of the thing that is about to run.
         theirs: spec of the thing it is to be connected to.
         our_name: name of the first one in the message, such as ``design 'joint'``.
         their_name: name of the second one in the message, such as ``environment 'drawer-open-v3'``.
+        option: option that takes the view, in words.
     """
-    changed = differing(dataclasses.asdict(ours), dataclasses.asdict(theirs))
-    if changed:
-        listing = "\n  ".join(
-            f"{field}: {mine!r} against {other!r}" for field, (mine, other) in changed.items()
-        )
+    refuse(disagreements(ours, theirs), our_name, their_name, option)
+
+
+def require_same_robot(
+    ours: tuple[ObservationSpec, ActionSpec],
+    theirs: tuple[ObservationSpec, ActionSpec],
+    our_name: str,
+    their_name: str,
+    option: str = "--design.view of a training",
+) -> None:
+    """Raise :class:`SpecError` when observations or actions disagree, with all lines at once.
+
+    The arguments are those of :func:`require_same`, with two specs on each side.
+    """
+    lines = disagreements(ours[0], theirs[0]) + disagreements(ours[1], theirs[1])
+    refuse(lines, our_name, their_name, option)
+
+
+def refuse(lines: Sequence[str], our_name: str, their_name: str, option: str) -> None:
+    """Raise :class:`SpecError` with the lines of :func:`disagreements`, if there are any."""
+    if lines:
+        listing = "\n  ".join(lines)
         raise SpecError(
             f"{our_name} and {their_name} do not agree ({our_name} first):\n  {listing}\n"
-            f"Use a dataset and an environment with the same conventions, or retrain."
+            f"A view maps one to the other by the fields named there ({option}). Where none is named, or the numbers "
+            f"mean something else, use a dataset and an environment with the same conventions, or retrain."
         )
+
+
+def disagreements(ours: S, theirs: S) -> list[str]:
+    """Lines that name every field in which two specs differ, both values, and the fields of a view that change it."""
+    mine, other = dataclasses.asdict(ours), dataclasses.asdict(theirs)
+    lines = []
+    if isinstance(ours, ObservationSpec) and isinstance(theirs, ObservationSpec):
+        lines = _camera_lines(ours.cameras, theirs.cameras)
+        del mine["cameras"], other["cameras"]
+    elif isinstance(ours, ActionSpec) and mine["frame"] == other["frame"] == UNKNOWN_FRAME:
+        for limit in ("low", "high"):
+            del mine[limit], other[limit]
+    for field, (a, b) in differing(mine, other).items():
+        # No view gives a column another name.
+        mends = "" if field in ("state", "names") and not set(a) & set(b) else _fields(field)
+        lines.append(f"{field}: {a!r} against {b!r}{mends}")
+    return lines
+
+
+def _camera_lines(ours: Mapping[str, CameraSpec], theirs: Mapping[str, CameraSpec]) -> list[str]:
+    """Lines for cameras that one side lacks, or whose pictures differ."""
+    lines = []
+    for name in dict.fromkeys([*ours, *theirs]):
+        a, b = ours.get(name), theirs.get(name)
+        if a is None or b is None:
+            lines.append(f"cameras.{name}: {_words(a)} against {_words(b)}{_fields('cameras')}")
+        elif (a.height, a.width) != (b.height, b.width):
+            lines.append(f"cameras.{name}: {_words(a)} against {_words(b)}{_fields('camera size')}")
+        elif a != b:
+            lines.append(f"cameras.{name}: pixels of {a.low} to {a.high} against {b.low} to {b.high}")
+    return lines
+
+
+def _words(camera: CameraSpec | None) -> str:
+    return "none" if camera is None else f"{camera.height} x {camera.width} pixels"
+
+
+def _fields(field: str) -> str:
+    """Fields of a view that change a field of a spec, in brackets; empty for none."""
+    names = VIEW_FIELDS.get(field, ())
+    return f" (view: {' or '.join(names)})" if names else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,30 @@ class Observation:
     past_action_pad: Tensor | None = None
     missing: Mapping[str, Tensor] = field(default_factory=dict)
     goal: Observation | None = None
+
+    @classmethod
+    def of_robot(cls, images: Mapping[str, np.ndarray], state: np.ndarray, task: str) -> Observation:
+        """Observation of one robot, B = 1, as a driver delivers it.
+
+        Args:
+            images: camera -> (height, width, 3) uint8, or (T, height, width, 3) for the T steps that a design observes.
+            state: (S,) or (T, S).
+            task: instruction.
+
+        Raises:
+            SpecError: a picture is not uint8, or has other axes.
+        """
+        steps = torch.from_numpy(np.atleast_2d(np.asarray(state, np.float32)).copy())
+        pictures = {}
+        for camera, image in images.items():
+            if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3:
+                raise SpecError(
+                    f"camera {camera!r}: its picture is {image.dtype} of the shape {image.shape}; give uint8 of the "
+                    f"shape (height, width, 3), red first."
+                )
+            stacked = image.reshape(-1, *image.shape[-3:]).transpose(0, 3, 1, 2)
+            pictures[camera] = torch.from_numpy(np.ascontiguousarray(stacked))[None]
+        return cls(pictures, steps[None], (task,), torch.zeros(1, len(steps), dtype=torch.bool))
 
     @property
     def batch_size(self) -> int:

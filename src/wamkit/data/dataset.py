@@ -95,7 +95,10 @@ class Dataset:
         self.info: Mapping[str, Any] = info
         self.fps = contents.fps
         for key, what in other_pictures(features).items():
-            LOG.warning("%s: %r is %s, not an RGB camera, and is left out.", self.root, key, what)
+            LOG.warning(
+                "%s: %r is %s, not an RGB camera, and is left out. Record a grey picture as three equal channels, and "
+                "depth as a numeric feature.", self.root, key, what,
+            )  # fmt: skip
         self.episodes: tuple[EpisodeRow, ...] = contents.episodes
         self.tasks = contents.tasks
         self.recorded_stats: Mapping[str, FeatureStats] = contents.stats

@@ -93,10 +93,13 @@ class FrameCache:
         reader: decoder of the frames that are not there yet.
         lock: file whose shared lock keeps the entry from being removed.
         workers: threads that fill it in the background.
+
+    Attributes:
+        folder: folder of the entry.
     """
 
     def __init__(self, entry: Path, reader: FrameReader, lock: TextIOWrapper, workers: int) -> None:
-        self._reader, self._held, self._workers = reader, lock, workers
+        self._reader, self._held, self._workers, self.folder = reader, lock, workers, entry
         total = reader.episodes[-1].stop
         self._frames: dict[str, np.memmap] = {}
         self._done: dict[str, np.memmap] = {}

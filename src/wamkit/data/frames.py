@@ -55,6 +55,18 @@ class FrameStore:
         """True if all frames are kept decoded in memory."""
         return self.cache is None and self.size_bytes <= self._limit
 
+    def describe(self) -> str:
+        """One line: what decoded frames take of the memory or the disk, and which option bounds it."""
+        size, limit = size_text(self.size_bytes), size_text(self._limit)
+        if not self.size_bytes:
+            return "no pictures are read"
+        if self.cache is not None:
+            there = f"{self.cache.done} of {self.cache.total} frames are there"
+            return f"{size} on the disk, in {self.cache.folder} (bounded by frame_cache_gb); {there}"
+        if self.in_memory:
+            return f"{size} of memory (bounded by image_memory_gb: {limit})"
+        return f"{size}, more than image_memory_gb allows: {limit} are kept in memory, the rest is decoded each time"
+
     def take(self, camera: str, index: np.ndarray) -> np.ndarray:
         """Return the images (..., 3, H, W), uint8, at global frame numbers ``index`` (...,)."""
         if self.cache is not None:
@@ -115,6 +127,11 @@ class FrameStore:
             "whenever they are needed, which is 100 times slower. With that much memory, set image_memory_gb to %.3g.",
             self._reader.name, self.size_bytes / GB, self._limit / GB, 1.01 * self.size_bytes / GB,
         )  # fmt: skip
+
+
+def size_text(size_bytes: int) -> str:
+    """Number of bytes in words: 12.3 MiB, or 4.5 GiB from half a GiB on."""
+    return f"{size_bytes / GB:.3g} GiB" if size_bytes >= GB / 2 else f"{size_bytes / 1024**2:.3g} MiB"
 
 
 class _Frames:

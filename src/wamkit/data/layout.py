@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
-from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
+from wamkit.contract.specs import UNKNOWN_FRAME, ActionSpec, CameraSpec, ObservationSpec
 from wamkit.data.channels import other_pictures
 from wamkit.data.episode import ExtraSpecs
 from wamkit.errors import DataError, SpecError
@@ -255,6 +255,6 @@ def infer_specs(
         high=tuple(high),
         rate_hz=fps,
         mode="absolute",
-        frame="unknown",
+        frame=UNKNOWN_FRAME,
     )
     return ObservationSpec(cameras=cameras, state=state, rate_hz=fps), action

@@ -21,7 +21,8 @@ def check_names(config: DesignConfig) -> None:
     """Raise :class:`ConfigError` when a config refers to a name that does not exist, or two streams share one."""
     if not config.encoders and config.trunks:
         raise ConfigError(
-            "encoders: is empty, so the design would see nothing. Name an encoder, such as 'images'."
+            "encoders: is empty, so the design would see nothing. Start from a recipe (--recipe joint), or "
+            "name an encoder, such as 'images'."
         )
     if not config.factors:
         raise ConfigError("factors: is empty, so the design would generate nothing. Name a factor.")

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from wamkit.contract.requests import Requests
-from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same_robot
 from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
 from wamkit.controllers import Controller
 from wamkit.design.agreement import view_of
 from wamkit.design.checkpoint import from_pretrained
 from wamkit.design.model import Design
 from wamkit.errors import ConfigError, did_you_mean
+from wamkit.views import View, ViewConfig
 
 
 @final
@@ -28,12 +29,13 @@ class RobotPolicy(nn.Module):
     that training used lies between. Futures and everything else stay as the design gives them.
 
     Args:
-        design: a design whose view changes something.
-        name: name of the robot.
+        inner: a design, or a policy of another robot.
+        view: view that shows the robot as ``inner`` expects one.
 
     Attributes:
+        inner: policy behind the view.
         design: the design.
-        view: view between robot and design.
+        view: view between robot and ``inner``.
         observation_spec: spec of the robot's observations.
         action_spec: spec of the robot's actions.
 
@@ -41,14 +43,14 @@ class RobotPolicy(nn.Module):
         ConfigError: the view leaves out columns that the robot needs.
     """
 
-    def __init__(self, design: Design, name: str) -> None:
+    def __init__(self, inner: Design | RobotPolicy, view: View) -> None:
         super().__init__()
-        robot = design.data.robots[name]
-        self.design = design
-        self.view = view_of(design.config, name, robot)
-        self.observation_spec: ObservationSpec = robot.observation
-        self.action_spec: ActionSpec = robot.action
-        if design.graph.acting():
+        self.inner = inner
+        self.design: Design = inner if isinstance(inner, Design) else inner.design
+        self.view = view
+        self.observation_spec: ObservationSpec = view.recorded[0]
+        self.action_spec: ActionSpec = view.recorded[1]
+        if self.design.graph.acting():
             self.view.action.require_whole()
 
     @property
@@ -59,7 +61,8 @@ class RobotPolicy(nn.Module):
     @property
     def window(self) -> WindowSpec:
         """Steps around "now" that it reads and predicts, in ticks of the view."""
-        return dataclasses.replace(self.design.window, every=self.view.every)
+        window = self.inner.window
+        return dataclasses.replace(window, every=window.every * self.view.every)
 
     @property
     def sensors(self) -> Sequence[str]:
@@ -115,19 +118,19 @@ class RobotPolicy(nn.Module):
         given: Mapping[str, Tensor] | None = None,
     ) -> tuple[Forecast, Carries]:
         """One call; the arguments are those of :meth:`Design.forecast`, in the robot's coordinates."""
-        forecast, state = self.design.forecast(self.view.observe(observation), state, budget, seeds, given)
+        forecast, state = self.inner.forecast(self.view.observe(observation), state, budget, seeds, given)
         action = self.view.commands(forecast.action, observation.state[:, -1])
         return dataclasses.replace(forecast, action=action), state
 
     def remember(self, observation: Observation, state: Carries) -> Carries:
         """Take in, without a call, the block of past actions that ends now; returns the new state."""
-        return self.design.remember(self.view.observe(observation), state)
+        return self.inner.remember(self.view.observe(observation), state)
 
     def generate(
         self, observation: Observation, state: Carries, stream: str, budget: Budget, seeds: Sequence[int]
     ) -> Tensor:
         """Values (B, ...) of one stream and of nothing that it does not need."""
-        return self.design.generate(self.view.observe(observation), state, stream, budget, seeds)
+        return self.inner.generate(self.view.observe(observation), state, stream, budget, seeds)
 
     def decode_future(self, forecast: Forecast) -> dict[str, Tensor] | None:
         """Camera -> (B, F, 3, H, W) uint8, in the sizes of the view; None where nothing decodes."""
@@ -135,7 +138,7 @@ class RobotPolicy(nn.Module):
 
     def perceived(self, stream: str) -> Perceived:
         """Conversion of the robot's observations to values of a future stream."""
-        inner = self.design.perceived(stream)
+        inner = self.inner.perceived(stream)
 
         def encode(observation: Observation, now: Observation) -> Tensor:
             return inner.encode(self.view.observe(observation), self.view.observe(now))
@@ -171,7 +174,40 @@ def policy_of(
         robot = fits[0]
     if not robots:
         return design
-    return RobotPolicy(design, robot or next(iter(robots)))
+    name = robot or next(iter(robots))
+    return RobotPolicy(design, view_of(design.config, name, robots[name]))
+
+
+def seen_through(
+    policy: Design | RobotPolicy,
+    config: ViewConfig,
+    observation: ObservationSpec,
+    action: ActionSpec,
+    name: str,
+) -> Design | RobotPolicy:
+    """Policy of another robot than the one that it was trained for.
+
+    Args:
+        policy: the policy.
+        config: view that shows the other robot as the policy's own one: its cameras, sizes, columns and rate.
+        observation: observation spec of the other robot.
+        action: its action spec.
+        name: the other robot in messages, such as ``environment 'drawer-open-v3'``.
+
+    Returns:
+        A policy in the coordinates of the other robot; ``policy`` itself where the view changes nothing.
+
+    Raises:
+        ConfigError: the view names what the other robot does not have, or leaves out what it needs.
+        SpecError: seen through the view, the other robot is not the policy's own one.
+    """
+    view = View(config, observation, action)
+    if view.same:
+        return policy
+    place = f"{name} through the view"
+    ours, theirs = (policy.observation_spec, policy.action_spec), (view.observation_spec, view.action_spec)
+    require_same_robot(ours, theirs, f"design {policy.name!r}", place, "--view of wamkit evaluate")
+    return RobotPolicy(policy, view)
 
 
 def load_policy(

@@ -12,6 +12,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Length, Probability, Size, Words
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
+from wamkit.contract.specs import size_option
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders.images import Keypoints, Stem
 from wamkit.errors import ConfigError, SpecError
@@ -44,13 +45,16 @@ class GoalImageConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` on an unknown camera or a picture that patches do not tile."""
         cameras = self.cameras or tuple(sorted(data.observation.cameras))
         if not cameras:
-            raise ConfigError("encoder 'goal_image': the dataset has no camera. Remove it from `encoders`.")
+            raise ConfigError(
+                "encoder 'goal_image': the dataset has no camera. Remove the encoder from `encoders`, on the command "
+                "line by `--design.encoders.NAME null`."
+            )
         for name in cameras:
             size = data.camera(name, "encoder 'goal_image'")
             if size.height % self.patch or size.width % self.patch:
                 raise ConfigError(
                     f"encoder 'goal_image': patch {self.patch} does not divide the {size.height} x {size.width} "
-                    f"pixels of camera {name!r}"
+                    f"pixels of camera {name!r}. {size_option(size.height, size.width, self.patch)}"
                 )
         return GoalImageEncoder(self, cameras, width)
 

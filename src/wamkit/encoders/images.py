@@ -14,6 +14,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Length, Room, Size, Words
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
+from wamkit.contract.specs import size_option
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.errors import ConfigError
 from wamkit.nn.named import Named, NamedParameters
@@ -50,7 +51,8 @@ class ImagesConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` without a camera, for an unknown one, or when patches do not tile one."""
         if not data.observation.cameras:
             raise ConfigError(
-                "encoder 'images': the dataset has no camera. Remove the encoder from `encoders`."
+                "encoder 'images': the dataset has no camera. Remove the encoder from `encoders`, on the command "
+                "line by `--design.encoders.images null`."
             )
         chosen = {name: data.camera(name, "encoder 'images'") for name in self.cameras}
         for name, camera in (chosen or data.observation.cameras).items():
@@ -58,15 +60,10 @@ class ImagesConfig(EncoderConfig):
                 if side % (4 * self.patch):
                     raise ConfigError(
                         f"encoder 'images': camera {name!r} is {camera.height} x {camera.width} pixels, which must be "
-                        f"multiples of four patches of {self.patch}. Set `view.size` of the design, such as "
-                        f"{round_up(camera.height, 4 * self.patch), round_up(camera.width, 4 * self.patch)}."
+                        f"multiples of four patches of {self.patch}. "
+                        f"{size_option(camera.height, camera.width, 4 * self.patch)}"
                     )
         return ImageEncoder(self, data, window, width)
-
-
-def round_up(side: int, unit: int) -> int:
-    """The smallest multiple of ``unit`` that is not less than ``side``."""
-    return -(-side // unit) * unit
 
 
 class Stem(nn.Module):

@@ -62,7 +62,10 @@ class VisionModelConfig(EncoderConfig):
         """Build; raises :class:`ConfigError` when the model, its layer or a camera is missing."""
         available = data.observation.cameras
         if not available:
-            raise ConfigError(f"{PART}: the dataset has no camera. Remove the encoder from `encoders`.")
+            raise ConfigError(
+                f"{PART}: the dataset has no camera. Remove the encoder from `encoders`, on the command line "
+                "by `--design.encoders.NAME null`."
+            )
         for name in self.cameras:
             data.camera(name, PART)
         model = PictureModel(

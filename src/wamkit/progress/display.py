@@ -96,6 +96,11 @@ class Lines(Display):
         with self._lock:
             self._begun.pop(stage, None)
 
+    @override
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._say(text)
+
     def look(self) -> None:
         """Write a line if the last one is long ago."""
         with self._lock:
@@ -197,6 +202,10 @@ class Bars(Display):
             done = max(stage.done, 1)
             self._bars.update(task, total=stage.total or done, completed=stage.done if stage.total else done)
             self._bars.stop_task(task)
+
+    @override
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False)
 
 
 def _indented(stage: Stage) -> str:

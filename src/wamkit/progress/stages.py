@@ -69,6 +69,10 @@ class Display(ABC):
     def end(self, stage: Stage) -> None:
         """Take notice that a stage has ended."""
 
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """Show a line about the work."""
+
 
 @contextmanager
 def stage(name: str, total: int | None = None, done: int = 0) -> Iterator[Stage]:
@@ -114,6 +118,13 @@ def showing(display: Display) -> Iterator[None]:
     finally:
         with _LOCK:
             _display = before
+
+
+def say(*lines: str) -> None:
+    """Show lines about the work, once each, wherever a display is."""
+    if _display is not None:
+        for line in lines:
+            _display.say(line)
 
 
 def open_stages() -> tuple[Stage, ...]:

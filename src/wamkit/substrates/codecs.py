@@ -74,12 +74,24 @@ def codec_spec(
     return StreamSpec(name, role, steps, count, features, codec.vocabulary)
 
 
-def check_patch(patch: int, height: int, width: int, content: str, reader: str) -> None:
-    """Raise :class:`ConfigError` unless patches tile the picture; ``content`` names what fills it."""
+def check_patch(
+    patch: int, height: int, width: int, content: str, reader: str, way_out: str | None = None
+) -> None:
+    """Raise :class:`ConfigError` unless patches tile the picture; ``content`` names what fills it.
+
+    Args:
+        patch: side of a patch.
+        height: rows of the picture.
+        width: columns of the picture.
+        content: what fills the picture.
+        reader: part that is named.
+        way_out: sentence that says what else can be done.
+    """
     if height % patch or width % patch:
+        further = "" if way_out is None else f" {way_out}"
         raise ConfigError(
             f"{reader}: patch {patch} does not divide the {height} x {width} {content}. Choose a patch that divides "
-            f"both sides."
+            f"both sides.{further}"
         )
 
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 from wamkit.config.ranges import NonNegative, Positive, Word
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
+from wamkit.contract.specs import size_option
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
@@ -51,7 +52,8 @@ class MotionVectorsConfig(SubstrateConfig):
         size = data.camera(self.camera, reader)
         if size.height % 16 or size.width % 16:
             raise ConfigError(
-                f"{reader}: the {size.height} x {size.width} pixels of camera {self.camera!r} must be multiples of 16"
+                f"{reader}: the {size.height} x {size.width} pixels of camera {self.camera!r} must be multiples of "
+                f"16. {size_option(size.height, size.width, 16)}"
             )
         return MotionVectors(self, size.height, size.width)
 

@@ -14,6 +14,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Positive, Size, Word
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
+from wamkit.contract.specs import size_option
 from wamkit.contract.streams import Reading, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, MissingExtraError
@@ -57,7 +58,8 @@ class OpticalFlowConfig(SubstrateConfig):
         if min(size.height, size.width) < LEAST or size.height % self.grid or size.width % self.grid:
             raise ConfigError(
                 f"substrate 'optical_flow': camera {self.camera!r} has {size.height} x {size.width} pixels; both "
-                f"must be at least {LEAST} and multiples of grid = {self.grid}"
+                f"must be at least {LEAST} and multiples of grid = {self.grid}. "
+                f"{size_option(max(LEAST, size.height), max(LEAST, size.width), self.grid)}"
             )
         return OpticalFlow(self, size.height, size.width)
 

@@ -13,6 +13,7 @@ from wamkit.config.ranges import Words
 from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.scales import Scale
+from wamkit.contract.specs import size_option
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.nn.named import Named
@@ -41,7 +42,9 @@ class PixelLatentConfig(SubstrateConfig):
         cameras = chosen_cameras(self.cameras, data, PART)
         for camera in cameras:
             size = data.camera(camera, PART)
-            check_patch(self.codec.patch, size.height, size.width, f"pixels of camera {camera!r}", PART)
+            sides = size.height, size.width
+            way_out = size_option(*sides, self.codec.patch)
+            check_patch(self.codec.patch, *sides, f"pixels of camera {camera!r}", PART, way_out)
         return PixelLatent(self, cameras, data)
 
 

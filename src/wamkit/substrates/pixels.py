@@ -15,6 +15,7 @@ from wamkit.config.ranges import Positive, Size, Words
 from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import Category, Substrate, SubstrateConfig
 from wamkit.contract.scales import Scale
+from wamkit.contract.specs import size_option
 from wamkit.contract.streams import Reading, Sensor, StreamSpec
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError
@@ -57,7 +58,8 @@ class PixelsConfig(SubstrateConfig):
             if size.height % cell or size.width % cell:
                 raise ConfigError(
                     f"substrate 'pixels': shrink {self.shrink} times patch {self.patch} does not divide the "
-                    f"{size.height} x {size.width} pixels of camera {camera!r}"
+                    f"{size.height} x {size.width} pixels of camera {camera!r}. "
+                    f"{size_option(size.height, size.width, cell)}"
                 )
         return Pixels(self, cameras, data)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,8 +30,8 @@ STALE = 0.5  # share of the first step's weights in the final average above whic
 BEYOND = 0.01  # share of frames with an action outside its limits above which it is said
 
 
-def preview(design: Design, dataset: Recordings, config: TrainConfig) -> None:
-    """Look at a training before its first step; what is odd is said, what is impossible refused.
+def check_learnable(design: Design, dataset: Recordings, config: TrainConfig) -> None:
+    """Look at a training before anything is decoded or fitted: is there something to learn?
 
     Raises:
         ConfigError: a stream has no target to learn from in any window, or every loss has the weight 0.
@@ -39,11 +40,17 @@ def preview(design: Design, dataset: Recordings, config: TrainConfig) -> None:
     check_actions(design, dataset)
     for name in design.graph.learned():
         check_targets(name, design.streams[name], design.config, dataset)
+
+
+def preview(design: Design, dataset: Recordings, config: TrainConfig) -> None:
+    """Look at the values of a training before its first step; what is odd is said."""
     entries = {
         ACTION_KEY: (dataset.action, dataset.action_spec.names),
         STATE_KEY: (dataset.state, dataset.observation_spec.state),
     }
     said: set[tuple[str, str]] = set()
+    for feature, (values, names) in entries.items():
+        say_constant(feature, values[dataset.acted] if feature == ACTION_KEY else values, names)
     for module in design.modules():
         if not isinstance(module, Normalizer) or module.feature not in entries:
             continue
@@ -53,6 +60,23 @@ def preview(design: Design, dataset: Recordings, config: TrainConfig) -> None:
             check_values(module, values, names, design, dataset)
     check_limits(dataset, design)
     check_schedule(config, dataset)
+
+
+def say_constant(feature: str, values: np.ndarray, names: Sequence[str]) -> None:
+    """Say which entries of a feature, (N, D), never move."""
+    if not len(values):
+        return
+    still: list[int] = np.flatnonzero(values.max(axis=0) == values.min(axis=0)).tolist()
+    if not len(still):
+        return
+    listed = ", ".join(f"{names[i]} ({values[0, i]:g})" for i in still)
+    if feature == ACTION_KEY and len(still) == len(names):
+        log.warning(
+            "%s: no entry ever moves: %s. There is nothing to learn but to stand still; check the recording",
+            feature, listed,
+        )  # fmt: skip
+    else:
+        log.warning("%s: constant in every frame, so nothing is learned of them: %s", feature, listed)
 
 
 def acted_episodes(dataset: Recordings) -> np.ndarray:

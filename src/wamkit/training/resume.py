@@ -138,7 +138,9 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
     # Options that have come since count as their defaults, with which a run is what it was before.
     stored["config"] = {**_defaults(), **stored["config"]}
     if isinstance(stored["config"].get("design"), dict):
-        stored["config"]["design"] = {**encode(DesignConfig()), **stored["config"]["design"]}
+        plain, design = encode(DesignConfig()), stored["config"]["design"]
+        seen = design.get("view") if isinstance(design.get("view"), dict) else {}
+        stored["config"]["design"] = {**plain, **design, "view": {**plain["view"], **seen}}
     here = dict(now)
     if stored.get("pretrained") and here["pretrained"] and here["pretrained"]["files"] is None:
         here["pretrained"] = stored["pretrained"]

@@ -12,7 +12,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wamkit.contract.data import DataSpec, Windows
-from wamkit.contract.specs import require_same
+from wamkit.contract.specs import require_same_robot
 from wamkit.contract.types import Batch, Losses
 from wamkit.data import Dataset
 from wamkit.data.frame_cache import cache_limit
@@ -29,13 +29,14 @@ from wamkit.design.checkpoint import (
 )
 from wamkit.errors import ConfigError, DataError, reason
 from wamkit.nn.devices import find_device
-from wamkit.progress import stage
+from wamkit.progress import say, stage
 from wamkit.training.augmenting import check_augment
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
 from wamkit.training.held_out import Subset, complement, draw_held_out, with_stats_of, write_held_out
 from wamkit.training.imagined import Imagined
 from wamkit.training.objective import Demonstrations, Objective
+from wamkit.training.preview import check_learnable
 from wamkit.training.resume import (
     MODEL_FOLDER,
     Saved,
@@ -49,7 +50,7 @@ from wamkit.training.resume import (
 )
 from wamkit.training.selection import Selection, parts_of, select
 from wamkit.training.watch import require_finite
-from wamkit.views import ViewConfig
+from wamkit.views import ViewConfig, describe_view
 
 
 def inherit(data: DataSpec, name: str) -> DataSpec:
@@ -61,8 +62,8 @@ def inherit(data: DataSpec, name: str) -> DataSpec:
         SpecError: the conventions of checkpoint and dataset differ.
     """
     source = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
-    require_same(source.observation, data.observation, f"checkpoint {name}", "the dataset")
-    require_same(source.action, data.action, f"checkpoint {name}", "the dataset")
+    ours, theirs = (source.observation, source.action), (data.observation, data.action)
+    require_same_robot(ours, theirs, f"checkpoint {name}", "the dataset")
     return dataclasses.replace(data, stats={**data.stats, **source.stats})
 
 
@@ -217,6 +218,8 @@ def start(config: TrainConfig) -> TrainingRun:
     check_augment(config.operations, design)
     with stage("open dataset"):
         dataset = dataset.with_extras(design.extras)
+    say_what_is_read(design, dataset)
+    check_learnable(design, dataset, config)
     # A distillation needs the teacher's weights again when it resumes, not only at its start.
     if saved is None or config.distill is not None:
         with stage("prepare weights"):
@@ -236,6 +239,18 @@ def start(config: TrainConfig) -> TrainingRun:
             run.restore(saved)
     run.finished = (saved is None or run.step >= config.steps) and model_is_whole(config.out)
     return run
+
+
+def say_what_is_read(design: Design, recordings: Recordings) -> None:
+    """Show what the design reads of the recordings, and what the decoded frames of them take."""
+    horizon = design.config.horizon
+    own = recordings.datasets if isinstance(recordings, Mixture) else {"": recordings}
+    for name, dataset in own.items():
+        of, rate = f" of {name}" if name else "", dataset.action_spec.rate_hz
+        for what, texts in describe_view(dataset.view).items():
+            say(*(f"reads {what}{of}: {text}" for text in texts))
+        say(f"predicts {horizon} actions{of}, {horizon / rate:.3g} s")
+        say(f"decoded frames{of}: {dataset.frames.describe()}")
 
 
 def open_data(config: TrainConfig) -> Recordings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,8 @@ from typing import Any
 from wamkit.config import decode, encode
 from wamkit.config.ranges import Whole, Word
 from wamkit.config.values import Config
-from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.data import Dataset
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
-from wamkit.design.robot import load_policy
 from wamkit.evaluation.closed_loop.cluster import evaluate_on_cluster
 from wamkit.evaluation.closed_loop.journal import discard_journal
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, variants
@@ -23,8 +21,10 @@ from wamkit.evaluation.closed_loop.shards import merge, shards_of
 from wamkit.evaluation.output.results import check_outputs, write_results
 from wamkit.evaluation.report.report import Report
 from wamkit.storage.output import Result, output
+from wamkit.verbs.acting import policy_in
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, file_marks, inputs_of
 from wamkit.verbs.report import REPORT_FILE, report_file
+from wamkit.views import ViewConfig
 
 JOURNAL = "journal.jsonl"
 
@@ -42,6 +42,8 @@ class EvaluateConfig(Config):
         dataset: dataset that the checkpoint was trained on, to record its fingerprint in the report.
         robot: name of the robot that is driven, of a checkpoint that was trained on several; null to find it by the
             environment's specs.
+        view: how the environment is seen as the robot that the checkpoint was trained for, where its cameras, sizes,
+            columns or rates differ; as it is by default.
         device: torch device of the policy, such as cpu or cuda:0.
         films_of_failures: largest number of failed episodes to film, taken from the perturbation dimensions in turn.
         rerun: true to export filmed episodes for the Rerun viewer.
@@ -53,16 +55,11 @@ class EvaluateConfig(Config):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     dataset: Path | None = None
     robot: Word | None = None
+    view: ViewConfig = field(default_factory=ViewConfig)
     device: Word = "cpu"
     films_of_failures: Whole = 4
     rerun: bool = False
     overwrite: bool = False
-
-
-def specs_of(config: EvaluationConfig) -> tuple[ObservationSpec, ActionSpec]:
-    """Specs of the environment that an evaluation runs in."""
-    env = replace(config.env, task=config.tasks[0])
-    return env.observation_spec(), env.action_spec()
 
 
 def report_result(out: Path, verb: str = "evaluate") -> Result:
@@ -87,8 +84,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> Report:
     """Run a checkpoint in closed loop and write ``report.json``, ``report.html`` and more into ``config.out``."""
     check_outputs(config.films_of_failures, config.rerun)
     folder = find_checkpoint(config.checkpoint)
-    driven = config.robot, specs_of(config.evaluation)
-    policy = load_policy(folder, config.device, *driven)
+    policy = policy_in(config.evaluation, folder, config.device, config.view, config.robot)
     policy.check_acts()
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         done = rollout(
@@ -110,12 +106,11 @@ def evaluate_with_ray(config: EvaluateConfig, address: str, shards: int) -> Repo
     """
     check_outputs(failures=0, rerun=False)
     folder = find_checkpoint(config.checkpoint)
-    driven = config.robot, specs_of(config.evaluation)
-    load_policy(folder, "cpu", *driven).check_acts()
+    policy_in(config.evaluation, folder, "cpu", config.view, config.robot).check_acts()
     everywhere = str(folder.absolute()) if Path(config.checkpoint).exists() else config.checkpoint
     with output(report_result(config.out), inputs_of_evaluation(config, folder), config.overwrite):
         report = evaluate_on_cluster(
-            partial(load_policy, everywhere, config.device, *driven),
+            partial(policy_in, config.evaluation, everywhere, config.device, config.view, config.robot),
             config.evaluation,
             address,
             shards,

@@ -11,6 +11,7 @@ from wamkit.data import Dataset
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.storage.fingerprint import ALGORITHM, file_digest
 from wamkit.storage.provenance import decisive, versions
+from wamkit.views import ViewConfig
 
 NOT_OF_THE_RESULT = ("image_memory_gb", "out", "overwrite")
 
@@ -26,6 +27,10 @@ def inputs_of(config: Any, **sources: Any) -> dict[str, Any]:
         the config's plain values without its output, content in place of names, and the versions of what simulates.
     """
     plain = {name: value for name, value in encode(config).items() if name not in NOT_OF_THE_RESULT}
+    if plain.get("view") == encode(
+        ViewConfig()
+    ):  # results from before there was one are those of the default
+        del plain["view"]
     return {**plain, **sources, "versions": decisive(versions())}
 
 

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wamkit.config import parse
+from wamkit.config.values import Config
+from wamkit.design.agreement import view_of
 from wamkit.design.config import DesignConfig
-from wamkit.verbs.load import load
+from wamkit.errors import ConfigError
+from wamkit.verbs.load import load, read_design
+from wamkit.views import describe_view
+
+
+@dataclass(frozen=True)
+class InspectConfig(Config):
+    """Changes of a design before it is described, the same options as those of a training.
+
+    Attributes:
+        design: the design.
+    """
+
+    design: DesignConfig = field(default_factory=DesignConfig)
+
+
+def changed(design: str, options: Sequence[str]) -> DesignConfig | str:
+    """Apply options such as ``--design.view.relative state`` to a recipe or a file.
+
+    Raises:
+        ConfigError: an option is unknown, or the design is a checkpoint, which stays as it was trained.
+    """
+    if not options:
+        return design
+    config = read_design(design)
+    if config is None:
+        raise ConfigError(
+            f"{design}: neither a recipe nor a file, and a checkpoint stays as it was trained. Leave {options[0]} out."
+        )
+    return parse(InspectConfig, options, InspectConfig(config)).design
 
 
 def inspect(design: DesignConfig | str | Path, dataset: Path | None = None) -> dict[str, Any]:
-    """Describe a design as plain values: tuple, factorisation, WAM status, parameters per part, and specs.
+    """Describe a design as plain values: tuple, formula, WAM status, parameters per part, what it sees, and specs.
 
     Args:
         design: config, recipe, file, checkpoint folder or hub id, as :func:`wamkit.verbs.load.load` takes it.
@@ -35,8 +69,15 @@ def inspect(design: DesignConfig | str | Path, dataset: Path | None = None) -> d
         "rotation": action.rotation,
         "gripper": action.gripper,
     }
+    robots = built.data.robots or {"": built.data.recorded[0]}
+    sees = {
+        f"{what} of {name}" if name and len(robots) > 1 else what: lines
+        for name, robot in robots.items()
+        for what, lines in describe_view(view_of(built.config, name, robot)).items()
+    }
     return {
         **built.describe(),
+        "sees": {what: "; ".join(lines) for what, lines in sees.items()},
         "inputs": {**inputs, **({"given": given} if given else {})},
         # A design that does not act puts out its futures alone.
         "outputs": outputs if built.graph.acting() else {"futures": list(built.config.futures)},

@@ -31,15 +31,10 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
         ConfigError: the name is none of these (the message names the closest recipe), a checkpoint is to be built for
             a dataset, or the design does not fit.
     """
-    if isinstance(design, DesignConfig):
-        config = design
-    elif str(design) in RECIPES or str(design).startswith(PREFIX):
-        config = recipe(str(design))
-    elif Path(design).suffix in (".yaml", ".yml", ".json") and Path(design).exists():
-        config = decode(DesignConfig, read_config(Path(design)), str(design))
-    elif dataset is None:
+    config = design if isinstance(design, DesignConfig) else read_design(design)
+    if config is None and dataset is None:
         return load_checkpoint(str(design))
-    else:
+    if config is None:
         load_checkpoint(str(design))
         raise ConfigError(
             f"{design}: a checkpoint carries the specs and statistics of the data that it was built for. Leave "
@@ -56,6 +51,15 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
     extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
     robots = {} if view.same else {ROBOT: Recorded(*view.recorded)}
     return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}, robots))
+
+
+def read_design(name: str | Path) -> DesignConfig | None:
+    """Config of a recipe, or of a YAML or JSON file; None where the name is neither."""
+    if str(name) in RECIPES or str(name).startswith(PREFIX):
+        return recipe(str(name))
+    if Path(name).suffix not in (".yaml", ".yml", ".json") or not Path(name).exists():
+        return None
+    return decode(DesignConfig, read_config(Path(name)), str(name))
 
 
 def load_checkpoint(name: str) -> Design:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wamkit.config.ranges import Positive, Word
 from wamkit.config.values import Config
-from wamkit.contract.specs import require_same
+from wamkit.contract.specs import disagreements, require_same
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, from_pretrained
@@ -29,7 +29,7 @@ from wamkit.evaluation.prediction.quality import (
 from wamkit.evaluation.prediction.replay import measure_open_loop
 from wamkit.evaluation.report.filmstrip import Filmstrip
 from wamkit.evaluation.report.report import Report
-from wamkit.progress import shown, stage
+from wamkit.progress import say, shown, stage
 from wamkit.storage.fingerprint import file_digest
 from wamkit.storage.output import Result, output
 from wamkit.training.held_out import held_out_of
@@ -106,6 +106,13 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     return prediction
 
 
+def say_differences(design: Design, dataset: Dataset) -> None:
+    """Show what the view makes equal although it was recorded otherwise than what the design was trained on."""
+    (robot,), (observation, action) = design.data.recorded, dataset.view.recorded
+    lines = disagreements(robot.observation, observation) + disagreements(robot.action, action)
+    say(*(f"recorded otherwise than for the training (training first): {line}" for line in lines))
+
+
 def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip]) -> Prediction:
     """Measure the checkpoint in ``source`` on the demonstrations and on the filmstrips of its evaluation."""
     with stage("read checkpoint"):
@@ -116,6 +123,11 @@ def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip]) ->
             f"design {design.name!r} predicts no future, and its actions are not to be measured. Set "
             f"`prediction.open_loop` to true."
         )
+    if len(design.data.robots) > 1:
+        raise ConfigError(
+            f"design {design.name!r} was trained on the robots {', '.join(design.data.robots)}, and predictions are "
+            f"measured of checkpoints of one robot. Evaluate it in closed loop."
+        )
     with stage("open dataset"):
         view = design.config.view
         plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb, view=view)
@@ -123,6 +135,7 @@ def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip]) ->
     require_same(design.observation_spec, plain.observation_spec, "the design", place)
     if acts or actions_followed(design, config.prediction) == "demonstrated":
         require_same(design.action_spec, plain.action_spec, "the design", place)
+    say_differences(design, plain)
     data = data_spec(plain, design.config.horizon)
     with stage("open dataset"):
         dataset = plain.with_extras(design.extras)

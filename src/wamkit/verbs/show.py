@@ -176,6 +176,7 @@ def show_design(facts: Mapping[str, Any], console: Console) -> None:
         "controller": facts["controller"],
         "parameters": "\n".join(f"{k}: {v:,}" for k, v in facts["parameters"].items()),
         "streams (T, N, D)": "\n".join(f"{k}: {v}" for k, v in facts["streams"].items()),
+        "reads": "\n".join(f"{k}: {v}" for k, v in facts["sees"].items()),
         "inputs": "\n".join(f"{k}: {v}" for k, v in facts["inputs"].items()),
         "outputs": "\n".join(f"{k}: {v}" for k, v in facts["outputs"].items()),
     }

@@ -12,7 +12,6 @@ from wamkit.config.ranges import Word
 from wamkit.config.values import Config
 from wamkit.data import Dataset
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
-from wamkit.design.robot import load_policy
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.budgets import BudgetGrid, plan_grid
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
@@ -20,8 +19,9 @@ from wamkit.evaluation.closed_loop.sweep import POINTS, Sweep, run_sweep
 from wamkit.evaluation.output.pages import require_plots, write_sweep_page
 from wamkit.storage.fingerprint import listing
 from wamkit.storage.output import Result, output
-from wamkit.verbs.evaluate import specs_of
+from wamkit.verbs.acting import policy_in
 from wamkit.verbs.inputs import checkpoint_mark, dataset_mark, inputs_of
+from wamkit.views import ViewConfig
 
 SWEEP_FILE = "sweep.json"
 
@@ -40,6 +40,8 @@ class SweepConfig(Config):
         dataset: dataset that the checkpoint was trained on, to record its fingerprint in the reports.
         robot: name of the robot that is driven, of a checkpoint that was trained on several; null to find it by the
             environment's specs.
+        view: how the environment is seen as the robot that the checkpoint was trained for, where its cameras, sizes,
+            columns or rates differ; as it is by default.
         device: torch device of the policy, such as cpu or cuda:0.
         overwrite: true to begin anew where ``out`` holds another sweep or points that the grid lacks.
     """
@@ -50,6 +52,7 @@ class SweepConfig(Config):
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(films=0, latency_calls=50))
     dataset: Path | None = None
     robot: Word | None = None
+    view: ViewConfig = field(default_factory=ViewConfig)
     device: Word = "cpu"
     overwrite: bool = False
 
@@ -61,7 +64,7 @@ def sweep(config: SweepConfig, progress: bool = True) -> Sweep:
     """
     require_plots()
     folder = find_checkpoint(config.checkpoint)
-    policy = load_policy(folder, config.device, config.robot, specs_of(config.evaluation))
+    policy = policy_in(config.evaluation, folder, config.device, config.view, config.robot)
     policy.check_acts()
     evaluation = {**encode(config.evaluation), "goals": dataset_mark(config.evaluation.goals)}
     dataset, checkpoint = dataset_mark(config.dataset), checkpoint_mark(folder)

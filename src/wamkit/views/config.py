@@ -78,9 +78,11 @@ class ViewConfig(Config):
 
     Attributes:
         cameras: name that the design reads -> recorded camera; null for all, under their own names.
-        size: rows and columns of every picture; empty for those of the recording.
-        most: rows or columns above which a picture is brought to a square of this side; 0 for no limit. Not with
-            ``size``.
+        size: rows and columns of every picture, whatever ``most`` and ``multiple`` say; empty for those of the
+            recording.
+        most: rows or columns above which a picture is brought to a square of this side; 0 for no limit.
+        multiple: number that must divide the sides of a picture; one with other sides is brought to the square of
+            ``most`` as well. 1 for any sides.
         fit: how another shape is met: ``letterbox`` keeps the whole picture between black bars, ``crop`` keeps its
             middle, ``stretch`` distorts it. Pixels are averaged over the area that they cover.
         state: recorded columns of the state, in the order in which they are read; null for all.
@@ -104,6 +106,7 @@ class ViewConfig(Config):
     cameras: dict[str, Word] | None = None
     size: tuple[Size, ...] = ()
     most: Room = 0
+    multiple: Size = 1
     fit: Fit = "letterbox"
     state: Words | None = None
     action: SomeWords | None = None
@@ -121,8 +124,12 @@ class ViewConfig(Config):
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2):
             raise ConfigError(f"size: {list(self.size)} must be rows and columns, or empty.")
-        if self.size and self.most:
-            raise ConfigError(f"size {list(self.size)} and most {self.most}: choose one of the two.")
+        if not self.size and self.multiple > 1 and (self.most == 0 or self.most % self.multiple):
+            raise ConfigError(
+                f"multiple {self.multiple}: pictures of other sides are brought to a square of most = {self.most}, "
+                f"which must be a multiple of it. Set `most` to {max(1, self.most // self.multiple) * self.multiple}, "
+                f"or `multiple` to 1."
+            )
         if self.every != 1 and self.rate_hz is not None:
             raise ConfigError(f"every {self.every} and rate_hz {self.rate_hz}: choose one of the two.")
         if self.relative == "none" and self.relative_columns:

@@ -36,7 +36,7 @@ class Sizing:
         target = source
         if config.size:
             target = config.size[0], config.size[1]
-        elif config.most and max(source) > config.most:
+        elif config.most and (max(source) > config.most or any(side % config.multiple for side in source)):
             target = config.most, config.most
         return cls(source, target, config.fit)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from wamkit.contract.data import Scaling
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.types import Observation
-from wamkit.errors import ConfigError, did_you_mean
+from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.views.columns import Columns
 from wamkit.views.config import ViewConfig
 from wamkit.views.pictures import Sizing
@@ -153,7 +153,25 @@ class View:
         return self.observation_spec.cameras[name]
 
     def observe(self, observation: Observation) -> Observation:
-        """Change an observation of the robot to what the design sees."""
+        """Change an observation of the robot to what the design sees.
+
+        Raises:
+            SpecError: a camera is missing, or a picture or the state has another size than the robot's.
+        """
+        spec, _ = self.recorded
+        if observation.state.shape[-1] != len(spec.state):
+            raise SpecError(
+                f"the state has {observation.state.shape[-1]} entries; this policy reads {len(spec.state)}: "
+                f"{', '.join(spec.state)}."
+            )
+        for camera in self.cameras.values():
+            size, recorded = tuple(observation.view(camera).shape[-2:]), spec.cameras[camera]
+            if size != (recorded.height, recorded.width):
+                raise SpecError(
+                    f"camera {camera!r}: a picture of {size[0]} x {size[1]} pixels; this policy was trained on "
+                    f"{recorded.height} x {recorded.width}. Bring pictures to that size, or show the robot through a "
+                    f"view (wamkit.design.robot.seen_through)."
+                )
         goal = observation.goal
         past = observation.past_action
         if past is not None:

@@ -33,14 +33,15 @@ from wamkit.views import ViewConfig
 
 HORIZON = 16
 EXECUTE = 8
-SIDE = 64  # pixels; larger pictures are brought to this side
+SIDE = 64  # pixels; larger and odd pictures are brought to this side
+MULTIPLE = 32  # pixels; sides of every part's patches divide it, so that pictures of any size can be read
 
 
 def base(name: str) -> DesignConfig:
     """Base of all seven: context, trunk, action chunk and controller, without factors."""
     return DesignConfig(
         name=name,
-        view=ViewConfig(most=SIDE),
+        view=ViewConfig(most=SIDE, multiple=MULTIPLE),
         horizon=HORIZON,
         stride=EXECUTE,
         width=128,

@@ -14,7 +14,7 @@ from pathlib import Path
 import draccus
 import torch
 
-from wamkit.contract.specs import require_same
+from wamkit.contract.specs import require_same_robot
 from wamkit.controllers import Controller
 from wamkit.envs import EnvConfig
 from wamkit.envs.vector import VectorEnv
@@ -207,8 +207,11 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
     controller = config.controller or policy.controller
     for task in config.tasks:
         env, where = dataclasses.replace(config.env, task=task), f"environment {task!r}"
-        require_same(policy.observation_spec, env.observation_spec(), f"design {policy.name!r}", where)
-        require_same(policy.action_spec, env.action_spec(), f"design {policy.name!r}", where)
+        ours, theirs = (
+            (policy.observation_spec, policy.action_spec),
+            (env.observation_spec(), env.action_spec()),
+        )
+        require_same_robot(ours, theirs, f"design {policy.name!r}", where, "--view of wamkit evaluate")
         require_sensors(policy, env, where, config.drop)
         require_compared(policy, controller, env, where)
     senses = choose_senses(policy, config.drop, config.request)

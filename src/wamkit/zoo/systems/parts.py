@@ -42,7 +42,10 @@ from wamkit.views import ViewConfig
 # Annotated, because the modules of systems import this one while their package is being read.
 HORIZON: int = 16
 EXECUTE: int = 8
-SIDE: int = 64  # pixels; larger pictures are brought to this side
+SIDE: int = 64  # pixels; larger and odd pictures are brought to this side
+MULTIPLE: int = (
+    32  # pixels; sides of every part's patches divide it, so that pictures of any size can be read
+)
 WIDTH: int = 64
 DEPTH: int = 2
 HEADS: int = 4
@@ -131,7 +134,7 @@ def base(name: str, **fields: Any) -> DesignConfig:
     """Design without factors: pictures, state and instruction, an action chunk, chunked control."""
     start = DesignConfig(
         name=name,
-        view=ViewConfig(most=SIDE),
+        view=ViewConfig(most=SIDE, multiple=MULTIPLE),
         horizon=HORIZON,
         stride=EXECUTE,
         width=WIDTH,

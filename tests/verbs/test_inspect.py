@@ -1,0 +1,46 @@
+"""``wamkit inspect`` says what is seen, with the options of a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wamkit import api, cli
+from wamkit.design import DesignConfig
+from wamkit.errors import ConfigError
+from wamkit.verbs.inspect import changed
+
+
+def test_a_recipe_is_inspected_with_options_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    args = [
+        "inspect",
+        "joint",
+        "--design.view.every",
+        "2",
+        "--design.view.cameras",
+        "{front: scene}",
+        "--json",
+    ]
+    assert cli.main(args) == 0
+    seen = json.loads(capsys.readouterr().out)["sees"]
+    assert seen["cameras"] == "front (recorded as scene): 64 x 64 pixels, as recorded; not read: gripper"
+    assert seen["rate"] == "40 -> 20 Hz (every 2 recorded ticks)"
+
+
+def test_a_part_is_taken_out_by_null() -> None:
+    config = changed("joint", ["--design.encoders.images", "null"])
+    assert isinstance(config, DesignConfig)
+    assert set(config.encoders) == {"state", "instruction"}
+    assert changed("joint", []) == "joint"
+
+
+def test_a_checkpoint_takes_no_options(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stays as it was trained\. Leave --design\.view\.every out"):
+        changed(str(tmp_path), ["--design.view.every", "2"])
+
+
+def test_what_the_tables_show_is_what_the_verb_returns() -> None:
+    facts = api.inspect("direct")
+    assert set(facts["sees"]) == {"cameras", "state", "action", "rate"}
