@@ -173,7 +173,7 @@ def inspect(verb: Namespace, options: list[str]) -> None:
     from wamkit.verbs.inspect import changed
     from wamkit.verbs.show import show_design
 
-    facts = api.inspect(changed(verb.design, options), verb.dataset)
+    facts = api.inspect(*changed(verb.design, options, verb.dataset))
     if verb.json:
         print_json(facts)
     else:

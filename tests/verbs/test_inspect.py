@@ -30,10 +30,20 @@ def test_a_recipe_is_inspected_with_options_of_a_training(capsys: pytest.Capture
 
 
 def test_a_part_is_taken_out_by_null() -> None:
-    config = changed("joint", ["--design.encoders.images", "null"])
+    config, dataset = changed("joint", ["--design.encoders.images", "null"])
     assert isinstance(config, DesignConfig)
     assert set(config.encoders) == {"state", "instruction"}
-    assert changed("joint", []) == "joint"
+    assert dataset is None
+    assert changed("joint", []) == ("joint", None)
+
+
+def test_the_file_of_a_training_is_read_with_its_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "first.yaml"
+    file.write_text("dataset: recording\nsteps: 7\ndesign: {view: {every: 3}}\n")
+    config, dataset = changed("joint", ["--config_path", str(file), "--design.view.relative", "state"])
+    assert isinstance(config, DesignConfig)
+    assert (config.view.every, config.view.relative, dataset) == (3, "state", Path("recording"))
+    assert changed("joint", ["--config_path", str(file)], Path("other"))[1] == Path("other")
 
 
 def test_a_checkpoint_takes_no_options(tmp_path: Path) -> None:

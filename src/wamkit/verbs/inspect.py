@@ -12,13 +12,14 @@ from wamkit.config.values import Config
 from wamkit.design.agreement import view_of
 from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError
+from wamkit.training.config import TrainConfig
 from wamkit.verbs.load import load, read_design
 from wamkit.views import describe_view
 
 
 @dataclass(frozen=True)
 class InspectConfig(Config):
-    """Changes of a design before it is described, the same options as those of a training.
+    """Changes of a design before it is described. The file of a training is read as well, with all its fields.
 
     Attributes:
         design: the design.
@@ -27,20 +28,32 @@ class InspectConfig(Config):
     design: DesignConfig = field(default_factory=DesignConfig)
 
 
-def changed(design: str, options: Sequence[str]) -> DesignConfig | str:
-    """Apply options such as ``--design.view.relative state`` to a recipe or a file.
+def changed(
+    design: str, options: Sequence[str], dataset: Path | None = None
+) -> tuple[DesignConfig | str, Path | None]:
+    """Apply options of a training, such as ``--design.view.relative state``, to a recipe or a file.
+
+    Args:
+        design: what ``wamkit inspect`` was given.
+        options: options, ``--config_path`` of a training's file among them.
+        dataset: dataset that was given; None for the one that the file names, if any.
+
+    Returns:
+        the design and the dataset to build it for.
 
     Raises:
         ConfigError: an option is unknown, or the design is a checkpoint, which stays as it was trained.
     """
     if not options:
-        return design
+        return design, dataset
     config = read_design(design)
     if config is None:
         raise ConfigError(
             f"{design}: neither a recipe nor a file, and a checkpoint stays as it was trained. Leave {options[0]} out."
         )
-    return parse(InspectConfig, options, InspectConfig(config)).design
+    training = parse(TrainConfig, options, TrainConfig(design=config))
+    named = training.dataset if training.dataset != TrainConfig().dataset else None
+    return training.design, dataset or named
 
 
 def inspect(design: DesignConfig | str | Path, dataset: Path | None = None) -> dict[str, Any]:
