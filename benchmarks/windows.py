@@ -8,6 +8,7 @@ same files in a process of its own; a round of one is followed by a round of the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -122,9 +123,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("datasets", type=Path, nargs="+")
+    parser.add_argument("--publish", type=Path, help="also write the figures here")
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    for root in parser.parse_args().datasets:
-        Console().print({str(root): measure(root)})
+    found = [measure(root) for root in chosen.datasets]
+    Console().print(found)
+    if chosen.publish:
+        record = {"datasets": found, "machine": f"{os.cpu_count()} cores, one process each, one torch thread"}
+        chosen.publish.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

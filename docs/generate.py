@@ -13,6 +13,7 @@ from typing import Any
 
 import augmentation_table
 import mixture_table
+import speed_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
 
@@ -371,6 +372,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "extras": extras,
     "augmentation": lambda: augmentation_table.table(RESULTS / "augmentation.json"),
     "presets": augmentation_table.presets,
+    "speed": lambda: speed_table.table(RESULTS / "windows.json", RESULTS / "first_step.json"),
     "mixture": lambda: mixture_table.table(RESULTS / "mixture.json"),
 }
 
