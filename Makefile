@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: zoo zoo-table demo table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
+.PHONY: crossing zoo zoo-table demo table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -60,6 +60,10 @@ mutants: $(VENV)/.ready
 # Verbs killed at 100 random moments; each goes on to the results of an undisturbed run.
 kill: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.kill
+
+# Every substrate x estimator x coupling; `make test` tries every third.
+crossing: $(VENV)/.ready
+	WAMKIT_WHOLE=1 $(BIN)/python -m pytest tests/zoo/test_cross_product.py
 
 # Every check of every system of the field; records what `wamkit zoo` shows.
 zoo: $(VENV)/.ready

@@ -21,7 +21,8 @@ from wamkit.verbs.ending import describe_fault, require_scored, status_of
 
 RUN = "import sys; from wamkit.cli import main; sys.exit(main())"
 WAIT = (
-    "import sys, time\nfrom wamkit.verbs.ending import status_of\n"
+    "import signal, sys, time\nfrom wamkit.verbs.ending import status_of\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits that it is ignored
     "def run():\n"
     "    try: print('begun', flush=True); time.sleep(60)\n"
     "    finally: print('closed', flush=True); time.sleep(float(sys.argv[1]))\n"

@@ -28,6 +28,7 @@ def facts(name: str) -> dict[str, Any]:
         "name": name, "tuple": {"substrate": name}, "formula": f"p({name}|c)", "is_wam": False, "kind": name,
         "parameters": {name: 3}, "streams": {name: (1, 2, 3)}, "inputs": {name: "x"}, "outputs": {name: "y"},
         "futures": {name: name}, "faced": [], "action_sees": {"action": [[name], []]}, "controller": name,
+        "sees": {name: name},
     }  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 Compatible means: trains two steps on recorded frames, acts in the closed loop under its controllers, is saved,
 reloaded and acts identically. Nothing here knows which combination is which: parts come from tables, and a table
-that misses a registered part fails. Every cell acts under a few controllers drawn by lot, and the test checks that
-every part has met every controller.
+that misses a registered part fails. Every cell acts under a few controllers drawn by lot. `make crossing` tries all
+cells and checks that every part has met every controller; `make test` tries every third.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 import re
 from collections import Counter
@@ -113,6 +115,7 @@ SCALES = {
     "next_scale of ids": 3,
 }  # futures of token ids, and in how many scales
 DRAWN = 2  # controllers per cell
+WHOLE = "WAMKIT_WHOLE"  # environment variable with which all cells are tried, as `make crossing` does
 
 
 @dataclass
@@ -313,11 +316,16 @@ def run_all(
 def test_the_cross_product(tmp_path: Path, data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     free: Cells = {parts: partial(cell, *parts, data) for parts in product(SUBSTRATES, ESTIMATORS, COUPLINGS)}
     own: Cells = {parts: partial(structured, *parts, data) for parts in product(SUBSTRATES, STRUCTURED)}
+    whole = WHOLE in os.environ
+    if not whole:
+        free, own = (dict(itertools.islice(cells.items(), 0, None, 3)) for cells in (free, own))
     accepted, refused, met = run_all(free, data, tmp_path, 0)
     say(capsys, "cross product", accepted, refused)
     more, declined, _ = run_all(own, data, tmp_path, 1)
     say(capsys, "estimators with factors of their own", more, declined)
-    assert len(met) == len({*SUBSTRATES, *ESTIMATORS, *COUPLINGS}) * len(CONTROLLERS)
+    if whole:
+        assert len(met) == len({*SUBSTRATES, *ESTIMATORS, *COUPLINGS}) * len(CONTROLLERS)
+    assert {part for part, _ in met} == {*SUBSTRATES, *ESTIMATORS, *COUPLINGS}
     assert accepted + more > refused.total() + declined.total()
 
 

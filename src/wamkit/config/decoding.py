@@ -17,6 +17,8 @@ from wamkit.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
+NAMED = 16  # choices that a message names
+
 
 def encode(config: Any) -> dict[str, Any]:
     """A config as plain values (JSON-able)."""
@@ -183,7 +185,9 @@ def _chosen(hint: Any, values: Mapping[Any, Any], where: str, place: str) -> Any
         return hint  # one part, asked for by its own class
     prefix = f"{place}: {where}".removesuffix(": ")
     if "type" not in values:
-        raise ConfigError(f"{prefix}: the 'type' key is missing. Known: {', '.join(sorted(choices))}.")
+        known = sorted(choices)
+        more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+        raise ConfigError(f"{prefix}: the 'type' key is missing. Known: {', '.join(known[:NAMED])}{more}.")
     name = text_of(values["type"])
     if name not in choices:
         raise ConfigError(f"{prefix}: no type {name!r}. {did_you_mean(name, choices)}")

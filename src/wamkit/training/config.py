@@ -29,7 +29,7 @@ class SourceConfig(Config):
         weight: share of the windows that are drawn from it, relative to the other weights.
     """
 
-    dataset: Path
+    dataset: Path = DATASET
     weight: Positive = 1.0
 
 
@@ -43,8 +43,6 @@ class TrainConfig(Config):
             ``checkpoints/``, ``log.jsonl``, ``config.json``, ``data.json`` (fingerprints of what is read),
             ``about.json`` (tuple, formula, versions, commit).
         design: design to train.
-        mixture: name of a robot -> its dataset and weight, to train one design on several. Each is seen through
-            ``design.views`` of its name.
         optim: optimiser and schedule.
         augment: changes of the training windows, applied in order; none without an entry. A name stands for the
             operations of :data:`wamkit.augmentations.PRESETS` and is replaced by them.
@@ -73,12 +71,13 @@ class TrainConfig(Config):
         image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
         frame_cache_gb: largest size of the cache of decoded frames on disk, GiB; 0 for no cache. It holds datasets of
             which decoding takes long, in the folder that the environment variable ``WAMKIT_CACHE`` names.
+        mixture: name of a robot -> its dataset and weight, to train one design on several. Each is seen through
+            ``design.views`` of its name.
     """
 
     dataset: Path = DATASET
     out: Path = Path("runs/train")
     design: DesignConfig = field(default_factory=DesignConfig)
-    mixture: dict[str, SourceConfig] = field(default_factory=dict)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: Preset | tuple[AugmentConfig, ...] = ()
     pretrained: Word | None = None
@@ -99,6 +98,7 @@ class TrainConfig(Config):
     threads: Annotated[int, Range(1, 1024)] = 1
     image_memory_gb: Positive = 4.0
     frame_cache_gb: NonNegative = 20.0
+    mixture: dict[str, SourceConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.distill is not None and self.imagined is not None:
