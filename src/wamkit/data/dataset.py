@@ -242,9 +242,10 @@ class Dataset:
 
     def _observe(self, steps: np.ndarray, pad: np.ndarray) -> Observation:
         """Return the observation at frame numbers ``steps`` (B, T)."""
-        cameras = self.observation_spec.cameras
+        frames = self._ticks[steps]
+        taken = self.frames.take_each(dict.fromkeys(self.observation_spec.cameras, frames))
         return Observation(
-            images={name: torch.from_numpy(self.frames.take(name, self._ticks[steps])) for name in cameras},
+            images={name: torch.from_numpy(images) for name, images in taken.items()},
             state=torch.from_numpy(self.state[steps]),
             task=tuple(self.tasks[i] for i in self._task_index[steps[:, -1]]),
             pad=torch.from_numpy(pad),

@@ -70,10 +70,11 @@ class FrameReader:
             camera: sizing[camera].target if camera in sizing else (spec.height, spec.width)
             for camera, spec in cameras.items()
         }
-        self._lock = threading.RLock()
+        # Cameras are read at the same time, each from files of its own.
+        self._locks = {camera: threading.RLock() for camera in cameras}
         self._starts = np.array([e.start for e in episodes])
         self._sources: dict[tuple[str, Path], Source] = {}
-        self._open: OrderedDict[tuple[str, Path], Source] = OrderedDict()
+        self._open: dict[str, OrderedDict[Path, Source]] = {camera: OrderedDict() for camera in cameras}
 
     @property
     def recorded_pixels(self) -> int:
@@ -108,7 +109,7 @@ class FrameReader:
         Raises:
             DataError: a picture is missing, damaged or of another size.
         """
-        with self._lock:
+        with self._locks[camera]:
             spec, sizing = self._cameras[camera], self._sizing.get(camera)
             owners = np.searchsorted(self._starts, frames, side="right") - 1
             groups: dict[Path, list[np.ndarray]] = {}
@@ -169,10 +170,11 @@ class FrameReader:
                 self._sources[which] = Footage(rows, key, camera, self._rate, self.name, self._digests)
             else:
                 self._sources[which] = PictureTable(rows, key, (spec.height, spec.width), self.name)
-        self._open[which] = self._sources[which]
-        self._open.move_to_end(which)
-        if len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
+        files = self._open[camera]
+        files[path] = self._sources[which]
+        files.move_to_end(path)
+        if len(files) > OPEN_FILES:
+            files.popitem(last=False)[1].close()
         return self._sources[which]
 
 

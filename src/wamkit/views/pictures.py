@@ -77,7 +77,12 @@ class Sizing:
         shrinks = inner[0] <= x1 - x0 and inner[1] <= y1 - y0
         # The box filter of an enlargement would repeat pixels.
         kind = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-        small = Image.fromarray(image).resize(inner, kind, box=(x0, y0, x1, y1))
+        whole = x1 - x0 == self.source[1] and y1 - y0 == self.source[0]
+        if whole and self.source[1] % inner[0] == 0 and self.source[0] % inner[1] == 0:
+            # The same means, rounded once, in a third of the time.
+            small = Image.fromarray(image).reduce((self.source[1] // inner[0], self.source[0] // inner[1]))
+        else:
+            small = Image.fromarray(image).resize(inner, kind, box=(x0, y0, x1, y1))
         if inner == (self.target[1], self.target[0]):
             return np.asarray(small)
         out = np.zeros((*self.target, 3), np.uint8)
