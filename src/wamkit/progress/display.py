@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 EVERY_S = 30.0  # seconds between lines of a log
+FIRST_S = 1.0  # seconds until the first line
 LOOK_S = 1.0  # seconds between looks of a log at the clock
 REFRESH_HZ = 4.0  # times per second at which a terminal is drawn; its clocks move, whatever the stage does
 KEPT = 1  # depth down to which stages stay on the terminal when they are done
@@ -105,8 +106,11 @@ class Lines(Display):
         """Write a line if the last one is long ago."""
         with self._lock:
             now = self._clock()
-            if self._begun and now - self._last >= self._every:
+            # Imports may take longer than people wait for the first word.
+            every = self._every if self._said else min(self._every, FIRST_S)
+            if self._begun and now - self._last >= every:
                 here, begun = max(self._begun.items(), key=lambda entry: entry[0].depth)
+                self._said.add(here.name)
                 self._say(state_of(here, now - begun))
 
     @contextmanager
