@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.whole
 @pytest.mark.sim
-def test_ten_kills_lose_nothing() -> None:
+def test_twenty_kills_lose_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kill", "--kills", "10", "--pairs", "1", "--chain", "4", "4"],
+        [sys.executable, "-m", "benchmarks.kill", "--kills", "20", "--pairs", "1", "--chain", "4", "4"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -24,5 +24,5 @@ def test_ten_kills_lose_nothing() -> None:
     rows = [line.split("│")[1:7] for line in done.stdout.splitlines() if line.startswith("│")]
     kills = {verb.strip(): int(number) for verb, number, *_ in rows}
     assert set(kills) == {"collect", "train", "evaluate", "sweep", "imagine"}
-    assert sum(kills.values()) == 10
+    assert sum(kills.values()) == 20
     assert min(kills.values()) >= 2
