@@ -26,6 +26,7 @@ from rich.console import Console
 
 from wamkit.api import TrainConfig, recipe
 from wamkit.contract.types import to_device
+from wamkit.data import Dataset
 from wamkit.data.frame_cache import FOLDER
 from wamkit.training.loop import batches_of
 from wamkit.training.start import TrainingRun, start
@@ -71,13 +72,10 @@ def training(dataset: Path, out: Path) -> tuple[TrainingRun, TrainConfig]:
     """A training with all frames decoded."""
     config = TrainConfig(dataset=dataset, out=out, design=recipe("joint"), steps=10**6)
     run = start(config)
-    for camera in run.dataset.observation_spec.cameras:
-        assert not isinstance(run.dataset, dict)
-        frames = run.dataset.frames  # type: ignore[union-attr]
-        if frames.cache is not None:
-            frames.cache.wait()
-        elif frames.in_memory:
-            frames.all(camera)
+    assert isinstance(run.dataset, Dataset)
+    frames = run.dataset.frames
+    if frames.cache is not None:
+        frames.cache.wait()
     return run, config
 
 

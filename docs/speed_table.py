@@ -34,8 +34,8 @@ def table(windows: Path, first: Path) -> str:
         "",
         "| default `wamkit train --recipe joint` on 50 episodes of 300 frames by two cameras of 480 x 640 | |",
         "|---|---|",
-        f"| first word | {begun['first_word_s']:g} s |",
-        f"| first step of the optimiser, the cache being empty | {begun['first_step_s']:g} s |",
+        f"| first word (one run) | {begun['first_word_s']:g} s |",
+        f"| first step of the optimiser, the cache being empty (one run) | {begun['first_step_s']:g} s |",
         f"| peak memory until then | {begun['peak_gb']:g} GB |",
         f"| steps per second over those on the embedded 64-pixel data, the cache being full (median of {len(pairs)} "
         f"rounds in turn) | {begun['ratio']:.2f} |",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from demo import TASKS, Clock, train_side_by_side
 from equal_time import Cost
 from rich.console import Console
 from robustness import row
-from table import demonstrations, evaluate_apart, is_trained
+from table import demonstrations, evaluate_apart, is_trained, published
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
 from wamkit.augmentations import PRESETS
@@ -81,17 +80,6 @@ def head_of(chosen: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def published(path: Path, head: Mapping[str, str]) -> dict[str, Any]:
-    """Rows of the record; raises when they were made in another setting."""
-    if not path.exists():
-        return {}
-    old = json.loads(path.read_text())
-    if {key: old[key] for key in head} != dict(head):
-        raise SystemExit(f"{path} was made in another setting or on another machine; move it away first")
-    rows: dict[str, Any] = old["runs"]
-    return rows
-
-
 def training(run: Run, data: Path, chosen: argparse.Namespace) -> TrainConfig:
     """Training of one run."""
     return TrainConfig(
@@ -122,7 +110,7 @@ def main() -> None:
     """Train and evaluate the runs without a row, a few at a time."""
     chosen, clock = options(), Clock()
     head = head_of(chosen)
-    rows = published(chosen.publish, head)
+    rows = published(chosen.publish, head, "runs")
     # Seeds first, so that a table of fewer seeds compares the same seeds of every arm.
     runs = [Run(name, arm, seed) for seed in range(chosen.seeds) for name in chosen.recipes for arm in ARMS]
     wanted = [run for run in runs if run.name not in rows]

@@ -17,7 +17,7 @@ from typing import Any
 
 from demo import TASKS, Clock, train_side_by_side
 from rich.console import Console
-from table import evaluate_apart, is_trained
+from table import evaluate_apart, is_trained, published
 
 from wamkit.api import (
     CollectConfig,
@@ -129,12 +129,7 @@ def main() -> None:
         f"robot",
         "machine": f"{os.cpu_count()} cores, one torch thread per process",
     }
-    rows: dict[str, Any] = {}
-    if chosen.publish.exists():
-        old = json.loads(chosen.publish.read_text())
-        if {key: old[key] for key in head} != head:
-            raise SystemExit(f"{chosen.publish} was made in another setting; move it away first")
-        rows = old["rows"]
+    rows = published(chosen.publish, head, "rows")
     data = demonstrations(chosen, clock)
     for name in chosen.recipes:
         for models in ((BOTH,), tuple(ENVS)):

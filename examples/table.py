@@ -14,7 +14,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from demo import TASKS, Clock, train_side_by_side
@@ -41,6 +43,17 @@ def options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="designs that train at the same time")
     parser.add_argument("--publish", type=Path, default=Path("docs/results/designs.json"))
     return parser.parse_args()
+
+
+def published(path: Path, head: Mapping[str, str], key: str) -> dict[str, Any]:
+    """Rows of a record under ``key``; raises when they were made in another setting than ``head`` says."""
+    if not path.exists():
+        return {}
+    old = json.loads(path.read_text())
+    if {name: old[name] for name in head} != dict(head):
+        raise SystemExit(f"{path} was made in another setting or on another machine; move it away first")
+    rows: dict[str, Any] = old[key]
+    return rows
 
 
 def row(report: Report, parameters: int) -> dict[str, object]:

@@ -20,7 +20,7 @@ import torch
 from demo import TASKS, Clock, train_side_by_side
 from equal_time import Cost, prepared, seconds_of_steps
 from rich.console import Console
-from table import demonstrations, evaluate_apart, is_trained, row
+from table import demonstrations, evaluate_apart, is_trained, published, row
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, from_pretrained
 from wamkit.contract.specs import ACTION
@@ -84,17 +84,6 @@ def head_of(chosen: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def published(path: Path, head: Mapping[str, str]) -> dict[str, Any]:
-    """Rows of the record; raises when they were made in another setting."""
-    if not path.exists():
-        return {}
-    old = json.loads(path.read_text())
-    if {key: old[key] for key in head} != dict(head):
-        raise SystemExit(f"{path} was made in another setting or on another machine; move it away first")
-    rows: dict[str, Any] = old["systems"]
-    return rows
-
-
 def publish(path: Path, head: Mapping[str, str], rows: Mapping[str, Any]) -> None:
     """Write the record, in the order of the census."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen, clock, console = options(), Clock(), Console()
     head, have = head_of(chosen), acting()
-    rows = published(chosen.publish, head)
+    rows = published(chosen.publish, head, "systems")
     stale = {n for n in rows if n in have and rows[n]["config"] != fingerprint(have[n].make())}
     wanted = chosen.systems or [name for name in have if name not in rows or name in stale]
     data = demonstrations(chosen.out, chosen.demonstrations, chosen.seed, clock)

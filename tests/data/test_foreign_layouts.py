@@ -76,7 +76,9 @@ def test_v3_over_several_files_and_folders(tmp_path: Path, codec: str) -> None:
 @pytest.mark.parametrize("cameras", [(), (SCENE, WRIST), (STILL,), (STILL, SCENE)], ids=str)
 def test_v3_cameras_and_features_of_every_kind(tmp_path: Path, cameras: tuple[str, ...]) -> None:
     wanted = takes(cameras, tuple(EXTRAS))
-    check(write_new(tmp_path / "set", wanted), wanted, NUMERIC)
+    data = check(write_new(tmp_path / "set", wanted), wanted, NUMERIC)
+    assert len(data.observation_spec.cameras) == len(cameras)
+    assert set(data.extras) == set(NUMERIC)
 
 
 @pytest.mark.parametrize("version", ["v2.1", "v2.0"])
@@ -128,7 +130,7 @@ def test_a_cut_out_part_of_a_file_begins_where_it_begins(tmp_path: Path) -> None
     pq.write_table(pq.read_table(path).from_pylist(kept), path)
     edit_info(root, lambda info: info.update(total_episodes=2, total_frames=stop))
     write_stats(root, [wanted[1], wanted[4]])
-    check(root, [wanted[1], wanted[4]])
+    assert [len(episode) for episode in check(root, [wanted[1], wanted[4]]).episodes] == [3, 2]
 
 
 def test_the_first_episode_of_a_file_may_name_the_file_before(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_lerobot_reads_what_wamkit_wrote(tmp_path: Path) -> None:
     np.testing.assert_array_equal(seen["window/pad"], batch.action_pad[:, columns])
 
 
-def test_wamkit_reads_what_lerobot_wrote(tmp_path: Path) -> None:
-    lengths, rng = [7, 4, 11], np.random.default_rng(0)
-    total = sum(lengths)
+def written_by_lerobot(tmp_path: Path, lengths: list[int]) -> dict[str, np.ndarray]:
+    """Three episodes with two videos and a picture in the table, written to ``set``; returns what was recorded."""
+    rng, total = np.random.default_rng(0), sum(lengths)
     arrays = {
         "episode": np.repeat(np.arange(3), lengths),
         "video": np.concatenate([pictures(t, 64, 96, i) for i, t in enumerate(lengths)]),
@@ -81,6 +81,12 @@ def test_wamkit_reads_what_lerobot_wrote(tmp_path: Path) -> None:
     }
     np.savez(tmp_path / "source.npz", **arrays)
     lerobot(tmp_path, "write", tmp_path / "set", tmp_path / "source.npz")
+    return arrays
+
+
+def test_wamkit_reads_what_lerobot_wrote(tmp_path: Path) -> None:
+    arrays = written_by_lerobot(tmp_path, [7, 4, 11])
+    total = len(arrays["episode"])
     data = Dataset(tmp_path / "set", extras=("next.reward",))
 
     assert (data.num_episodes, data.num_frames, data.fps) == (3, total, 30)
@@ -101,23 +107,6 @@ def test_wamkit_reads_what_lerobot_wrote(tmp_path: Path) -> None:
         assert error.max() < (1e-9 if name == "still" else 2.5)
 
 
-def written_by_lerobot(tmp_path: Path) -> tuple[Path, list[int]]:
-    """Three episodes with two videos and a picture in the table."""
-    lengths, rng = [6, 4, 8], np.random.default_rng(0)
-    total = sum(lengths)
-    arrays = {
-        "episode": np.repeat(np.arange(3), lengths),
-        "video": np.concatenate([pictures(t, 64, 96, i) for i, t in enumerate(lengths)]),
-        "state": rng.normal(size=(total, 3)).astype(np.float32),
-        "action": rng.uniform(-1, 1, (total, 2)).astype(np.float32),
-        "reward": rng.normal(size=total).astype(np.float32),
-        "task": np.repeat(["open", "press", "open"], lengths),
-    }
-    np.savez(tmp_path / "source.npz", **arrays)
-    lerobot(tmp_path, "write", tmp_path / "set", tmp_path / "source.npz")
-    return tmp_path / "set", lengths
-
-
 def require_same(one: Dataset, other: Dataset, frames: np.ndarray, there: np.ndarray, slack: int = 0) -> None:
     """Frames ``frames`` of one dataset are ``there`` in the other."""
     seen, found = one.windows(frames, WindowSpec(horizon=1)), other.windows(there, WindowSpec(horizon=1))
@@ -130,13 +119,14 @@ def require_same(one: Dataset, other: Dataset, frames: np.ndarray, there: np.nda
 
 
 def test_wamkit_reads_what_lerobot_edited(tmp_path: Path) -> None:
-    root, lengths = written_by_lerobot(tmp_path)
+    owner, root = written_by_lerobot(tmp_path, [6, 4, 8])["episode"], tmp_path / "set"
     lerobot(tmp_path, "edit", root, tmp_path / "edited")
-    whole, owner = Dataset(root), np.repeat(np.arange(3), lengths)
+    whole = Dataset(root)
     parts = {"deleted": [0, 2], "first": [0], "rest": [1, 2], "merged": [0, 1, 2], "less": [0, 1, 2]}
     for name, episodes in parts.items():
         data = Dataset(tmp_path / "edited" / name)
         frames = np.flatnonzero(np.isin(owner, episodes))
+        assert data.num_frames == len(frames) * (2 if name == "merged" else 1)
         # Deleting and splitting encode the pictures again, with loss.
         require_same(
             whole, data, frames, np.arange(len(frames)), slack=0 if name in ("merged", "less") else 3
@@ -166,10 +156,10 @@ def test_lerobot_reads_what_wamkit_converted(tmp_path: Path) -> None:
 
 def test_lerobot_upgrades_what_wamkit_converted_to_v2_1(tmp_path: Path) -> None:
     """Its own converter takes our v2.1; what it makes of it is read, wrong data files included."""
-    root, lengths = written_by_lerobot(tmp_path)
+    root, total = tmp_path / "set", len(written_by_lerobot(tmp_path, [6, 4, 8])["episode"])
     convert_dataset(root, tmp_path / "old", "v2.1", progress=False)
     lerobot(tmp_path, "upgrade", tmp_path / "old", tmp_path / "up")
     rebuild_stats(tmp_path / "up/set")  # it leaves out the quantiles
     made = Dataset(tmp_path / "up/set")
     assert len(list((tmp_path / "up/set").glob("data/*/*.parquet"))) > 1
-    require_same(Dataset(root), made, np.arange(sum(lengths)), np.arange(sum(lengths)))
+    require_same(Dataset(root), made, np.arange(total), np.arange(total))

@@ -13,12 +13,13 @@ from support import ToyWindows
 from wamkit.actions import ChunkConfig
 from wamkit.contract.calls import Call
 from wamkit.contract.data import DataSpec
+from wamkit.contract.rows import join_observations, join_rows
 from wamkit.contract.types import Budget, Carries, Observation, map_tensors
 from wamkit.controllers import Interactive, SingleStep
 from wamkit.design import Design, DesignConfig, Factor, FutureConfig
 from wamkit.errors import ConfigError
 from wamkit.estimators import Denoiser, DenoiserConfig, StagedConfig
-from wamkit.evaluation.closed_loop.tree import join_observations, join_rows, signature
+from wamkit.evaluation.closed_loop.tree import signature
 from wamkit.substrates import PatchPCAConfig, PixelLatentConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.zoo import recipe

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from scenes import ABOVE, ASLANT, HALF, look, pose, scene_spec, shifted
 from wamkit.contract.protocols import Encoder, EncoderConfig
+from wamkit.contract.rows import join_observations
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.encoders import BodySensorsConfig, DepthConfig, DepthEncoder, GoalImageConfig
 from wamkit.encoders.depth import DepthFrame
 from wamkit.errors import ConfigError, SpecError
-from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.geometry.cameras import moved
 from wamkit.geometry.rotations import from_quaternion
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from point_mass import STEPS, cost_to, goals, predict, proposer
 from support import ToyWindows, acting_observation, data_spec
 from wamkit.contract.calls import PlanResult
+from wamkit.contract.rows import join_rows
 from wamkit.contract.streams import RowNoise, StreamSpec
 from wamkit.contract.types import Budget
 from wamkit.design import Design
 from wamkit.errors import BudgetError, ConfigError
-from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
+from wamkit.evaluation.closed_loop.tree import signature, take_row
 from wamkit.planners import MPPI, MPPIConfig
 from wamkit.planners.mppi import Nominal
 from wamkit.zoo import recipe

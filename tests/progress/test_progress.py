@@ -146,12 +146,17 @@ def test_a_slow_part_that_says_nothing_is_heard_of_all_the_same() -> None:
 
 
 def test_nobody_who_reads_the_log_any_more_is_no_reason_to_stop() -> None:
+    tried = []
+
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise BrokenPipeError
 
-    with showing(Lines(Gone())), stage("train"), stage("steps"):
-        pass
+    with showing(Lines(Gone())), stage("train"), stage("steps") as here:
+        here.advance()
+    assert tried == ["[0:00:00] steps\n"]
+    assert here.done == 1
 
 
 # ------------------------------------------------------------------------------------------------------- terminal

@@ -133,6 +133,13 @@ def test_a_rotation_is_composed_with_the_state(form: Any) -> None:
     np.testing.assert_allclose(there, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("read", "said"), [("rot6d", "rot6d"), ("quaternion_wxyz", "quaternion_wxyz"), ("matrix", "none")]
+)
+def test_the_spec_names_the_form_that_is_seen(read: Any, said: str) -> None:
+    assert view(action_rotations=(RotationView(ROTATION, "axis_angle", read),)).action_spec.rotation == said
+
+
 def test_a_range_maps_its_ends_and_turns_the_sign() -> None:
     seen = view(action_ranges={"gripper": RangeView((0.0, 100.0), (1.0, -1.0))})
     action = torch.zeros(1, 3, 7)

@@ -18,10 +18,9 @@ from wamkit.contract.augmenting import (
     PictureAugment,
     WindowAugment,
     is_map,
-    views_of,
-    with_views,
 )
 from wamkit.contract.data import DataSpec
+from wamkit.contract.rows import views_of, with_views
 from wamkit.contract.types import Batch
 
 Preset = Literal["standard"]

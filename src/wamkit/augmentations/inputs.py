@@ -11,8 +11,9 @@ import torch
 from typing_extensions import override
 
 from wamkit.config.ranges import NonNegative, Probability, SomeWords, Word, Words
-from wamkit.contract.augmenting import AugmentConfig, Draws, Scope, WindowAugment, views_of, with_views
+from wamkit.contract.augmenting import AugmentConfig, Draws, Scope, WindowAugment
 from wamkit.contract.data import DataSpec
+from wamkit.contract.rows import views_of, with_views
 from wamkit.contract.types import Batch
 from wamkit.errors import ConfigError
 

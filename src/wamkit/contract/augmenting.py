@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import final
 
 import draccus
 import numpy as np
@@ -18,7 +18,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Probability, Words
 from wamkit.config.values import Config
 from wamkit.contract.data import DataSpec
-from wamkit.contract.types import Batch, Observation
+from wamkit.contract.types import Batch
 from wamkit.errors import ConfigError
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -194,16 +194,3 @@ def is_map(name: str, data: DataSpec) -> bool:
     """Whether an extra ``kind.camera`` has one value per pixel of that camera."""
     camera = data.observation.cameras.get(name.rpartition(".")[2])
     return camera is not None and tuple(data.extras.get(name, ())) == (camera.height, camera.width)
-
-
-def views_of(batch: Batch) -> dict[str, Observation]:
-    """Observations of a batch by the name of their field: present, future, goal and milestones."""
-    names = ("observation", "future", "goal", "milestones")
-    found = {name: getattr(batch, name) for name in names}
-    return {name: view for name, view in found.items() if view is not None}
-
-
-def with_views(batch: Batch, views: Mapping[str, Observation]) -> Batch:
-    """A batch with other observations, by the name of their field."""
-    changed: dict[str, Any] = dict(views)
-    return replace(batch, **changed)

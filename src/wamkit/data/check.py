@@ -284,47 +284,34 @@ def task_count(info: Mapping[str, Any], tasks: Sequence[str], root: Path) -> Non
         )
 
 
-def tasks_known(part: Part, tasks: Sequence[str]) -> None:
-    """Report every episode with a task that is not in the list of tasks, or not one of its own."""
-    for episode, index in part.each("task_index"):
-        place = f"{part.path}, episode {episode.index}, field 'task_index'"
-        bad = np.flatnonzero((index < 0) | (index >= len(tasks)))
-        message = ""
-        if len(bad):
-            frame = int(bad[0])
-            message = f"frame {frame} has {index[frame]}, but the list of tasks in meta/ has {len(tasks)}."
-        # An episode without a task in its table was reported there.
-        elif episode.tasks:
-            own = np.isin(index, [i for i, task in enumerate(tasks) if task in episode.tasks])
-            if not own.all():
-                frame = int(np.argmin(own))
-                message = (
-                    f"frame {frame} has the task {tasks[index[frame]]!r}, but the episode table lists "
-                    f"{list(episode.tasks)}."
-                )
-        if message:
-            faults.report(
-                "task",
-                f"{place}: {message} {COPY_AGAIN}",
-                file=part.path,
-                episode=episode.index,
-                frame=frame,
-                feature="task_index",
-            )
-
-
 def tasks_listed(part: Part, tasks: Sequence[str], key: str) -> None:
     """Report every episode with an entry of the column ``key`` that is not the index of a task."""
-    for episode, index in part.each(key) if key != "task_index" else ():
+    for episode, index in part.each(key):
         bad = np.flatnonzero((index < 0) | (index >= len(tasks)))
         if len(bad):
             frame = int(bad[0])
-            faults.report(
-                "task",
-                f"{part.path}, episode {episode.index}, field {key!r}: frame {frame} has {index[frame]}, but the list "
-                f"of tasks in meta/ has {len(tasks)}. {COPY_AGAIN}",
-                file=part.path,
-                episode=episode.index,
-                frame=frame,
-                feature=key,
-            )
+            has = f"frame {frame} has {index[frame]}, but the list of tasks in meta/ has {len(tasks)}."
+            _report_task(part, episode, key, frame, has)
+
+
+def tasks_known(part: Part, tasks: Sequence[str]) -> None:
+    """Report every episode with a listed task that is not one of its own."""
+    for episode, index in part.each("task_index"):
+        listed = (index >= 0) & (index < len(tasks))
+        stray = listed & ~np.isin(index, [i for i, task in enumerate(tasks) if task in episode.tasks])
+        # An episode without a task in its table, or with a task that is not listed, was reported for that.
+        if episode.tasks and listed.all() and stray.any():
+            frame = int(np.argmax(stray))
+            has = f"frame {frame} has the task {tasks[index[frame]]!r}, but the episode table lists "
+            _report_task(part, episode, "task_index", frame, f"{has}{list(episode.tasks)}.")
+
+
+def _report_task(part: Part, episode: EpisodeRow, key: str, frame: int, has: str) -> None:
+    faults.report(
+        "task",
+        f"{part.path}, episode {episode.index}, field {key!r}: {has} {COPY_AGAIN}",
+        file=part.path,
+        episode=episode.index,
+        frame=frame,
+        feature=key,
+    )

@@ -190,8 +190,9 @@ class Contents:
                 if key in self.features:
                     check.finite(part, key, layout.entry_names(self.features[key], stem))
             with faults.apart("task"):
+                for key in dict.fromkeys(("task_index", self.instruction)):
+                    check.tasks_listed(part, self.tasks, key)
                 check.tasks_known(part, self.tasks)
-                check.tasks_listed(part, self.tasks, self.instruction)
             with faults.apart("limits"):
                 if self.stored_specs is not None:
                     check.limits(part, self.stored_specs[1])

@@ -110,7 +110,7 @@ class FrameCache:
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._fault: BaseException | None = None
+        self._fault: DataError | None = None
 
     @property
     def total(self) -> int:

@@ -7,7 +7,7 @@ Scalings are stored with the weights, by the robot's name.
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from wamkit.contract.data import DataSpec, Recorded, Scaling
+from wamkit.contract.rows import join_batches
 from wamkit.contract.specs import ActionSpec, ObservationSpec
 from wamkit.contract.types import Batch, WindowSpec
 from wamkit.data.catalog import EpisodeRow
@@ -25,10 +26,10 @@ from wamkit.data.dataset import Dataset
 from wamkit.data.fingerprint import fingerprint
 from wamkit.data.layout import ACTION_KEY, STATE_KEY
 from wamkit.data.loader import Draw, drawn
-from wamkit.data.spec import data_spec
+from wamkit.data.spec import data_spec, with_floor
 from wamkit.data.stats import vector_stats
 from wamkit.errors import ConfigError
-from wamkit.nn.transforms import FLOOR, Normalizer, least_scale
+from wamkit.nn.transforms import Normalizer
 from wamkit.views.common import common_specs, require_same_shape, require_width
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -101,8 +102,7 @@ class Mixture:
 
     def with_extras(self, names: Sequence[str]) -> Mixture:
         """Return this mixture with extras in its observations."""
-        found = object.__new__(Mixture)
-        found.__dict__.update(self.__dict__)
+        found = copy.copy(self)
         found.datasets = {name: dataset.with_extras(names) for name, dataset in self.datasets.items()}
         return found
 
@@ -115,8 +115,8 @@ class Mixture:
             if len(rows):
                 order.append(rows)
                 parts.append(dataset.windows(index[rows] - self.starts[number], spec))
-        place = np.argsort(np.concatenate(order))
-        return replace(joined(parts, place), index=torch.from_numpy(np.asarray(index, np.int64)))
+        place = torch.from_numpy(np.argsort(np.concatenate(order)))
+        return replace(join_batches(parts, place), index=torch.from_numpy(np.asarray(index, np.int64)))
 
     def draw(self, frames: np.ndarray, weights: Mapping[str, float]) -> Draw:
         """Draw of batches by weight: (batch size, seed, step) -> places (B,) in ``frames`` (M,), ascending.
@@ -144,10 +144,6 @@ class Mixture:
 
         return places
 
-    def fingerprint(self) -> str:
-        """Hashes of all datasets, for reports."""
-        return "+".join(dataset.fingerprint() for dataset in self.datasets.values())
-
     def marks(self) -> dict[str, Any]:
         """Robot -> parts of its dataset, and the digest of each (:func:`wamkit.data.fingerprint.fingerprint`)."""
         return {name: fingerprint(dataset) for name, dataset in self.datasets.items()}
@@ -174,8 +170,7 @@ class Mixture:
         acted = self.action[self.acted] if self.acted.any() else self.action
         for key, values in ((ACTION_KEY, acted), (STATE_KEY, self.state)):
             if values.shape[1]:
-                made = dataclasses.asdict(vector_stats(values))
-                found[key] = {**made, FLOOR: least_scale(made["min"], made["max"])}
+                found[key] = with_floor(vector_stats(values))
         return found
 
 
@@ -194,10 +189,8 @@ class Owners:
 
     def __init__(self, weights: np.ndarray) -> None:
         self._ends = np.cumsum(weights / weights.sum())[:-1]
-        self._known = (
-            0,
-            np.zeros(len(weights), np.int64),
-        )  # number of draws, and those of every dataset among them
+        # Number of draws, and those of every dataset among them.
+        self._known = (0, np.zeros(len(weights), np.int64))
 
     def of(self, first: int, count: int) -> np.ndarray:
         """Dataset of each of ``count`` draws from number ``first`` on, (count,)."""
@@ -214,30 +207,6 @@ class Owners:
             known += more
         self._known = known, counts
         return counts
-
-
-def joined(parts: Sequence[Any], place: np.ndarray) -> Any:
-    """Join batches row by row and put them into the order ``place`` (B,).
-
-    Args:
-        parts: equal structures of dataclasses, mappings, tuples of texts and tensors with leading dimension of rows.
-        place: row of the joined batch -> row of the result.
-    """
-    first = parts[0]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(list(parts))[torch.from_numpy(place)]
-    if isinstance(first, Mapping):
-        return {key: joined([part[key] for part in parts], place) for key in first}
-    if isinstance(first, tuple):
-        rows = [row for part in parts for row in part]
-        return tuple(rows[i] for i in place.tolist())
-    if dataclasses.is_dataclass(first):
-        fields = {
-            f.name: joined([getattr(part, f.name) for part in parts], place)
-            for f in dataclasses.fields(first)
-        }
-        return replace(first, **fields)  # type: ignore[type-var]
-    return first
 
 
 # What a design is trained on.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from wamkit.contract.data import DataSpec, Recorded
 from wamkit.contract.specs import DERIVED
 from wamkit.data.dataset import Dataset
 from wamkit.data.layout import ACTION_KEY, EXTRA_PREFIX, STATE_KEY
 from wamkit.data.seen import seen_stats
+from wamkit.data.stats import FeatureStats
 from wamkit.nn.transforms import FLOOR, least_scale
 
 ROBOT = "robot"  # name of the only robot of a design
@@ -22,10 +24,8 @@ def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
         horizon: H, actions per window; relative actions spread the more the longer it is.
     """
     seen = seen_stats(dataset, horizon) if dataset.view.relative else dataset.stats
-    stats = {name: dataclasses.asdict(values) for name, values in seen.items()}
-    for feature in (ACTION_KEY, STATE_KEY):
-        if feature in stats:
-            stats[feature][FLOOR] = least_scale(stats[feature]["min"], stats[feature]["max"])
+    vectors = (ACTION_KEY, STATE_KEY)
+    stats = {n: with_floor(s) if n in vectors else dataclasses.asdict(s) for n, s in seen.items()}
     # One number per frame is stored with the shape [1], as LeRobot does, and cut as (B, T).
     extras = {
         key.removeprefix(EXTRA_PREFIX): () if list(feature["shape"]) == [1] else tuple(feature["shape"])
@@ -34,3 +34,8 @@ def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
     }
     robots = {} if dataset.view.same else {ROBOT: Recorded(*dataset.view.recorded)}
     return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED}, robots)
+
+
+def with_floor(stats: FeatureStats) -> dict[str, Any]:
+    """Statistics of a vector by name, with the least scale that its quantiles may be divided by."""
+    return {**dataclasses.asdict(stats), FLOOR: least_scale(stats.min, stats.max)}

@@ -18,6 +18,7 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call
 from wamkit.contract.planning import Objective, ObjectiveConfig, Worth
 from wamkit.contract.protocols import Meanings
+from wamkit.contract.rows import take_rows
 from wamkit.contract.specs import require_same
 from wamkit.contract.streams import RowNoise, row_seed
 from wamkit.contract.types import (
@@ -36,7 +37,6 @@ from wamkit.design.observed import encode_aims
 from wamkit.design.sampling import context_of
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.imagination.dreams import imagined_observation, step_ticks
-from wamkit.imagination.rows import take_rows
 from wamkit.imagination.unrolling import world_step
 
 

@@ -42,16 +42,18 @@ def writing(path: Path, needed: int) -> Iterator[None]:
     Raises:
         OSError: the operating system refused something; those that libraries report as errors of their own included.
     """
+    from safetensors import SafetensorError  # only who writes weights pays for it
+
     try:
         yield
-    except Exception as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         named = _named(error, path, needed)
         if named is not None:
             raise named from error
         raise
 
 
-def _named(error: Exception, path: Path, needed: int) -> OSError | None:
+def _named(error: BaseException, path: Path, needed: int) -> OSError | None:
     fault = system_fault(error)
     if fault is None or fault.errno is None:
         return None

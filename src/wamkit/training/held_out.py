@@ -15,9 +15,9 @@ from wamkit.data import Dataset
 from wamkit.data.layout import ACTION_KEY, STATE_KEY
 from wamkit.data.mixture import Recordings, marks
 from wamkit.data.seen import relative_actions
+from wamkit.data.spec import with_floor
 from wamkit.data.stats import vector_stats
 from wamkit.errors import ConfigError
-from wamkit.nn.transforms import FLOOR, least_scale
 from wamkit.storage import read_json
 from wamkit.storage.documents import write_document
 
@@ -112,8 +112,7 @@ def with_stats_of(data: DataSpec, dataset: Dataset, frames: np.ndarray, horizon:
     action = relative_actions(dataset, horizon, acted) if dataset.view.relative else dataset.action[acted]
     for key, values in ((ACTION_KEY, action), (STATE_KEY, dataset.state[frames])):
         if key in stats and len(values):
-            found = dataclasses.asdict(vector_stats(values))
-            stats[key] = {**found, FLOOR: least_scale(found["min"], found["max"])}
+            stats[key] = with_floor(vector_stats(values))
     return dataclasses.replace(data, stats=stats)
 
 

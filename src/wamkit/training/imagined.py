@@ -20,6 +20,7 @@ from wamkit.config.ranges import Fraction, Positive, Probability, Size, Word, Wo
 from wamkit.config.values import Config
 from wamkit.contract.calls import Call
 from wamkit.contract.planning import ObjectiveConfig
+from wamkit.contract.rows import join_observations, take_rows
 from wamkit.contract.streams import Target, masked_mean
 from wamkit.contract.types import Batch, Losses, Observation, to_device
 from wamkit.data import Dataset
@@ -29,7 +30,6 @@ from wamkit.design.sampling import context_of
 from wamkit.errors import ConfigError, TrainingError
 from wamkit.imagination.acting import Imagination, ImaginedStep, Start
 from wamkit.imagination.returns import advantages, drawn_rows, improved_shares, lambda_returns
-from wamkit.imagination.rows import put_together, take_rows
 from wamkit.training.objective import Demonstrations, Objective
 from wamkit.training.selection import Selection
 
@@ -228,7 +228,7 @@ class Imagined(Objective):
         values = {name: torch.cat([s.values[name] for s in made])[drawn] for name in made[0].values}
         for name in self.config.hindsight:
             values[name] = torch.cat([s.future[name] for s in made])[drawn]
-        seen = take_rows(put_together([s.observation for s in made]), drawn)
+        seen = take_rows(join_observations([s.observation for s in made]), drawn)
         return factor_terms(design, self.factors, seen, values)
 
     def critic_terms(self, design: Design, rollouts: Rollouts, count: int) -> dict[str, Tensor]:
@@ -239,7 +239,7 @@ class Imagined(Objective):
         drawn = drawn_rows(torch.full_like(returns, 1 / len(returns)), count)
         known = [{**s.values, **s.future} for s in made]
         values = {key: torch.cat([k[key] for k in known])[drawn] for key in known[0]}
-        seen = take_rows(put_together([s.observation for s in made]), drawn)
+        seen = take_rows(join_observations([s.observation for s in made]), drawn)
         worth = self.imagination.worth_of(design).valued(returns[drawn][:, None])
         # Later steps of the stream are the recordings' to teach: no return from there has been imagined.
         values[name] = torch.cat((worth, values[name][:, 1:]), dim=1)

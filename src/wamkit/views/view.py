@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.data import Scaling
-from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
+from wamkit.contract.specs import ActionSpec, ObservationSpec, Rotation
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.views.columns import Columns
 from wamkit.views.config import ViewConfig
 from wamkit.views.pictures import Sizing
+
+
+def nearest_ticks(ticks: np.ndarray, every: float) -> np.ndarray:
+    """Control ticks of the robot that are nearest to ticks of a view which reads one in ``every``."""
+    return np.floor(ticks * every + 0.5).astype(np.int64)
 
 
 class View:
@@ -129,9 +134,11 @@ class View:
             return spec
         low, high = self.action.limits(np.asarray(spec.low), np.asarray(spec.high))
         forms = {r.read for r in self.config.action_rotations}
-        rotation = spec.rotation
-        if len(forms) == 1 and "matrix" not in forms:
-            rotation = forms.pop()  # type: ignore[assignment]
+        # A spec has one word for all rotations, and none for matrices.
+        rotation: Rotation = spec.rotation if not forms else "none"
+        if len(forms) == 1:
+            (form,) = forms
+            rotation = "none" if form == "matrix" else form
         mode = "relative" if self.config.relative != "none" else spec.mode
         return dataclasses.replace(
             spec,
@@ -147,10 +154,6 @@ class View:
     def relative(self) -> bool:
         """True if actions depend on the state at "now"."""
         return any(piece.against for piece in self.action.pieces)
-
-    def camera(self, name: str) -> CameraSpec:
-        """Spec of a camera as the design sees it."""
-        return self.observation_spec.cameras[name]
 
     def observe(self, observation: Observation) -> Observation:
         """Change an observation of the robot to what the design sees.
@@ -220,7 +223,7 @@ class View:
         if self.every == 1:
             return np.arange(count)
         read = max(1, int(np.floor((count - 1) / self.every + 1e-9)) + 1)
-        return np.minimum(np.floor(np.arange(read) * self.every + 0.5).astype(np.int64), count - 1)
+        return np.minimum(nearest_ticks(np.arange(read), self.every), count - 1)
 
     def _states(self, names: tuple[str, ...]) -> tuple[int, ...]:
         known = self.recorded[0].state

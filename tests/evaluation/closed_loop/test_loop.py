@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import MAX_TICKS, Memory, ToyPolicy, ToySimulators
 
+from wamkit.contract.rows import join_rows
 from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.controllers import Chunked, Controller, OpenLoop, SingleStep
@@ -27,7 +28,7 @@ from wamkit.evaluation.closed_loop.episodes import (
 )
 from wamkit.evaluation.closed_loop.loop import ClosedLoop, LoopResult, two_groups
 from wamkit.evaluation.closed_loop.pilot import PolicyPilot, ReplayPilot
-from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
+from wamkit.evaluation.closed_loop.tree import signature, take_row
 
 PLAN = [PlannedEpisode(task, seed) for seed in range(5) for task in ("a", "b")]
 

@@ -17,11 +17,12 @@ from wamkit.encoders import ImagesConfig
 from wamkit.envs import MetaWorldConfig, Step
 from wamkit.envs.facts import Facts
 from wamkit.errors import ConfigError
-from wamkit.evaluation.closed_loop.pace import PacedSimulators, robot_ticks
+from wamkit.evaluation.closed_loop.pace import PacedSimulators
 from wamkit.evaluation.closed_loop.rollout import pure_simulation, rollout
 from wamkit.training import OptimConfig, TrainConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.views import ViewConfig
+from wamkit.views.view import nearest_ticks
 
 
 class Counting:
@@ -72,18 +73,18 @@ def test_every_action_lasts_until_the_next_tick_of_the_policy(
         paced.step_async(0, np.arange(tick, tick + size, dtype=float)[:, None], tuple(range(1, size + 1)))
         step = paced.wait([0])[0]
         for seen, at in zip(step.observations, step.ticks, strict=True):
-            assert robot_ticks(np.array(at), every) == seen["tick"] or step.done
+            assert nearest_ticks(np.array(at), every) == seen["tick"] or step.done
             assert tick < at <= tick + size
-        ends = robot_ticks(np.arange(tick + 1, tick + step.executed + 1), every)
+        ends = nearest_ticks(np.arange(tick + 1, tick + step.executed + 1), every)
         assert [fact.gap_m for fact in step.facts] == np.minimum(ends, robot.at).astype(float).tolist()
         tick += step.executed
         if step.done:
             break
     expected = np.searchsorted(
-        robot_ticks(np.arange(1, 200), every), np.arange(len(robot.sent)), side="right"
+        nearest_ticks(np.arange(1, 200), every), np.arange(len(robot.sent)), side="right"
     )
     assert robot.sent == expected.tolist()
-    assert robot_ticks(np.array(tick), every) >= len(robot.sent)
+    assert nearest_ticks(np.array(tick), every) >= len(robot.sent)
 
 
 def test_a_policy_faster_than_its_robot_does_not_act() -> None:

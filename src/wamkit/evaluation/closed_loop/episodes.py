@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamkit.contract.rows import join_observations
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.controllers import ActionArray, ControllerState
 from wamkit.envs.facts import Facts
@@ -17,7 +18,6 @@ from wamkit.envs.perturbations.suite import Variant
 from wamkit.errors import WamkitError
 from wamkit.evaluation.closed_loop.goals import Course
 from wamkit.evaluation.closed_loop.policy import CarriedState, RenderedFrame, SimulatorStep
-from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.failures import events_of
 

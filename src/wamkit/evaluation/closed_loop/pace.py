@@ -13,11 +13,7 @@ from wamkit.envs.facts import Facts
 from wamkit.envs.perturbations import Perturbation
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.policy import RenderedFrame, Simulators, SimulatorStep
-
-
-def robot_ticks(ticks: np.ndarray, every: float) -> np.ndarray:
-    """Control ticks of the robot at ticks of a policy, the nearest ones; as :meth:`wamkit.views.View.ticks`."""
-    return np.floor(ticks * every + 0.5).astype(np.int64)
+from wamkit.views.view import nearest_ticks
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class PacedSimulators:
 
     def step_async(self, slot: int, actions: np.ndarray, look: tuple[int, ...]) -> None:
         """Execute (K, A) actions; render after those positions (1-based) that ``look`` names."""
-        ends = robot_ticks(self._tick[slot] + np.arange(len(actions) + 1), self._every)
+        ends = nearest_ticks(self._tick[slot] + np.arange(len(actions) + 1), self._every)
         self._ends[slot] = ends
         repeated = np.repeat(actions, np.diff(ends), axis=0)
         self._inner.step_async(slot, repeated, tuple(int(ends[p] - ends[0]) for p in look))

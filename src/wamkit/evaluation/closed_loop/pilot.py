@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from wamkit.contract.rows import join_rows
 from wamkit.contract.streams import row_seed
 from wamkit.contract.types import Budget, Forecast
 from wamkit.controllers import ActionArray, Controller, ControllerState, Seen, Spend, ValueArray
@@ -31,7 +32,7 @@ from wamkit.evaluation.closed_loop.filming import Filming
 from wamkit.evaluation.closed_loop.goals import Course
 from wamkit.evaluation.closed_loop.policy import CarriedState, Policy
 from wamkit.evaluation.closed_loop.subgoals import Subgoals
-from wamkit.evaluation.closed_loop.tree import join_rows, signature, take_row
+from wamkit.evaluation.closed_loop.tree import signature, take_row
 from wamkit.evaluation.report.machine import device_of, synchronise
 
 UNCALLED = "the policy also took in blocks at whose end it was not called; their time is in no call"

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
+from wamkit.contract.rows import join_observations
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.data import Dataset
 from wamkit.design import Design
 from wamkit.envs import EnvConfig
 from wamkit.errors import DataError
-from wamkit.evaluation.closed_loop.tree import join_observations
 from wamkit.evaluation.imagined.scorers import SuccessProbe
 
 
