@@ -41,14 +41,14 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         extras: names of the extras of an observation that it reads, in training and when acting.
-        pixels: those of ``extras`` that hold coordinates of pixels.
+        pixels: those of ``extras`` that hold coordinates of pixels -> camera in whose picture they lie.
         unsensed: those of them that no sensor delivers, so that they may be absent when acting.
         goal: true when it reads the goal observation (the design's aim in training, the caller's goal when acting).
         requests: name -> variable of the context that a caller may request a value of.
     """
 
     extras: tuple[str, ...] = ()
-    pixels: tuple[str, ...] = ()
+    pixels: Mapping[str, str] = MappingProxyType({})
     unsensed: tuple[str, ...] = ()
     goal: bool = False
     requests: Mapping[str, VariableConfig] = MappingProxyType({})

@@ -44,7 +44,7 @@ class Dataset:
 
     Args:
         root: the dataset folder.
-        extras: names of extras to load and include in observations. For a dataset written elsewhere, the keys of
+        extras: names of extras to load and include in observations, as the view shows them. For a dataset written elsewhere, the keys of
             further numeric features. Every dataset has ``episode_clock``: ticks since the start of the episode, ticks
             to its end, and its success (1, 0, or NaN where it is not recorded); and ``episode_milestones``: number of
             its next milestone, from 1, and the number of all.
@@ -89,7 +89,7 @@ class Dataset:
         if not 0 < image_memory_gb < float("inf"):
             raise DataError(f"{root}: image_memory_gb = {image_memory_gb} must be a number above 0, in GiB.")
         self._image_memory_gb, self._cache = image_memory_gb, cache
-        contents = Contents(self.root, extras)
+        contents = Contents(self.root, [view.recorded_extra(name) for name in extras])
         contents.check()
         info, features = contents.info, contents.features
         self.info: Mapping[str, Any] = info
@@ -113,7 +113,7 @@ class Dataset:
         self._task_index = contents.column(contents.instruction)
         self.view = View(view, self.observation_spec, self.action_spec)
         self.frames = self._open_frames(layout.camera_keys(features))
-        self._see()
+        self._see(extras)
         starts = np.array([e.start for e in self.episodes])
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)
@@ -270,8 +270,8 @@ class Dataset:
         cache = None if self._cache is None else open_cache(reader, self.root, pictures, self._cache)
         return FrameStore(reader, int(self._image_memory_gb * GB), cache)
 
-    def _see(self) -> None:
-        """Replace what was recorded by what the view shows of it."""
+    def _see(self, extras: Sequence[str]) -> None:
+        """Replace what was recorded by what the view shows of it, of extras those that are asked for."""
         view = self.view
         parts = [view.ticks(len(e)) + e.start for e in self.episodes]
         self._ticks = np.concatenate(parts)
@@ -290,6 +290,10 @@ class Dataset:
                 for e, part, stop in zip(self.episodes, parts, stops, strict=True)
             )
         self.recorded_state, self.recorded_action = self.state, self.action
+        for name in extras:
+            view.extras.recorded_name(name)
+        shown = view.extras.see_arrays(self.extras)
+        self.extras = {name: shown[name] for name in extras if name in shown}
         self._show()
 
     def _show(self) -> None:

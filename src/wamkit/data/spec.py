@@ -33,7 +33,8 @@ def data_spec(dataset: Dataset, horizon: int = 1) -> DataSpec:
         if key.startswith(EXTRA_PREFIX)
     }
     robots = {} if dataset.view.same else {ROBOT: Recorded(*dataset.view.recorded)}
-    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, {**extras, **DERIVED}, robots)
+    extras = {**dataset.view.extras.shapes(extras), **DERIVED}
+    return DataSpec(dataset.observation_spec, dataset.action_spec, stats, extras, robots)
 
 
 def with_floor(stats: FeatureStats) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wamkit.contract.data import DataSpec, Recorded
-from wamkit.contract.protocols import Estimator, Substrate
+from wamkit.contract.protocols import Encoder, Estimator, Substrate
 from wamkit.contract.specs import ACTION, ActionSpec, require_same
+from wamkit.design.commands import Commands
 from wamkit.design.config import DesignConfig
 from wamkit.design.graph import FactorGraph
 from wamkit.design.observed import check_compared, check_given
@@ -195,6 +196,26 @@ def check_view(config: DesignConfig, data: DataSpec) -> None:
             raise SpecError(
                 f"{error} A dataset is seen through a view when it is opened: Dataset(root, view=design.view)."
             ) from error
+
+
+def check_pixels(
+    config: DesignConfig, data: DataSpec, encoders: Mapping[str, Encoder], commands: Commands
+) -> None:
+    """Raise :class:`ConfigError` unless the views move coordinates of pixels with the pictures that they lie in."""
+    readers = {f"encoder {name!r}": part.pixels for name, part in encoders.items()}
+    readers |= {f"command {name!r}": part.pixels for name, part in commands.levels.items()}
+    for name, robot in data.robots.items():
+        view = view_of(config, name, robot)
+        for part, pixels in readers.items():
+            for extra, camera in pixels.items():
+                recorded, said = view.cameras[camera], view.config.points.get(view.extras.recorded_name(extra))
+                if said != recorded and not (said is None and view.sizing[camera].same):
+                    where = "does not say so" if said is None else f"says that they lie in that of {said!r}"
+                    raise ConfigError(
+                        f"{part} reads the extra {extra!r}, coordinates of pixels in the picture of camera {recorded!r}, "
+                        f"and the view, which changes pictures, {where}. Set `view.points` to "
+                        f"{{{view.extras.recorded_name(extra)}: {recorded}}}."
+                    )
 
 
 def view_of(config: DesignConfig, name: str, robot: Recorded) -> View:

@@ -216,7 +216,8 @@ class PlaceInPicture(Command):
     """Places in words; a window whose place is unknown or outside of the picture has no command."""
 
     def __init__(self, config: PointConfig, points: PixelPoints) -> None:
-        self.config, self.points, self.extras = config, points, points.extras
+        self.config, self.points = config, points
+        self.extras, self.pixels = points.extras, points.pixels
         self.used = [POINTS.index(name) for name in fields_of(config.template, "template")]
         self.goal = points.goal and POINTS.index("that") in self.used
 

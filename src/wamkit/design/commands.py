@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import draccus
 import torch
@@ -27,11 +28,13 @@ class Command(abc.ABC):
 
     Attributes:
         extras: extras of an observation that it reads; needed in training only.
+        pixels: those of ``extras`` that hold coordinates of pixels -> camera in whose picture they lie.
         goal: true when it reads the goal observation.
         ahead: ticks after "now" at which it reads an observation; 0 for none.
     """
 
     extras: tuple[str, ...] = ()
+    pixels: Mapping[str, str] = MappingProxyType({})
     goal: bool = False
     ahead: int = 0
 

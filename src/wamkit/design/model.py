@@ -26,6 +26,7 @@ from wamkit.contract.streams import Past, RowNoise, Target
 from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.contract.values import whole
 from wamkit.controllers import Controller
+from wamkit.design.agreement import check_pixels
 from wamkit.design.build import aims_of, build_parts, extras_read, read_windows, requests_of
 from wamkit.design.config import DesignConfig
 from wamkit.design.description import describe, survey_tuple
@@ -58,6 +59,7 @@ class Design(nn.Module):
     def __init__(self, config: DesignConfig, data: DataSpec) -> None:
         super().__init__()
         parts = build_parts(config, data)
+        check_pixels(config, data, parts.encoders, parts.commands)
         self.config = config
         self.data = data
         self.graph = parts.graph

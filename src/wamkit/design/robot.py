@@ -36,11 +36,13 @@ class RobotPolicy(nn.Module):
         inner: policy behind the view.
         design: the design.
         view: view between robot and ``inner``.
+        sensed: extras of the robot that it reads when acting -> their shape per step.
         observation_spec: spec of the robot's observations.
         action_spec: spec of the robot's actions.
 
     Raises:
-        ConfigError: the view leaves out columns that the robot needs.
+        ConfigError: the view leaves out columns that the robot needs, or an extra that the design reads when acting
+            cannot follow its camera.
     """
 
     def __init__(self, inner: Design | RobotPolicy, view: View) -> None:
@@ -52,6 +54,12 @@ class RobotPolicy(nn.Module):
         self.action_spec: ActionSpec = view.recorded[1]
         if self.design.graph.acting():
             self.view.action.require_whole()
+        read = inner.sensed if isinstance(inner, RobotPolicy) else {n: inner.data.extras[n] for n in inner.sensors}
+        self.sensed = {
+            view.extras.recorded_name(name): view.extras.recorded_shape(name, shape) for name, shape in read.items()
+        }
+        for name, shape in self.sensed.items():
+            view.extras.require(name, shape)
 
     @property
     def name(self) -> str:
@@ -67,12 +75,13 @@ class RobotPolicy(nn.Module):
     @property
     def sensors(self) -> Sequence[str]:
         """Extras of an observation that it reads when acting."""
-        return self.design.sensors
+        return tuple(self.sensed)
 
     @property
     def droppable(self) -> Mapping[str, tuple[int, ...]]:
         """Those of :attr:`sensors` that may be flagged as missing, with their shape per step."""
-        return self.design.droppable
+        names = [self.view.extras.recorded_name(name) for name in self.inner.droppable]
+        return {name: self.sensed[name] for name in names}
 
     @property
     def requests(self) -> Requests:
@@ -143,7 +152,16 @@ class RobotPolicy(nn.Module):
         def encode(observation: Observation, now: Observation) -> Tensor:
             return inner.encode(self.view.observe(observation), self.view.observe(now))
 
-        return dataclasses.replace(inner, encode=encode)
+        extras = tuple(self.view.extras.recorded_name(name) for name in inner.extras)
+        again = inner.rebase
+
+        def rebase(values: Tensor, observation: Observation, now: Observation) -> Tensor:
+            assert again is not None
+            return again(values, self.view.observe(observation), self.view.observe(now))
+
+        return dataclasses.replace(
+            inner, encode=encode, extras=extras, rebase=None if again is None else rebase
+        )
 
 
 def policy_of(

@@ -63,7 +63,7 @@ class GestureEncoder(Encoder):
         super().__init__()
         self.config, self.points = config, points
         self.goal, self.extras = points.goal, points.extras
-        self.pixels = () if self.goal else (config.clicks,)
+        self.pixels = points.pixels
         self.network = nn.Sequential(
             nn.Linear(2, config.hidden), nn.GELU(), nn.Linear(config.hidden, features)
         )

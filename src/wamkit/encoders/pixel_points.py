@@ -22,11 +22,13 @@ class PixelPoints:
         size: the camera's spec.
         extras: ``camera.NAME`` and the extra with poses, or the extra with clicks alone.
         part: whose points they are, for messages.
+        camera: name of the camera.
     """
 
     size: CameraSpec
     extras: tuple[str, ...]
     part: str
+    camera: str
 
     @classmethod
     def of_poses(cls, camera: str, pose: str, data: DataSpec, part: str) -> PixelPoints:
@@ -41,7 +43,7 @@ class PixelPoints:
             raise ConfigError(
                 f"{part}: extra {pose!r} has shape {shapes[1]}, needs (..., 3) or more: x, y and z."
             )
-        return cls(size, (f"camera.{camera}", pose), part)
+        return cls(size, (f"camera.{camera}", pose), part, camera)
 
     @classmethod
     def of_clicks(cls, camera: str, clicks: str, data: DataSpec, part: str) -> PixelPoints:
@@ -51,12 +53,17 @@ class PixelPoints:
             raise ConfigError(
                 f"{part}: extra {clicks!r} has shape {shape}, needs (2, 2): x and y of two clicks."
             )
-        return cls(size, (clicks,), part)
+        return cls(size, (clicks,), part, camera)
 
     @property
     def goal(self) -> bool:
         """True when "that" is read from the goal observation."""
         return len(self.extras) == 2
+
+    @property
+    def pixels(self) -> dict[str, str]:
+        """The extra that holds coordinates of pixels -> the camera; empty for poses."""
+        return {} if self.goal else {self.extras[0]: self.camera}
 
     def places(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """Places (B, 2, 2) of "this" and "that" as x and y in pixels, and which of them are known, (B, 2) bool.

@@ -21,6 +21,9 @@ def check_augment(operations: Sequence[AugmentConfig], design: Design) -> None:
         pixels |= dict.fromkeys(encoder.pixels, f"encoder {name!r}")
     for name, substrate in design.substrates.items():
         readers |= dict.fromkeys(substrate.extras, f"substrate {name!r}")
+    for name, command in design.commands.levels.items():
+        readers |= dict.fromkeys(command.extras, f"command {name!r}")
+        pixels |= dict.fromkeys(command.pixels, f"command {name!r}")
     extras = {name: readers.get(name, f"design {design.name!r}") for name in design.extras}
     scope = Scope(design.data, extras, pixels, bool(design.texts))
     for operation in operations:

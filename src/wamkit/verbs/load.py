@@ -48,7 +48,7 @@ def load(design: DesignConfig | str | Path, dataset: Path | None = None) -> Desi
     view = View(config.view, env.observation_spec(), env.action_spec())
     observation, action = view.observation_spec, view.action_spec
     stats = {"action": unit_stats(action.width), "observation.state": unit_stats(len(observation.state))}
-    extras = {extra: shape for extra, (shape, _) in env.extras_spec().items()}
+    extras = view.extras.shapes({extra: shape for extra, (shape, _) in env.extras_spec().items()})
     robots = {} if view.same else {ROBOT: Recorded(*view.recorded)}
     return Design(config, DataSpec(observation, action, stats, {**extras, **DERIVED}, robots))
 

@@ -55,6 +55,7 @@ class Columns:
         turned: name of a rotation -> places of the state columns that it is composed with.
         reference: what relative columns are relative to.
         scaling: change of all columns, after every other; None for none.
+        renamed: recorded column -> name under which it is read; others keep theirs.
 
     Attributes:
         recorded: names of the recorded columns.
@@ -78,11 +79,12 @@ class Columns:
         turned: Mapping[str, tuple[int, ...]] = {},
         reference: Reference = "none",
         scaling: Scaling | None = None,
+        renamed: Mapping[str, str] = {},
     ) -> None:
         self.recorded = tuple(recorded)
-        self._place, self._reference = place, reference
+        self._place, self._reference, self._renamed = place, reference, renamed
         read = self.recorded if chosen is None else tuple(chosen)
-        for name in (*read, *ranges, *(c for r in rotations for c in r.columns)):
+        for name in (*read, *ranges, *renamed, *(c for r in rotations for c in r.columns)):
             self._find(name)
         self.pieces = tuple(self._pieces(read, rotations, ranges, against, turned))
         names = [name for piece in self.pieces for name in piece.names]
@@ -102,7 +104,8 @@ class Columns:
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
         if twice is not None:
             raise ConfigError(
-                f"view.{place}: two columns are called {twice!r}. Give the rotation another name."
+                f"view.{place}: two columns are called {twice!r}. Give one another name, in `view.{place}_names` or in "
+                f"`name` of its rotation."
             )
         self.names = tuple(names)
 
@@ -223,7 +226,8 @@ class Columns:
             states = (against[name],) if name in against else ()
             if states and shift:  # a difference has no origin
                 shift = 0.0
-            pieces.append(Piece((self._find(name),), (name,), None, scale, shift, states))
+            names = (self._renamed.get(name, name),)
+            pieces.append(Piece((self._find(name),), names, None, scale, shift, states))
         return pieces
 
     def _check_rotation(
@@ -238,6 +242,11 @@ class Columns:
             if column not in read:
                 raise ConfigError(
                     f"{place}: column {column!r} of the rotation {rotation.name!r} is not read."
+                )
+            if column in self._renamed:
+                raise ConfigError(
+                    f"view.{self._place}_names: column {column!r} is an entry of a rotation, whose columns are called "
+                    f"{', '.join(rotation.names)}. Set `name` of that rotation."
                 )
             if column in ranges:
                 raise ConfigError(f"{place}: column {column!r} is an entry of a rotation and has no range.")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from wamkit.config.ranges import Finite, Length, Positive, Room, Size, SomeWords, Word, Words
 from wamkit.config.values import Config
+from wamkit.contract.specs import UNKNOWN_FRAME, ActionSpec, Gripper, Rotation
 from wamkit.errors import ConfigError
 from wamkit.geometry.rotations import SIZES, Form
 
 Fit = Literal["letterbox", "crop", "stretch"]
 Reference = Literal["none", "state", "tick"]
 Pair = Annotated[tuple[Finite, ...], Length(2)]
+FACTS = ("mode", "frame", "rotation", "gripper")  # of an action spec, that no other layout records
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,38 @@ class RangeView(Config):
 
 
 @dataclass(frozen=True)
+class Declared(Config):
+    """What the recorded actions are, where a dataset does not say it; null for what it says, or for what is inferred.
+
+    A dataset that wamkit wrote says all of it, and a declaration that contradicts it is refused. Of any other, what is
+    not declared counts as absolute, in an unknown frame, without rotation and gripper.
+
+    Attributes:
+        mode: ``absolute``, or ``delta`` (change per recorded tick).
+        frame: reference frame of translations and rotations, such as ``world``.
+        rotation: form of the rotation entries.
+        gripper: sign of the last entry that closes the gripper.
+    """
+
+    mode: Literal["absolute", "delta"] | None = None
+    frame: Word | None = None
+    rotation: Rotation | None = None
+    gripper: Gripper | None = None
+
+    def of(self, action: ActionSpec) -> ActionSpec:
+        """Action spec with what is declared; raises :class:`ConfigError` where the dataset says something else."""
+        said = {name: value for name in FACTS if (value := getattr(self, name)) is not None}
+        if action.frame != UNKNOWN_FRAME:  # inferred specs have no frame
+            for name, value in said.items():
+                if value != getattr(action, name):
+                    raise ConfigError(
+                        f"view.declare.{name}: {value!r}, but the dataset says {getattr(action, name)!r}. Leave "
+                        f"`view.declare` out; it is for datasets that do not say it."
+                    )
+        return dataclasses.replace(action, **said) if said else action
+
+
+@dataclass(frozen=True)
 class ViewConfig(Config):
     """How a design sees a robot's data; the default shows them as they are recorded.
 
@@ -99,8 +134,15 @@ class ViewConfig(Config):
         action_rotations: rotations of the action in other forms.
         state_ranges: recorded state column -> change of its range.
         action_ranges: recorded action column -> change of its range, such as that of a gripper.
+        state_names: recorded state column -> name under which the design reads it; others keep theirs. All other fields
+            name columns as they are recorded.
+        action_names: recorded action column -> name under which the design reads it.
         state_width: number of state columns after padding with zeros; 0 for none.
         action_width: number of action columns after padding with zeros, which no loss reads; 0 for none.
+        points: recorded extra of pixel coordinates (..., 2), x and y -> recorded camera in whose picture they lie. They
+            follow where the picture's size changes, as maps (``depth.<camera>``) and the lens (``camera.<camera>``) do.
+        unmoved: recorded extras that are called ``kind.<camera>`` and do not lie in that camera's picture.
+        declare: what a dataset does not say of its actions.
     """
 
     cameras: dict[str, Word] | None = None
@@ -118,8 +160,13 @@ class ViewConfig(Config):
     action_rotations: tuple[RotationView, ...] = ()
     state_ranges: dict[str, RangeView] = field(default_factory=dict)
     action_ranges: dict[str, RangeView] = field(default_factory=dict)
+    state_names: dict[str, Word] = field(default_factory=dict)
+    action_names: dict[str, Word] = field(default_factory=dict)
     state_width: Room = 0
     action_width: Room = 0
+    points: dict[str, Word] = field(default_factory=dict)
+    unmoved: Words = ()
+    declare: Declared = field(default_factory=Declared)
 
     def __post_init__(self) -> None:
         if len(self.size) not in (0, 2):
@@ -138,3 +185,9 @@ class ViewConfig(Config):
             raise ConfigError("action_rotations: `against` needs `relative` set to state or tick.")
         if any(rotation.against for rotation in self.state_rotations):
             raise ConfigError("state_rotations: `against` is for actions; leave it out.")
+
+    def recorded_extra(self, name: str) -> str:
+        """Name under which an extra that a design reads is recorded: one of a camera is renamed with it."""
+        kind, dot, last = name.rpartition(".")
+        renamed = dot and name not in self.unmoved and last in (self.cameras or {})
+        return f"{kind}.{(self.cameras or {})[last]}" if renamed else name

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.data import Scaling
-from wamkit.contract.specs import ActionSpec, ObservationSpec, Rotation
+from wamkit.contract.specs import ActionSpec, Gripper, ObservationSpec, Rotation
 from wamkit.contract.types import Observation
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 from wamkit.views.columns import Columns
 from wamkit.views.config import ViewConfig
+from wamkit.views.extras import SeenExtras
 from wamkit.views.pictures import Sizing
 
 
@@ -36,10 +37,11 @@ class View:
 
     Attributes:
         config: the view.
-        recorded: observation spec and action spec of the robot.
+        recorded: observation spec and action spec of the robot, with what the view declares.
         scaling: scalings of state and action; None without them.
         cameras: name that the design reads -> recorded camera.
         sizing: name that the design reads -> change of the picture's size.
+        extras: further features.
         state: columns of the state.
         action: columns of the action.
 
@@ -56,6 +58,7 @@ class View:
         action_scaling: Scaling | None = None,
     ) -> None:
         self.config = config
+        action = config.declare.of(action)
         self.recorded = observation, action
         self.scaling = (
             None if state_scaling is None or action_scaling is None else (state_scaling, action_scaling)
@@ -68,6 +71,7 @@ class View:
                     f"view.cameras: no recorded camera {name!r}. {did_you_mean(name, observation.cameras)}"
                 )
         self.sizing = {name: Sizing.of(config, observation.cameras[c]) for name, c in self.cameras.items()}
+        self.extras = SeenExtras(config, self.cameras, self.sizing, observation.cameras)
         self.state = Columns(
             observation.state,
             config.state,
@@ -76,6 +80,7 @@ class View:
             config.state_width,
             "state",
             scaling=state_scaling,
+            renamed=config.state_names,
         )
         self.action = Columns(
             action.names,
@@ -88,6 +93,7 @@ class View:
             {r.name: self._states(r.against) for r in config.action_rotations if r.against},
             config.relative,
             action_scaling,
+            config.action_names,
         )
         if config.relative != "none" and not any(piece.against for piece in self.action.pieces):
             raise ConfigError(
@@ -97,7 +103,8 @@ class View:
             )
         if config.relative != "none" and action.mode != "absolute":
             raise ConfigError(
-                f"view.relative: the recorded actions are {action.mode} already. Leave `view.relative` at none."
+                f"view.relative: the recorded actions are {action.mode} already"
+                f"{', as `view.declare.mode` says' if config.declare.mode else ''}. Leave `view.relative` at none."
             )
 
     @property
@@ -148,7 +155,21 @@ class View:
             rate_hz=spec.rate_hz / self.every,
             mode=mode,
             rotation=rotation,
+            gripper=self._gripper(spec.gripper),
         )
+
+    def _gripper(self, recorded: Gripper) -> Gripper:
+        """Sign that closes the gripper, which is the last entry: turned by a range, none where it is last no more."""
+        last = self.action.pieces[-1]
+        if recorded == "none" or last.source != (len(self.action.recorded) - 1,):
+            return "none"
+        if len(self.action.names) > self.action.real or last.rotation is not None:
+            return "none"
+        turned: Mapping[Gripper, Gripper] = {
+            "positive_closes": "negative_closes",
+            "negative_closes": "positive_closes",
+        }
+        return turned[recorded] if last.scale < 0 else recorded
 
     @property
     def relative(self) -> bool:
@@ -160,6 +181,7 @@ class View:
 
         Raises:
             SpecError: a camera is missing, or a picture or the state has another size than the robot's.
+            ConfigError: an extra cannot follow its camera.
         """
         spec, _ = self.recorded
         if observation.state.shape[-1] != len(spec.state):
@@ -179,15 +201,26 @@ class View:
         past = observation.past_action
         if past is not None:
             past = self.actions(past, observation.state[:, -1], past=past.shape[1])
-        renamed = {camera: name for name, camera in self.cameras.items()}
         return dataclasses.replace(
             observation,
             images={name: self.sizing[name].tensor(observation.view(c)) for name, c in self.cameras.items()},
             state=self.states(observation.state),
             past_action=past,
-            missing={renamed.get(name, name): flags for name, flags in observation.missing.items()},
+            extras=self.extras.see(observation.extras),
+            missing=self._missing(observation.missing),
             goal=None if goal is None else self.observe(goal),
         )
+
+    def _missing(self, missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Flags of what a sensor did not deliver, under the names that the design reads."""
+        shown: dict[str, Tensor] = {}
+        for name, flags in missing.items():
+            if name in self.recorded[0].cameras:
+                seen = [own for own, camera in self.cameras.items() if camera == name]
+            else:
+                seen = self.extras.names(name)
+            shown.update(dict.fromkeys(seen, flags))
+        return shown
 
     def states(self, state: Tensor) -> Tensor:
         """Change recorded states (..., S) to what the design sees, (..., S')."""
