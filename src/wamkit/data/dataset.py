@@ -44,10 +44,10 @@ class Dataset:
 
     Args:
         root: the dataset folder.
-        extras: names of extras to load and include in observations, as the view shows them. For a dataset written elsewhere, the keys of
-            further numeric features. Every dataset has ``episode_clock``: ticks since the start of the episode, ticks
-            to its end, and its success (1, 0, or NaN where it is not recorded); and ``episode_milestones``: number of
-            its next milestone, from 1, and the number of all.
+        extras: names of extras to load and include in observations, as the view shows them. For a dataset written
+            elsewhere, the keys of further numeric features. Every dataset has ``episode_clock``: ticks since the start
+            of the episode, ticks to its end, and its success (1, 0, or NaN where it is not recorded); and
+            ``episode_milestones``: number of its next milestone, from 1, and the number of all.
         image_memory_gb: memory limit for decoded frames, GiB; see :class:`wamkit.data.frames.FrameStore`.
         view: how the dataset is seen; as it is recorded by default.
         cache: where decoded frames are kept on disk; None for nowhere.
@@ -66,7 +66,7 @@ class Dataset:
         state: states (N, S), float32.
         action: actions (N, A), float32; zero in frames without one. Relative ones are relative to their own frame.
         recorded_stats: feature key -> statistics of what was recorded.
-        recorded_action: actions (N, A) in the recorded columns, at the ticks of the view.
+        recorded_action: actions (N, A) in the recorded columns, at the ticks of the view; no turn where there is none.
         recorded_state: states (N, S) in the recorded columns, at the ticks of the view.
         acted: (N,) bool, True for frames recorded with their action (feature ``has_action``; without it, all).
         extras: name -> (N, ...).
@@ -289,12 +289,30 @@ class Dataset:
                 replace(e, start=stop - len(part), stop=stop)
                 for e, part, stop in zip(self.episodes, parts, stops, strict=True)
             )
+        if any(piece.rotation is not None for piece in view.action.pieces):
+            self.action = np.where(self.acted[:, None], self.action, view.action.still.astype(np.float32))
         self.recorded_state, self.recorded_action = self.state, self.action
+        self._check_rotations()
         for name in extras:
             view.extras.recorded_name(name)
         shown = view.extras.see_arrays(self.extras)
         self.extras = {name: shown[name] for name in extras if name in shown}
         self._show()
+
+    def _check_rotations(self) -> None:
+        """Raise :class:`DataError` where what the view takes for a rotation is none."""
+        for columns, values in (
+            (self.view.state, self.recorded_state),
+            (self.view.action, self.recorded_action),
+        ):
+            fault = columns.no_rotation(values)
+            if fault is not None:
+                row = next(e for e in self.episodes if e.start <= fault[0] < e.stop)
+                tick = int(self._ticks[fault[0]] - self._ticks[row.start])
+                raise DataError(
+                    f"{self.root}, episode {row.index}, frame {tick}: {fault[1]} is no rotation. Correct "
+                    f"`view.state_rotations` or `view.action_rotations`, or the values."
+                )
 
     def _show(self) -> None:
         """Set columns, specs and statistics to what the view shows of the recorded ones."""

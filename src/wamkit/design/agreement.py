@@ -208,12 +208,15 @@ def check_pixels(
         view = view_of(config, name, robot)
         for part, pixels in readers.items():
             for extra, camera in pixels.items():
-                recorded, said = view.cameras[camera], view.config.points.get(view.extras.recorded_name(extra))
+                recorded, said = (
+                    view.cameras[camera],
+                    view.config.points.get(view.extras.recorded_name(extra)),
+                )
                 if said != recorded and not (said is None and view.sizing[camera].same):
                     where = "does not say so" if said is None else f"says that they lie in that of {said!r}"
                     raise ConfigError(
-                        f"{part} reads the extra {extra!r}, coordinates of pixels in the picture of camera {recorded!r}, "
-                        f"and the view, which changes pictures, {where}. Set `view.points` to "
+                        f"{part} reads the extra {extra!r}, coordinates of pixels in the picture of camera "
+                        f"{recorded!r}, and the view, which changes pictures, {where}. Set `view.points` to "
                         f"{{{view.extras.recorded_name(extra)}: {recorded}}}."
                     )
 

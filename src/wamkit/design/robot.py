@@ -54,9 +54,14 @@ class RobotPolicy(nn.Module):
         self.action_spec: ActionSpec = view.recorded[1]
         if self.design.graph.acting():
             self.view.action.require_whole()
-        read = inner.sensed if isinstance(inner, RobotPolicy) else {n: inner.data.extras[n] for n in inner.sensors}
-        self.sensed = {
-            view.extras.recorded_name(name): view.extras.recorded_shape(name, shape) for name, shape in read.items()
+        read = (
+            inner.sensed
+            if isinstance(inner, RobotPolicy)
+            else {n: inner.data.extras[n] for n in inner.sensors}
+        )
+        self.sensed: Mapping[str, tuple[int, ...]] = {
+            view.extras.recorded_name(name): view.extras.recorded_shape(name, shape)
+            for name, shape in read.items()
         }
         for name, shape in self.sensed.items():
             view.extras.require(name, shape)

@@ -4,8 +4,10 @@
 use inside a model, matrices from quaternions and the 6D form, work on tensors and pass gradients.
 
 Arrays are (..., n) with n the size of the form. Angles are in radians; ``euler_xyz`` rotates about the fixed axes x,
-then y, then z; quaternions have the real part first and are returned with it non-negative; ``rot6d`` is the first
-two columns of the rotation matrix, one after the other; ``matrix`` is the matrix row by row.
+then y, then z, and the others in the order of their letters (turns about moving axes are those about fixed axes in the
+opposite order, angles too). Quaternions are not normalised when read, have the real part first (``quaternion_wxyz``) or
+last (``quaternion_xyzw``), and are returned with it non-negative; ``rot6d`` is the first two columns of the rotation
+matrix, one after the other; ``matrix`` is the matrix row by row.
 """
 
 from __future__ import annotations
@@ -20,9 +22,19 @@ from torch.nn import functional as F
 
 from wamkit.errors import SpecError, did_you_mean
 
-Form = Literal["euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "matrix"]
+Form = Literal[
+    "euler_xyz", "euler_xzy", "euler_yxz", "euler_yzx", "euler_zxy", "euler_zyx", "axis_angle", "quaternion_wxyz",
+    "quaternion_xyzw", "rot6d", "matrix",
+]  # fmt: skip
 FORMS: tuple[Form, ...] = get_args(Form)
-SIZES: dict[Form, int] = {"euler_xyz": 3, "axis_angle": 3, "quaternion_wxyz": 4, "rot6d": 6, "matrix": 9}
+EULER = "euler_"
+SMALLEST = (
+    1e-6  # length of a quaternion, area of two columns and volume of three, below which they are no rotation
+)
+SIZES: dict[Form, int] = {
+    form: 3 if form.startswith(EULER) else size
+    for form, size in zip(FORMS, (3, 3, 3, 3, 3, 3, 3, 4, 4, 6, 9), strict=True)
+}
 
 
 def require_form(form: str) -> Form:
@@ -34,29 +46,48 @@ def require_form(form: str) -> Form:
 
 
 def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
-    """Parse (n, size of the form) into n rotations. 6D values are made orthonormal by Gram-Schmidt."""
+    """Parse (n, size of the form) into n rotations. 6D values are made orthonormal by Gram-Schmidt.
+
+    Raises:
+        SpecError: the values have another size, or are no rotation, such as a quaternion of zeros.
+    """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != SIZES[form]:
         raise SpecError(f"rotation: {form} needs (n, {SIZES[form]}) values, got shape {values.shape}")
-    if form == "euler_xyz":
-        return Rotation.from_euler("xyz", values)
+    wrong = np.flatnonzero(~rotates(values, form))
+    if len(wrong):
+        raise SpecError(f"rotation: row {wrong[0]}, {values[wrong[0]].tolist()}, is no rotation as {form}")
+    if form.startswith(EULER):
+        return Rotation.from_euler(form.removeprefix(EULER), values)
     if form == "axis_angle":
         return Rotation.from_rotvec(values)
-    if form == "quaternion_wxyz":
-        return Rotation.from_quat(values, scalar_first=True)
+    if form in ("quaternion_wxyz", "quaternion_xyzw"):
+        return Rotation.from_quat(values, scalar_first=form == "quaternion_wxyz")
     if form == "rot6d":
         return Rotation.from_matrix(from_six_d(torch.from_numpy(values)).numpy())
     return Rotation.from_matrix(values.reshape(-1, 3, 3))
 
 
+def rotates(values: np.ndarray, form: Form) -> np.ndarray:
+    """Which of (..., size of the form) values are rotations, (...) bool: quaternions of zeros and mirrors are none."""
+    fine: np.ndarray = np.isfinite(values).all(axis=-1)
+    if form.startswith("quaternion"):
+        fine &= np.linalg.norm(values, axis=-1) > SMALLEST
+    elif form == "rot6d":
+        fine &= np.linalg.norm(np.cross(values[..., :3], values[..., 3:]), axis=-1) > SMALLEST
+    elif form == "matrix":
+        fine &= np.linalg.det(values.reshape(*values.shape[:-1], 3, 3)) > SMALLEST
+    return fine
+
+
 def write(rotation: Rotation, form: Form) -> np.ndarray:
     """Write n rotations as (n, size of the form)."""
-    if form == "euler_xyz":
-        return rotation.as_euler("xyz")
+    if form.startswith(EULER):
+        return rotation.as_euler(form.removeprefix(EULER))
     if form == "axis_angle":
         return rotation.as_rotvec()
-    if form == "quaternion_wxyz":
-        return rotation.as_quat(canonical=True, scalar_first=True)
+    if form in ("quaternion_wxyz", "quaternion_xyzw"):
+        return rotation.as_quat(canonical=True, scalar_first=form == "quaternion_wxyz")
     matrix = rotation.as_matrix()
     if form == "rot6d":
         return np.concatenate((matrix[:, :, 0], matrix[:, :, 1]), axis=1)

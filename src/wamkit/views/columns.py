@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from wamkit.contract.data import Scaling
 from wamkit.errors import ConfigError, did_you_mean
-from wamkit.geometry.rotations import SIZES, Form, convert, parse_rotation, write
+from wamkit.geometry.rotations import SIZES, Form, convert, parse_rotation, rotates, write
 from wamkit.views.config import RangeView, Reference, RotationView
 
 PADDING = "padding_"
@@ -161,6 +162,27 @@ class Columns:
             first += len(piece.names)
         return out
 
+    def no_rotation(self, values: np.ndarray) -> tuple[int, str] | None:
+        """First row of recorded values (N, D) that is no rotation as its form says, and its columns; None for none."""
+        for piece in self.pieces:
+            if piece.rotation is not None:
+                wrong = np.flatnonzero(
+                    ~rotates(values[:, list(piece.source)].astype(np.float64), piece.rotation[0])
+                )
+                if len(wrong):
+                    names = ", ".join(self.recorded[i] for i in piece.source)
+                    return int(wrong[0]), f"{names} ({piece.rotation[0]})"
+        return None
+
+    @property
+    def still(self) -> np.ndarray:
+        """Recorded values (D,) that stand in where there are none: zeros, and rotations by nothing."""
+        out = np.zeros(len(self.recorded))
+        for piece in self.pieces:
+            if piece.rotation is not None:
+                out[list(piece.source)] = write(Rotation.identity(1), piece.rotation[0])[0]
+        return out
+
     def require_whole(self) -> None:
         """Raise :class:`ConfigError` unless every recorded column is read."""
         if not self.whole:
@@ -179,7 +201,7 @@ class Columns:
         lows, highs = [], []
         for piece in self.pieces:
             if piece.rotation is not None:
-                reach = np.pi if piece.rotation[1] in ("axis_angle", "euler_xyz") else 1.0
+                reach = np.pi if SIZES[piece.rotation[1]] == 3 else 1.0
                 pair = np.full(len(piece.names), -reach), np.full(len(piece.names), reach)
             else:
                 least, most = low[list(piece.source)], high[list(piece.source)]

@@ -1,10 +1,10 @@
 """Extras of an observation as a view shows them: what lies in a camera's picture follows that picture.
 
-An extra ``kind.camera`` belongs to the camera of that name, and is renamed with it. Where the view changes the size of the
-camera's pictures,
+An extra ``kind.camera`` belongs to the camera of that name, and is renamed with it. Where the view changes the size of
+the camera's pictures,
 
-- a map of one value per pixel (``depth.front``, ``segmentation.front``) follows to the nearest pixel; bars hold 0, which
-  is no measurement, the background or no object;
+- a map of one value per pixel (``depth.front``, ``segmentation.front``) follows to the nearest pixel; bars hold 0,
+  which is no measurement, the background or no object;
 - ``camera.front`` gets the lens of the picture that is seen; its pose stays;
 - coordinates of pixels follow where ``ViewConfig.points`` names them;
 - anything else of that camera is refused, unless ``ViewConfig.unmoved`` names it.
@@ -107,7 +107,9 @@ class SeenExtras:
         place = f"the view changes the pictures of camera {camera!r}, and the extra {name!r}"
         if name in self._points:
             if not shape or shape[-1] != 2:
-                raise ConfigError(f"view.points.{name}: its shape is {shape}, needs (..., 2): x and y in pixels.")
+                raise ConfigError(
+                    f"view.points.{name}: its shape is {shape}, needs (..., 2): x and y in pixels."
+                )
         elif name.rpartition(".")[0] == CAMERA and shape == CAMERA_SHAPE:
             if sizing.lens_error >= LENS_PIXELS:
                 raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 import torch
@@ -141,11 +142,11 @@ class View:
             return spec
         low, high = self.action.limits(np.asarray(spec.low), np.asarray(spec.high))
         forms = {r.read for r in self.config.action_rotations}
-        # A spec has one word for all rotations, and none for matrices.
+        # A spec has one word for all rotations, and none for matrices and most orders of angles.
         rotation: Rotation = spec.rotation if not forms else "none"
         if len(forms) == 1:
             (form,) = forms
-            rotation = "none" if form == "matrix" else form
+            rotation = next((word for word in get_args(Rotation) if word == form), "none")
         mode = "relative" if self.config.relative != "none" else spec.mode
         return dataclasses.replace(
             spec,
