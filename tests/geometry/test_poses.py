@@ -28,9 +28,10 @@ def test_a_quarter_turn_about_z_in_every_form() -> None:
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).reshape(9)
     half = np.sqrt(0.5)
     expected: dict[Form, list[float]] = {
-        "euler_xyz": [0, 0, np.pi / 2],
+        **{form: [np.pi / 2 * (axis == "z") for axis in form[-3:]] for form in FORMS if "euler" in form},
         "axis_angle": [0, 0, np.pi / 2],
         "quaternion_wxyz": [half, 0, 0, half],
+        "quaternion_xyzw": [0, 0, half, half],
         "rot6d": [0, 1, 0, -1, 0, 0],
         "matrix": quarter.tolist(),
     }

@@ -28,9 +28,7 @@ Form = Literal[
 ]  # fmt: skip
 FORMS: tuple[Form, ...] = get_args(Form)
 EULER = "euler_"
-SMALLEST = (
-    1e-6  # length of a quaternion, area of two columns and volume of three, below which they are no rotation
-)
+SMALLEST = 1e-6  # length of a quaternion, sine of an angle and volume below which they are no rotation
 SIZES: dict[Form, int] = {
     form: 3 if form.startswith(EULER) else size
     for form, size in zip(FORMS, (3, 3, 3, 3, 3, 3, 3, 4, 4, 6, 9), strict=True)
@@ -74,7 +72,9 @@ def rotates(values: np.ndarray, form: Form) -> np.ndarray:
     if form.startswith("quaternion"):
         fine &= np.linalg.norm(values, axis=-1) > SMALLEST
     elif form == "rot6d":
-        fine &= np.linalg.norm(np.cross(values[..., :3], values[..., 3:]), axis=-1) > SMALLEST
+        first, second = values[..., :3], values[..., 3:]
+        lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+        fine &= np.linalg.norm(np.cross(first, second), axis=-1) > SMALLEST * lengths
     elif form == "matrix":
         fine &= np.linalg.det(values.reshape(*values.shape[:-1], 3, 3)) > SMALLEST
     return fine
