@@ -20,6 +20,14 @@ from wamkit.data.episode import not_finite
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
 
+TIME = "timestamp"
+SLACK = 0.1  # ticks by which a frame may be recorded beside its time
+OFF = 0.25  # share by which the median step of a recording with lost frames may differ from one tick
+UNEVEN = (
+    "Copy the dataset again. If frames were lost or late while it was recorded, read it at an even rate, each tick the "
+    "nearest frame in time: set `view.rate_hz`."
+)
+
 
 def specs_match_features(
     observation: ObservationSpec, action: ActionSpec, info: Mapping[str, Any], root: Path
@@ -95,11 +103,16 @@ class Part:
 
 
 def read_parts(
-    episodes: Sequence[EpisodeRow], features: Mapping[str, Any], keys: Sequence[str], fps: float
+    episodes: Sequence[EpisodeRow],
+    features: Mapping[str, Any],
+    keys: Sequence[str],
+    fps: float,
+    even: bool = True,
 ) -> list[Part]:
     """Read the columns ``keys`` of all data files that can be read, in episode order, and check the indices among them.
 
-    Vectors are (T, D) even where D is 1; other columns with shape [1] are (T,).
+    Vectors are (T, D) even where D is 1; other columns with shape [1] are (T,). With ``even`` every frame must have been
+    recorded at its time to a tenth of a tick; without it, time must run on.
 
     Raises:
         DataError: a file cannot be read, or disagrees with ``info.json`` or the episode table.
@@ -114,7 +127,7 @@ def read_parts(
                 with faults.apart("column", feature=name):
                     columns[name] = _column(table, name, features[name], group, path)
             part = Part(path, group, columns)
-            _check_index(part, fps)
+            _check_index(part, fps, even)
             parts.append(part)
     return parts
 
@@ -162,30 +175,62 @@ def _check_rows(table: pa.Table, group: Sequence[EpisodeRow], path: Path) -> Non
         )
 
 
-def _check_index(part: Part, fps: float) -> None:
+def _check_index(part: Part, fps: float, even: bool) -> None:
     """Report index columns that do not match the episode table, and time that does not run at ``fps``."""
+    left_out = ("task_index",) if even else ("task_index", TIME)
+    if not even:
+        _check_time(part, fps)
     for name in layout.INDEX_FEATURES:
-        for episode, values in part.each(name) if name != "task_index" else ():
+        for episode, values in part.each(name) if name not in left_out else ():
             steps = np.arange(len(episode))
             expected: Mapping[str, np.ndarray] = {
                 "index": episode.start + steps,
                 "episode_index": np.full(len(episode), episode.index),
                 "frame_index": steps,
-                "timestamp": steps / fps,
+                TIME: steps / fps,
             }
-            slack = 0.1 / fps if name == "timestamp" else 0.0
+            slack = SLACK / fps if name == TIME else 0.0
             bad = np.flatnonzero(~(np.abs(values - expected[name]) <= slack))
             if len(bad):
                 frame = int(bad[0])
                 faults.report(
                     "index",
                     f"{part.path}, episode {episode.index}, field {name!r}: frame {frame} has {values[frame]}, but "
-                    f"the episode table implies {expected[name][frame]:g}. {COPY_AGAIN}",
+                    f"the episode table implies {expected[name][frame]:g}. {UNEVEN if name == TIME else COPY_AGAIN}",
                     file=part.path,
                     episode=episode.index,
                     frame=frame,
                     feature=name,
                 )
+
+
+def _check_time(part: Part, fps: float) -> None:
+    """Report episodes whose time does not run on, and a file whose usual step is far from one tick."""
+    apart = []
+    for episode, values in part.each(TIME):
+        steps = np.diff(values.astype(np.float64))
+        apart.append(steps)
+        bad = np.flatnonzero(~(steps > 0))
+        if len(bad):
+            frame = int(bad[0])
+            faults.report(
+                "index",
+                f"{part.path}, episode {episode.index}, field {TIME!r}: time does not run on from frame {frame} "
+                f"({values[frame]:g} s) to the next one. {COPY_AGAIN}",
+                file=part.path,
+                episode=episode.index,
+                frame=frame,
+                feature=TIME,
+            )
+    usual = float(np.median(np.concatenate([*apart, [1 / fps]])))
+    if abs(usual * fps - 1) > OFF:
+        faults.report(
+            "index",
+            f"{part.path}, field {TIME!r}: frames are {usual:g} s apart, but info.json declares {fps:g} per second. "
+            f"Write the rate at which the dataset was recorded.",
+            file=part.path,
+            feature=TIME,
+        )
 
 
 def read_feature(episodes: Sequence[EpisodeRow], key: str, feature: Mapping[str, Any]) -> np.ndarray:

@@ -35,14 +35,15 @@ class Contents:
     Args:
         root: the dataset folder.
         extras: names of extras to read; None to check all that wamkit recorded, one after the other, and keep none.
+        even: false to take frames that were not recorded at an even rate.
 
     Attributes:
         root: the dataset folder.
     """
 
-    def __init__(self, root: Path, extras: Sequence[str] | None = ()) -> None:
+    def __init__(self, root: Path, extras: Sequence[str] | None = (), even: bool = True) -> None:
         self.root = root
-        self._extras = extras
+        self._extras, self._even = extras, even
 
     def check(self, decode: bool = False) -> list[str]:
         """Run all checks; returns those left out because what they need is broken.
@@ -176,7 +177,7 @@ class Contents:
     def parts(self) -> list[Part]:
         """Frames of the data files."""
         keys = [*self.keys, *layout.INDEX_FEATURES]
-        return check.read_parts(self.episodes, self.features, keys, self.fps)
+        return check.read_parts(self.episodes, self.features, keys, self.fps, self._even)
 
     def column(self, key: str) -> np.ndarray:
         """One column of all frames (N, ...); raises :class:`DataError` where a part of it could not be read."""

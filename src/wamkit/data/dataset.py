@@ -68,6 +68,7 @@ class Dataset:
         recorded_stats: feature key -> statistics of what was recorded.
         recorded_action: actions (N, A) in the recorded columns, at the ticks of the view; no turn where there is none.
         recorded_state: states (N, S) in the recorded columns, at the ticks of the view.
+        resampled: true where the ticks of the view are not all recorded ones.
         acted: (N,) bool, True for frames recorded with their action (feature ``has_action``; without it, all).
         extras: name -> (N, ...).
         frames: images of all cameras.
@@ -89,7 +90,8 @@ class Dataset:
         if not 0 < image_memory_gb < float("inf"):
             raise DataError(f"{root}: image_memory_gb = {image_memory_gb} must be a number above 0, in GiB.")
         self._image_memory_gb, self._cache = image_memory_gb, cache
-        contents = Contents(self.root, [view.recorded_extra(name) for name in extras])
+        wanted = [view.recorded_extra(name) for name in extras]
+        contents = Contents(self.root, wanted, even=view.rate_hz is None)
         contents.check()
         info, features = contents.info, contents.features
         self.info: Mapping[str, Any] = info
@@ -113,7 +115,7 @@ class Dataset:
         self._task_index = contents.column(contents.instruction)
         self.view = View(view, self.observation_spec, self.action_spec)
         self.frames = self._open_frames(layout.camera_keys(features))
-        self._see(extras)
+        self._see(extras, contents.column("timestamp").astype(np.float64))
         starts = np.array([e.start for e in self.episodes])
         lengths = np.array([len(e) for e in self.episodes])
         self._first = np.repeat(starts, lengths)
@@ -270,12 +272,19 @@ class Dataset:
         cache = None if self._cache is None else open_cache(reader, self.root, pictures, self._cache)
         return FrameStore(reader, int(self._image_memory_gb * GB), cache)
 
-    def _see(self, extras: Sequence[str]) -> None:
-        """Replace what was recorded by what the view shows of it, of extras those that are asked for."""
+    def _see(self, extras: Sequence[str], times: np.ndarray) -> None:
+        """Replace what was recorded by what the view shows of it.
+
+        Args:
+            extras: names of the extras that are asked for.
+            times: (N,), when frames were recorded, seconds since the start of their episode.
+        """
         view = self.view
-        parts = [view.ticks(len(e)) + e.start for e in self.episodes]
+        parts = [view.ticks(len(e), times[e.start : e.stop]) + e.start for e in self.episodes]
         self._ticks = np.concatenate(parts)
-        if view.every != 1:
+        self.resampled = not np.array_equal(self._ticks, np.arange(len(times)))
+        self._say_uneven(times)
+        if self.resampled:
             _, spec = view.recorded
             if spec.mode == "delta":  # the same way in all, at the speed of the mean
                 self.action = mean_between(self.action, parts, [e.stop for e in self.episodes])
@@ -299,6 +308,17 @@ class Dataset:
         self.extras = {name: shown[name] for name in extras if name in shown}
         self._show()
 
+    def _say_uneven(self, times: np.ndarray) -> None:
+        """Warn where frames were not recorded at an even rate."""
+        own = [times[e.start : e.stop] for e in self.episodes]
+        uneven = [of for of in own if self.view.uneven(of)]
+        if uneven:
+            LOG.warning(
+                "%s: in %d of %d episodes frames were not recorded at an even rate (up to %.3g s apart). Each tick at "
+                "%g Hz is the frame that is nearest in time.", self.root, len(uneven), len(own),
+                max(float(np.diff(of).max()) for of in uneven), self.view.observation_spec.rate_hz,
+            )  # fmt: skip
+
     def _check_rotations(self) -> None:
         """Raise :class:`DataError` where what the view takes for a rotation is none."""
         for columns, values in (
@@ -318,7 +338,7 @@ class Dataset:
         """Set columns, specs and statistics to what the view shows of the recorded ones."""
         view = self.view
         self.observation_spec, self.action_spec = view.observation_spec, view.action_spec
-        if not (view.state.same and view.action.same and view.every == 1):
+        if not (view.state.same and view.action.same and not self.resampled):
             now = torch.from_numpy(self.recorded_state)
             self.state = view.states(now).numpy()
             self.action = view.actions(torch.from_numpy(self.recorded_action)[:, None], now)[:, 0].numpy()

@@ -28,6 +28,7 @@ class Seen(Protocol):
     acted: np.ndarray
     recorded_state: np.ndarray
     recorded_action: np.ndarray
+    resampled: bool
 
 
 def mean_between(values: np.ndarray, parts: Sequence[np.ndarray], stops: Sequence[int]) -> np.ndarray:
@@ -55,7 +56,7 @@ def seen_stats(dataset: Seen, horizon: int) -> Mapping[str, FeatureStats]:
         horizon: H, actions per window, which the spread of actions relative to the state at "now" depends on.
     """
     view, stats = dataset.view, dict(dataset.recorded_stats)
-    if view.every != 1 or not view.state.same:
+    if dataset.resampled or not view.state.same:
         if dataset.state.shape[1]:
             stats[STATE_KEY] = vector_stats(dataset.state)
         else:
@@ -63,7 +64,7 @@ def seen_stats(dataset: Seen, horizon: int) -> Mapping[str, FeatureStats]:
     if view.relative:
         acted = np.flatnonzero(dataset.acted) if dataset.acted.any() else np.arange(len(dataset.action))
         stats[ACTION_KEY] = vector_stats(relative_actions(dataset, horizon, acted))
-    elif view.every != 1 or not view.action.same:
+    elif dataset.resampled or not view.action.same:
         stats[ACTION_KEY] = vector_stats(acted_frames(dataset.action, dataset.acted))
     pictures = {key for key in stats if key.startswith(IMAGE_PREFIX)}
     names = {IMAGE_PREFIX + name: IMAGE_PREFIX + camera for name, camera in view.cameras.items()}

@@ -21,6 +21,9 @@ from wamkit.views.extras import SeenExtras
 from wamkit.views.pictures import Sizing
 
 
+EVEN = 0.02  # ticks by which a recorded time may lie beside an even rate: single precision of an hour
+
+
 def nearest_ticks(ticks: np.ndarray, every: float) -> np.ndarray:
     """Control ticks of the robot that are nearest to ticks of a view which reads one in ``every``."""
     return np.floor(ticks * every + 0.5).astype(np.int64)
@@ -252,8 +255,25 @@ class View:
         """
         return self.action.back(action, state, partly=True)[..., list(self.action.read)]
 
-    def ticks(self, count: int) -> np.ndarray:
-        """Recorded ticks of an episode of ``count`` that are read, each the nearest one, (T,)."""
+    def uneven(self, times: np.ndarray) -> bool:
+        """True if ticks were recorded, at ``times`` (T,) in seconds, beside an even rate by more than rounding."""
+        period = 1 / self.recorded[0].rate_hz
+        beside = np.abs(times - times[0] - np.arange(len(times)) * period)
+        return self.config.rate_hz is not None and bool((beside > EVEN * period).any())
+
+    def ticks(self, count: int, times: np.ndarray | None = None) -> np.ndarray:
+        """Recorded ticks of an episode of ``count`` that are read, each the nearest one, (T,).
+
+        Args:
+            count: number of recorded ticks.
+            times: (count,) ascending, when they were recorded, seconds; None for an even rate. With ``rate_hz``, ticks
+                are the nearest ones in time, and one that was lost is replaced by the nearest that is there.
+        """
+        rate = self.config.rate_hz
+        if rate is not None and times is not None and self.uneven(times):
+            read = int(np.floor((times[-1] - times[0]) * rate + 1e-6)) + 1
+            wanted = times[0] + np.arange(read) / rate
+            return np.searchsorted((times[1:] + times[:-1]) / 2, wanted, side="right")
         if self.every == 1:
             return np.arange(count)
         read = max(1, int(np.floor((count - 1) / self.every + 1e-9)) + 1)
