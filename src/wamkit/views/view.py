@@ -20,7 +20,6 @@ from wamkit.views.config import ViewConfig
 from wamkit.views.extras import SeenExtras
 from wamkit.views.pictures import Sizing
 
-
 EVEN = 0.02  # ticks by which a recorded time may lie beside an even rate: single precision of an hour
 
 

@@ -118,5 +118,6 @@ def test_an_evaluation_at_half_the_rate(tmp_path: Path) -> None:
     evaluation = api.EvaluationConfig(tasks=(task,), episodes=2, env=env, workers=1)
     done = rollout(policy, evaluation, progress=False)
     assert done.report.control_hz == env.action_spec().rate_hz / 2
+    assert done.report.every == 2
     assert [episode.ticks for episode in done.report.episodes] == [10, 10]
     assert pure_simulation(evaluation, done.traces, progress=False) > 0

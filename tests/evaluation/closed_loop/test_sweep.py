@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import draccus
 import pytest
 import resumable
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from journals import lines_of
+from reports import small_report
 from torch import Tensor
 from wanderer import Wanderer
 
@@ -33,7 +35,8 @@ from wamkit.evaluation.closed_loop.journal import Journal
 from wamkit.evaluation.closed_loop.latency import sustained_horizon
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig, plan_episodes
 from wamkit.evaluation.closed_loop.rollout import rollout
-from wamkit.evaluation.closed_loop.sweep import Sweep, matched_difference, run_sweep
+from wamkit.evaluation.closed_loop.sweep import Sweep, build_sweep, matched_difference, run_sweep
+from wamkit.evaluation.output.report_page import render
 from wamkit.evaluation.output.sweep_page import render_sweep
 from wamkit.evaluation.report.episode import EpisodeRecord
 from wamkit.evaluation.report.machine import peak_memory_mb, restart_peak_memory
@@ -351,3 +354,24 @@ def test_the_verb_reads_a_grid(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'execute'" in capsys.readouterr().err
     assert main(["sweep", "--grid.exectue", "[1]"]) == 2
     assert "Did you mean 'execute'" in capsys.readouterr().err
+
+
+def test_a_policy_at_half_the_rate_is_counted_in_its_own_ticks() -> None:
+    """21 control ticks at 20 Hz are 10 actions at 10 Hz; both are said, and an action has twice the time."""
+    config = {"env": {"max_ticks": 21}, "controller": draccus.encode(Chunked(4))}
+    fast = dataclasses.replace(small_report(), config=config, control_hz=20.0)
+    slow = dataclasses.replace(fast, control_hz=10.0, every=2.0)
+    (whole,), (half,) = (build_sweep({"x": report}, ()).points for report in (fast, slow))
+    assert whole.sustained is not None
+    assert half.sustained is not None
+    assert (whole.sustained.of, whole.sustained.seconds) == (21, 21 / 20)
+    assert (half.sustained.of, half.sustained.seconds) == (10, 10 / 10)
+    page, plain = (render_sweep(build_sweep({"x": report}, ())) for report in (slow, fast))
+    assert "10 Hz (the robot 20 Hz: an action lasts 2 control ticks)" in page
+    predict, execute = slow.horizon.predict, slow.horizon.execute
+    assert f"{predict} ({2 * predict} control ticks) / {execute} ({2 * (execute or 0)} control ticks)" in page
+    assert "10 of 10 (20 control ticks) ticks" in page
+    assert "20 Hz" in plain
+    assert "(the robot" not in plain
+    both = render([slow, fast], [{}, {}])
+    assert "10 Hz (the robot 20 Hz: an action lasts 2 control ticks)" in both

@@ -118,6 +118,7 @@ def build_report(
         horizon=Horizon(predict=use.predict, execute=use.execute),
         deadline=judge(probe.samples_ms, controller, control_hz(policy)),
         control_hz=control_hz(policy),
+        every=policy.window.every,
         budget=draccus.encode(pilot.budget),
         prompt_mode=origin.config["prompt_mode"],
         versions=versions(),

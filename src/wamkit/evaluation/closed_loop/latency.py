@@ -91,8 +91,8 @@ class Sustained:
 
     Attributes:
         n: number of warm calls.
-        ticks: control ticks executed before the first late answer.
-        of: control ticks that the measured calls cover; equal to ``ticks`` if no answer was late.
+        ticks: ticks of the policy executed before the first late answer.
+        of: ticks of the policy that the measured calls cover; equal to ``ticks`` if no answer was late.
         seconds: duration of ``ticks`` at the control rate.
         least_execute: smallest K at which such calls keep up, ``N_fwd(K) / K < 1 / f`` at the 95th percentile.
     """
@@ -112,8 +112,8 @@ def sustained_horizon(
     Args:
         samples_ms: the warm calls of a :func:`probe`, in order: the first one is the second call of an episode.
         controller: when the model is called.
-        rate_hz: f, control ticks per second.
-        max_ticks: ticks of an episode.
+        rate_hz: f, ticks of the policy per second.
+        max_ticks: ticks of the policy in an episode.
     """
     p95 = summarise(samples_ms).p95
     if p95 is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -14,6 +15,11 @@ from wamkit.envs.perturbations import Perturbation
 from wamkit.errors import ConfigError
 from wamkit.evaluation.closed_loop.policy import RenderedFrame, Simulators, SimulatorStep
 from wamkit.views.view import nearest_ticks
+
+
+def policy_ticks(control_ticks: int, every: float) -> int:
+    """Ticks of a policy, each of ``every`` control ticks, that begin and end within so many control ticks, at least 1."""
+    return max(1, math.floor(control_ticks / every + 1e-9))
 
 
 @dataclass(frozen=True)

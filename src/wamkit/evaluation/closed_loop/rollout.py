@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from wamkit.evaluation.closed_loop.goals import Goals
 from wamkit.evaluation.closed_loop.journal import Head, Journal, open_journal, resumption
 from wamkit.evaluation.closed_loop.latency import Probe, probe
 from wamkit.evaluation.closed_loop.loop import ClosedLoop, EpisodeHook, LoopResult
-from wamkit.evaluation.closed_loop.pace import PacedSimulators
+from wamkit.evaluation.closed_loop.pace import PacedSimulators, policy_ticks
 from wamkit.evaluation.closed_loop.pilot import Pilot, PolicyPilot, ReplayPilot
 from wamkit.evaluation.closed_loop.plan import GOAL, EvaluationConfig, plan_episodes, shard_note
 from wamkit.evaluation.closed_loop.policy import Policy
@@ -223,7 +222,7 @@ def prepare(policy: Policy, config: EvaluationConfig) -> PolicyPilot:
 
 def ticks_of(config: EvaluationConfig, every: float) -> int:
     """Ticks of an episode for a policy that acts once in ``every`` control ticks."""
-    return max(1, math.floor(config.env.max_ticks / every))
+    return policy_ticks(config.env.max_ticks, every)
 
 
 def choose_senses(policy: Policy, drop: Sequence[str], request: Mapping[str, str]) -> Senses:

@@ -24,6 +24,7 @@ from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.closed_loop.budgets import BudgetGrid, Refused, plan_grid
 from wamkit.evaluation.closed_loop.journal import Head, discard_journal, require_journal_of
 from wamkit.evaluation.closed_loop.latency import Sustained, sustained_horizon
+from wamkit.evaluation.closed_loop.pace import policy_ticks
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.policy import Policy
 from wamkit.evaluation.closed_loop.rollout import rollout
@@ -59,7 +60,7 @@ class Point:
         difference: rate minus that of the sweep's first point, on the same episodes, with Newcombe's interval.
         failures: success by phase, and failure tags.
         median_95: distribution-free 95 % interval of the median latency, milliseconds; None below 6 calls.
-        sustained: time before the first late answer; None if nothing was measured.
+        sustained: time before the first late answer, in ticks of the policy; None if nothing was measured.
         controller: config of the controller.
         front: true if no other point reaches the same success in less time.
     """
@@ -91,6 +92,7 @@ class Point:
     checkpoint: str | None
     notes: tuple[str, ...]
     front: bool
+    every: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -272,13 +274,14 @@ def build_sweep(reports: Mapping[str, Report], refused: tuple[Refused, ...]) -> 
 COPIED = (
     "mean_over_tasks", "failures", "latency_ms", "nfe", "calls_per_episode", "horizon", "deadline", "peak_mem_mb",
     "control_hz", "budget", "prompt_mode", "seeds", "versions", "device", "threads", "config_hash", "dataset",
-    "checkpoint", "notes",
+    "checkpoint", "notes", "every",
 )  # fmt: skip
 
 
 def _point(name: str, report: Report, first: Report, front: bool) -> Point:
     controller: Controller = draccus.decode(Controller, report.config["controller"])
-    samples, ticks = report.latency_samples_ms, int(report.config["env"]["max_ticks"])
+    samples = report.latency_samples_ms
+    ticks = policy_ticks(int(report.config["env"]["max_ticks"]), report.every)
     return Point(
         **{field: getattr(report, field) for field in COPIED},
         id=name,

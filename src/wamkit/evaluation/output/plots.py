@@ -81,7 +81,7 @@ def _bar(axes: Axes, report: Report, task: str, y: float, colour: str) -> None:
 
 
 def latency_plot(reports: Sequence[Report]) -> str:
-    """Histogram of single-robot call times; the control period and the deadline of the chunk are marked."""
+    """Histogram of single-robot call times; the time of one action and the deadline of the chunk are marked."""
     with style("latency"):
         figure, axes = canvas(2.8)
         samples = [report.latency_samples_ms for report in reports]
@@ -106,7 +106,7 @@ def latency_plot(reports: Sequence[Report]) -> str:
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         for period in sorted(set(periods)):
-            axes.axvline(period, color=INK, linestyle=":", label=f"control period {period:g} ms")
+            axes.axvline(period, color=INK, linestyle=":", label=f"one action {period:g} ms")
         for limit in sorted(set(limits) - set(periods)):
             axes.axvline(limit, color=INK, linestyle="--", label=f"deadline K/f {limit:g} ms")
         axes.set_xlabel("one call for one robot, ms")

@@ -72,7 +72,7 @@ RECORD_COLUMNS: tuple[Column, ...] = (
     Column("instruction", pa.string(), "instruction that the policy was given", lambda e: e.instruction),
     Column("status", pa.string(), "success, failure, timeout or error", lambda e: e.status),
     Column("success", pa.int64(), "1 or 0; null if the episode ended in an error", _success),
-    Column("ticks", pa.int64(), "control ticks executed", lambda e: e.ticks),
+    Column("ticks", pa.int64(), "ticks executed, at the rate of the policy", lambda e: e.ticks),
     Column("calls", pa.int64(), "model calls", lambda e: e.calls),
     Column("replans", pa.int64(), "model calls after the first", lambda e: max(e.calls - 1, 0)),
     Column("early_replans", pa.int64(), "model calls requested ahead of schedule", lambda e: e.early_calls),

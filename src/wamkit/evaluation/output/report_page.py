@@ -20,6 +20,7 @@ from wamkit.evaluation.output.failure_section import failure_section
 from wamkit.evaluation.output.films import FAILED, links
 from wamkit.evaluation.output.plots import latency_plot, status_plot, success_plot
 from wamkit.evaluation.output.prediction_section import prediction_section
+from wamkit.evaluation.output.rates import rate, steps
 from wamkit.evaluation.output.shift_section import shift_section
 from wamkit.evaluation.prediction.prediction import PREDICTION_FILE, Prediction
 from wamkit.evaluation.report.episode import EpisodeRecord
@@ -176,12 +177,15 @@ def _cost_rows(reports: Sequence[Report]) -> list[TableRow]:
     ]
     rows += [(f"stage {stage}, ms", partial(_stage, stage)) for stage in stages]
     rows += [
-        ("control rate, Hz", lambda r: _number(r.control_hz)),
+        ("acts at", lambda r: rate(r.control_hz, r.every)),
         ("keeps up", _deadline),
         ("batched in the loop, ms", lambda r: f"{_summary(r.batched_call_ms)}; {_number(r.mean_batch)} rows"),
         ("function evaluations per call", lambda r: _pairs(r.nfe)),
         ("calls per episode", lambda r: _summary(r.calls_per_episode)),
-        ("actions predicted / executed", lambda r: f"{r.horizon.predict} / {r.horizon.execute or 'all'}"),
+        (
+            "actions predicted / executed",
+            lambda r: f"{steps(r.horizon.predict, r.every)} / {steps(r.horizon.execute or 'all', r.every)}",
+        ),
         ("peak memory, MB", lambda r: _pairs(r.peak_mem_mb)),
     ]
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from wamkit.envs.perturbations.suite import write_variants
@@ -70,7 +71,9 @@ def write_results(
     failed = choose_failures([e for e in report.episodes if e.key in traced], failures)
     filmed_keys = {episode.key for episode in failed}
     chosen = [t for t in done.traces if t.plan.key in filmed_keys or (rerun and t.plan.filmed and t.blocks)]
-    observation, action = config.env.observation_spec(), config.env.action_spec()
+    observation = config.env.observation_spec()
+    # Films and exports hold one frame per tick of the policy.
+    action = dataclasses.replace(config.env.action_spec(), rate_hz=report.control_hz)
 
     ended = {episode.key: (episode.status, episode.ticks) for episode in report.episodes}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from wamkit.evaluation.closed_loop.budgets import Refused
 from wamkit.evaluation.closed_loop.sweep import Point, Sweep
 from wamkit.evaluation.output.plots import INK, SERIES, canvas, style, to_svg
+from wamkit.evaluation.output.rates import rate, steps
 from wamkit.evaluation.output.report_page import page
 from wamkit.evaluation.report.failures import failure_rows
 from wamkit.storage.documents import write_atomically
@@ -111,12 +112,14 @@ def _misses(point: Point) -> str:
     limit = point.deadline.allowed_ms
     if limit is None:
         return "no deadline"
-    return f"{point.deadline.misses} of {point.deadline.n} over {limit:g} ms ({point.control_hz:g} Hz)"
+    return f"{point.deadline.misses} of {point.deadline.n} over {limit:g} ms"
 
 
 def _sustained(point: Point) -> str:
     s = point.sustained
-    return "not measured" if s is None else f"{s.ticks} of {s.of} ticks ({s.seconds:.3g} s)"
+    if s is None:
+        return "not measured"
+    return f"{s.ticks} of {steps(s.of, point.every)} ticks ({s.seconds:.3g} s)"
 
 
 def _mapping(values: dict[str, float]) -> str:
@@ -131,10 +134,13 @@ _COLUMNS: dict[str, Callable[[Point], str]] = {
     "median ms": _median,
     "p95 / max / first ms": _slow,
     "evaluations per call": lambda p: _mapping(p.nfe),
-    "predict / execute": lambda p: f"{p.horizon.predict} / {p.horizon.execute or 'all'}",
+    "acts at": lambda p: rate(p.control_hz, p.every),
+    "predict / execute": lambda p: (
+        f"{steps(p.horizon.predict, p.every)} / {steps(p.horizon.execute or 'all', p.every)}"
+    ),
     "deadline misses": _misses,
     "sustained": _sustained,
-    "shortest chunk": lambda p: "–" if p.sustained is None else str(p.sustained.least_execute),
+    "shortest chunk": lambda p: "–" if p.sustained is None else steps(p.sustained.least_execute, p.every),
     "peak memory MB": lambda p: _mapping(p.peak_mem_mb),
 }
 _PROVENANCE: dict[str, Callable[[Point], str]] = {

@@ -96,7 +96,7 @@ class Report:
         calls_per_episode: model calls per episode, without errors.
         horizon: number of actions predicted and executed.
         deadline: comparison of latency with the control rate.
-        control_hz: control ticks per second.
+        control_hz: ticks of the policy per second; horizon, deadline, episodes and filmstrips count in these.
         peak_mem_mb: peak memory of the process, the largest worker and the GPU.
         budget: budget of every call.
         prompt_mode: kind of the instructions.
@@ -114,6 +114,7 @@ class Report:
         checkpoint: digest of the policy's files, or None.
         failures: phases and failure tags, None if no simulator states facts.
         filmstrips: imagined beside real frames; the pictures lie in ``<report>.filmstrips.npz``.
+        every: control ticks of the robot per tick of the policy; more than 1 where a view reads fewer.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Report:
     checkpoint: str | None = None
     failures: FailureTable | None = None
     filmstrips: tuple[Filmstrip, ...] = field(default=())
+    every: float = 1.0
 
     def headline(self) -> str:
         """One line: the mean over tasks with its interval, the pooled count, and the errors if any."""
