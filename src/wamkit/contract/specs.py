@@ -182,20 +182,27 @@ def check_data(
 
 S = TypeVar("S", ObservationSpec, ActionSpec)
 
-# Field of a spec -> fields of `wamkit.views.ViewConfig` that change it; of a camera, whether it exists and its size. Of
-# a field without an entry, such as the frame of the actions, no view makes another one.
+# Field of a spec -> fields of `wamkit.views.ViewConfig` that change it; of a camera, whether it exists and its size; of
+# columns, how they differ. Of a field without an entry, such as the frame of the actions, no view makes another one.
 VIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
     "cameras": ("cameras",),
     "camera size": ("size", "most", "fit"),
-    "state": ("state", "state_rotations", "state_width"),
+    "state": ("state_names", "state_rotations", "state_width"),
+    "state order": ("state",),
+    "state more": ("state", "state_width"),
     "rate_hz": ("rate_hz", "every"),
-    "names": ("action", "action_rotations", "action_width"),
+    "names": ("action_names", "action_rotations", "action_width"),
+    "names order": ("action",),
+    "names more": ("action", "action_width"),
     "low": ("action_ranges",),
     "high": ("action_ranges",),
     "mode": ("relative",),
     "rotation": ("action_rotations",),
     "gripper": ("action_ranges",),
 }
+
+# Fields of an action spec that a view declares where a dataset does not say them.
+DECLARED = ("mode", "frame", "rotation", "gripper", "low", "high")
 
 # Frame of an action spec that was inferred from a recording. Its limits are the smallest and largest recorded action.
 UNKNOWN_FRAME = "unknown"
@@ -261,10 +268,23 @@ def disagreements(ours: S, theirs: S) -> list[str]:
         for limit in ("low", "high"):
             del mine[limit], other[limit]
     for field, (a, b) in differing(mine, other).items():
-        # No view gives a column another name.
-        mends = "" if field in ("state", "names") and not set(a) & set(b) else _fields(field)
-        lines.append(f"{field}: {a!r} against {b!r}{mends}")
+        inferred = UNKNOWN_FRAME in (getattr(ours, "frame", ""), getattr(theirs, "frame", ""))
+        lines.append(f"{field}: {a!r} against {b!r}{_mends(field, a, b, inferred)}")
     return lines
+
+
+def _mends(field: str, a: object, b: object, inferred: bool) -> str:
+    """Fields of a view that map one value of a field to the other; ``inferred`` where a dataset did not say it."""
+    if isinstance(a, tuple) and isinstance(b, tuple) and field in ("state", "names"):
+        if sorted(a) == sorted(b):
+            return _fields(f"{field} order")
+        return _fields(f"{field} more" if set(a) < set(b) or set(b) < set(a) else field)
+    if inferred and field in DECLARED:
+        return f" (view of the training: declare.{field})"
+    # A view makes absolute actions relative, and turns the sign of a gripper that there is.
+    if (field == "mode" and "delta" in (a, b)) or (field == "gripper" and "none" in (a, b)):
+        return ""
+    return _fields(field)
 
 
 def _camera_lines(ours: Mapping[str, CameraSpec], theirs: Mapping[str, CameraSpec]) -> list[str]:

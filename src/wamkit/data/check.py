@@ -111,8 +111,8 @@ def read_parts(
 ) -> list[Part]:
     """Read the columns ``keys`` of all data files that can be read, in episode order, and check the indices among them.
 
-    Vectors are (T, D) even where D is 1; other columns with shape [1] are (T,). With ``even`` every frame must have been
-    recorded at its time to a tenth of a tick; without it, time must run on.
+    Vectors are (T, D) even where D is 1; other columns with shape [1] are (T,). With ``even`` every frame must have
+    been recorded at its time to a tenth of a tick; without it, time must run on.
 
     Raises:
         DataError: a file cannot be read, or disagrees with ``info.json`` or the episode table.

@@ -8,14 +8,13 @@ from typing import Annotated, Literal
 
 from wamkit.config.ranges import Finite, Length, Positive, Room, Size, SomeWords, Word, Words
 from wamkit.config.values import Config
-from wamkit.contract.specs import UNKNOWN_FRAME, ActionSpec, Gripper, Rotation
+from wamkit.contract.specs import DECLARED, UNKNOWN_FRAME, ActionSpec, Gripper, Rotation
 from wamkit.errors import ConfigError
 from wamkit.geometry.rotations import SIZES, Form
 
 Fit = Literal["letterbox", "crop", "stretch"]
 Reference = Literal["none", "state", "tick"]
 Pair = Annotated[tuple[Finite, ...], Length(2)]
-FACTS = ("mode", "frame", "rotation", "gripper")  # of an action spec, that no other layout records
 
 
 @dataclass(frozen=True)
@@ -77,31 +76,50 @@ class Declared(Config):
     """What the recorded actions are, where a dataset does not say it; null for what it says, or for what is inferred.
 
     A dataset that wamkit wrote says all of it, and a declaration that contradicts it is refused. Of any other, what is
-    not declared counts as absolute, in an unknown frame, without rotation and gripper.
+    not declared counts as absolute, in an unknown frame, without rotation and gripper, within the recorded extremes.
 
     Attributes:
         mode: ``absolute``, or ``delta`` (change per recorded tick).
         frame: reference frame of translations and rotations, such as ``world``.
         rotation: form of the rotation entries.
         gripper: sign of the last entry that closes the gripper.
+        low: smallest admissible value per recorded action column.
+        high: largest admissible value per recorded action column.
     """
 
     mode: Literal["absolute", "delta"] | None = None
     frame: Word | None = None
     rotation: Rotation | None = None
     gripper: Gripper | None = None
+    low: tuple[Finite, ...] | None = None
+    high: tuple[Finite, ...] | None = None
 
     def of(self, action: ActionSpec) -> ActionSpec:
         """Action spec with what is declared; raises :class:`ConfigError` where the dataset says something else."""
-        said = {name: value for name in FACTS if (value := getattr(self, name)) is not None}
-        if action.frame != UNKNOWN_FRAME:  # inferred specs have no frame
-            for name, value in said.items():
-                if value != getattr(action, name):
-                    raise ConfigError(
-                        f"view.declare.{name}: {value!r}, but the dataset says {getattr(action, name)!r}. Leave "
-                        f"`view.declare` out; it is for datasets that do not say it."
-                    )
+        said = {name: value for name in DECLARED if (value := getattr(self, name)) is not None}
+        for name, value in said.items():
+            own = getattr(action, name)
+            if action.frame != UNKNOWN_FRAME and value != own:  # inferred specs have no frame
+                raise ConfigError(
+                    f"view.declare.{name}: {value!r}, but the dataset says {own!r}. Leave it out of `view.declare`, "
+                    f"which is for what a dataset does not say."
+                )
+            if name in ("low", "high"):
+                self._check_limits(name, value, action)
         return dataclasses.replace(action, **said) if said else action
+
+    def _check_limits(self, name: str, declared: tuple[float, ...], action: ActionSpec) -> None:
+        """Raise :class:`ConfigError` unless there is a limit per column, and no recorded action lies beyond it."""
+        if len(declared) != action.width:
+            raise ConfigError(
+                f"view.declare.{name}: {len(declared)} limits for the {action.width} columns {', '.join(action.names)}."
+            )
+        for column, limit, reached in zip(action.names, declared, getattr(action, name), strict=True):
+            if (limit > reached) if name == "low" else (limit < reached):
+                raise ConfigError(
+                    f"view.declare.{name}: {limit:g} for {column!r}, but actions of {reached:g} were recorded. Correct "
+                    f"the limit, or the recording."
+                )
 
 
 @dataclass(frozen=True)

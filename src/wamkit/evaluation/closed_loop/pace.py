@@ -18,7 +18,7 @@ from wamkit.views.view import nearest_ticks
 
 
 def policy_ticks(control_ticks: int, every: float) -> int:
-    """Ticks of a policy, each of ``every`` control ticks, that begin and end within so many control ticks, at least 1."""
+    """Ticks of a policy, of ``every`` control ticks each, that begin and end within so many of these; at least 1."""
     return max(1, math.floor(control_ticks / every + 1e-9))
 
 
