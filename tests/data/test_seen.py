@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode, data_spec
-from wamkit.views import RangeView, View, ViewConfig
+from wamkit.errors import DataError
+from wamkit.views import Declared, RangeView, RotationView, View, ViewConfig
 
 LENGTHS = (20, 31)
 WINDOW = WindowSpec(observation=(-2, 0), horizon=4, future=(3,), goal=True)
@@ -130,3 +132,55 @@ def test_the_default_view_is_bit_identical(root: Path) -> None:
     assert torch.equal(before.action, after.action)
     assert torch.equal(before.observation.state, after.observation.state)
     assert torch.equal(before.observation.images["front"], after.observation.images["front"])
+
+
+def pose_recording(root: Path, wrong: bool = False) -> Path:
+    """One film without actions and one episode of quaternions, of which one frame of zeros."""
+    names = ("x", "qx", "qy", "qz", "qw")
+    spec = ActionSpec(names, (-2.0,) * 5, (2.0,) * 5, 20.0, mode="absolute")
+    rng = np.random.default_rng(0)
+    with DatasetWriter(root, ObservationSpec({}, names, 20.0), spec, actionless=True) as writer:
+        for film in (True, False):
+            values = rng.normal(size=(12, 5))
+            values[:, 1:] /= np.linalg.norm(values[:, 1:], axis=1, keepdims=True)
+            values = values.clip(-2, 2).astype(np.float32)
+            acts = values.copy()
+            acts[5, 1:] *= not (wrong and not film)
+            writer.add(Episode({}, values, None if film else acts, "turn"))
+    return root
+
+
+@pytest.mark.parametrize("against", [(), ("qx", "qy", "qz", "qw")])
+def test_films_have_no_turns_and_quaternions_of_zeros_are_named(
+    tmp_path: Path, against: tuple[str, ...]
+) -> None:
+    turn = RotationView(("qx", "qy", "qz", "qw"), "quaternion_xyzw", "rot6d", "turn", against)
+    relative: Any = "state" if against else "none"
+    config = ViewConfig(
+        action_rotations=(turn,), relative=relative, relative_columns={"x": "x"} if against else {}
+    )
+    seen = Dataset(pose_recording(tmp_path / "data"), view=config)
+    assert not seen.action[:12].any()
+    assert torch.isfinite(seen.windows(np.arange(24), WindowSpec(horizon=4)).action).all()
+    assert data_spec(seen, 4).stats["action"]["count"] <= 12 * 4
+    root = pose_recording(tmp_path / "wrong", wrong=True)
+    with pytest.raises(
+        DataError, match=r"episode 1, frame 5: qx, qy, qz, qw \(quaternion_xyzw\) is no rotation"
+    ):
+        Dataset(root, view=config)
+    with pytest.raises(DataError, match="frame 5: qx"):  # ticks of the recording, not of the view
+        Dataset(pose_recording(tmp_path / "half", wrong=True), view=replace(config, every=5))
+
+
+def test_a_dataset_of_others_is_told_that_its_actions_are_steps(tmp_path: Path) -> None:
+    root = record(tmp_path / "data", mode="delta")
+    info = json.loads((root / "meta/info.json").read_text())
+    del info["wamkit"]
+    (root / "meta/info.json").write_text(json.dumps(info))
+    silent = Dataset(root, view=ViewConfig(every=3))
+    told = Dataset(root, view=ViewConfig(every=3, declare=Declared(mode="delta")))
+    assert (silent.action_spec.mode, told.action_spec.mode) == ("absolute", "delta")
+    plain = Dataset(root)
+    assert np.array_equal(silent.action[1], plain.action[3])
+    np.testing.assert_allclose(told.action[1], plain.action[3:6].mean(axis=0), rtol=1e-6)
+    assert data_spec(told).robots["robot"].action.mode == "delta"

@@ -70,7 +70,7 @@ def views(draw: st.DrawFn) -> ViewConfig:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(config=views(), seed=st.integers(0, 2**32 - 1))
 def test_the_way_back_is_the_identity_on_actions(config: ViewConfig, seed: int) -> None:
     rng, seen = np.random.default_rng(seed), View(config, OBSERVATION, ACTION)

@@ -23,6 +23,9 @@ _NEEDS: Mapping[Mode, tuple[str, str]] = {
 # have none, and keep the scales that they were trained with.
 FLOOR = "floor"
 
+# Share of its magnitude (at least of 1) below which the spread of an entry is that of a constant.
+CONSTANT = 1e-6
+
 # Largest magnitude of a value normalised by quantiles.
 REACH = 20.0
 
@@ -72,7 +75,8 @@ class Normalizer(nn.Module):
     """Affine map of the last dimension and its exact inverse.
 
     ``mean_std`` gives zero mean and unit variance; ``min_max`` and ``quantile`` map the range to [-1, 1].
-    A constant dimension is only shifted, so that the inverse stays exact. In ``quantile``, a dimension that rarely
+    A constant dimension is only shifted, so that the inverse stays exact, and so is one that differs from a constant by
+    no more than single precision does. In ``quantile``, a dimension that rarely
     moves is scaled by its whole range (:func:`least_scale`), so that no value exceeds :data:`REACH`.
 
     Args:
@@ -94,7 +98,7 @@ class Normalizer(nn.Module):
         shift, scale = (first, second) if mode == "mean_std" else ((first + second) / 2, (second - first) / 2)
         if mode == "quantile" and FLOOR in stats[feature]:
             scale = np.maximum(scale, statistic(stats, feature, FLOOR).reshape(-1))
-        scale = np.where(scale < 1e-6, 1.0, scale)
+        scale = np.where(scale < CONSTANT * np.maximum(1.0, np.abs(shift)), 1.0, scale)
         self.feature, self.mode = feature, mode
         self.register_buffer("shift", torch.from_numpy(shift.astype(np.float32)), persistent=False)
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)), persistent=False)

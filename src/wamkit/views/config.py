@@ -80,7 +80,7 @@ class Declared(Config):
 
     Attributes:
         mode: ``absolute``, or ``delta`` (change per recorded tick).
-        frame: reference frame of translations and rotations, such as ``world``.
+        frame: reference frame of translations and rotations, such as ``world``; with ``low`` and ``high``.
         rotation: form of the rotation entries.
         gripper: sign of the last entry that closes the gripper.
         low: smallest admissible value per recorded action column.
@@ -106,6 +106,15 @@ class Declared(Config):
                 )
             if name in ("low", "high"):
                 self._check_limits(name, value, action)
+        if (
+            action.frame == UNKNOWN_FRAME
+            and self.frame is not None
+            and (self.low is None or self.high is None)
+        ):
+            raise ConfigError(
+                "view.declare.frame: actions whose frame is known are compared with their limits, too, and a recording "
+                "does not say those. Declare `low` and `high`, one per action column."
+            )
         return dataclasses.replace(action, **said) if said else action
 
     def _check_limits(self, name: str, declared: tuple[float, ...], action: ActionSpec) -> None:

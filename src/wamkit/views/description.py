@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wamkit.contract.specs import DECLARED, UNKNOWN_FRAME
 from wamkit.views.columns import Columns
+from wamkit.views.config import ViewConfig
 from wamkit.views.pictures import Sizing
 from wamkit.views.view import View
 
@@ -12,7 +14,7 @@ REFERENCES = {"state": 'the state at "now"', "tick": "the action one tick before
 
 
 def describe_view(view: View) -> dict[str, list[str]]:
-    """Lines about what a design reads: ``cameras``, ``state``, ``action`` and ``rate``, and how each is changed."""
+    """Lines about ``cameras``, ``state``, ``action``, ``rate`` and ``extras`` that a design reads, and all changes."""
     observation, _ = view.recorded
     return {
         "cameras": [
@@ -23,6 +25,7 @@ def describe_view(view: View) -> dict[str, list[str]]:
         "state": _columns(view.state, "") or ["none"],
         "action": [
             *_columns(view.action, view.config.relative),
+            *_declared(view),
             *(
                 []
                 if view.action.whole
@@ -30,7 +33,28 @@ def describe_view(view: View) -> dict[str, list[str]]:
             ),
         ],
         "rate": [_rate(observation.rate_hz, view.every)],
+        **({"extras": _extras(view.config)} if view.config.points or view.config.unmoved else {}),
     }
+
+
+def _declared(view: View) -> list[str]:
+    """What the view says of the recorded actions, and what nobody says although a relative view rests on it."""
+    said = {name: value for name in DECLARED if (value := getattr(view.config.declare, name)) is not None}
+    lines = [f"declared: {', '.join(f'{name} {value}' for name, value in said.items())}"] if said else []
+    _, action = view.recorded
+    if view.config.relative != "none" and action.frame == UNKNOWN_FRAME and "mode" not in said:
+        lines.append(
+            "the dataset does not say that its actions are absolute: taken as such (view.declare.mode)"
+        )
+    return lines
+
+
+def _extras(config: ViewConfig) -> list[str]:
+    """Extras that the view treats otherwise than their name says."""
+    return [
+        *(f"{name}: pixels of {camera}, moved with its picture" for name, camera in config.points.items()),
+        *(f"{name}: not in the picture, as recorded" for name in config.unmoved),
+    ]
 
 
 def _camera(name: str, recorded: str, sizing: Sizing) -> str:
@@ -60,6 +84,8 @@ def _columns(columns: Columns, relative: str) -> list[str]:
         lines += [f"absolute: {', '.join(absolute)}"] if absolute else []
     for piece in columns.pieces:
         source = ", ".join(named[piece.names])
+        if piece.rotation is None and piece.names != (source,):
+            lines.append(f"{source} is called {piece.names[0]}")
         if piece.rotation is not None:
             before, after = piece.rotation
             lines.append(f"rotation {source} ({before}) -> {', '.join(piece.names)} ({after})")
