@@ -12,6 +12,7 @@ matrix, one after the other; ``matrix`` is the matrix row by row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -27,11 +28,18 @@ Form = Literal[
     "quaternion_xyzw", "rot6d", "matrix",
 ]  # fmt: skip
 FORMS: tuple[Form, ...] = get_args(Form)
-EULER = "euler_"
+ORDERS: Mapping[Form, Literal["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"]] = {
+    "euler_xyz": "xyz", "euler_xzy": "xzy", "euler_yxz": "yxz", "euler_yzx": "yzx", "euler_zxy": "zxy",
+    "euler_zyx": "zyx",
+}  # fmt: skip
 SMALLEST = 1e-6  # length of a quaternion, sine of an angle and volume below which they are no rotation
 SIZES: dict[Form, int] = {
-    form: 3 if form.startswith(EULER) else size
-    for form, size in zip(FORMS, (3, 3, 3, 3, 3, 3, 3, 4, 4, 6, 9), strict=True)
+    **dict.fromkeys(ORDERS, 3),
+    "axis_angle": 3,
+    "quaternion_wxyz": 4,
+    "quaternion_xyzw": 4,
+    "rot6d": 6,
+    "matrix": 9,
 }
 
 
@@ -55,8 +63,8 @@ def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
     wrong = np.flatnonzero(~rotates(values, form))
     if len(wrong):
         raise SpecError(f"rotation: row {wrong[0]}, {values[wrong[0]].tolist()}, is no rotation as {form}")
-    if form.startswith(EULER):
-        return Rotation.from_euler(form.removeprefix(EULER), values)
+    if form in ORDERS:
+        return Rotation.from_euler(ORDERS[form], values)
     if form == "axis_angle":
         return Rotation.from_rotvec(values)
     if form in ("quaternion_wxyz", "quaternion_xyzw"):
@@ -82,8 +90,8 @@ def rotates(values: np.ndarray, form: Form) -> np.ndarray:
 
 def write(rotation: Rotation, form: Form) -> np.ndarray:
     """Write n rotations as (n, size of the form)."""
-    if form.startswith(EULER):
-        return rotation.as_euler(form.removeprefix(EULER))
+    if form in ORDERS:
+        return rotation.as_euler(ORDERS[form])
     if form == "axis_angle":
         return rotation.as_rotvec()
     if form in ("quaternion_wxyz", "quaternion_xyzw"):
