@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.views import RangeView, RotationView, View, ViewConfig, describe_view
+from wamkit.views import Declared, RangeView, RotationView, View, ViewConfig, describe_view
 
 OBSERVATION = ObservationSpec(
     {"front": CameraSpec(480, 640), "wrist": CameraSpec(64, 64)}, ("x", "rx", "ry", "rz", "grip"), 30.0
@@ -63,3 +65,15 @@ def test_no_change_of_a_column_or_rate_is_silent() -> None:
         "the robot needs every column, so this can be tested on recordings only",
     ]
     assert found["rate"] == ["30 -> 10 Hz (every 3 recorded ticks)"]
+
+
+def test_names_declarations_and_extras_are_said() -> None:
+    found = described(
+        action_names={"grip": "hand"}, declare=Declared(mode="absolute"), points={"click": "front"}
+    )
+    assert "grip is called hand" in found["action"]
+    assert "declared: mode absolute" in found["action"]
+    assert found["extras"] == ["click: pixels of front, moved with its picture"]
+    silent = replace(ACTION, frame="unknown")
+    lines = describe_view(View(ViewConfig(relative="state"), OBSERVATION, silent))["action"]
+    assert any("does not say that its actions are absolute" in line for line in lines)
