@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from wamkit.config import encode
+from wamkit.config import said
 from wamkit.design.config import DesignConfig
 from wamkit.storage.fingerprint import digest
 from wamkit.zoo.registry import systems
@@ -63,8 +63,8 @@ class Standing:
 
 
 def fingerprint(config: DesignConfig) -> str:
-    """Digest of a config, by which a recorded result knows its recipe."""
-    return digest(json.dumps(encode(config), sort_keys=True).encode())
+    """Digest of what a config says beyond the defaults, by which a recorded result knows its recipe."""
+    return digest(json.dumps(said(config), sort_keys=True).encode())
 
 
 @cache
