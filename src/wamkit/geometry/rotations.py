@@ -10,15 +10,18 @@ two columns of the rotation matrix, one after the other; ``matrix`` is the matri
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
 
 from wamkit.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 Form = Literal["euler_xyz", "axis_angle", "quaternion_wxyz", "rot6d", "matrix"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -39,14 +42,14 @@ def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
     if values.ndim != 2 or values.shape[1] != SIZES[form]:
         raise SpecError(f"rotation: {form} needs (n, {SIZES[form]}) values, got shape {values.shape}")
     if form == "euler_xyz":
-        return Rotation.from_euler("xyz", values)
+        return scipy.spatial.transform.Rotation.from_euler("xyz", values)
     if form == "axis_angle":
-        return Rotation.from_rotvec(values)
+        return scipy.spatial.transform.Rotation.from_rotvec(values)
     if form == "quaternion_wxyz":
-        return Rotation.from_quat(values, scalar_first=True)
+        return scipy.spatial.transform.Rotation.from_quat(values, scalar_first=True)
     if form == "rot6d":
-        return Rotation.from_matrix(from_six_d(torch.from_numpy(values)).numpy())
-    return Rotation.from_matrix(values.reshape(-1, 3, 3))
+        return scipy.spatial.transform.Rotation.from_matrix(from_six_d(torch.from_numpy(values)).numpy())
+    return scipy.spatial.transform.Rotation.from_matrix(values.reshape(-1, 3, 3))
 
 
 def write(rotation: Rotation, form: Form) -> np.ndarray:
