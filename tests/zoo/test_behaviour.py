@@ -95,11 +95,11 @@ def measured(case: Case) -> dict[str, Any]:
     }
 
 
-def test_systems_of_one_tuple_differ_in_what_they_do(tmp_path: Path) -> None:
+def test_systems_of_one_tuple_differ_in_what_they_do(folder: Path) -> None:
     alike: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in systems():
         row = rows()[name]
-        said = measured(case_of(name, tmp_path))
+        said = measured(case_of(name, folder))
         alike[(row.kind, *row.cells.values())][repr(sorted(said.items()))].append(name)
     groups = [set(names) for cell in alike.values() for names in cell.values() if len(names) > 1]
     untold = [sorted(group) for group in groups if not any(group <= told for told in TOLD_APART)]

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from zoo_recordings import opened
 
 from wamkit import estimators as e
 from wamkit import substrates as s
 from wamkit.actions import BinsConfig, ChunkConfig
-from wamkit.api import CollectConfig, collect
 from wamkit.contract.protocols import EncoderConfig, EstimatorConfig, SubstrateConfig
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Budget, WindowSpec
@@ -37,7 +37,6 @@ from wamkit.data.spec import data_spec
 from wamkit.design import Design, DesignConfig, Factor, from_pretrained, save_pretrained
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
 from wamkit.envs import Step
-from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.errors import WamkitError
 from wamkit.evaluation.closed_loop.episodes import PlannedEpisode
 from wamkit.evaluation.closed_loop.loop import ClosedLoop
@@ -150,14 +149,9 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def data(folder: Path) -> Dataset:
     """Two short recordings with all ground truth."""
-    root = tmp_path_factory.mktemp("product") / "data"
-    config = CollectConfig(
-        out=root, tasks=("button-press-topdown-v3",), episodes=2, image_size=32, record=RECORDABLE, workers=1
-    )
-    collect(config, progress=False)
-    return Dataset(root, extras=tuple(data_spec(Dataset(root)).extras))
+    return opened("benchmark", folder)
 
 
 def frames_of(data: Dataset) -> list[dict[str, Any]]:

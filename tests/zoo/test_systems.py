@@ -29,11 +29,6 @@ def part() -> list[System]:
     return list(chosen.values())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
-
-
 @pytest.mark.parametrize("found", part(), ids=lambda found: found.name)
 def test_a_system_is_what_its_row_says(found: System, folder: Path) -> None:
     seen = result(case_of(found.name, folder))
