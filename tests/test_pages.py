@@ -11,7 +11,7 @@ import pytest
 from fenced import PAGES, ROOT, blocks
 from fresh import run_script
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.long]
 
 
 def check_runs(args: list[str], folder: Path) -> str:

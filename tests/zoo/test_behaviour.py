@@ -26,7 +26,7 @@ from wamkit.design import Design
 from wamkit.zoo.registry import systems
 from wamkit.zoo.rows import rows
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.long]
 TICKS = 60
 # Neighbours that all of this measures alike; an experiment in tests/zoo/test_*_differences.py tells them apart.
 TOLD_APART = (

@@ -17,7 +17,7 @@ from wamkit.zoo.rows import rows
 from wamkit.zoo.states import fingerprint, recorded, standings
 from wamkit.zoo.system import System
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.long]
 
 
 def part() -> list[System]:
