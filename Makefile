@@ -61,7 +61,7 @@ mutants: $(VENV)/.ready
 kill: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.kill
 
-# Every substrate x estimator x coupling; `make test` tries every third.
+# Every substrate x estimator x coupling; `make test` tries every pair of parts.
 crossing: $(VENV)/.ready
 	WAMKIT_WHOLE=1 $(BIN)/python -m pytest tests/zoo/test_cross_product.py
 

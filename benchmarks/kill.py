@@ -31,6 +31,9 @@ from wamkit.cli import main as wamkit
 
 # Loaded late by the verbs; a fork finds them loaded.
 PRELOADED = (
+    "scipy.spatial.transform",
+    "scipy.stats",
+    "torch._dynamo",
     "wamkit.evaluation.output.report_page",
     "wamkit.evaluation.output.sweep_page",
     "torchmetrics.functional.image",

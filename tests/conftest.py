@@ -4,10 +4,12 @@ Files with a test marked ``long`` start first, so that no process is left alone 
 """
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "osmesa")
 os.environ.pop("COLUMNS", None)  # what is printed is as wide as for a pipe
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # interpreters that tests start find the package compiled
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ import torch
 from support import ToyWindows, data_spec
 from wamkit.contract.data import DataSpec
 
+sys.dont_write_bytecode = False
 torch.set_num_threads(1)
 
 

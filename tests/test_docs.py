@@ -1,49 +1,22 @@
-"""The pages are true: their code runs, their commands parse, their paths exist, their tables are current."""
+"""The pages are true: their commands parse, their paths exist, their tables are current."""
 
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shlex
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fenced import PAGES, ROOT, blocks
 from wamkit import api, cli
 from wamkit.zoo import GROUPS, RECIPES
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-import generate  # noqa: E402  (docs/generate.py)
-
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, its title if it is a file, its text and the line it begins at (1-based)."""
-
-    language: str
-    title: str | None
-    text: str
-    line: int
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text()
-    found = []
-    for match in FENCE.finditer(text):
-        info = match["info"].split(maxsplit=1)
-        title = re.search(r'title="([^"]+)"', match["info"])
-        line = text.count("\n", 0, match.start("body")) + 1
-        found.append(Block(info[0] if info else "", title and title[1], match["body"], line))
-    return found
+import generate
 
 
 def commands(language: str) -> list[Any]:
@@ -56,58 +29,6 @@ def commands(language: str) -> list[Any]:
                 calls = [line.removeprefix("$ ") for line in lines]
                 found += [pytest.param(c, id=c[:60]) for c in calls if re.match(r"\S*wamkit ", c)]
     return found
-
-
-def check_runs(args: list[str], folder: Path) -> None:
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def calls(text: str) -> list[str]:
-    """Commands `wamkit ...` as lines of Python that run them in this process and expect success."""
-    lines = []
-    for line in text.replace("\\\n", "\\").splitlines():
-        words = shlex.split(line.replace("\\", " "), comments=True)
-        assert words[:1] in ([], ["wamkit"]), line
-        run = f"__import__('wamkit.cli').cli.main({words[1:]!r})"
-        lines.append(f"assert {run} == 0, {line!r}" if words else "")
-        lines += [""] * line.count("\\")
-    return lines
-
-
-def pages_with_python() -> list[Any]:
-    found = []
-    for page in PAGES:
-        if any(block.language == "python" for block in blocks(page)):
-            marks = [pytest.mark.sim] if page.name == "benchmark.md" else []
-            found.append(pytest.param(page, id=page.name, marks=marks))
-    return found
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("page", pages_with_python())
-def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
-    """In order, in one namespace, in an empty folder. A block with a title is a file; a test file is run.
-
-    Commands of a block `sh` run between them, where their turn is. All in a process of its own, so that parts which a
-    page registers are not there for other tests.
-    """
-    script: list[str] = []
-    for block in blocks(page):
-        if block.language in ("python", "yaml") and block.title is not None:
-            (tmp_path / block.title).write_text(block.text)
-        elif block.language in ("python", "sh"):
-            script += [""] * (block.line - 1 - len(script))  # so that a traceback names the line of the page
-            script += block.text.splitlines() if block.language == "python" else calls(block.text)
-    (tmp_path / page.name).write_text("\n".join(script) + "\n")
-    check_runs([page.name], tmp_path)
-    tests = sorted(path.name for path in tmp_path.glob("test_*.py"))
-    if tests:
-        check_runs(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], tmp_path)
 
 
 @pytest.mark.parametrize("command", commands("console"))
@@ -194,26 +115,12 @@ def test_the_coverage_page_names_what_exists() -> None:
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     cells = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
     assert len(cells) > 40
-    for _, blocks, here, tested, _, _ in cells:
+    for _, block, here, tested, _, _ in cells:
         for name in re.findall(r"`([a-z_/]+)`", tested):
-            assert name in tests, f"{blocks}: {name}"
+            assert name in tests, f"{block}: {name}"
         assert here.strip()
     known = {entry.name for entry in api.list_parts()}
     words = {word for _, _, here, *_ in cells for word in re.findall(r"`([a-z_]+)`", here)}
     fields = {"history", "reads", "segments", "bridges", "absent", "clean", "exit", "future", "transformers"}
     fields |= {"diffusers", "mink", "drop", "imagine", "gradient_norms", "remember", "remembers"}
     assert words - fields <= known, words - fields - known
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
-def test_examples_start(script: str) -> None:
-    """They import what exists and take options."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--seed" in done.stdout

@@ -27,7 +27,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def unreachable(name: str, allow_patterns: list[str]) -> str:
         raise LocalEntryNotFoundError("Cannot reach the hub.\nMore lines follow.")
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     return tmp_path / "here/runs"
 
 
@@ -35,7 +35,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_mistyped_folder_that_could_be_a_hub_id_is_a_missing_folder(
     read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "snapshot_download", None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
     with pytest.raises(ConfigError) as raised:
         read("runs/modle")
     message = str(raised.value)
@@ -77,7 +77,7 @@ def test_an_impossible_hub_id_is_the_hubs_own_reason(monkeypatch: pytest.MonkeyP
 def test_what_can_only_be_a_path_never_reaches_the_hub(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "snapshot_download", None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
     (tmp_path / "empty/inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "empty/inner")
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_a_folder_without_the_files_is_not_a_checkpoint() -> None:
 def test_what_the_hub_delivers_is_read(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in checkpoint.FILES:
         (runs / "model" / file).touch()
-    monkeypatch.setattr(checkpoint, "snapshot_download", lambda name, allow_patterns: str(runs / "model"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(runs / "model"))
     assert find_checkpoint("owner/name") == runs / "model"
     assert find_checkpoint("hf://runs/name") == runs / "model"
     assert find_checkpoint("runs/model") == Path("runs/model")

@@ -1,4 +1,5 @@
-"""A world without physics that starts fast, for evaluations in real worker processes; workers import this file."""
+"""A world without physics that starts fast, for evaluations in real worker processes; workers import this file,
+which loads no torch."""
 
 from __future__ import annotations
 
@@ -7,14 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wanderer import Wanderer
 
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
-from wamkit.controllers import Chunked
 from wamkit.envs import EnvConfig, OutOfReachError, SimulatedEnv
 from wamkit.envs.perturbations import Perturbation, Scene, Start
 from wamkit.envs.perturbations.suite import every_kind
-from wamkit.evaluation.closed_loop.plan import EvaluationConfig, Shifts
 
 WORDS = ("go to the right", "move rightwards", "towards the right, please")
 
@@ -94,21 +92,3 @@ class PlainEnv(SimulatedEnv):
 
     def _extras(self) -> dict[str, NDArray[Any]]:
         return {}
-
-
-CONFIG = EvaluationConfig(
-    tasks=("left", "right"),
-    env=PlainConfig(),
-    controller=Chunked(4),
-    workers=1,
-    slots=4,
-    latency_calls=1,
-    shifts=Shifts(8, ("Robot Initial States", "Language Instructions"), (1, 5)),
-)
-EPISODES = 24
-
-
-def policy(kind: type[Wanderer] = Wanderer, **values: Any) -> Wanderer:
-    """A policy of this world."""
-    env = CONFIG.env
-    return kind(observation_spec=env.observation_spec(), action_spec=env.action_spec(), **values)

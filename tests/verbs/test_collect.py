@@ -17,6 +17,7 @@ from wamkit.envs.worker import WorkerLostError
 from wamkit.errors import ConfigError, DataError
 from wamkit.verbs.collect import CollectConfig, TaskCount, collect
 
+pytestmark = pytest.mark.long
 TASKS = ("button-press-topdown-v3", "window-open-v3")
 
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.whole
+@pytest.mark.long
 @pytest.mark.sim
 def test_twenty_kills_lose_nothing() -> None:
     done = subprocess.run(

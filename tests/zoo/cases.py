@@ -54,10 +54,15 @@ class Case:
         """
         if changes:
             return self._built(seed, changes)
+        original = self.original(seed)
+        torch.manual_seed(seed)  # whatever is drawn next is the same for every copy
+        return copy.deepcopy(original)
+
+    def original(self, seed: int = 0) -> Design:
+        """The design that :meth:`untrained` copies; who changes it asks for no copy after that."""
         if seed not in self.fresh:
             self.fresh[seed] = self._built(seed, {})
-        torch.manual_seed(seed)  # whatever is drawn next is the same for every copy
-        return copy.deepcopy(self.fresh[seed])
+        return self.fresh[seed]
 
     def _built(self, seed: int, changes: Mapping[str, Any]) -> Design:
         torch.manual_seed(seed)
@@ -87,7 +92,8 @@ class Case:
 
     def cut(self, window: WindowSpec, frames: Any = (NOW,)) -> Observation:
         """Observations cut by ``window`` as a call of the policy sees them, with the goal that the design reads."""
-        if window == self.design.window and self.design.reads_goal:
+        original = self.original()
+        if window == original.window and original.reads_goal:
             window = replace(window, goal=True)
         batch = self.data.windows(np.array(list(frames)), window)
         seen = replace(batch.observation, goal=batch.goal)
@@ -98,7 +104,7 @@ class Case:
 
     def observation(self, frames: Any = (NOW,)) -> Observation:
         """Observations at ``frames`` of the recordings."""
-        return self.cut(self.design.window, frames)
+        return self.cut(self.original().window, frames)
 
     @property
     def acts(self) -> bool:
@@ -107,7 +113,7 @@ class Case:
 
     def futures(self) -> list[str]:
         """Names of the future streams."""
-        return sorted(self.design.graph.of_role("future"))
+        return sorted(self.original().graph.of_role("future"))
 
     def estimator_of(self, stream: str, design: Design | None = None) -> Estimator:
         """Estimator that generates a stream."""

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from zoo_recordings import opened
 
 from gates import moved_steps, sharpen, trained_together
-from wamkit.api import CollectConfig, collect
 from wamkit.contract.specs import ACTION
 from wamkit.contract.types import Batch, Observation
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
-from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.zoo import RECIPES, recipe
 
 pytestmark = pytest.mark.sim
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def recorded(folder: Path) -> Dataset:
     """Two short recordings with all ground truth."""
-    root = tmp_path_factory.mktemp("gate") / "data"
-    config = CollectConfig(
-        out=root, tasks=("button-press-topdown-v3",), episodes=2, image_size=32, record=RECORDABLE, workers=1
-    )
-    collect(config, progress=False)
-    return Dataset(root, extras=tuple(data_spec(Dataset(root)).extras))
+    return opened("benchmark", folder)
 
 
 def acting(batch: Batch) -> Observation:

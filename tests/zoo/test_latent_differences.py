@@ -46,8 +46,7 @@ OTHERS = (
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    folder: Path = tmp_path_factory.mktemp("latent")
+def cases(folder: Path) -> dict[str, Case]:
     names = {name for pair in BLOCKS for name in pair[:2]} | set(OTHERS)
     return {name: case_of(name, folder) for name in sorted(names)}
 

@@ -18,11 +18,6 @@ from wamkit.errors import WamkitError
 pytestmark = pytest.mark.sim
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
-
-
 @pytest.mark.parametrize(
     ("has", "lacks", "block"),
     [

@@ -46,11 +46,6 @@ LACKING = (
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
-
-
 @pytest.mark.parametrize(("block", "has", "lacks"), LACKING)
 def test_the_neighbour_lacks_what_distinguishes_a_system(
     block: str, has: str, lacks: str, folder: Path

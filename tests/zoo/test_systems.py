@@ -17,7 +17,7 @@ from wamkit.zoo.rows import rows
 from wamkit.zoo.states import fingerprint, recorded, standings
 from wamkit.zoo.system import System
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.long]
 
 
 def part() -> list[System]:
@@ -27,11 +27,6 @@ def part() -> list[System]:
         row = rows()[name]
         chosen.setdefault((row.kind, *row.cells.values()), found)
     return list(chosen.values())
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
 
 
 @pytest.mark.parametrize("found", part(), ids=lambda found: found.name)

@@ -23,11 +23,6 @@ from wamkit.errors import BudgetError
 pytestmark = pytest.mark.sim
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
-
-
 def predicted(case: Case, change: Callable[[Observation], Observation]) -> bool:
     """True when a change of what is observed changes the futures."""
     design, names = sharpen(case.untrained()), case.futures()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def _moved(rng: np.random.Generator, width: int) -> tuple[dict[str, np.ndarray],
 RECORDERS: Mapping[str, Callable[[Path], None]] = {"benchmark": benchmark, "senses": senses, "poses": poses}
 
 
+@functools.cache
 def opened(kind: str, folder: Path) -> Dataset:
     """The recordings of a kind, made in ``folder`` when they are not there yet."""
     root = folder / kind

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, final
 
 import numpy as np
+import scipy
 import torch
-from scipy.fft import dct
 from torch import Tensor
 from typing_extensions import override
 
@@ -86,7 +86,7 @@ class Fast(ActionRepresentation):
         room = config.vocabulary - self.alphabet - 1
         # Learned, hence saved with the weights. Rows of -1 are unused merges.
         self.register_buffer("merges", torch.full((room, 2), -1, dtype=torch.long))
-        matrix = torch.from_numpy(dct(np.eye(horizon), axis=0, norm="ortho").astype(np.float32))
+        matrix = torch.from_numpy(scipy.fft.dct(np.eye(horizon), axis=0, norm="ortho").astype(np.float32))
         self.register_buffer("transform", matrix, persistent=False)
         self.register_buffer("low", torch.tensor(data.action.low), persistent=False)
         self.register_buffer("high", torch.tensor(data.action.high), persistent=False)

@@ -15,12 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-
-# HTTPError is the base of what the hub's client raises on the way, such as a refused connection.
-from huggingface_hub.errors import EntryNotFoundError, HTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -195,6 +192,9 @@ def download_checkpoint(name: str) -> Path:
     Raises:
         ConfigError: ``name`` cannot be a hub id, the hub does not have it, or the hub cannot be reached.
     """
+    # HTTPError is the base of what the hub's client raises on the way, such as a refused connection.
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+
     problem, path, way_out = f"no checkpoint at {name}", Path(name), "a hub id such as owner/name"
     owner = path.parent
     if name.startswith(HUB) or (name[:1] not in (".", "/", "~") and name.count("/") == 1):
@@ -203,7 +203,9 @@ def download_checkpoint(name: str) -> Path:
             way_out = f"{HUB}{name} for the hub's repository of this name"
         else:
             try:
-                return Path(snapshot_download(name.removeprefix(HUB), allow_patterns=list(FILES)))
+                return Path(
+                    huggingface_hub.snapshot_download(name.removeprefix(HUB), allow_patterns=list(FILES))
+                )
             except (EntryNotFoundError, HTTPError, OSError, ValueError, RuntimeError) as error:
                 problem += (
                     f": there is no such folder, and the hub does not have it or is out of reach "

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from wamkit.config.ranges import SomeWords, Word
 from wamkit.config.values import Config
@@ -16,6 +15,9 @@ from wamkit.contract.data import DataSpec
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 from wamkit.geometry.inverse_kinematics import joint_path
 from wamkit.geometry.kinematics import EndEffector, joint_limits
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 PLACE = "estimator 'motion_recovery': arm"
 

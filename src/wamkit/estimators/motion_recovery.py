@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 from typing_extensions import override
 
@@ -28,6 +28,9 @@ from wamkit.geometry.following import FollowConfig, follow_path
 from wamkit.geometry.poses import PoseLayout
 from wamkit.geometry.recovery import RigidPath, rigid_path
 from wamkit.geometry.rotations import write
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 PLACE = "estimator 'motion_recovery'"
 SLACK = 1e-4  # share of an action's range by which rounding may exceed its limits
@@ -257,7 +260,7 @@ class MotionRecovery(Estimator, Distrusts):
                 )
             pivot = np.zeros(3)  # the frame of a gripper's own points begins in the hand
         carried = np.einsum("tij,tj->ti", path.rotation, np.broadcast_to(pivot, path.translation.shape))
-        return carried + path.translation - pivot, Rotation.from_matrix(path.rotation)
+        return carried + path.translation - pivot, scipy.spatial.transform.Rotation.from_matrix(path.rotation)
 
     def _commands(
         self, hand: np.ndarray, state: np.ndarray, shifts: np.ndarray, turns: Rotation
@@ -288,5 +291,5 @@ def _resampled(
     wanted = np.arange(horizon + 1)
     along = np.stack([np.interp(wanted, ticks, shifts[:, k]) for k in range(3)], axis=1)
     if len(ticks) == 1:
-        return along, Rotation.identity(horizon + 1)
-    return along, Slerp(ticks, turns)(wanted.clip(max=ticks[-1]))
+        return along, scipy.spatial.transform.Rotation.identity(horizon + 1)
+    return along, scipy.spatial.transform.Slerp(ticks, turns)(wanted.clip(max=ticks[-1]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import NonlinearConstraint, minimize
+import scipy
 
 from wamkit.config.ranges import Finite, NonNegative, Positive, Size
 from wamkit.config.values import Config
@@ -150,13 +150,13 @@ def follow_path(
         return np.concatenate(parts)
 
     begin = clipped(start, target, low, high)
-    found = minimize(
+    found = scipy.optimize.minimize(
         cost,
         begin.ravel(),
         (start, target, config.smooth),
         method="SLSQP",
         jac=True,
-        constraints=NonlinearConstraint(room, 0.0, np.inf, jac=slopes),
+        constraints=scipy.optimize.NonlinearConstraint(room, 0.0, np.inf, jac=slopes),
         options={"maxiter": config.rounds, "ftol": 1e-12},
     )
     path = found.x.reshape(-1, 3)

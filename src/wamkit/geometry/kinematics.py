@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from wamkit.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
     import mujoco
@@ -87,7 +90,7 @@ class EndEffector:
         """Position (3,) in metres and rotation of the frame in the world, for joints (nq,)."""
         configuration = self._mink.Configuration(self.model, q=joints)
         pose = configuration.get_transform_frame_to_world(self.frame, self.kind)
-        return pose.translation(), Rotation.from_matrix(pose.rotation().as_matrix())
+        return pose.translation(), scipy.spatial.transform.Rotation.from_matrix(pose.rotation().as_matrix())
 
     def solve(
         self,

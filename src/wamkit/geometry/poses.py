@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
@@ -90,7 +90,9 @@ class PoseLayout:
             out[i, :3] = position
             turns.append(turn)
         if turns:
-            out[:, 3 : self.moving] = write(Rotation.concatenate(turns), self.rotation)
+            out[:, 3 : self.moving] = write(
+                scipy.spatial.transform.Rotation.concatenate(turns), self.rotation
+            )
         return out
 
     def to_delta(self, start: np.ndarray, absolute: np.ndarray) -> np.ndarray:

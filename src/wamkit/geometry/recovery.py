@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from wamkit.contract.specs import ActionSpec
 from wamkit.errors import SpecError
@@ -181,7 +181,7 @@ def commands(
     positions, rotations = path.carried(position, orientation)
     parts = [positions]
     if layout.rotation is not None:
-        parts.append(write(Rotation.from_matrix(rotations), layout.rotation))
+        parts.append(write(scipy.spatial.transform.Rotation.from_matrix(rotations), layout.rotation))
     return follow(np.concatenate(parts, axis=1), spec, grip)
 
 
@@ -242,4 +242,4 @@ def _interpolate(start: np.ndarray, stop: np.ndarray, share: np.ndarray, form: F
     """Rotations (T, n) at the shares (T,) of a turn at constant speed from ``start`` (n,) to ``stop`` (n,)."""
     first, last = parse_rotation(np.stack((start, stop)), form)
     turn = (last * first.inv()).as_rotvec()
-    return write(Rotation.from_rotvec(share[:, None] * turn) * first, form)
+    return write(scipy.spatial.transform.Rotation.from_rotvec(share[:, None] * turn) * first, form)

@@ -13,15 +13,18 @@ matrix, one after the other; ``matrix`` is the matrix row by row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
 
 from wamkit.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 Form = Literal[
     "euler_xyz", "euler_xzy", "euler_yxz", "euler_yzx", "euler_zxy", "euler_zyx", "axis_angle", "quaternion_wxyz",
@@ -64,14 +67,14 @@ def parse_rotation(values: np.ndarray, form: Form) -> Rotation:
     if len(wrong):
         raise SpecError(f"rotation: row {wrong[0]}, {values[wrong[0]].tolist()}, is no rotation as {form}")
     if form in ORDERS:
-        return Rotation.from_euler(ORDERS[form], values)
+        return scipy.spatial.transform.Rotation.from_euler(ORDERS[form], values)
     if form == "axis_angle":
-        return Rotation.from_rotvec(values)
+        return scipy.spatial.transform.Rotation.from_rotvec(values)
     if form in ("quaternion_wxyz", "quaternion_xyzw"):
-        return Rotation.from_quat(values, scalar_first=form == "quaternion_wxyz")
+        return scipy.spatial.transform.Rotation.from_quat(values, scalar_first=form == "quaternion_wxyz")
     if form == "rot6d":
-        return Rotation.from_matrix(from_six_d(torch.from_numpy(values)).numpy())
-    return Rotation.from_matrix(values.reshape(-1, 3, 3))
+        return scipy.spatial.transform.Rotation.from_matrix(from_six_d(torch.from_numpy(values)).numpy())
+    return scipy.spatial.transform.Rotation.from_matrix(values.reshape(-1, 3, 3))
 
 
 def rotates(values: np.ndarray, form: Form) -> np.ndarray:

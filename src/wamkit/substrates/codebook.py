@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from wamkit.contract.scales import Ladder
@@ -36,7 +36,7 @@ def fit_codebook(points: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     """k-means centres (size, D) of ``points`` (P, D)."""
     data = points.cpu().numpy().astype(np.float64)
     sample = data[rng.permutation(len(data))[: PER_ENTRY * size]]
-    centres, _ = kmeans2(sample, size, iter=15, minit="++", rng=rng)
+    centres, _ = scipy.cluster.vq.kmeans2(sample, size, iter=15, minit="++", rng=rng)
     return torch.from_numpy(centres).float().to(points.device)
 
 

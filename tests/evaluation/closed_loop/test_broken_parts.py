@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
-from plain_world import CONFIG, EPISODES, PlainConfig, policy
+from plain_evaluation import CONFIG, EPISODES, policy
+from plain_world import PlainConfig
 from torch import Tensor
 from wanderer import Wanderer
 

@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 
 import pytest
-from plain_world import CONFIG, EPISODES, PlainConfig
+from plain_evaluation import CONFIG, EPISODES
+from plain_world import PlainConfig
 
 from wamkit.envs import AlohaConfig, EnvConfig
 from wamkit.evaluation.closed_loop.ceiling import measure_ceiling

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plain_world import CONFIG, EPISODES, PlainConfig, policy
+from plain_evaluation import CONFIG, EPISODES, policy
+from plain_world import PlainConfig
 
 from wamkit.envs import EnvConfig
 from wamkit.errors import ConfigError

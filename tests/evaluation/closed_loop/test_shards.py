@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_world import CONFIG, PlainConfig, policy
+from plain_evaluation import CONFIG, policy
+from plain_world import PlainConfig
 
 from wamkit.config import config_hash
 from wamkit.envs import EnvConfig

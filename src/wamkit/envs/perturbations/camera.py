@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 from typing_extensions import override
 
 from wamkit.config.ranges import Words
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 SHIFT_M = 0.3
 TURN_DEG = 25.0
@@ -39,7 +42,7 @@ class CameraPerturbation(Perturbation):
 
 def camera_rotation(scene: Scene, camera: int) -> Rotation:
     """Rotation from the camera frame (right, up, backward) to the world, of a camera fixed to the world."""
-    return Rotation.from_quat(scene.model.cam_quat[camera], scalar_first=True)
+    return scipy.spatial.transform.Rotation.from_quat(scene.model.cam_quat[camera], scalar_first=True)
 
 
 def place(scene: Scene, camera: int, rotation: Rotation, position: NDArray[np.float64] | None = None) -> None:
@@ -69,7 +72,9 @@ class CameraOrientation(CameraPerturbation):
     @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         for camera in self.chosen(scene):
-            turn = Rotation.from_rotvec(np.deg2rad(self.grade(TURN_DEG)) * direction(rng))
+            turn = scipy.spatial.transform.Rotation.from_rotvec(
+                np.deg2rad(self.grade(TURN_DEG)) * direction(rng)
+            )
             place(scene, camera, camera_rotation(scene, camera) * turn)
 
 
@@ -92,6 +97,8 @@ class CameraOrbit(CameraPerturbation):
     @override
     def on_scene(self, scene: Scene, rng: np.random.Generator) -> None:
         for camera in self.chosen(scene):
-            turn = Rotation.from_euler("z", self.grade(ORBIT_DEG) * rng.choice((-1, 1)), degrees=True)
+            turn = scipy.spatial.transform.Rotation.from_euler(
+                "z", self.grade(ORBIT_DEG) * rng.choice((-1, 1)), degrees=True
+            )
             position = scene.focus + turn.apply(scene.model.cam_pos[camera] - scene.focus)
             place(scene, camera, turn * camera_rotation(scene, camera), position)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, get_args
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, Shape, ShapeKind, Start, direction
@@ -78,7 +78,7 @@ def distractor(scene: Scene, rng: np.random.Generator) -> Shape:
     low, high = scene.workspace
     length, width, height = rng.uniform(0.02, 0.05, 3).tolist()
     x, y = beside(low, high, rng)
-    rotation = Rotation.from_euler("z", rng.uniform(0, 360), degrees=True)
+    rotation = scipy.spatial.transform.Rotation.from_euler("z", rng.uniform(0, 360), degrees=True)
     kind = SHAPES[rng.choice(len(SHAPES))]
     red, green, blue = rng.uniform(0, 1, 3).tolist()
     return Shape(

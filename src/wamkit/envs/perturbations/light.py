@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Scene, direction
@@ -52,7 +52,7 @@ class LightDirection(LightPerturbation):
         model = scene.model
         azimuth = rng.uniform(0, 2 * np.pi)
         axis = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
-        turn = Rotation.from_rotvec(np.deg2rad(self.grade(TILT_DEG)) * axis)
+        turn = scipy.spatial.transform.Rotation.from_rotvec(np.deg2rad(self.grade(TILT_DEG)) * axis)
         model.light_dir[:] = turn.apply(np.asarray(model.light_dir))
         model.light_pos[:] = scene.focus + turn.apply(np.asarray(model.light_pos) - scene.focus)
         moved = self.grade(1.0)

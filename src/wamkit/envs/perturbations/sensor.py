@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Picture, Shutter
@@ -52,7 +52,7 @@ class MotionBlur(SensorPerturbation):
     @override
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         kernel = line(self.grade(BLUR) * picture.shape[1], shutter.episode.uniform(0, np.pi))
-        return to_bytes(ndimage.convolve(picture.astype(np.float64), kernel[..., None], mode="nearest"))
+        return to_bytes(scipy.ndimage.convolve(picture.astype(np.float64), kernel[..., None], mode="nearest"))
 
 
 def line(length: float, angle: float) -> NDArray[np.float64]:
@@ -77,7 +77,7 @@ class Defocus(SensorPerturbation):
     @override
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         sigma = self.grade(DEFOCUS) * picture.shape[1]
-        return to_bytes(ndimage.gaussian_filter(picture.astype(np.float64), (sigma, sigma, 0)))
+        return to_bytes(scipy.ndimage.gaussian_filter(picture.astype(np.float64), (sigma, sigma, 0)))
 
 
 @Perturbation.register_subclass("fog")
@@ -88,7 +88,7 @@ class Fog(SensorPerturbation):
     @override
     def on_picture(self, picture: Picture, shutter: Shutter) -> Picture:
         noise = shutter.episode.standard_normal(picture.shape[:2])
-        clouds = ndimage.gaussian_filter(noise, picture.shape[1] / 8, mode="wrap")
+        clouds = scipy.ndimage.gaussian_filter(noise, picture.shape[1] / 8, mode="wrap")
         clouds = (clouds - clouds.min()) / np.ptp(clouds)
         thickness = self.grade(FOG) * (0.7 + 0.3 * clouds)[..., None]
         return to_bytes(picture + thickness * (205.0 - picture))

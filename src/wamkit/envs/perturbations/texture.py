@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 from typing_extensions import override
 
 from wamkit.envs.perturbations.base import Dimension, Perturbation, Picture, Scene, Surface
@@ -109,6 +109,6 @@ def pattern(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint
     else:
         coarse = 8 if name == "blotches" else 64
         noise = rng.standard_normal((coarse, coarse))
-        share = ndimage.zoom(noise, (height / coarse, width / coarse), order=1, mode="grid-wrap")
+        share = scipy.ndimage.zoom(noise, (height / coarse, width / coarse), order=1, mode="grid-wrap")
         share = 1 / (1 + np.exp(-2 * share[:height, :width]))
     return np.round(colours[0] + share[..., None] * (colours[1] - colours[0])).astype(np.uint8)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
+import scipy
 import torch
-from scipy.stats import mannwhitneyu
 
 from wamkit.contract.rows import join_observations
 from wamkit.contract.types import Observation, WindowSpec
@@ -141,4 +141,4 @@ def roc_auc(yes: np.ndarray, no: np.ndarray) -> float:
     if not len(yes) or not len(no):
         return float("nan")
     # The method chooses the p-value, which nobody reads: the exact one takes seconds on thousands of values.
-    return float(mannwhitneyu(yes, no, method="asymptotic").statistic / (len(yes) * len(no)))
+    return float(scipy.stats.mannwhitneyu(yes, no, method="asymptotic").statistic / (len(yes) * len(no)))

@@ -14,7 +14,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 ALPHA = 0.025  # probability outside one end of a 95 % interval
 REACH = 6.0  # half-width of the integration domain, standard deviations; 4e-9 of the probability lies outside
@@ -73,4 +73,4 @@ def concordance_angle(n: int) -> float:
     if n == 2:
         return math.pi * (1 - ALPHA)
     least, most = min(limit(n), 1.0), min(1.2 * limit(n), 3.1)
-    return float(optimize.brentq(lambda a: concordance(n, a) - ALPHA, least, most, xtol=1e-6))
+    return float(scipy.optimize.brentq(lambda a: concordance(n, a) - ALPHA, least, most, xtol=1e-6))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from wamkit.errors import DataError
 from wamkit.evaluation.prediction.concordance import concordance_angle
@@ -149,9 +149,9 @@ def correlation(measure: str, x: Sequence[float], y: Sequence[float]) -> Correla
         undefined = Coefficient(None, -1.0, 1.0)
         return Correlation(measure, n, undefined, undefined, undefined)
     ranks = min(len(np.unique(a)), len(np.unique(b)))
-    r = float(stats.pearsonr(a, b).statistic)
-    rho = float(stats.spearmanr(a, b).statistic)
-    tau = float(stats.kendalltau(a, b).statistic)
+    r = float(scipy.stats.pearsonr(a, b).statistic)
+    rho = float(scipy.stats.spearmanr(a, b).statistic)
+    tau = float(scipy.stats.kendalltau(a, b).statistic)
     return Correlation(
         measure,
         n,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 RESAMPLES = 1000  # bootstrap resamples
 Values = NDArray[np.float64]
@@ -45,7 +45,7 @@ def estimate(values: Values, episodes: NDArray[np.int64], seed: int = 0) -> Esti
     def pooled(total: Values, count: Values, axis: int = -1) -> Values:
         return np.asarray(total.sum(axis=axis) / count.sum(axis=axis))
 
-    drawn = stats.bootstrap(
+    drawn = scipy.stats.bootstrap(
         (sums, counts),
         pooled,
         paired=True,

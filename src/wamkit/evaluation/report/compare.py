@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import draccus
-from scipy.stats import binomtest
+import scipy
 
 from wamkit.envs.perturbations import DIMENSIONS
 from wamkit.envs.perturbations.suite import CLEAN
@@ -131,7 +131,7 @@ def mcnemar(only_first: int, only_other: int) -> float:
     the binomial distribution in place of its normal approximation.
     """
     discordant = only_first + only_other
-    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return float(scipy.stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def compare_reports(reports: Mapping[str, Report]) -> Comparison:

@@ -6,17 +6,17 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm, quantile_test
+import scipy
 
 from wamkit.errors import DataError
 
 CONFIDENCE = 0.95  # confidence level of all intervals
-Z95 = float(
-    norm.ppf((1 + CONFIDENCE) / 2)
-)  # half width of the central 95 % of the standard normal distribution
+# Half width of the central 95 % of the standard normal distribution.
+Z95 = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         raise DataError(f"wilson: needs 0 <= successes <= n, got successes={successes}, n={n}.")
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -183,7 +183,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if not values:
         return None
-    interval: Any = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)  # the stubs call it a number
+    test: Any = scipy.stats.quantile_test(values, p=0.5)  # the stubs call its interval a number
+    interval = test.confidence_interval(CONFIDENCE)
     return None if math.isnan(interval.low) else (float(interval.low), float(interval.high))
 
 
