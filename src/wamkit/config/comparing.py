@@ -28,7 +28,9 @@ def said(config: Any) -> Any:
             if (value := getattr(config, f.name)) != default_of(f)
         }
         named = encode(config)
-        return {name: named[name] for name in ("type",) if name in named} | {k: said(v) for k, v in kept.items()}
+        return {name: named[name] for name in ("type",) if name in named} | {
+            k: said(v) for k, v in kept.items()
+        }
     if isinstance(config, Mapping):
         return {key: said(entry) for key, entry in config.items()}
     return [said(entry) for entry in config] if isinstance(config, tuple | list) else encode(config)
