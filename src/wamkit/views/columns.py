@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from wamkit.contract.data import Scaling
 from wamkit.errors import ConfigError, did_you_mean
@@ -180,7 +180,7 @@ class Columns:
         out = np.zeros(len(self.recorded))
         for piece in self.pieces:
             if piece.rotation is not None:
-                out[list(piece.source)] = write(Rotation.identity(1), piece.rotation[0])[0]
+                out[list(piece.source)] = write(scipy.spatial.transform.Rotation.identity(1), piece.rotation[0])[0]
         return out
 
     def require_whole(self) -> None:
