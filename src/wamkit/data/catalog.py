@@ -90,7 +90,7 @@ def read_stats(
 
 def episode_files(root: Path) -> list[Path]:
     """The files of the episode table, in its order; raises :class:`DataError` where there is none."""
-    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    paths = tables.numbered(root / "meta/episodes")
     if not paths:
         raise DataError(f"{root / 'meta/episodes'}: holds no parquet file. {COPY_AGAIN}")
     return paths
@@ -128,7 +128,7 @@ def read_episodes(
             read[path] = table
     if len(read) < len(files):
         raise faults.UnusableError(f"{root}: a file of the episode table cannot be read.")
-    _check_totals(rows, info, root)
+    check_totals(rows, info, root / "meta/episodes", root)
     return tuple(rows), {key: _stats(read, key, info["features"][key]) for key in stats_of}
 
 
@@ -186,7 +186,7 @@ def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:
     """The instructions of every episode."""
     kind = table.schema.field("tasks").type
     texts = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not texts or not (pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)):
+    if not texts or not tables.is_text(kind.value_type):
         raise DataError(f"{path}, field 'tasks': must hold lists of texts, but holds {kind}. {COPY_AGAIN}")
     tasks = table.column("tasks").to_pylist()
     for row, listed in enumerate(tasks):
@@ -324,13 +324,14 @@ def _mended(
     return np.array(bounds)
 
 
-def _check_totals(rows: Sequence[EpisodeRow], info: Mapping[str, Any], root: Path) -> None:
+def check_totals(rows: Sequence[EpisodeRow], info: Mapping[str, Any], listed: Path, root: Path) -> None:
+    """Report it unless there are as many episodes and frames as ``info.json`` declares; ``listed`` is their table."""
     frames = rows[-1].stop if rows else 0
     stated = info.get("total_episodes"), info.get("total_frames")
     known = all(isinstance(number, int) and number > 0 for number in stated)  # others were reported
     if (known and (len(rows), frames) != stated) or not rows:
         message = (
-            f"{root / 'meta/episodes'}: the table holds {len(rows)} episodes with {frames} frames, "
+            f"{listed}: the table holds {len(rows)} episodes with {frames} frames, "
             f"but {layout.INFO} declares total_episodes {stated[0]} and total_frames {stated[1]}. {COPY_AGAIN}"
         )
         if not rows:

@@ -26,6 +26,7 @@ from wamkit.errors import DataError, SpecError, did_you_mean
 
 # Kinds of faults of the frames themselves, behind which other statistics or another digest are no further fault.
 OF_FRAMES = ("table", "column", "value", "limits", "has_action", "changed")
+OLD_NAMES = {"meta/episodes": layout.OLD_EPISODES, layout.TASKS: layout.OLD_TASKS}
 Specs = tuple[ObservationSpec, ActionSpec]
 
 
@@ -68,10 +69,19 @@ class Contents:
         )
         left_out: list[str] = []
         for name, kind, file, run in stages:
-            with faults.apart(kind, file=file and self.root / file) as stage:
+            with faults.apart(kind, file=file and self.root / self._named(file)) as stage:
                 run()
             left_out += [name] * stage.left_out
         return left_out
+
+    def _named(self, file: str) -> str:
+        """The file that has, in the dataset's version, the place of one of v3.0."""
+        if file not in OLD_NAMES:
+            return file
+        try:
+            return file if self.info["codebase_version"] == layout.VERSION else OLD_NAMES[file]
+        except DataError:  # told by the first stage
+            return file
 
     @once
     def info(self) -> dict[str, Any]:
@@ -165,7 +175,7 @@ class Contents:
     def _statistics(self) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         shapes: dict[str, tuple[int, ...]] = {key: tuple(self.features[key]["shape"]) for key in self.vectors}
         shapes |= dict.fromkeys(layout.camera_keys(self.features).values(), (3, 1, 1))
-        return self._meta.stats(shapes)
+        return self._meta.stats(shapes, lambda: self.parts)
 
     @property
     def stats(self) -> Mapping[str, FeatureStats]:

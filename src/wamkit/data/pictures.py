@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import ExifTags, Image
 
+from wamkit.data import tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
@@ -119,7 +119,7 @@ class PictureTable:
 
     def _cell(self, row: int, place: str) -> Any:
         try:
-            with pq.ParquetFile(self._path, page_checksum_verification=True) as file:
+            with tables.parquet(self._path) as file:
                 if self._starts is None:
                     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
                     self._starts = np.cumsum([0, *sizes])

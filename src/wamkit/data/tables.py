@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from wamkit.errors import DataError, reason
 
 COPY_AGAIN = "Copy the dataset again."
 PANDAS_INDEX = "__index_level_0__"
+TASK_NAMES = (PANDAS_INDEX, "task")  # the column of instructions, where there are other texts
 
 
 class RowsError(DataError):
@@ -73,7 +76,7 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
     place = f"{path}, field {name!r}"
     if name not in table.column_names:
         raise DataError(f"{path}: the column {name!r}, which info.json declares, is missing. {COPY_AGAIN}")
-    flat = _joined(table.column(name))
+    flat = _plain(table.column(name))
     lengths = (*shape, 1)  # of the lists at every depth; LeRobot stores the shape (1,) as a plain number
     rows, per_row = len(flat), 1
     for depth in range(len(lengths) + 1):
@@ -87,6 +90,8 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
         _check_widths(flat, lengths[depth], per_row, place, shape)
         per_row *= lengths[depth]
         flat = flat.flatten()
+    if not _is_list(flat.type):
+        _require_numbers(flat.type, np.dtype(dtype), place)
     if _is_list(flat.type) or per_row != int(np.prod(shape, dtype=np.int64)):
         raise DataError(
             f"{place}: {'nested lists' if _is_list(flat.type) else per_row} per frame, but info.json declares shape "
@@ -106,6 +111,34 @@ def frames(table: pa.Table, key: str, feature: Mapping[str, Any], path: Path) ->
         "float32" if vector else feature["dtype"],
         path,
     )
+
+
+def storable(text: object) -> bool:
+    """Whether a value is a text that a file can hold: JSON can name halves of a character, which UTF-8 has no word for."""
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """One array of the values themselves, not of places in a dictionary or in another array."""
+    flat = _joined(column)
+    if pa.types.is_dictionary(flat.type):
+        flat = flat.dictionary_decode()
+    if pa.types.is_list_view(flat.type) or pa.types.is_large_list_view(flat.type):
+        flat = flat.cast(pa.large_list(flat.type.value_type))
+    return flat
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts, in whichever form."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
@@ -133,11 +166,14 @@ def _check_widths(lists: pa.Array, width: int, per_row: int, place: str, shape: 
         )
 
 
-def _as_dtype(flat: pa.Array, dtype: np.dtype[Any], per_row: int, place: str) -> np.ndarray:
-    """Convert plain values to ``dtype``; floats may be rounded, everything else must keep its value."""
-    kind = flat.type
+def _require_numbers(kind: pa.DataType, dtype: np.dtype[Any], place: str) -> None:
+    """Raise :class:`DataError` unless values of a type are such as ``dtype`` can hold."""
     if not (pa.types.is_boolean(kind) if dtype.kind == "b" else _is_number(kind)):
         raise DataError(f"{place}: holds values of type {kind}, but info.json implies {dtype}. {COPY_AGAIN}")
+
+
+def _as_dtype(flat: pa.Array, dtype: np.dtype[Any], per_row: int, place: str) -> np.ndarray:
+    """Convert plain values to ``dtype``; floats may be rounded, everything else must keep its value."""
     stored = flat.to_numpy(zero_copy_only=False)
     if stored.dtype == dtype:
         return np.asarray(stored)
@@ -176,7 +212,7 @@ def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str
         DataError: the file or one of ``columns`` is missing, or the file is cut off or damaged.
     """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = parquet(path)
         known = file.schema_arrow.names
         wanted = list(columns(known) if callable(columns) else known if columns is None else columns)
         missing = sorted(set(wanted) - set(known))
@@ -196,6 +232,27 @@ def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str
         raise DataError(
             f"{path}: cannot be read as parquet, probably cut off or damaged ({reason(error)}). Copy it again."
         ) from error
+
+
+def parquet(path: Path) -> pq.ParquetFile:
+    """Open a parquet file; it must be closed, or forgotten.
+
+    A path is handed on as bytes: as text, pyarrow takes a name with a colon for an address, and no name that is not UTF-8.
+    """
+    return pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Parquet files of a folder's chunks in the order of their numbers, without hidden ones such as macOS leaves."""
+    found = (path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))
+    return sorted(
+        found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path, folder)]
+    )
+
+
+def _parts(path: Path, folder: Path) -> list[str]:
+    """Pieces of a path, texts and numbers in turn."""
+    return re.split(r"(\d+)", path.relative_to(folder).as_posix())
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
@@ -234,11 +291,12 @@ def read_tasks(path: Path) -> tuple[str, ...]:
         DataError: the file cannot be read, its task indices have gaps or come twice, or an instruction is missing.
     """
     table = read(path)
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    texts = [field.name for field in table.schema if is_text(field.type)]
+    texts = [name for name in texts if name in TASK_NAMES] or texts
     if "task_index" not in table.column_names or len(texts) != 1:
         raise DataError(
             f"{path}: must have the column 'task_index' and one column of instructions, but the columns are "
-            f"{table.column_names}. {COPY_AGAIN}"
+            f"{', '.join(f'{field.name} ({field.type})' for field in table.schema)}. {COPY_AGAIN}"
         )
     index = to_numpy(table, "task_index", (), "int64", path).tolist()
     tasks = table.column(texts[0]).to_pylist()
