@@ -199,16 +199,28 @@ def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:
     return [tuple(listed or ()) for listed in tasks]
 
 
+def outcome(value: Any, place: str) -> bool | None:
+    """The outcome that an entry of an episode says, as true, false or null, or as 1 or 0.
+
+    Raises:
+        DataError: it says something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise DataError(
+            f"{place}: must be true, false or null, or 1 or 0, got {value!r}. Write it so, or call it otherwise."
+        )
+    return bool(value)
+
+
 def _successes(table: pa.Table, path: Path) -> list[bool | None]:
     """The outcome of every episode; None where it is not recorded."""
     if "success" not in table.column_names:
         return [None] * table.num_rows
-    kind = table.schema.field("success").type
-    if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-        raise DataError(
-            f"{path}, field 'success': must be true, false or null, but holds values of type {kind}. {COPY_AGAIN}"
-        )
-    found: list[bool | None] = table.column("success").to_pylist()
+    found = []
+    for row, value in enumerate(table.column("success").to_pylist()):
+        found.append(outcome(value, f"{path}, row {row}, field 'success'"))
     if OUTCOME in table.column_names and not table.column(OUTCOME).null_count:
         frames = tables.to_numpy(table, OUTCOME, (), "float64", path).tolist()
         for row, (success, last) in enumerate(zip(found, frames, strict=True)):

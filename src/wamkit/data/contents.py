@@ -226,7 +226,12 @@ class Contents:
                     seals.check_stats(self.root, key, digests, listed)
 
     def check_extras(self) -> None:
-        """Check the extras that are not read by name; only one of them is in memory at a time."""
+        """Check that declared columns are there, and extras that are not read by name, one of them at a time."""
+        stored = [key for key, feature in self.features.items() if feature["dtype"] != "video"]
+        if self._extras is not None:  # what nobody reads may be missing
+            stored = [key for key in layout.camera_keys(self.features).values() if key in stored]
+        if stored:
+            check.declared_columns(self.episodes, self.features, stored)
         keys = [key for key in self.features if key.startswith(layout.EXTRA_PREFIX)]
         for key in keys if self._extras is None else ():
             parts = check.read_parts(self.episodes, self.features, [key], self.fps)
@@ -253,7 +258,8 @@ class Contents:
 
     def check_videos(self) -> None:
         """Check sizes, pixels and times of all videos, without decoding."""
-        spans.check_videos(self.episodes, self.cameras, layout.camera_keys(self.features), self.fps)
+        shared = self.info["codebase_version"] == layout.VERSION
+        spans.check_videos(self.episodes, self.cameras, layout.camera_keys(self.features), self.fps, shared)
 
     def check_pictures(self) -> None:
         """Decode every picture of every camera."""

@@ -170,7 +170,7 @@ def known(feature: str, kinds: Collection[str], episode: int | None = None, file
     """
     findings = _CURRENT.get()
     return findings is not None and any(
-        fault.feature == feature
+        (fault.feature == feature or (file is not None and fault.feature is None))
         and fault.kind in kinds
         and episode in (None, fault.episode)
         and (file is None or fault.file == findings.named(file))

@@ -39,7 +39,7 @@ def read_info(root: Path) -> dict[str, Any]:
         hint = (
             f" There is an interrupted recording at {partial}: record it again." if partial.exists() else ""
         )
-        raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint}")
+        raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint} {where(root)}".rstrip())
     info = read_json(path, COPY_AGAIN)
     _check_version(info, path)
     for key in ("total_episodes", "total_frames"):  # the rest can be read without them
@@ -53,6 +53,20 @@ def read_info(root: Path) -> dict[str, Any]:
         _check_entries(info, path)
     modality.apply(root, info)
     return info
+
+
+def where(path: Path) -> str:
+    """Sentence that names the dataset that was meant by another path; empty where none is found."""
+    if path.parts[:1] == ("~",):
+        return f"'~' was not replaced by your home folder; write {path.expanduser()}."
+    near = [parent for parent in path.parents if (parent / layout.INFO).is_file()]
+    inside = sorted(found.parents[1] for found in path.glob(f"*/{layout.INFO}"))
+    if near:
+        return f"It lies inside the dataset {near[0]}: name that folder."
+    if inside:
+        more = f", and {len(inside) - 1} others" if len(inside) > 1 else ""
+        return f"It holds the dataset {inside[0]}{more}: name one of them."
+    return ""
 
 
 def _check_entries(info: Mapping[str, Any], path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from wamkit.data import layout
-from wamkit.data.catalog import EPISODE_STATS, EpisodeRow, Span, check_totals
-from wamkit.data.faults import PlacedError
+from wamkit.data.catalog import EPISODE_STATS, EpisodeRow, Span, check_totals, outcome
+from wamkit.data.faults import PlacedError, placed
 from wamkit.data.stats import as_numbers
 from wamkit.data.tables import COPY_AGAIN, storable
 from wamkit.errors import DataError
@@ -81,7 +81,8 @@ def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow
                 file=path,
                 episode=index,
             )
-        success = line.get("success")
+        with placed(file=path, episode=index):
+            success = outcome(line.get("success"), f"{place}: 'success'")
         rows.append(_row(root, info, index, (stop, stop + length), tuple(tasks), success))
         stop += length
     check_totals(rows, info, path, root)
@@ -95,7 +96,7 @@ def _row(
     index: int,
     frames: tuple[int, int],
     tasks: tuple[str, ...],
-    success: Any,
+    success: bool | None,
 ) -> EpisodeRow:
     place = {"episode_chunk": index // info["chunks_size"], "episode_index": index}
     end = (frames[1] - frames[0]) / info["fps"]
@@ -105,8 +106,7 @@ def _row(
         if feature["dtype"] == "video"
     }
     data = root / info["data_path"].format(**place)
-    outcome = success if isinstance(success, bool) else None
-    return EpisodeRow(index, *frames, tasks, data, videos, outcome)
+    return EpisodeRow(index, *frames, tasks, data, videos, success)
 
 
 def _counted(path: Path, key: str, what: str) -> list[tuple[int, dict[str, Any]]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str
     Raises:
         DataError: the file or one of ``columns`` is missing, or the file is cut off or damaged.
     """
-    try:
+    with _reading(path):
         file = parquet(path)
         known = file.schema_arrow.names
         wanted = list(columns(known) if callable(columns) else known if columns is None else columns)
@@ -226,6 +227,19 @@ def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str
         table = file.read(columns=wanted)
         table.validate(full=True)
         return table
+
+
+def schema(path: Path) -> pa.Schema:
+    """Columns of a parquet file and their types; raises :class:`DataError` when it cannot be read."""
+    with _reading(path):
+        return parquet(path).schema_arrow
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Block that reads a parquet file; whatever goes wrong is a :class:`DataError`."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: the file is missing. {COPY_AGAIN}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
@@ -245,14 +259,12 @@ def parquet(path: Path) -> pq.ParquetFile:
 def numbered(folder: Path) -> list[Path]:
     """Parquet files of a folder's chunks in the order of their numbers, without hidden ones such as macOS leaves."""
     found = (path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))
-    return sorted(
-        found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path, folder)]
-    )
 
+    def pieces(path: Path) -> list[str | int]:
+        texts = re.split(r"([0-9]+)", path.relative_to(folder).as_posix())  # texts and numbers in turn
+        return [int(text) if place % 2 else text for place, text in enumerate(texts)]
 
-def _parts(path: Path, folder: Path) -> list[str]:
-    """Pieces of a path, texts and numbers in turn."""
-    return re.split(r"(\d+)", path.relative_to(folder).as_posix())
+    return sorted(found, key=pieces)
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
@@ -281,7 +293,8 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
         "pandas_version": "2.0.0",
     }
     table = table.replace_schema_metadata({"pandas": json.dumps(metadata)})
-    pq.write_table(table, path, write_page_checksum=True)
+    with pa.OSFile(os.fsencode(path), "wb") as sink:
+        pq.write_table(table, sink, write_page_checksum=True)
 
 
 def read_tasks(path: Path) -> tuple[str, ...]:
@@ -327,7 +340,7 @@ class TableFile:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._sink = pa.OSFile(str(path), "wb")
+        self._sink = pa.OSFile(os.fsencode(path), "wb")
         self._writer = pq.ParquetWriter(self._sink, schema, compression="snappy", write_page_checksum=True)
         self.rows = 0
 
