@@ -27,6 +27,7 @@ from wamkit.errors import DataError, SpecError, did_you_mean
 # Kinds of faults of the frames themselves, behind which other statistics or another digest are no further fault.
 OF_FRAMES = ("table", "column", "value", "limits", "has_action", "changed")
 OLD_NAMES = {"meta/episodes": layout.OLD_EPISODES, layout.TASKS: layout.OLD_TASKS}
+STEMS = {layout.ACTION_KEY: "action", layout.STATE_KEY: "state"}  # of entries without names
 Specs = tuple[ObservationSpec, ActionSpec]
 
 
@@ -175,7 +176,7 @@ class Contents:
     def _statistics(self) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         shapes: dict[str, tuple[int, ...]] = {key: tuple(self.features[key]["shape"]) for key in self.vectors}
         shapes |= dict.fromkeys(layout.camera_keys(self.features).values(), (3, 1, 1))
-        return self._meta.stats(shapes, lambda: self.parts)
+        return self._meta.stats(shapes, self._finite_column)
 
     @property
     def stats(self) -> Mapping[str, FeatureStats]:
@@ -192,13 +193,21 @@ class Contents:
         """One column of all frames (N, ...); raises :class:`DataError` where a part of it could not be read."""
         return check.joined(self.parts, key, self.episodes)
 
+    def _finite_column(self, key: str) -> np.ndarray:
+        """The same of a column in which an action or a state that is not finite is a fault."""
+        values = self.column(key)
+        if key in layout.VECTORS and not np.isfinite(values).all():
+            for part in self.parts:
+                check.finite(part, key, layout.entry_names(self.features[key], STEMS[key]))
+            raise faults.UnusableError(f"values of {key!r} are not finite")
+        return values
+
     def check_values(self) -> None:
         """Check the values of the frames, file by file."""
         for part in self.parts:
             check.acted(part)
-            for key, stem in zip(layout.VECTORS, ("action", "state"), strict=True):
-                if key in self.features:
-                    check.finite(part, key, layout.entry_names(self.features[key], stem))
+            for key in self.vectors:
+                check.finite(part, key, layout.entry_names(self.features[key], STEMS[key]))
             with faults.apart("task"):
                 for key in dict.fromkeys(("task_index", self.instruction)):
                     check.tasks_listed(part, self.tasks, key)

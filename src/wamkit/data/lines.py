@@ -75,7 +75,7 @@ def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow
             raise PlacedError(
                 f"{place}: 'tasks' must be {TEXTS}, got {tasks!r}. {COPY_AGAIN}", file=path, episode=index
             )
-        if not _is_int(length) or length < 1:
+        if not _is_int(length) or not 1 <= length < 2**31:
             raise PlacedError(
                 f"{place}: 'length' must be a number of frames from 1 up, got {length!r}. {COPY_AGAIN}",
                 file=path,

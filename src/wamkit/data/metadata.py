@@ -10,9 +10,8 @@ from typing import Any, final
 import numpy as np
 from typing_extensions import override
 
-from wamkit.data import catalog, check, faults, layout, lines, tables
+from wamkit.data import catalog, layout, lines, tables
 from wamkit.data.catalog import EpisodeRow
-from wamkit.data.check import Part
 from wamkit.data.located import located
 from wamkit.data.stats import STATISTICS, FeatureStats, acted_frames, stats_from_json, vector_stats
 from wamkit.storage import read_json
@@ -49,13 +48,14 @@ class Metadata(ABC):
 
     @abstractmethod
     def stats(
-        self, wanted: Mapping[str, tuple[int, ...]], parts: Callable[[], Sequence[Part]]
+        self, wanted: Mapping[str, tuple[int, ...]], column: Callable[[str], np.ndarray]
     ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         """Return statistics of features, and what the files say of all.
 
         Args:
             wanted: key -> shape.
-            parts: gives the frames, for statistics that are not stored.
+            column: gives a column of all frames, (N, ...), for statistics that are not stored; values of actions and
+                states are finite.
 
         Raises:
             DataError: they are missing, of another shape, or contradict themselves.
@@ -86,7 +86,7 @@ class Tables(Metadata):
 
     @override
     def stats(
-        self, wanted: Mapping[str, tuple[int, ...]], parts: Callable[[], Sequence[Part]]
+        self, wanted: Mapping[str, tuple[int, ...]], column: Callable[[str], np.ndarray]
     ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         return catalog.read_stats(self.root, wanted)
 
@@ -114,27 +114,22 @@ class Lines(Metadata):
 
     @override
     def stats(
-        self, wanted: Mapping[str, tuple[int, ...]], parts: Callable[[], Sequence[Part]]
+        self, wanted: Mapping[str, tuple[int, ...]], column: Callable[[str], np.ndarray]
     ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         path = self.root / layout.STATS
         listed = (
             read_json(path, "Remove it: statistics are computed from the frames.") if path.exists() else {}
         )
-        rows, _ = lines.read_episodes(self.root, self.info)
         found = {}
         for key, shape in wanted.items():
             if key in layout.VECTORS:
-                found[key] = self._computed(key, parts(), rows)
+                found[key] = self._computed(key, column)
             elif isinstance(listed.get(key), dict) and set(STATISTICS) <= listed[key].keys():
                 found[key] = stats_from_json(listed[key], f"{path}, feature {key!r}", shape, (0.0, 1.0))
         return found, listed
 
-    def _computed(self, key: str, parts: Sequence[Part], rows: Sequence[EpisodeRow]) -> FeatureStats:
-        values = check.joined(parts, key, rows)
-        if not np.isfinite(values).all():
-            for part in parts:
-                check.finite(part, key, layout.entry_names(self.info["features"][key], "entry"))
-            raise faults.UnusableError(f"values of {key!r} are not finite")
+    def _computed(self, key: str, column: Callable[[str], np.ndarray]) -> FeatureStats:
+        values = column(key)
         if key == layout.ACTION_KEY and layout.ACTED_KEY in self.info["features"]:
-            values = acted_frames(values, check.joined(parts, layout.ACTED_KEY, rows))
+            values = acted_frames(values, column(layout.ACTED_KEY))
         return vector_stats(values)

@@ -130,8 +130,10 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
     flat = _joined(column)
     if pa.types.is_dictionary(flat.type):
         flat = flat.dictionary_decode()
-    if pa.types.is_list_view(flat.type) or pa.types.is_large_list_view(flat.type):
-        flat = flat.cast(pa.large_list(flat.type.value_type))
+    views = pa.types.is_list_view(flat.type) or pa.types.is_large_list_view(flat.type)
+    if views and not flat.null_count:
+        offsets = np.cumsum([0, *flat.sizes.to_numpy()], dtype=np.int64)
+        flat = pa.LargeListArray.from_arrays(pa.array(offsets), flat.flatten())
     return flat
 
 

@@ -7,6 +7,7 @@ edit list shifts the first frame.
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -83,7 +84,7 @@ class VideoAppender:
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._output = av.open(str(path), "w", format="mp4")
+        self._output = av.open(local(path), "w", format="mp4")
         self._stream: av.VideoStream | None = None
         self._rate = rate
         self.frames = 0
@@ -119,7 +120,12 @@ def open_video(path: Path) -> av.container.InputContainer:
         OSError: there is no such file, or it cannot be read.
         av.FFmpegError: it is damaged.
     """
-    return av.open(str(path), "r", metadata_errors="replace")
+    return av.open(local(path), "r", metadata_errors="replace")
+
+
+def local(path: Path) -> str:
+    """A path as FFmpeg takes it for a file: it takes what stands before a colon for the name of a protocol."""
+    return os.path.abspath(path)
 
 
 @dataclass(frozen=True)

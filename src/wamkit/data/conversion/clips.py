@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from wamkit.data.tables import COPY_AGAIN
-from wamkit.data.video import open_video, tick
+from wamkit.data.video import local, open_video, tick
 from wamkit.errors import DataError, reason
 
 
@@ -130,7 +130,7 @@ def copy_clips(clips: Sequence[tuple[Clip, Packets]], out: Path, rate: Fraction)
         DataError: a packet cannot be read or written.
     """
     done = 0
-    with av.open(str(out), "w", format="mp4") as output:
+    with av.open(local(out), "w", format="mp4") as output:
         target: av.VideoStream | None = None
         for clip, packets in clips:
             begin = round(done / rate / packets.unit)
