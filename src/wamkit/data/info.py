@@ -39,7 +39,9 @@ def read_info(root: Path) -> dict[str, Any]:
         hint = (
             f" There is an interrupted recording at {partial}: record it again." if partial.exists() else ""
         )
-        raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint} {where(root)}".rstrip())
+        raise DataError(
+            f"{path}: no such file, so {root} is not a LeRobotDataset.{hint} {where(root)}".rstrip()
+        )
     info = read_json(path, COPY_AGAIN)
     _check_version(info, path)
     for key in ("total_episodes", "total_frames"):  # the rest can be read without them
@@ -106,7 +108,8 @@ def _check_features(features: Any, path: Path) -> None:
         for key, feature in features.items():
             if not storable(key) or "\0" in key:
                 faults.report(
-                    "feature", f"{path}, features: {key!r} holds a character that no file can store. {COPY_AGAIN}"
+                    "feature",
+                    f"{path}, features: {key!r} holds a character that no file can store. {COPY_AGAIN}",
                 )
             with faults.apart("feature", feature=key):
                 _check_feature(key, feature, path)
@@ -205,8 +208,8 @@ def _check_camera(key: str, feature: Mapping[str, Any], place: str) -> None:
         )
     if len(shape) == 3 and channels(feature) not in CHANNELS:
         raise DataError(
-            f"{place}: {channels(feature)} channels, by the shape {list(shape)} and the names {feature.get('names')!r}. "
-            f"Correct them: a picture has 1 to 4."
+            f"{place}: {channels(feature)} channels, by the shape {list(shape)} and the names "
+            f"{feature.get('names')!r}. Correct them: a picture has 1 to 4."
         )
     for entry in ("info", "video_info"):
         if not isinstance(feature.get(entry) or {}, dict):

@@ -226,8 +226,9 @@ def listed_names(feature: Mapping[str, Any]) -> list[Any]:
     They are written as ``["x", "y"]``, ``{"motors": ["x", "y"]}``, ``[["x", "y"]]``, or ``{"x": 0, "y": 1}``.
     """
     names = feature.get("names")
-    if isinstance(names, dict) and all(type(place) is int for place in names.values()):
-        if sorted(names.values()) == list(range(len(names))):
+    if isinstance(names, dict):
+        places = [place for place in names.values() if type(place) is int]
+        if len(places) == len(names) and sorted(places) == list(range(len(names))):
             return sorted(names, key=names.__getitem__)
     groups = list(names.values()) if isinstance(names, dict) else [names]
     while any(isinstance(group, list) for group in groups):

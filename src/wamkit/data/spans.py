@@ -54,8 +54,8 @@ def check_videos(
 ) -> None:
     """Report every video without its camera's size and pixels, and every episode whose times do not fit its video.
 
-    Reads the containers and decodes no picture. ``shared`` is false where every episode has a video of its own, so that
-    more pictures are never those of an episode that was left out of the table.
+    Reads the containers and decodes no picture. ``shared`` is false where every episode has a video of its own, so
+    that more pictures are never those of an episode that was left out of the table.
     """
     owners: dict[Path, str] = {}
     for name, camera in cameras.items():
@@ -97,9 +97,7 @@ def _probe(
     return facts
 
 
-def _check_rate(
-    rows: Sequence[EpisodeRow], key: str, name: str, facts: video.VideoFacts, fps: float
-) -> None:
+def _check_rate(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.VideoFacts, fps: float) -> None:
     """The container holds pictures at the rate of the dataset, unless the table leaves time between the episodes."""
     gaps = [
         other.videos[key].start_s - one.videos[key].start_s - len(one) / fps
@@ -108,8 +106,8 @@ def _check_rate(
     if facts.rate is not None and sum(map(abs, gaps)) * fps <= 1:
         raise DataError(
             f"{rows[0].videos[key].path}, episode {rows[0].index}, camera {name!r}: the video has {facts.rate:.4f} "
-            f"pictures per second on average, but fps is {fps:g} in info.json: correct it, or encode the video again at "
-            f"{fps:g} Hz."
+            f"pictures per second on average, but fps is {fps:g} in info.json: correct it, or encode the video again "
+            f"at {fps:g} Hz."
         )
 
 
@@ -189,7 +187,8 @@ def _check_rest(
             faults.report(
                 "span",
                 f"{rows[0].videos[key].path}, camera {name!r}: {rest} pictures from {at:.3f} s on belong to no "
-                f"episode{' and are too few for one' * shared}, so it is not known which picture belongs to which frame. "
+                f"episode{' and are too few for one' * shared}, so it is not known which picture belongs to which "
+                f"frame. "
                 f"{COPY_AGAIN} Or cut them off the video.",
             )
         left_out += max(rest, 0)

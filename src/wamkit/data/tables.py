@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -114,8 +114,8 @@ def frames(table: pa.Table, key: str, feature: Mapping[str, Any], path: Path) ->
     )
 
 
-def storable(text: object) -> bool:
-    """Whether a value is a text that a file can hold: JSON can name halves of a character, which UTF-8 has no word for."""
+def storable(text: object) -> TypeGuard[str]:
+    """Whether a value is a text that a file can hold: JSON can name half a character, and UTF-8 cannot."""
     if not isinstance(text, str):
         return False
     try:
@@ -253,7 +253,7 @@ def _reading(path: Path) -> Iterator[None]:
 def parquet(path: Path) -> pq.ParquetFile:
     """Open a parquet file; it must be closed, or forgotten.
 
-    A path is handed on as bytes: as text, pyarrow takes a name with a colon for an address, and no name that is not UTF-8.
+    A path is handed on as bytes: as text, pyarrow takes a name with a colon for an address, and none but UTF-8.
     """
     return pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True)
 

@@ -166,8 +166,8 @@ def probe_video(path: Path, rate: float, place: str) -> VideoFacts:
                 raise DataError(f"{place}: contains no video stream. Copy the dataset again.")
             if len(source.streams.video) > 1:
                 raise DataError(
-                    f"{place}: contains {len(source.streams.video)} video streams, and nothing says which of them is the "
-                    f"camera's. Write a file of each."
+                    f"{place}: contains {len(source.streams.video)} video streams, and nothing says which of them is "
+                    f"the camera's. Write a file of each."
                 )
             stream = source.streams.video[0]
             unit = tick(stream)

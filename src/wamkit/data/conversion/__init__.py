@@ -97,7 +97,9 @@ def convert_dataset(
 def _is_folder(source: Path) -> bool:
     """Whether a source is a folder; raises :class:`DataError` for a file out of one, such as ``meta/info.json``."""
     if source.is_file() and source.suffix in OF_A_DATASET:
-        raise DataError(f"{source} is one file of a dataset. {where(source) or 'Name the folder of the dataset.'}")
+        raise DataError(
+            f"{source} is one file of a dataset. {where(source) or 'Name the folder of the dataset.'}"
+        )
     return source.is_dir()
 
 

@@ -46,7 +46,7 @@ class Packets:
         keys: (P,) bool, True for key frames.
         delay: time by which the first packet is decoded before it is shown, in units of the stream.
         unit: seconds per unit.
-        orderly: true if every packet has a time at which it is decoded, which is not after the one at which it is shown.
+        orderly: true if every packet has a time at which it is decoded, and that is not after it is shown.
         coding: what has to be equal in two files for their packets to stand in one stream.
     """
 

@@ -45,8 +45,9 @@ def _type(source: Source, key: str) -> pa.DataType:
     except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError) as error:
         number = next(k for k in range(len(values)) if not _fits(values[: k + 1]))
         raise DataError(
-            f"{source.entries[number].place}, entry {key!r}: {values[number]!r} does not fit into one column with those "
-            f"of the episodes before it, and v3.0 has one ({reason(error)}). Write all with one type, or remove them."
+            f"{source.entries[number].place}, entry {key!r}: {values[number]!r} does not fit into one column with "
+            f"those of the episodes before it ({reason(error)}), and v3.0 has no more. Write all with one type, or "
+            f"remove them."
         ) from error
     if _hollow(kind):
         raise DataError(

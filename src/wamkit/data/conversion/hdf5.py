@@ -154,13 +154,17 @@ class Hdf5Source(Source):
             shape, kind = self._forms[name]
             if len(shape) == 3 and name.startswith("obs/") and {shape[0], shape[2]} & {3, 4}:
                 LOG.warning(
-                    "%s: %r has the form of pictures, but rows of shape %s and type %s are no camera, which is uint8 with 3 "
-                    "channels. It is kept as the extra %r.", self.root, name, list(shape), kind, extra,
-                )  # fmt: skip
+                    "%s: %r has the form of pictures, but rows of shape %s and type %s are no camera, which is uint8 "
+                    "with 3 channels. It is kept as the extra %r.",
+                    self.root,
+                    name,
+                    list(shape),
+                    kind,
+                    extra,
+                )
         if self._left_out:
-            LOG.warning(
-                "%s: left out, because they hold no numbers of every frame: %s.", self.root, ", ".join(sorted(self._left_out))
-            )  # fmt: skip
+            names = ", ".join(sorted(self._left_out))
+            LOG.warning("%s: left out, because they hold no numbers of every frame: %s.", self.root, names)
 
     def _arrays(self, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         """Array of a demonstration -> shape of one row and dtype."""
@@ -230,9 +234,7 @@ class Hdf5Source(Source):
         """Specs and features, as a recording of wamkit has them."""
         widths = {name: self._forms[name][0][0] for name in self._state}
         state = [f"{n[4:]}_{i}" if width > 1 else n[4:] for n, width in widths.items() for i in range(width)]
-        action = np.concatenate(
-            [self._single(self._array(k, "actions")) for k in range(len(self._demos))]
-        )
+        action = np.concatenate([self._single(self._array(k, "actions")) for k in range(len(self._demos))])
         names = tuple(f"action_{i}" for i in range(action.shape[1]))
         if not np.isfinite(action).all():
             ends = np.cumsum([len(demo["actions"]) for demo in self._demos])
