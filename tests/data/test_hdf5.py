@@ -1,6 +1,7 @@
 """Demonstrations in HDF5, as robomimic and LIBERO lay them out, become datasets."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,23 @@ def nan(file: Any) -> None:
     file["data/demo_2/actions"][3, 5] = np.nan
 
 
+def each(file: Any, change: Callable[[Any, int], Any]) -> None:
+    for name, length in zip(ORDER, LENGTHS, strict=True):
+        change(file["data"][name], length)
+
+
+def link(file: Any) -> None:
+    h5py = pytest.importorskip("h5py")
+    file["data"]["demo_11"] = h5py.SoftLink("/nowhere")
+
+
+def empty(file: Any) -> None:
+    demo, names = file["data/demo_2"], list[str]()
+    demo.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
+    for name in names:
+        replace(demo, name, demo[name][:0])
+
+
 BROKEN: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "no observations": (
         lambda f: replace(f, "data/demo_2/obs", None),
@@ -139,6 +157,27 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "no demonstrations": (lambda f: replace(f, "data", None), ("group 'data'",)),
     "no rate": (lambda f: f["data"].attrs.pop("env_args"), ("control_freq", "--fps")),
     "no instruction": (lambda f: f["data"].attrs.pop("problem_info"), ("no instruction", "--task")),
+    "a link that leads nowhere": (link, ("data/demo_11", "episode 3", "cannot be read")),
+    "no rows": (empty, ("data/demo_2", "episode 1", "'actions'", "no rows")),
+    "two arrays of one name": (
+        lambda f: each(f, lambda demo, n: [demo.__setitem__(k, np.zeros((n, 2))) for k in ("a/b", "a.b")]),
+        ("data/demo_0", "'a.b' and 'a/b'"),
+    ),
+    "two cameras of one name": (
+        lambda f: each(
+            f,
+            lambda demo, n: [demo.__setitem__(f"obs/{k}", pictures(n, (24, 24), 0)) for k in ("a/b", "a.b")],
+        ),
+        ("data/demo_0", "'obs/a.b' and 'obs/a/b'"),
+    ),
+    "no width": (
+        lambda f: each(f, lambda demo, n: replace(demo, "actions", np.zeros((n, 0)))),
+        ("no dataset can be made",),
+    ),
+    "too large for float32": (
+        lambda f: each(f, lambda demo, n: replace(demo, "obs/ee_pos", np.full((n, 3), 1e300))),
+        ("data/demo_0", "episode 0", "frame 0", "'ee_pos_0' is inf"),
+    ),
     "not JSON": (lambda f: f["data"].attrs.modify("env_args", "{"), ("env_args", "not JSON")),
 }
 
@@ -152,6 +191,64 @@ def test_a_broken_file_is_refused_by_place_and_nothing_is_written(tmp_path: Path
     for word in ("demos.hdf5", *words):
         assert word in str(caught.value)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["demos.hdf5"]
+
+
+def first_to_last(demo: Any, name: str) -> None:
+    replace(demo, name, demo[name][()].transpose(0, 3, 1, 2))
+
+
+def test_pictures_with_channels_first_and_numbers_of_another_byte_order(tmp_path: Path) -> None:
+    plain = convert_dataset(write_libero(tmp_path / "a.hdf5"), tmp_path / "a", progress=False)
+
+    def change(demo: Any, length: int) -> None:
+        first_to_last(demo, "obs/agentview_rgb")
+        for name in ("actions", "states", "obs/ee_pos"):
+            replace(demo, name, demo[name][()].astype(">f8"))
+
+    path = edit(write_libero(tmp_path / "b.hdf5"), lambda file: each(file, change))
+    made = convert_dataset(path, tmp_path / "b", progress=False)
+    assert list(made.observation_spec.cameras) == ["agentview_rgb", "wrist_rgb"]
+    for camera in made.observation_spec.cameras:
+        np.testing.assert_array_equal(made.frames.all(camera), plain.frames.all(camera))
+    np.testing.assert_array_equal(made.action, plain.action)
+    np.testing.assert_array_equal(made.state, plain.state)
+    extras = [data.with_extras(("states",)).extras["states"] for data in (made, plain)]
+    np.testing.assert_array_equal(*extras)
+
+
+def test_what_is_no_camera_or_no_column_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def change(demo: Any, length: int) -> None:
+        replace(demo, "obs/agentview_rgb", demo["obs/agentview_rgb"][()] / 255)
+        demo["seed"], demo["model"] = 5, "<xml/>"
+
+    path = edit(write_libero(tmp_path / "demos.hdf5"), lambda file: each(file, change))
+    with caplog.at_level(logging.WARNING):
+        made = convert_dataset(path, tmp_path / "set", progress=False)
+    assert list(made.observation_spec.cameras) == ["wrist_rgb"]
+    assert "'obs/agentview_rgb' has the form of pictures" in caplog.text
+    assert "model, seed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [('"put it"', "put it"), ('say "hi"', 'say "hi"'), ('"a" and "b"', '"a" and "b"')]
+)
+def test_quotes_around_an_instruction_are_none_of_it(tmp_path: Path, said: str, meant: str) -> None:
+    path = write_libero(tmp_path / "demos.hdf5", problem_info=json.dumps({"language_instruction": said}))
+    assert convert_dataset(path, tmp_path / "set", progress=False).tasks == (meant,)
+
+
+@pytest.mark.parametrize(
+    ("reading", "word"),
+    [
+        (Reading(fps=float("nan")), "a rate of nan Hz"),
+        (Reading(fps=0), "a rate of 0 Hz"),
+        (Reading(state=("gripper", "gripper")), "state 'gripper' is named twice"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(tmp_path: Path, reading: Reading, word: str) -> None:
+    path = write_libero(tmp_path / "demos.hdf5")
+    with pytest.raises(DataError, match=word):
+        convert_dataset(path, tmp_path / "set", reading=reading, progress=False)
 
 
 def test_a_state_that_is_not_there_and_a_file_that_is_cut_off(tmp_path: Path) -> None:

@@ -12,82 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from films import edit_info
-from foreign import SCENE, STILL, WRIST, encode, pictures, take, write_new, write_old
+from foreign import SCENE, STILL, WRIST, encode, pictures, take, write_new
+from odd import FILM, LENGTHS, TABLE, cell, column_as, cut, feature, film, info, line, modality, read, write
 
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset
 from wamkit.data.conversion import convert_dataset
 from wamkit.errors import DataError
-
-TABLE = "data/chunk-000/episode_000001.parquet"
-FILM = f"videos/chunk-000/{SCENE}/episode_000001.mp4"
-LENGTHS = (3, 4, 5)
-
-
-def write(root: Path) -> Path:
-    """Three episodes of v2.1 with a camera, a picture in the table and an annotation."""
-    takes = [take(n, seed, (SCENE, STILL), ("pose", "note")) for seed, n in enumerate(LENGTHS)]
-    return write_old(root, takes)
-
-
-def cell(column: str, row: int, value: Any, kind: pa.DataType | None = None) -> Callable[[Path], None]:
-    """A change of one value of episode 1."""
-
-    def change(root: Path) -> None:
-        table = pq.read_table(root / TABLE)
-        values = table.column(column).to_pylist()
-        values[row] = value
-        place = table.column_names.index(column)
-        field = pa.array(values, kind or table.schema.field(column).type)
-        pq.write_table(table.set_column(place, column, field), root / TABLE)
-
-    return change
-
-
-def line(name: str, number: int, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    """A change of one line of a file in meta."""
-
-    def edit(root: Path) -> None:
-        rows = [json.loads(text) for text in (root / "meta" / name).read_text().splitlines()]
-        change(rows[number])
-        (root / "meta" / name).write_text("".join(json.dumps(row) + "\n" for row in rows if row))
-
-    return edit
-
-
-def info(**changes: Any) -> Callable[[Path], None]:
-    return lambda root: edit_info(root, lambda content: content.update(changes))
-
-
-def feature(key: str, **changes: Any) -> Callable[[Path], None]:
-    return lambda root: edit_info(root, lambda content: content["features"][key].update(changes))
-
-
-def modality(**content: Any) -> Callable[[Path], None]:
-    return lambda root: (root / "meta/modality.json").write_text(json.dumps(content)) and None
-
-
-def cut(name: str, part: float) -> Callable[[Path], None]:
-    def change(root: Path) -> None:
-        data = (root / name).read_bytes()
-        (root / name).write_bytes(data[: int(len(data) * part)])
-
-    return change
-
-
-def film(frames: int, size: tuple[int, int] = (32, 48)) -> Callable[[Path], None]:
-    return lambda root: encode(root / FILM, pictures(frames, size, 1))
-
-
-def column_as(name: str, kind: pa.DataType, values: list[Any]) -> Callable[[Path], None]:
-    def change(root: Path) -> None:
-        table = pq.read_table(root / TABLE)
-        place = table.column_names.index(name)
-        pq.write_table(table.set_column(place, name, pa.array(values, kind)), root / TABLE)
-
-    return change
-
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "mp4 cut off": (cut(FILM, 0.6), ("episode_000001.mp4", "contains no video stream")),
@@ -206,11 +137,6 @@ PICTURES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         (TABLE, "episode 1", "frame 2", "'a.png'"),
     ),
 }
-
-
-def read(root: Path) -> None:
-    data = Dataset(root)
-    data.windows(np.arange(data.num_frames), WindowSpec(horizon=1))
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *PICTURES])

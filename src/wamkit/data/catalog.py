@@ -90,7 +90,7 @@ def read_stats(
 
 def episode_files(root: Path) -> list[Path]:
     """The files of the episode table, in its order; raises :class:`DataError` where there is none."""
-    paths = sorted((root / "meta/episodes").glob("*/*.parquet"))
+    paths = tables.numbered(root / "meta/episodes")
     if not paths:
         raise DataError(f"{root / 'meta/episodes'}: holds no parquet file. {COPY_AGAIN}")
     return paths
@@ -128,7 +128,7 @@ def read_episodes(
             read[path] = table
     if len(read) < len(files):
         raise faults.UnusableError(f"{root}: a file of the episode table cannot be read.")
-    _check_totals(rows, info, root)
+    check_totals(rows, info, root / "meta/episodes", root)
     return tuple(rows), {key: _stats(read, key, info["features"][key]) for key in stats_of}
 
 
@@ -186,7 +186,7 @@ def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:
     """The instructions of every episode."""
     kind = table.schema.field("tasks").type
     texts = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not texts or not (pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)):
+    if not texts or not tables.is_text(kind.value_type):
         raise DataError(f"{path}, field 'tasks': must hold lists of texts, but holds {kind}. {COPY_AGAIN}")
     tasks = table.column("tasks").to_pylist()
     for row, listed in enumerate(tasks):
@@ -199,16 +199,28 @@ def _tasks(table: pa.Table, path: Path) -> list[tuple[str, ...]]:
     return [tuple(listed or ()) for listed in tasks]
 
 
+def outcome(value: Any, place: str) -> bool | None:
+    """The outcome that an entry of an episode says, as true, false or null, or as 1 or 0.
+
+    Raises:
+        DataError: it says something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise DataError(
+            f"{place}: must be true, false or null, or 1 or 0, got {value!r}. Write it so, or call it otherwise."
+        )
+    return bool(value)
+
+
 def _successes(table: pa.Table, path: Path) -> list[bool | None]:
     """The outcome of every episode; None where it is not recorded."""
     if "success" not in table.column_names:
         return [None] * table.num_rows
-    kind = table.schema.field("success").type
-    if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-        raise DataError(
-            f"{path}, field 'success': must be true, false or null, but holds values of type {kind}. {COPY_AGAIN}"
-        )
-    found: list[bool | None] = table.column("success").to_pylist()
+    found = []
+    for row, value in enumerate(table.column("success").to_pylist()):
+        found.append(outcome(value, f"{path}, row {row}, field 'success'"))
     if OUTCOME in table.column_names and not table.column(OUTCOME).null_count:
         frames = tables.to_numpy(table, OUTCOME, (), "float64", path).tolist()
         for row, (success, last) in enumerate(zip(found, frames, strict=True)):
@@ -324,13 +336,14 @@ def _mended(
     return np.array(bounds)
 
 
-def _check_totals(rows: Sequence[EpisodeRow], info: Mapping[str, Any], root: Path) -> None:
+def check_totals(rows: Sequence[EpisodeRow], info: Mapping[str, Any], listed: Path, root: Path) -> None:
+    """Report it unless there are as many episodes and frames as ``info.json`` declares; ``listed`` is their table."""
     frames = rows[-1].stop if rows else 0
     stated = info.get("total_episodes"), info.get("total_frames")
     known = all(isinstance(number, int) and number > 0 for number in stated)  # others were reported
     if (known and (len(rows), frames) != stated) or not rows:
         message = (
-            f"{root / 'meta/episodes'}: the table holds {len(rows)} episodes with {frames} frames, "
+            f"{listed}: the table holds {len(rows)} episodes with {frames} frames, "
             f"but {layout.INFO} declares total_episodes {stated[0]} and total_frames {stated[1]}. {COPY_AGAIN}"
         )
         if not rows:

@@ -16,7 +16,7 @@ def other_pictures(features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         if feature["dtype"] not in ("video", "image"):
             continue
         facts = feature.get("info") or feature.get("video_info") or {}
-        count = _channels(feature)
+        count = channels(feature)
         if facts.get("video.is_depth_map") is True or facts.get("is_depth_map") is True:
             others[key] = "a depth map"
         elif count != 3:
@@ -24,8 +24,8 @@ def other_pictures(features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return others
 
 
-def _channels(feature: Mapping[str, Any]) -> int:
-    """Channels of a picture, for channels first or last; 1 where the shape has two axes."""
+def channels(feature: Mapping[str, Any]) -> int:
+    """Number of channels of a picture, for channels first or last; 1 where the shape has two axes."""
     shape, names = list(feature["shape"]), feature.get("names")
     if len(shape) != 3:
         return 1

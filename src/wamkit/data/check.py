@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.contract.specs import ActionSpec, ObservationSpec
-from wamkit.data import faults, layout, tables
+from wamkit.data import faults, layout, pictures, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.episode import not_finite
 from wamkit.data.tables import COPY_AGAIN
@@ -120,7 +120,7 @@ def read_parts(
     parts = []
     for path, run in itertools.groupby(episodes, key=lambda episode: episode.data):
         group, columns = list(run), {}
-        with faults.apart("table", file=path):
+        with faults.apart("table", **_place(group, path)):
             table = tables.read(path, partial(_those_of, keys))
             _check_rows(table, group, path)
             for name in keys:
@@ -130,6 +130,28 @@ def read_parts(
             _check_index(part, fps, even)
             parts.append(part)
     return parts
+
+
+def declared_columns(
+    episodes: Sequence[EpisodeRow], features: Mapping[str, Any], keys: Sequence[str]
+) -> None:
+    """Report every data file without one of the columns ``keys``, or with a camera's that holds no pictures."""
+    for path, run in itertools.groupby(episodes, key=lambda episode: episode.data):
+        with faults.apart("table", **_place(list(run), path)):
+            schema = tables.schema(path)
+            for key in keys:
+                fault: str | None = "is missing"
+                if key in schema.names:
+                    camera = features[key]["dtype"] == "image"
+                    fault = pictures.column_fault(schema.field(key).type) if camera else None
+                if fault:
+                    message = f"{path}: the column {key!r}, which info.json declares, {fault}. {COPY_AGAIN}"
+                    faults.report("column", message, feature=key)
+
+
+def _place(group: Sequence[EpisodeRow], path: Path) -> dict[str, Any]:
+    """Where a fault of a data file is: of an episode as well, where it holds no other."""
+    return {"file": path, "episode": group[0].index} if len(group) == 1 else {"file": path}
 
 
 def _those_of(wanted: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -26,6 +26,8 @@ from wamkit.errors import DataError, SpecError, did_you_mean
 
 # Kinds of faults of the frames themselves, behind which other statistics or another digest are no further fault.
 OF_FRAMES = ("table", "column", "value", "limits", "has_action", "changed")
+OLD_NAMES = {"meta/episodes": layout.OLD_EPISODES, layout.TASKS: layout.OLD_TASKS}
+STEMS = {layout.ACTION_KEY: "action", layout.STATE_KEY: "state"}  # of entries without names
 Specs = tuple[ObservationSpec, ActionSpec]
 
 
@@ -69,10 +71,19 @@ class Contents:
         )
         left_out: list[str] = []
         for name, kind, file, run in stages:
-            with faults.apart(kind, file=file and self.root / file) as stage:
+            with faults.apart(kind, file=file and self.root / self._named(file)) as stage:
                 run()
             left_out += [name] * stage.left_out
         return left_out
+
+    def _named(self, file: str) -> str:
+        """The file that has, in the dataset's version, the place of one of v3.0."""
+        if file not in OLD_NAMES:
+            return file
+        try:
+            return file if self.info["codebase_version"] == layout.VERSION else OLD_NAMES[file]
+        except DataError:  # told by the first stage
+            return file
 
     @once
     def info(self) -> dict[str, Any]:
@@ -166,7 +177,7 @@ class Contents:
     def _statistics(self) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         shapes: dict[str, tuple[int, ...]] = {key: tuple(self.features[key]["shape"]) for key in self.vectors}
         shapes |= dict.fromkeys(layout.camera_keys(self.features).values(), (3, 1, 1))
-        return self._meta.stats(shapes)
+        return self._meta.stats(shapes, self._finite_column)
 
     @property
     def stats(self) -> Mapping[str, FeatureStats]:
@@ -183,13 +194,21 @@ class Contents:
         """One column of all frames (N, ...); raises :class:`DataError` where a part of it could not be read."""
         return check.joined(self.parts, key, self.episodes)
 
+    def _finite_column(self, key: str) -> np.ndarray:
+        """The same of a column in which an action or a state that is not finite is a fault."""
+        values = self.column(key)
+        if key in layout.VECTORS and not np.isfinite(values).all():
+            for part in self.parts:
+                check.finite(part, key, layout.entry_names(self.features[key], STEMS[key]))
+            raise faults.UnusableError(f"values of {key!r} are not finite")
+        return values
+
     def check_values(self) -> None:
         """Check the values of the frames, file by file."""
         for part in self.parts:
             check.acted(part)
-            for key, stem in zip(layout.VECTORS, ("action", "state"), strict=True):
-                if key in self.features:
-                    check.finite(part, key, layout.entry_names(self.features[key], stem))
+            for key in self.vectors:
+                check.finite(part, key, layout.entry_names(self.features[key], STEMS[key]))
             with faults.apart("task"):
                 for key in dict.fromkeys(("task_index", self.instruction)):
                     check.tasks_listed(part, self.tasks, key)
@@ -217,7 +236,12 @@ class Contents:
                     seals.check_stats(self.root, key, digests, listed)
 
     def check_extras(self) -> None:
-        """Check the extras that are not read by name; only one of them is in memory at a time."""
+        """Check that declared columns are there, and extras that are not read by name, one of them at a time."""
+        stored = [key for key, feature in self.features.items() if feature["dtype"] != "video"]
+        if self._extras is not None:  # what nobody reads may be missing
+            stored = [key for key in layout.camera_keys(self.features).values() if key in stored]
+        if stored:
+            check.declared_columns(self.episodes, self.features, stored)
         keys = [key for key in self.features if key.startswith(layout.EXTRA_PREFIX)]
         for key in keys if self._extras is None else ():
             parts = check.read_parts(self.episodes, self.features, [key], self.fps)
@@ -244,7 +268,8 @@ class Contents:
 
     def check_videos(self) -> None:
         """Check sizes, pixels and times of all videos, without decoding."""
-        spans.check_videos(self.episodes, self.cameras, layout.camera_keys(self.features), self.fps)
+        shared = self.info["codebase_version"] == layout.VERSION
+        spans.check_videos(self.episodes, self.cameras, layout.camera_keys(self.features), self.fps, shared)
 
     def check_pictures(self) -> None:
         """Decode every picture of every camera."""

@@ -69,6 +69,30 @@ class UnusableError(DataError):
     """Something that a check needs is broken. The fault was reported, so this is none of its own."""
 
 
+class PlacedError(DataError):
+    """Fault that ends what it was found in, and knows its place better than the block around it.
+
+    Args:
+        message: value, place and way out.
+        place: ``file``, ``episode``, ``frame`` and ``feature``, as far as they apply.
+    """
+
+    def __init__(self, message: str, **place: Any) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+@contextmanager
+def placed(**place: Any) -> Iterator[None]:
+    """Block whose :class:`DataError` is of ``place``, whatever the block around it reads."""
+    try:
+        yield
+    except (PlacedError, UnusableError):
+        raise
+    except DataError as error:
+        raise PlacedError(str(error), **place) from error
+
+
 @dataclass
 class Findings:
     """Faults collected so far.
@@ -98,7 +122,7 @@ class Findings:
         if isinstance(error, UnusableError) or any(error is known for known in self._errors):
             return
         self._errors.append(error)
-        fields = {**self._place, **place}
+        fields = {**self._place, **place, **(error.place if isinstance(error, PlacedError) else {})}
         if fields.get("file") is not None:
             fields["file"] = self.named(fields["file"])
         fault = Fault(kind, str(error), **fields)
@@ -146,7 +170,7 @@ def known(feature: str, kinds: Collection[str], episode: int | None = None, file
     """
     findings = _CURRENT.get()
     return findings is not None and any(
-        fault.feature == feature
+        (fault.feature == feature or (file is not None and fault.feature is None))
         and fault.kind in kinds
         and episode in (None, fault.episode)
         and (file is None or fault.file == findings.named(file))

@@ -140,7 +140,7 @@ class FrameReader:
             files.setdefault(self._file(camera, row), []).append(row)
         for path, rows in files.items():
             with faults.apart("picture", file=path, feature=key) as outcome:
-                if not faults.known(key, ("video", "span"), file=path):
+                if not faults.known(key, ("video", "span", "table", "column"), file=path):
                     self._source(camera, path)  # a fault of the file is none of every episode
                     for row in rows:
                         self._check_episode(camera, row)

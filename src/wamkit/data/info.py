@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -11,12 +12,16 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from wamkit.data import faults, layout, modality
-from wamkit.data.tables import COPY_AGAIN
+from wamkit.data.channels import channels
+from wamkit.data.tables import COPY_AGAIN, storable
 from wamkit.errors import DataError
 from wamkit.storage import read_json
 
 MAX_HZ = 10_000
 PICTURES = ("video", "image")
+CHANNELS = (1, 2, 3, 4)  # of a picture
+# What a format text raises; one that asks for a billion characters is out of memory.
+FILLING = (ValueError, KeyError, IndexError, AttributeError, TypeError, MemoryError, OverflowError)
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -34,7 +39,9 @@ def read_info(root: Path) -> dict[str, Any]:
         hint = (
             f" There is an interrupted recording at {partial}: record it again." if partial.exists() else ""
         )
-        raise DataError(f"{path}: no such file, so {root} is not a LeRobotDataset.{hint}")
+        raise DataError(
+            f"{path}: no such file, so {root} is not a LeRobotDataset.{hint} {where(root)}".rstrip()
+        )
     info = read_json(path, COPY_AGAIN)
     _check_version(info, path)
     for key in ("total_episodes", "total_frames"):  # the rest can be read without them
@@ -48,6 +55,20 @@ def read_info(root: Path) -> dict[str, Any]:
         _check_entries(info, path)
     modality.apply(root, info)
     return info
+
+
+def where(path: Path) -> str:
+    """Sentence that names the dataset that was meant by another path; empty where none is found."""
+    if path.parts[:1] == ("~",):
+        return f"'~' was not replaced by your home folder; write {path.expanduser()}."
+    near = [parent for parent in path.parents if (parent / layout.INFO).is_file()]
+    inside = sorted(found.parents[1] for found in path.glob(f"*/{layout.INFO}"))
+    if near:
+        return f"It lies inside the dataset {near[0]}: name that folder."
+    if inside:
+        more = f", and {len(inside) - 1} others" if len(inside) > 1 else ""
+        return f"It holds the dataset {inside[0]}{more}: name one of them."
+    return ""
 
 
 def _check_entries(info: Mapping[str, Any], path: Path) -> None:
@@ -85,6 +106,11 @@ def _check_features(features: Any, path: Path) -> None:
             )
     with faults.together():
         for key, feature in features.items():
+            if not storable(key) or "\0" in key:
+                faults.report(
+                    "feature",
+                    f"{path}, features: {key!r} holds a character that no file can store. {COPY_AGAIN}",
+                )
             with faults.apart("feature", feature=key):
                 _check_feature(key, feature, path)
     layout.camera_keys(features, f"{path}, features")
@@ -105,8 +131,12 @@ def _check_version(info: Mapping[str, Any], path: Path) -> None:
     version = info.get("codebase_version")
     if not isinstance(version, str) or version not in layout.PATHS:
         way_out = "Update wamkit, or write the dataset as v3.0."
-        if str(version).startswith("v1"):
+        plain = re.search(r"\d+\.\d+", str(version))
+        meant = f"v{plain[0]}" if plain else ""
+        if meant.startswith("v1"):
             way_out = "Convert it to v2.1 with the converters of the lerobot package."
+        elif meant in layout.PATHS:
+            way_out = f"If {meant} is meant, write {meant!r} there."
         raise DataError(
             f"{path}: codebase_version is {version!r}, but only {', '.join(layout.PATHS)} can be read. {way_out}"
         )
@@ -157,7 +187,7 @@ def _check_vector(feature: Mapping[str, Any], place: str) -> None:
             f"{place}: dtype {feature['dtype']!r}, but only numbers can be read. Store it as float32."
         )
     names = layout.listed_names(feature)
-    if not all(isinstance(name, str | int | float) for name in names):
+    if not all(isinstance(name, str | int | float) and not isinstance(name, bool) for name in names):
         raise DataError(
             f"{place}: 'names' must be texts, got {feature['names']!r}. Write one name per entry."
         )
@@ -175,6 +205,11 @@ def _check_camera(key: str, feature: Mapping[str, Any], place: str) -> None:
     if len(shape) not in (2, 3):
         raise DataError(
             f"{place}: shape {list(shape)}, but a picture has rows, columns and channels. {COPY_AGAIN}"
+        )
+    if len(shape) == 3 and channels(feature) not in CHANNELS:
+        raise DataError(
+            f"{place}: {channels(feature)} channels, by the shape {list(shape)} and the names "
+            f"{feature.get('names')!r}. Correct them: a picture has 1 to 4."
         )
     for entry in ("info", "video_info"):
         if not isinstance(feature.get(entry) or {}, dict):
@@ -219,7 +254,7 @@ def _check_template(info: Mapping[str, Any], key: str, path: Path) -> None:
     try:
         found = _fields(template)
         example = template.format(**{name: "key" if name == "video_key" else 0 for name in found & fields})
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except FILLING as error:
         raise DataError(f"{place}: {template!r} cannot be filled in ({error!r}). {way_out}") from error
     if found != fields:
         raise DataError(
@@ -235,7 +270,7 @@ def _is_int(value: Any) -> TypeGuard[int]:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _kind(dtype: str) -> str:

@@ -221,8 +221,15 @@ def camera_size(feature: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def listed_names(feature: Mapping[str, Any]) -> list[Any]:
-    """The entries of ``names`` in one list, from ``["x"]``, ``{"motors": ["x"]}`` or ``[["x"]]``; empty for null."""
+    """The entries of ``names`` in one list; empty for null.
+
+    They are written as ``["x", "y"]``, ``{"motors": ["x", "y"]}``, ``[["x", "y"]]``, or ``{"x": 0, "y": 1}``.
+    """
     names = feature.get("names")
+    if isinstance(names, dict):
+        places = [place for place in names.values() if type(place) is int]
+        if len(places) == len(names) and sorted(places) == list(range(len(names))):
+            return sorted(names, key=names.__getitem__)
     groups = list(names.values()) if isinstance(names, dict) else [names]
     while any(isinstance(group, list) for group in groups):
         groups = [name for group in groups for name in (group if isinstance(group, list) else [group])]

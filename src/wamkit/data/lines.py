@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from wamkit.data import layout
-from wamkit.data.catalog import EPISODE_STATS, EpisodeRow, Span
+from wamkit.data.catalog import EPISODE_STATS, EpisodeRow, Span, check_totals, outcome
+from wamkit.data.faults import PlacedError, placed
 from wamkit.data.stats import as_numbers
-from wamkit.data.tables import COPY_AGAIN
+from wamkit.data.tables import COPY_AGAIN, storable
 from wamkit.errors import DataError
-from wamkit.storage import read_text
+from wamkit.storage.documents import read_text, unique_keys
 
+LINE_END = re.compile(r"\r\n|\n|\r")
 TEXTS = "a list of texts, with one or more"
 
 
@@ -28,19 +31,25 @@ def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: the file is missing, or a line is no JSON object.
     """
+    try:
+        text = read_text(path, COPY_AGAIN)
+    except DataError as error:
+        raise PlacedError(str(error), file=path) from error
     rows = []
-    for number, line in enumerate(read_text(path, COPY_AGAIN).splitlines(), 1):
+    # Not `splitlines`: JSON text may hold the other characters that it ends a line at, such as U+2028.
+    for number, line in enumerate(LINE_END.split(text), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path}, line {number}: not JSON, probably cut off ({error}). {COPY_AGAIN}"
+            raise PlacedError(
+                f"{path}, line {number}: not JSON, probably cut off ({error}). {COPY_AGAIN}", file=path
             ) from error
         if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, line {number}: must be a JSON object, got {type(row).__name__}. {COPY_AGAIN}"
+            raise PlacedError(
+                f"{path}, line {number}: must be a JSON object, got {type(row).__name__}. {COPY_AGAIN}",
+                file=path,
             )
         rows.append((number, row))
     return rows
@@ -62,21 +71,21 @@ def read_episodes(root: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow
     for index, (number, line) in enumerate(lines):
         place = f"{path}, line {number}, episode {index}"
         tasks, length = line.get("tasks"), line.get("length", 0)
-        if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
-            raise DataError(f"{place}: 'tasks' must be {TEXTS}, got {tasks!r}. {COPY_AGAIN}")
-        if not _is_int(length) or length < 1:
-            raise DataError(
-                f"{place}: 'length' must be a number of frames from 1 up, got {length!r}. {COPY_AGAIN}"
+        if not isinstance(tasks, list) or not tasks or not all(storable(task) for task in tasks):
+            raise PlacedError(
+                f"{place}: 'tasks' must be {TEXTS}, got {tasks!r}. {COPY_AGAIN}", file=path, episode=index
             )
-        success = line.get("success")
+        if not _is_int(length) or not 1 <= length < 2**31:
+            raise PlacedError(
+                f"{place}: 'length' must be a number of frames from 1 up, got {length!r}. {COPY_AGAIN}",
+                file=path,
+                episode=index,
+            )
+        with placed(file=path, episode=index):
+            success = outcome(line.get("success"), f"{place}: 'success'")
         rows.append(_row(root, info, index, (stop, stop + length), tuple(tasks), success))
         stop += length
-    declared = (info["total_episodes"], info["total_frames"])
-    if (len(rows), stop) != declared:
-        raise DataError(
-            f"{path}: lists {len(rows)} episodes with {stop} frames, but {layout.INFO} declares total_episodes "
-            f"{declared[0]} and total_frames {declared[1]}. {COPY_AGAIN}"
-        )
+    check_totals(rows, info, path, root)
     known = {"episode_index", "tasks", "length"}
     return tuple(rows), [{k: v for k, v in line.items() if k not in known} for _, line in lines]
 
@@ -87,7 +96,7 @@ def _row(
     index: int,
     frames: tuple[int, int],
     tasks: tuple[str, ...],
-    success: Any,
+    success: bool | None,
 ) -> EpisodeRow:
     place = {"episode_chunk": index // info["chunks_size"], "episode_index": index}
     end = (frames[1] - frames[0]) / info["fps"]
@@ -97,8 +106,7 @@ def _row(
         if feature["dtype"] == "video"
     }
     data = root / info["data_path"].format(**place)
-    outcome = success if isinstance(success, bool) else None
-    return EpisodeRow(index, *frames, tasks, data, videos, outcome)
+    return EpisodeRow(index, *frames, tasks, data, videos, success)
 
 
 def _counted(path: Path, key: str, what: str) -> list[tuple[int, dict[str, Any]]]:
@@ -106,20 +114,27 @@ def _counted(path: Path, key: str, what: str) -> list[tuple[int, dict[str, Any]]
     lines = read_lines(path)
     for number, line in lines:
         if not _is_int(line.get(key)) or line[key] < 0:
-            raise DataError(
-                f"{path}, line {number}: {key!r} must be a whole number from 0 up, got {line.get(key)!r}. {COPY_AGAIN}"
+            raise PlacedError(
+                f"{path}, line {number}: {key!r} must be a whole number from 0 up, got {line.get(key)!r}. {COPY_AGAIN}",
+                file=path,
             )
     lines.sort(key=lambda pair: pair[1][key])
     for expected, (number, line) in enumerate(lines):
         if line[key] < expected:
-            raise DataError(f"{path}, line {number}: {what} {line[key]} is listed twice. {COPY_AGAIN}")
+            raise PlacedError(
+                f"{path}, line {number}: {what} {line[key]} is listed twice. {COPY_AGAIN}",
+                file=path,
+                **({"episode": line[key]} if what == "episode" else {}),
+            )
         if line[key] > expected:
-            raise DataError(
+            raise PlacedError(
                 f"{path}, line {number}: {what} {line[key]} is listed, but {what} {expected} is missing; they must "
-                f"count from 0 without gaps. {COPY_AGAIN}"
+                f"count from 0 without gaps. {COPY_AGAIN}",
+                file=path,
+                **({"episode": expected} if what == "episode" else {}),
             )
     if not lines:
-        raise DataError(f"{path}: lists no {what}. {COPY_AGAIN}")
+        raise PlacedError(f"{path}: lists no {what}. {COPY_AGAIN}", file=path)
     return lines
 
 
@@ -133,18 +148,22 @@ def read_tasks(root: Path) -> tuple[str, ...]:
     tasks: dict[str, int] = {}
     for number, line in _counted(path, "task_index", "task"):
         task = line.get("task")
-        if not isinstance(task, str):
-            raise DataError(f"{path}, line {number}: 'task' must be a text, got {task!r}. {COPY_AGAIN}")
+        if not storable(task):
+            raise PlacedError(
+                f"{path}, line {number}: 'task' must be a text, got {task!r}. {COPY_AGAIN}", file=path
+            )
         if task in tasks:
-            raise DataError(f"{path}, line {number}: the task {task!r} is listed twice. {COPY_AGAIN}")
+            raise PlacedError(
+                f"{path}, line {number}: the task {task!r} is listed twice. {COPY_AGAIN}", file=path
+            )
         tasks[task] = line["task_index"]
     return tuple(tasks)
 
 
 def episode_stats(
-    root: Path, info: Mapping[str, Any], keys: Sequence[str]
+    root: Path, info: Mapping[str, Any], keys: Sequence[str], count: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Range and mean of every episode from ``meta/episodes_stats.jsonl``, which v2.0 does not have.
+    """Range and mean of each of ``count`` episodes from ``meta/episodes_stats.jsonl``, which v2.0 does not have.
 
     Returns:
         feature key -> statistic -> values (E, D), as far as the file has them for all episodes.
@@ -156,21 +175,24 @@ def episode_stats(
     if info["codebase_version"] != layout.OLD_VERSION:
         return {}
     lines = _counted(path, "episode_index", "episode")
-    if len(lines) != info["total_episodes"]:
-        raise DataError(
-            f"{path}: lists {len(lines)} episodes, but {layout.INFO} declares {info['total_episodes']}. {COPY_AGAIN}"
+    if len(lines) != count:
+        raise PlacedError(
+            f"{path}: lists {len(lines)} episodes, but {layout.OLD_EPISODES} lists {count}. {COPY_AGAIN}",
+            file=path,
         )
     found: dict[str, dict[str, np.ndarray]] = {key: {} for key in keys}
     for key in keys:
         width = int(info["features"][key]["shape"][0])
         for name in EPISODE_STATS:
-            parts = [_statistic(line, key, name, width, f"{path}, line {number}") for number, line in lines]
+            parts = [_statistic(line, key, name, width, path, number) for number, line in lines]
             if all(part is not None for part in parts):
                 found[key][name] = np.stack([part for part in parts if part is not None])
     return found
 
 
-def _statistic(line: Mapping[str, Any], key: str, name: str, width: int, place: str) -> np.ndarray | None:
+def _statistic(
+    line: Mapping[str, Any], key: str, name: str, width: int, path: Path, number: int
+) -> np.ndarray | None:
     """One statistic (D,) of one episode; None where the line does not have it."""
     stats = line.get("stats")
     feature = stats.get(key) if isinstance(stats, dict) else None
@@ -178,8 +200,12 @@ def _statistic(line: Mapping[str, Any], key: str, name: str, width: int, place: 
         return None
     values = as_numbers(feature[name])
     if values is None or values.shape != (width,):
-        raise DataError(
-            f"{place}, feature {key!r}: {name!r} must be {width} numbers, got {str(feature[name])[:80]}. {COPY_AGAIN}"
+        raise PlacedError(
+            f"{path}, line {number}, feature {key!r}: {name!r} must be {width} numbers, got "
+            f"{str(feature[name])[:80]}. {COPY_AGAIN}",
+            file=path,
+            episode=line["episode_index"],
+            feature=key,
         )
     return values
 

@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wamkit.data import layout
+from wamkit.data import layout, tables
 from wamkit.data.catalog import EpisodeRow
 
 LOG = logging.getLogger(__name__)
@@ -34,9 +33,9 @@ def located(root: Path, info: Mapping[str, Any], episodes: Sequence[EpisodeRow])
     """
     if layout.SPEC_KEY in info or info["data_path"] != layout.DATA:
         return tuple(episodes)
-    found = sorted(root.glob("data/*/*.parquet"))
+    found = tables.numbered(root / "data")
     try:
-        rows = [pq.read_metadata(path).num_rows for path in found]
+        rows = [tables.parquet(path).metadata.num_rows for path in found]
     except (pa.ArrowException, OSError):
         return tuple(episodes)
     declared: Counter[Path] = Counter()

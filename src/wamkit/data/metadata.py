@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from typing_extensions import override
 
-from wamkit.data import catalog, check, faults, layout, lines, tables
+from wamkit.data import catalog, layout, lines, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.located import located
 from wamkit.data.stats import STATISTICS, FeatureStats, acted_frames, stats_from_json, vector_stats
@@ -47,8 +47,15 @@ class Metadata(ABC):
         """Read the instructions by task index; raises :class:`DataError` when they cannot be read."""
 
     @abstractmethod
-    def stats(self, wanted: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
-        """Return statistics of the features in ``wanted`` (key -> shape), and what the files say of all.
+    def stats(
+        self, wanted: Mapping[str, tuple[int, ...]], column: Callable[[str], np.ndarray]
+    ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+        """Return statistics of features, and what the files say of all.
+
+        Args:
+            wanted: key -> shape.
+            column: gives a column of all frames, (N, ...), for statistics that are not stored; values of actions and
+                states are finite.
 
         Raises:
             DataError: they are missing, of another shape, or contradict themselves.
@@ -78,7 +85,9 @@ class Tables(Metadata):
         return tables.read_tasks(self.root / layout.TASKS)
 
     @override
-    def stats(self, wanted: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+    def stats(
+        self, wanted: Mapping[str, tuple[int, ...]], column: Callable[[str], np.ndarray]
+    ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         return catalog.read_stats(self.root, wanted)
 
 
@@ -93,7 +102,7 @@ class Lines(Metadata):
     @override
     def episodes(self, stats_of: Sequence[str] = ()) -> tuple[tuple[EpisodeRow, ...], PerEpisode]:
         rows, _ = lines.read_episodes(self.root, self.info)
-        return rows, lines.episode_stats(self.root, self.info, stats_of)
+        return rows, lines.episode_stats(self.root, self.info, stats_of, len(rows))
 
     @override
     def further(self) -> list[dict[str, Any]]:
@@ -104,28 +113,23 @@ class Lines(Metadata):
         return lines.read_tasks(self.root)
 
     @override
-    def stats(self, wanted: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
+    def stats(
+        self, wanted: Mapping[str, tuple[int, ...]], column: Callable[[str], np.ndarray]
+    ) -> tuple[dict[str, FeatureStats], dict[str, Any]]:
         path = self.root / layout.STATS
         listed = (
             read_json(path, "Remove it: statistics are computed from the frames.") if path.exists() else {}
         )
-        rows, _ = self.episodes()
         found = {}
         for key, shape in wanted.items():
             if key in layout.VECTORS:
-                found[key] = self._computed(key, rows)
+                found[key] = self._computed(key, column)
             elif isinstance(listed.get(key), dict) and set(STATISTICS) <= listed[key].keys():
                 found[key] = stats_from_json(listed[key], f"{path}, feature {key!r}", shape, (0.0, 1.0))
         return found, listed
 
-    def _computed(self, key: str, rows: Sequence[EpisodeRow]) -> FeatureStats:
-        feature = self.info["features"][key]
-        values = check.read_feature(rows, key, feature)
-        if not np.isfinite(values).all():
-            for part in check.read_parts(rows, self.info["features"], [key], float(self.info["fps"])):
-                check.finite(part, key, layout.entry_names(feature, "entry"))
-            raise faults.UnusableError(f"values of {key!r} are not finite")
+    def _computed(self, key: str, column: Callable[[str], np.ndarray]) -> FeatureStats:
+        values = column(key)
         if key == layout.ACTION_KEY and layout.ACTED_KEY in self.info["features"]:
-            acted = check.read_feature(rows, layout.ACTED_KEY, self.info["features"][layout.ACTED_KEY])
-            values = acted_frames(values, acted)
+            values = acted_frames(values, column(layout.ACTED_KEY))
         return vector_stats(values)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wamkit.data import layout
+from wamkit.data.faults import placed
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError, did_you_mean
 from wamkit.storage import read_json
@@ -29,9 +30,14 @@ def apply(root: Path, info: dict[str, Any]) -> None:
     Raises:
         DataError: the file is broken, or names a feature or entries that do not exist.
     """
-    content, path = _read(root), root / FILE
-    if content is None:
-        return
+    with placed(file=root / FILE):
+        content = _read(root)
+        if content is not None:
+            _name(content, info, root / FILE)
+
+
+def _name(content: Mapping[str, Any], info: Mapping[str, Any], path: Path) -> None:
+    """Put the names that the file holds into the features of ``info``."""
     features = info["features"]
     known = (*KINDS, VIDEO, ANNOTATION)
     for kind, parts in content.items():
@@ -59,10 +65,11 @@ def instruction_key(root: Path, info: Mapping[str, Any]) -> str:
     Raises:
         DataError: ``meta/modality.json`` is broken.
     """
-    content = _read(root)
-    if content is None:
-        return TASK_KEY
-    found = _annotations(content, info["features"], root / FILE)
+    with placed(file=root / FILE):
+        content = _read(root)
+        if content is None:
+            return TASK_KEY
+        found = _annotations(content, info["features"], root / FILE)
     chosen = [key for name, key in found.items() if name.split(".")[-1] == INSTRUCTION]
     return chosen[0] if chosen else TASK_KEY
 
@@ -110,7 +117,8 @@ def _entries(
     for name, part in parts.items():
         place = f"{path}, {kind} {name!r}"
         key = _feature(part, own, features, place)
-        width = int(features[key]["shape"][0]) if features[key].get("shape") else 0
+        shape = features[key].get("shape")  # of a feature that nothing reads it may be anything
+        width = shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], int) else 0
         start, end = part.get("start", 0), part.get("end", width)
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (start, end))
         if not whole or not 0 <= start < end <= width:

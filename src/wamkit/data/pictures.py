@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from wamkit.data import tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.tables import COPY_AGAIN
 from wamkit.errors import DataError
@@ -29,18 +29,29 @@ EXACT = ("RGB", "L", "1", "P", "LA", "RGBA", "PA")
 AS_RGB = "Store 8-bit RGB pictures, or the values as a numeric feature."
 
 
+def column_fault(kind: pa.DataType) -> str | None:
+    """Why a column of this type holds no pictures; None where it may."""
+    if pa.types.is_struct(kind):
+        kind = kind.field("bytes").type if "bytes" in [field.name for field in kind] else kind
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return None
+    if pa.types.is_struct(kind) and "path" in [field.name for field in kind]:
+        return "holds paths of picture files, not the files"
+    return f"holds values of type {kind}, but pictures are files of bytes, such as PNG"
+
+
 def decode_picture(cell: Any, size: tuple[int, int], place: str) -> np.ndarray:
     """Decode one cell of a column of pictures to (H, W, 3), uint8.
 
     Args:
-        cell: ``{"bytes": ..., "path": ...}``, as LeRobot stores it.
+        cell: ``{"bytes": ..., "path": ...}``, as LeRobot stores it, or the bytes alone.
         size: declared rows and columns.
         place: file, feature, episode and frame, for messages.
 
     Raises:
         DataError: there is no picture, it is damaged, of another size, or would lose something as 8-bit RGB.
     """
-    data = cell.get("bytes") if isinstance(cell, dict) else None
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(data, bytes) or not data:
         named = cell.get("path") if isinstance(cell, dict) else None
         outside = f" but only the path {named!r}; store the bytes in the table" if named else ""
@@ -66,6 +77,9 @@ def decode_picture(cell: Any, size: tuple[int, int], place: str) -> np.ndarray:
                     )
                 return np.ascontiguousarray(pixels[..., :3])
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        known = f"It is damaged, or none of {', '.join(FORMATS)}"
+        raise DataError(f"{place}: the picture cannot be decoded. {known}. {COPY_AGAIN}") from error
     except (*BROKEN, Image.DecompressionBombError) as error:
         raise DataError(f"{place}: the picture cannot be decoded ({error}). {COPY_AGAIN}") from error
 
@@ -119,7 +133,7 @@ class PictureTable:
 
     def _cell(self, row: int, place: str) -> Any:
         try:
-            with pq.ParquetFile(self._path, page_checksum_verification=True) as file:
+            with tables.parquet(self._path) as file:
                 if self._starts is None:
                     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
                     self._starts = np.cumsum([0, *sizes])

@@ -46,23 +46,30 @@ def recorded_digests(root: Path, info: Mapping[str, Any]) -> dict[Path, str]:
 
 
 def check_videos(
-    episodes: Sequence[EpisodeRow], cameras: Mapping[str, CameraSpec], keys: Mapping[str, str], fps: float
+    episodes: Sequence[EpisodeRow],
+    cameras: Mapping[str, CameraSpec],
+    keys: Mapping[str, str],
+    fps: float,
+    shared: bool = True,
 ) -> None:
     """Report every video without its camera's size and pixels, and every episode whose times do not fit its video.
 
-    Reads the containers and decodes no picture.
+    Reads the containers and decodes no picture. ``shared`` is false where every episode has a video of its own, so
+    that more pictures are never those of an episode that was left out of the table.
     """
     owners: dict[Path, str] = {}
     for name, camera in cameras.items():
         key = keys[name]
         for path, rows in track(by_file(episodes, key).items(), "check the videos"):
-            with faults.apart("span", file=path, feature=key):
+            alone = {"episode": rows[0].index} if len(rows) == 1 else {}
+            with faults.apart("span", file=path, feature=key, **alone):
                 if owners.setdefault(path, name) != name:
                     raise DataError(
                         f"{path}: cameras {owners[path]!r} and {name!r} share this file. {COPY_AGAIN}"
                     )
                 # Each fault of a kind is reported; behind it the next kind would only repeat it.
                 facts = _probe(path, rows, name, camera, fps)
+                _check_rate(rows, key, name, facts, fps)
                 with faults.together():
                     for episode in rows:
                         _check_length(episode, key, name, fps)
@@ -70,7 +77,7 @@ def check_videos(
                     _check_order(rows, key, name, fps)
                 with faults.together():
                     _check_ends(rows, key, name, facts, fps)
-                _check_rest(rows, key, name, facts, fps)
+                _check_rest(rows, key, name, facts, fps, shared)
 
 
 def _probe(
@@ -79,7 +86,7 @@ def _probe(
     """Facts of a video that has the size and the pixels of its camera."""
     place = f"{path}, episode {rows[0].index}, camera {name!r}"
     with faults.together(), faults.apart("video"):
-        facts = video.probe_video(path, fps)
+        facts = video.probe_video(path, fps, place)
         if (facts.height, facts.width) != (camera.height, camera.width):
             raise DataError(
                 f"{place}: the video is {facts.height}x{facts.width}, but info.json declares {camera}. "
@@ -88,6 +95,20 @@ def _probe(
         if facts.fault:
             raise DataError(f"{place}: {facts.fault}.")
     return facts
+
+
+def _check_rate(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.VideoFacts, fps: float) -> None:
+    """The container holds pictures at the rate of the dataset, unless the table leaves time between the episodes."""
+    gaps = [
+        other.videos[key].start_s - one.videos[key].start_s - len(one) / fps
+        for one, other in itertools.pairwise(rows)
+    ]
+    if facts.rate is not None and sum(map(abs, gaps)) * fps <= 1:
+        raise DataError(
+            f"{rows[0].videos[key].path}, episode {rows[0].index}, camera {name!r}: the video has {facts.rate:.4f} "
+            f"pictures per second on average, but fps is {fps:g} in info.json: correct it, or encode the video again "
+            f"at {fps:g} Hz."
+        )
 
 
 def _check_length(episode: EpisodeRow, key: str, name: str, fps: float) -> None:
@@ -152,9 +173,12 @@ def _check_ends(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.Vi
             )
 
 
-def _check_rest(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.VideoFacts, fps: float) -> None:
+def _check_rest(
+    rows: Sequence[EpisodeRow], key: str, name: str, facts: video.VideoFacts, fps: float, shared: bool
+) -> None:
     """Pictures of no episode: a few are a fault, as many as an episode has are one that was left out of the table."""
-    at, shortest, left_out = facts.start_s, min(len(row) for row in rows), 0
+    at, left_out = facts.start_s, 0
+    shortest = min(len(row) for row in rows) if shared else math.inf
     begins = [row.videos[key].start_s for row in rows]
     ends = [row.videos[key].start_s + len(row) / fps for row in rows]
     for begin, end in zip([*begins, facts.end_s], [*ends, facts.end_s], strict=True):
@@ -163,7 +187,8 @@ def _check_rest(rows: Sequence[EpisodeRow], key: str, name: str, facts: video.Vi
             faults.report(
                 "span",
                 f"{rows[0].videos[key].path}, camera {name!r}: {rest} pictures from {at:.3f} s on belong to no "
-                f"episode and are too few for one, so it is not known which picture belongs to which frame. "
+                f"episode{' and are too few for one' * shared}, so it is not known which picture belongs to which "
+                f"frame. "
                 f"{COPY_AGAIN} Or cut them off the video.",
             )
         left_out += max(rest, 0)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +19,7 @@ from wamkit.errors import DataError, reason
 
 COPY_AGAIN = "Copy the dataset again."
 PANDAS_INDEX = "__index_level_0__"
+TASK_NAMES = (PANDAS_INDEX, "task")  # the column of instructions, where there are other texts
 
 
 class RowsError(DataError):
@@ -73,7 +77,7 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
     place = f"{path}, field {name!r}"
     if name not in table.column_names:
         raise DataError(f"{path}: the column {name!r}, which info.json declares, is missing. {COPY_AGAIN}")
-    flat = _joined(table.column(name))
+    flat = _plain(table.column(name))
     lengths = (*shape, 1)  # of the lists at every depth; LeRobot stores the shape (1,) as a plain number
     rows, per_row = len(flat), 1
     for depth in range(len(lengths) + 1):
@@ -87,6 +91,8 @@ def to_numpy(table: pa.Table, name: str, shape: tuple[int, ...], dtype: str, pat
         _check_widths(flat, lengths[depth], per_row, place, shape)
         per_row *= lengths[depth]
         flat = flat.flatten()
+    if not _is_list(flat.type):
+        _require_numbers(flat.type, np.dtype(dtype), place)
     if _is_list(flat.type) or per_row != int(np.prod(shape, dtype=np.int64)):
         raise DataError(
             f"{place}: {'nested lists' if _is_list(flat.type) else per_row} per frame, but info.json declares shape "
@@ -106,6 +112,36 @@ def frames(table: pa.Table, key: str, feature: Mapping[str, Any], path: Path) ->
         "float32" if vector else feature["dtype"],
         path,
     )
+
+
+def storable(text: object) -> TypeGuard[str]:
+    """Whether a value is a text that a file can hold: JSON can name half a character, and UTF-8 cannot."""
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """One array of the values themselves, not of places in a dictionary or in another array."""
+    flat = _joined(column)
+    if pa.types.is_dictionary(flat.type):
+        flat = flat.dictionary_decode()
+    views = pa.types.is_list_view(flat.type) or pa.types.is_large_list_view(flat.type)
+    if views and not flat.null_count:
+        offsets = np.cumsum([0, *flat.sizes.to_numpy()], dtype=np.int64)
+        flat = pa.LargeListArray.from_arrays(pa.array(offsets), flat.flatten())
+    return flat
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts, in whichever form."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
@@ -133,11 +169,14 @@ def _check_widths(lists: pa.Array, width: int, per_row: int, place: str, shape: 
         )
 
 
-def _as_dtype(flat: pa.Array, dtype: np.dtype[Any], per_row: int, place: str) -> np.ndarray:
-    """Convert plain values to ``dtype``; floats may be rounded, everything else must keep its value."""
-    kind = flat.type
+def _require_numbers(kind: pa.DataType, dtype: np.dtype[Any], place: str) -> None:
+    """Raise :class:`DataError` unless values of a type are such as ``dtype`` can hold."""
     if not (pa.types.is_boolean(kind) if dtype.kind == "b" else _is_number(kind)):
         raise DataError(f"{place}: holds values of type {kind}, but info.json implies {dtype}. {COPY_AGAIN}")
+
+
+def _as_dtype(flat: pa.Array, dtype: np.dtype[Any], per_row: int, place: str) -> np.ndarray:
+    """Convert plain values to ``dtype``; floats may be rounded, everything else must keep its value."""
     stored = flat.to_numpy(zero_copy_only=False)
     if stored.dtype == dtype:
         return np.asarray(stored)
@@ -175,8 +214,8 @@ def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str
     Raises:
         DataError: the file or one of ``columns`` is missing, or the file is cut off or damaged.
     """
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+    with _reading(path):
+        file = parquet(path)
         known = file.schema_arrow.names
         wanted = list(columns(known) if callable(columns) else known if columns is None else columns)
         missing = sorted(set(wanted) - set(known))
@@ -190,12 +229,44 @@ def read(path: Path, columns: Sequence[str] | Callable[[list[str]], Sequence[str
         table = file.read(columns=wanted)
         table.validate(full=True)
         return table
+
+
+def schema(path: Path) -> pa.Schema:
+    """Columns of a parquet file and their types; raises :class:`DataError` when it cannot be read."""
+    with _reading(path):
+        return parquet(path).schema_arrow
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Block that reads a parquet file; whatever goes wrong is a :class:`DataError`."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: the file is missing. {COPY_AGAIN}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise DataError(
             f"{path}: cannot be read as parquet, probably cut off or damaged ({reason(error)}). Copy it again."
         ) from error
+
+
+def parquet(path: Path) -> pq.ParquetFile:
+    """Open a parquet file; it must be closed, or forgotten.
+
+    A path is handed on as bytes: as text, pyarrow takes a name with a colon for an address, and none but UTF-8.
+    """
+    return pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Parquet files of a folder's chunks in the order of their numbers, without hidden ones such as macOS leaves."""
+    found = (path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))
+
+    def pieces(path: Path) -> list[str | int]:
+        texts = re.split(r"([0-9]+)", path.relative_to(folder).as_posix())  # texts and numbers in turn
+        return [int(text) if place % 2 else text for place, text in enumerate(texts)]
+
+    return sorted(found, key=pieces)
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
@@ -224,7 +295,8 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
         "pandas_version": "2.0.0",
     }
     table = table.replace_schema_metadata({"pandas": json.dumps(metadata)})
-    pq.write_table(table, path, write_page_checksum=True)
+    with pa.OSFile(os.fsencode(path), "wb") as sink:
+        pq.write_table(table, sink, write_page_checksum=True)
 
 
 def read_tasks(path: Path) -> tuple[str, ...]:
@@ -234,11 +306,12 @@ def read_tasks(path: Path) -> tuple[str, ...]:
         DataError: the file cannot be read, its task indices have gaps or come twice, or an instruction is missing.
     """
     table = read(path)
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    texts = [field.name for field in table.schema if is_text(field.type)]
+    texts = [name for name in texts if name in TASK_NAMES] or texts
     if "task_index" not in table.column_names or len(texts) != 1:
         raise DataError(
             f"{path}: must have the column 'task_index' and one column of instructions, but the columns are "
-            f"{table.column_names}. {COPY_AGAIN}"
+            f"{', '.join(f'{field.name} ({field.type})' for field in table.schema)}. {COPY_AGAIN}"
         )
     index = to_numpy(table, "task_index", (), "int64", path).tolist()
     tasks = table.column(texts[0]).to_pylist()
@@ -269,7 +342,7 @@ class TableFile:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._sink = pa.OSFile(str(path), "wb")
+        self._sink = pa.OSFile(os.fsencode(path), "wb")
         self._writer = pq.ParquetWriter(self._sink, schema, compression="snappy", write_page_checksum=True)
         self.rows = 0
 

@@ -7,6 +7,7 @@ edit list shifts the first frame.
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,8 @@ PIXEL_FORMATS = ("yuv444p", "yuv420p")
 PIXEL_FORMAT = "yuv444p"
 CRF = 6
 GOP = 12
+HALF = 0.5  # frame
+MEAN_RATE = 0.02  # part by which a container's mean rate may be another than the dataset's
 
 
 def frame_rate(rate_hz: float) -> Fraction:
@@ -81,7 +84,7 @@ class VideoAppender:
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._output = av.open(str(path), "w", format="mp4")
+        self._output = av.open(local(path), "w", format="mp4")
         self._stream: av.VideoStream | None = None
         self._rate = rate
         self.frames = 0
@@ -117,7 +120,12 @@ def open_video(path: Path) -> av.container.InputContainer:
         OSError: there is no such file, or it cannot be read.
         av.FFmpegError: it is damaged.
     """
-    return av.open(str(path), "r", metadata_errors="replace")
+    return av.open(local(path), "r", metadata_errors="replace")
+
+
+def local(path: Path) -> str:
+    """A path as FFmpeg takes it for a file: it takes what stands before a colon for the name of a protocol."""
+    return os.path.abspath(path)
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,7 @@ class VideoFacts:
         width: columns, pixels.
         start_s: time of the first frame, seconds.
         end_s: end time of the last readable frame, seconds.
+        rate: pictures per second on average, by the container, where that is clearly another rate than expected.
         fault: why its pictures are not 8-bit RGB, and what to do; None where they are.
     """
 
@@ -136,11 +145,17 @@ class VideoFacts:
     width: int
     start_s: float
     end_s: float
+    rate: float | None
     fault: str | None
 
 
-def probe_video(path: Path, rate: float) -> VideoFacts:
+def probe_video(path: Path, rate: float, place: str) -> VideoFacts:
     """Read size, times and pixels of a video from its container. Only the packets after the last key frame are read.
+
+    Args:
+        path: the file.
+        rate: frames per second that it should have.
+        place: file, episode and camera, for messages.
 
     Raises:
         DataError: the file is missing, cut off, or holds no video.
@@ -148,7 +163,12 @@ def probe_video(path: Path, rate: float) -> VideoFacts:
     try:
         with open_video(path) as source:
             if not source.streams.video:
-                raise DataError(f"{path}: contains no video stream. Copy the dataset again.")
+                raise DataError(f"{place}: contains no video stream. Copy the dataset again.")
+            if len(source.streams.video) > 1:
+                raise DataError(
+                    f"{place}: contains {len(source.streams.video)} video streams, and nothing says which of them is "
+                    f"the camera's. Write a file of each."
+                )
             stream = source.streams.video[0]
             unit = tick(stream)
             start = stream.start_time or 0
@@ -159,13 +179,28 @@ def probe_video(path: Path, rate: float) -> VideoFacts:
             end = float(max(times) * unit) + 1.0 / rate if times else 0.0
             pixels = stream.codec_context.format
             fault = "the codec of its stream is not known" if pixels is None else pixel_fault(pixels)
-            return VideoFacts(stream.height, stream.width, float(start * unit), end, fault)
+            mean = _mean_rate(stream, float(unit), rate)
+            return VideoFacts(stream.height, stream.width, float(start * unit), end, mean, fault)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: the video file is missing. Copy the dataset again.") from error
+        raise DataError(f"{place}: the video file is missing. Copy the dataset again.") from error
     except (av.FFmpegError, OSError, AttributeError) as error:  # a stream of no known codec has no size
         raise DataError(
-            f"{path}: cannot be read as a video, probably cut off ({error}). Copy it again."
+            f"{place}: cannot be read as a video, probably cut off ({error}). Copy it again."
         ) from error
+
+
+def _mean_rate(stream: av.VideoStream, unit: float, rate: float) -> float | None:
+    """Pictures per second where the index of an mp4 file has clearly others than ``rate``; else None."""
+    index = stream.index_entries
+    steps = len(index) - 1
+    if steps < 1 or "mp4" not in stream.container.format.name:  # others list key frames alone
+        return None
+    lasts = (index[-1].timestamp - index[0].timestamp) * unit
+    if lasts <= 0:
+        return None
+    if abs(steps - lasts * rate) <= HALF + MEAN_RATE * steps:
+        return None
+    return steps / lasts
 
 
 def pixel_fault(pixels: av.VideoFormat) -> str | None:

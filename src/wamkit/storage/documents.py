@@ -23,7 +23,7 @@ DIGEST = "digest"  # field of a document: what its other fields say, as 32 hexad
 
 
 def read_text(path: Path, way_out: str) -> str:
-    """Read a text file of ours.
+    """Read a text file, with or without a byte order mark.
 
     Args:
         path: the file.
@@ -33,7 +33,7 @@ def read_text(path: Path, way_out: str) -> str:
         DataError: there is no such file, it is not readable, or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. {way_out}") from error
     except OSError as error:
@@ -49,7 +49,7 @@ def read_json(path: Path, way_out: str) -> dict[str, Any]:
         DataError: it cannot be read, is not JSON, gives a key twice, or holds another value.
     """
     try:
-        values = json.loads(read_text(path, way_out), object_pairs_hook=_object)
+        values = json.loads(read_text(path, way_out), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}). {way_out}") from error
     if not isinstance(values, dict):
@@ -57,7 +57,7 @@ def read_json(path: Path, way_out: str) -> dict[str, Any]:
     return values
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Object of a JSON text; a key given twice is an error, because one of its values would be lost."""
     values = dict(pairs)
     if len(values) != len(pairs):

@@ -15,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wamkit.data import layout
 from wamkit.data.conversion import jobs
+from wamkit.data.conversion.further import require_storable
 from wamkit.data.conversion.hdf5 import Hdf5Source, Reading
 from wamkit.data.conversion.jobs import Options
 from wamkit.data.conversion.lerobot import LeRobotSource
 from wamkit.data.conversion.meta import write_meta
 from wamkit.data.conversion.source import Source
 from wamkit.data.dataset import Dataset
+from wamkit.data.info import where
 from wamkit.data.replacement import Replacement
 from wamkit.errors import DataError, WamkitError, did_you_mean
 from wamkit.storage.documents import read_json, write_document
@@ -29,6 +31,7 @@ __all__ = ["Options", "Reading", "convert_dataset"]
 
 PLAN = f"{jobs.WORK}.json"
 AS_FOUND = Reading()
+OF_A_DATASET = (".json", ".jsonl", ".parquet", ".mp4")
 WRITTEN = (layout.VERSION, layout.OLD_VERSION)
 
 
@@ -69,17 +72,18 @@ def convert_dataset(
     if root.exists() or root.is_symlink():
         raise DataError(f"{root} exists. Choose another folder, or remove it first.")
     if not source.exists():
-        raise DataError(f"{source}: no such file or folder. Name a dataset.")
+        raise DataError(f"{source}: no such file or folder. {where(source) or 'Name a dataset.'}")
     if source.resolve() in root.resolve().parents:
         raise DataError(
             f"{root} lies inside {source}, which would change while it is read. Choose another folder."
         )
     target = Replacement(root, overwrite=False)
-    opened: Source = LeRobotSource(source) if source.is_dir() else Hdf5Source(source, reading)
+    opened: Source = LeRobotSource(source) if _is_folder(source) else Hdf5Source(source, reading)
     with closing(opened):
         there = opened.info.get("codebase_version")
         if there == version:
             raise DataError(f"{source} is in the layout {version} already. {_other(version)}")
+        require_storable(opened, version)
         options = Options(version, reencode)
         made_of = _made_of(opened, options, reading)
         with target.begin(lambda partial: _begun(partial) == made_of):
@@ -88,6 +92,15 @@ def convert_dataset(
             except WamkitError:
                 (target.partial / PLAN).unlink(missing_ok=True)  # bad input: there is nothing to go on with
                 raise
+
+
+def _is_folder(source: Path) -> bool:
+    """Whether a source is a folder; raises :class:`DataError` for a file out of one, such as ``meta/info.json``."""
+    if source.is_file() and source.suffix in OF_A_DATASET:
+        raise DataError(
+            f"{source} is one file of a dataset. {where(source) or 'Name the folder of the dataset.'}"
+        )
+    return source.is_dir()
 
 
 def _other(version: str) -> str:

@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from wamkit.data.tables import COPY_AGAIN
-from wamkit.data.video import open_video, tick
+from wamkit.data.video import local, open_video, tick
 from wamkit.errors import DataError, reason
 
 
@@ -46,6 +46,7 @@ class Packets:
         keys: (P,) bool, True for key frames.
         delay: time by which the first packet is decoded before it is shown, in units of the stream.
         unit: seconds per unit.
+        orderly: true if every packet has a time at which it is decoded, and that is not after it is shown.
         coding: what has to be equal in two files for their packets to stand in one stream.
     """
 
@@ -53,6 +54,7 @@ class Packets:
     keys: np.ndarray
     delay: int
     unit: Fraction
+    orderly: bool
     coding: tuple[Any, ...]
 
     @property
@@ -62,6 +64,8 @@ class Packets:
 
     def fault(self, clip: Clip) -> str | None:
         """Why a clip cannot be copied without decoding; None where it can."""
+        if not self.orderly:
+            return "its packets have no times of decoding that an mp4 file can hold"
         shown = np.argsort(self.pts, kind="stable")[clip.first : clip.first + clip.count]
         low = int(shown.min())
         if not self.keys[shown[0]]:
@@ -105,11 +109,12 @@ def read_packets(path: Path, place: str) -> Packets:
         raise DataError(
             f"{place}, {path}: cannot be read as a video, probably cut off ({reason(error)}). {COPY_AGAIN}"
         ) from error
-    if not found or any(pts is None or dts is None for pts, dts, _ in found):
+    if not found or any(pts is None for pts, _, _ in found):
         raise DataError(f"{place}, {path}: the video has pictures without a time, or none. {COPY_AGAIN}")
     pts = np.array([entry[0] for entry in found], dtype=np.int64)
-    delay = int(found[0][0] - found[0][1])
-    return Packets(pts, np.array([entry[2] for entry in found]), delay, unit, (*coding, delay))
+    orderly = all(dts is not None and dts <= shown for shown, dts, _ in found)
+    delay = int(found[0][0] - found[0][1]) if orderly else 0
+    return Packets(pts, np.array([entry[2] for entry in found]), delay, unit, orderly, (*coding, delay))
 
 
 def copy_clips(clips: Sequence[tuple[Clip, Packets]], out: Path, rate: Fraction) -> None:
@@ -125,7 +130,7 @@ def copy_clips(clips: Sequence[tuple[Clip, Packets]], out: Path, rate: Fraction)
         DataError: a packet cannot be read or written.
     """
     done = 0
-    with av.open(str(out), "w", format="mp4") as output:
+    with av.open(local(out), "w", format="mp4") as output:
         target: av.VideoStream | None = None
         for clip, packets in clips:
             begin = round(done / rate / packets.unit)

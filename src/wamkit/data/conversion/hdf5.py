@@ -8,6 +8,7 @@ say which environment it was (``env_args``) and, in LIBERO, what was asked (``pr
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,10 @@ from wamkit.data.conversion.clips import Clip, Packets
 from wamkit.data.conversion.source import Entry, Source
 from wamkit.data.episode import Episode, check_episode, check_specs, frame_columns
 from wamkit.data.stats import vector_stats
-from wamkit.errors import DataError, MissingExtraError, reason
+from wamkit.errors import DataError, MissingExtraError, SpecError, reason
 
+LOG = logging.getLogger(__name__)
+MAX_HZ = 10_000
 PRIVILEGED = "object"  # robomimic's poses of all objects, which no robot measures
 SKIPPED = ("next_obs",)  # obs, one step later
 WAY_OUT = "Repair the file, or leave the demonstration out of it."
@@ -65,6 +68,7 @@ class Hdf5Source(Source):
     def __init__(self, path: Path, reading: Reading) -> None:
         self.root, self._h5 = path, _library()
         self.files, self.beside = (path,), {}
+        self._left_out: set[str] = set()
         try:
             self._file = self._h5.File(path, "r")
         except OSError as error:
@@ -77,7 +81,7 @@ class Hdf5Source(Source):
                 f"{path}: has no group 'data' of demonstrations, so it is none of robomimic or LIBERO."
             )
         self._names = sorted(demos, key=_number)
-        self._demos = [demos[name] for name in self._names]
+        self._demos = [self._demo(demos, name, k) for k, name in enumerate(self._names)]
         self._attributes = {name: _document(demos.attrs, name, path) for name in ("env_args", "problem_info")}
         self._choose(reading)
         rate = self._rate(reading)
@@ -86,6 +90,15 @@ class Hdf5Source(Source):
         self._specs(rate)
         self.entries = tuple(self._entry(k) for k in range(len(self._demos)))
         self._starts = np.cumsum([0, *(entry.length for entry in self.entries)]).tolist()
+
+    def _demo(self, demos: Any, name: str, k: int) -> Any:
+        """One demonstration; what a link leads to may be gone."""
+        try:
+            return demos[name]
+        except (KeyError, OSError) as error:
+            raise DataError(
+                f"{self.root}, data/{name}, episode {k}: cannot be read ({reason(error)}). {WAY_OUT}"
+            ) from error
 
     def _choose(self, reading: Reading) -> None:
         """Sort the arrays of the first demonstration into pictures, state and extras; the others must have the same."""
@@ -103,17 +116,16 @@ class Hdf5Source(Source):
                 f"{self._place(0)}, 'actions': must be (T, A), got rows of {self._forms['actions'][0]}."
             )
         observed = {name: form for name, form in self._forms.items() if name.startswith("obs/")}
-        self._cameras = [
-            n
-            for n, (shape, kind) in observed.items()
-            if len(shape) == 3 and kind == "uint8" and shape[2] == 3
-        ]
+        self._cameras = [n for n, (shape, kind) in observed.items() if _is_picture(shape, kind)]
         vectors = [n for n, (shape, _) in observed.items() if len(shape) == 1 and n not in self._cameras]
         if reading.state is not None:
             unknown = [key for key in reading.state if f"obs/{key}" not in vectors]
             if unknown:
                 known = ", ".join(n.removeprefix("obs/") for n in vectors)
                 raise DataError(f"{self.root}: state {unknown[0]!r} is no vector of 'obs'. Known: {known}.")
+            twice = [key for i, key in enumerate(reading.state) if key in reading.state[:i]]
+            if twice:
+                raise DataError(f"{self.root}: state {twice[0]!r} is named twice. Name it once.")
             self._state = [f"obs/{key}" for key in reading.state]
         else:
             self._state = [name for name in vectors if name != f"obs/{PRIVILEGED}"]
@@ -121,7 +133,38 @@ class Hdf5Source(Source):
         self._extras: dict[str, str] = {}
         for name in sorted(set(self._forms) - used, key=lambda n: (n.startswith("obs/"), n)):
             short, full = name.removeprefix("obs/").replace("/", "."), name.replace("/", ".")
-            self._extras[full if short in self._extras else short] = name  # `obs/x` and `x` are two arrays
+            chosen = full if short in self._extras else short  # `obs/x` and `x` are two arrays
+            self._require_new(chosen, name, self._extras)
+            self._extras[chosen] = name
+        names: dict[str, str] = {}
+        for name in self._cameras:
+            self._require_new(_camera_key(name), name, names)
+            names[_camera_key(name)] = name
+        self._say_what_is_kept_otherwise()
+
+    def _require_new(self, chosen: str, name: str, known: Mapping[str, str]) -> None:
+        if chosen in known:
+            raise DataError(
+                f"{self._place(0)}: {known[chosen]!r} and {name!r} would both be called {chosen!r}. Rename one."
+            )
+
+    def _say_what_is_kept_otherwise(self) -> None:
+        """Warn of arrays that may have been meant as cameras, and of those that are no numbers of every frame."""
+        for extra, name in self._extras.items():
+            shape, kind = self._forms[name]
+            if len(shape) == 3 and name.startswith("obs/") and {shape[0], shape[2]} & {3, 4}:
+                LOG.warning(
+                    "%s: %r has the form of pictures, but rows of shape %s and type %s are no camera, which is uint8 "
+                    "with 3 channels. It is kept as the extra %r.",
+                    self.root,
+                    name,
+                    list(shape),
+                    kind,
+                    extra,
+                )
+        if self._left_out:
+            names = ", ".join(sorted(self._left_out))
+            LOG.warning("%s: left out, because they hold no numbers of every frame: %s.", self.root, names)
 
     def _arrays(self, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         """Array of a demonstration -> shape of one row and dtype."""
@@ -135,19 +178,21 @@ class Hdf5Source(Source):
             raise DataError(f"{place}: has no array 'actions'. {WAY_OUT}")
 
         def visit(name: str, item: Any) -> None:
-            if (
-                isinstance(item, self._h5.Dataset)
-                and name.split("/")[0] not in SKIPPED
-                and item.dtype.kind in "biuf"
-            ):
-                forms[name] = tuple(item.shape[1:]), str(item.dtype)
-                lengths[name] = item.shape[0] if item.shape else 0
+            if not isinstance(item, self._h5.Dataset) or name.split("/")[0] in SKIPPED:
+                return
+            if item.dtype.kind in "biuf" and item.shape:
+                forms[name] = tuple(item.shape[1:]), str(item.dtype.newbyteorder("="))
+                lengths[name] = item.shape[0]
+            else:
+                self._left_out.add(name)
 
         demo.visititems(visit)
         if "actions" not in forms:
             raise DataError(f"{place}, 'actions': holds no numbers but {demo['actions'].dtype}. {WAY_OUT}")
+        if not lengths["actions"]:
+            raise DataError(f"{place}, 'actions': has no rows, so there is no frame. {WAY_OUT}")
         for name, length in lengths.items():
-            if length != lengths["actions"] or not length:
+            if length != lengths["actions"]:
                 raise DataError(
                     f"{place}, {name!r}: has {length} rows, but 'actions' has {lengths['actions']}. {WAY_OUT}"
                 )
@@ -157,7 +202,11 @@ class Hdf5Source(Source):
         arguments = self._attributes["env_args"].get("env_kwargs")
         found = arguments.get("control_freq") if isinstance(arguments, dict) else None
         rate = reading.fps if reading.fps is not None else found
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 10_000:
+        if reading.fps is not None and not 0 < reading.fps < MAX_HZ:
+            raise DataError(
+                f"{self.root}: a rate of {reading.fps!r} Hz cannot be; pass one between 0 and {MAX_HZ} with --fps."
+            )
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < MAX_HZ:
             raise DataError(
                 f"{self.root}: attribute 'env_args' names no 'control_freq' ({found!r}). Pass the rate at which the "
                 f"demonstrations were recorded, with --fps."
@@ -176,15 +225,16 @@ class Hdf5Source(Source):
             raise DataError(
                 f"{self._place(k)}: the file holds no instruction (its environment is {name!r}). Pass one with --task."
             )
-        return task.strip().strip('"')
+        task = task.strip()
+        # LIBERO's files quote it; quotes inside belong to it.
+        quoted = len(task) > 1 and task[0] == task[-1] == '"' and '"' not in task[1:-1]
+        return task[1:-1].strip() if quoted else task
 
     def _specs(self, rate: float) -> None:
         """Specs and features, as a recording of wamkit has them."""
         widths = {name: self._forms[name][0][0] for name in self._state}
         state = [f"{n[4:]}_{i}" if width > 1 else n[4:] for n, width in widths.items() for i in range(width)]
-        action = np.concatenate(
-            [self._array(k, "actions").astype(np.float32) for k in range(len(self._demos))]
-        )
+        action = np.concatenate([self._single(self._array(k, "actions")) for k in range(len(self._demos))])
         names = tuple(f"action_{i}" for i in range(action.shape[1]))
         if not np.isfinite(action).all():
             ends = np.cumsum([len(demo["actions"]) for demo in self._demos])
@@ -194,8 +244,14 @@ class Hdf5Source(Source):
             raise DataError(
                 f"{self._place(k)}, 'actions': frame {frame}, entry {entry} is {action[row, entry]}. {WAY_OUT}"
             )
+        try:
+            self._declare(rate, state, action, names)
+        except (SpecError, DataError) as error:
+            raise DataError(f"{self.root}: no dataset can be made of it. {error}") from error
+
+    def _declare(self, rate: float, state: list[str], action: np.ndarray, names: tuple[str, ...]) -> None:
         limits = vector_stats(action)
-        cameras = {n[4:].replace("/", "."): CameraSpec(*self._forms[n][0][:2]) for n in self._cameras}
+        cameras = {n[4:].replace("/", "."): CameraSpec(*self._size(n)) for n in self._cameras}
         self._observation = ObservationSpec(cameras=cameras, state=tuple(state), rate_hz=rate)
         low, high = tuple(limits.min.tolist()), tuple(limits.max.tolist())
         self._action = ActionSpec(
@@ -223,7 +279,7 @@ class Hdf5Source(Source):
     def _entry(self, k: int) -> Entry:
         demo = self._demos[k]
         length = len(demo["actions"])
-        raw = {layout.IMAGE_PREFIX + n[4:].replace("/", "."): demo[n].size // 50 for n in self._cameras}
+        raw = {_camera_key(n): demo[n].size // 50 for n in self._cameras}
         rows = sum(demo[name].nbytes for name in self._forms if name not in self._cameras)
         return Entry(length, (self._tasks[k],), rows, raw, {"success": self._success(k)}, self._place(k))
 
@@ -234,11 +290,26 @@ class Hdf5Source(Source):
 
     def _array(self, k: int, name: str) -> np.ndarray:
         try:
-            return np.asarray(self._demos[k][name][()])
+            values = np.asarray(self._demos[k][name][()])
+            return values.astype(values.dtype.newbyteorder("="), copy=False)
         except OSError as error:
             raise DataError(
                 f"{self._place(k)}, {name!r}: cannot be read ({reason(error)}). Copy the file again."
             ) from error
+
+    def _single(self, values: np.ndarray) -> np.ndarray:
+        """Values as float32; what is too large for it becomes infinite, and is refused as such."""
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+
+    def _size(self, name: str) -> tuple[int, int]:
+        """Rows and columns of a camera's pictures."""
+        shape, _ = self._forms[name]
+        return (shape[1], shape[2]) if _channels_first(shape) else (shape[0], shape[1])
+
+    def _upright(self, images: np.ndarray) -> np.ndarray:
+        """Pictures (T, H, W, 3), from those and from (T, 3, H, W)."""
+        return images.transpose(0, 2, 3, 1) if _channels_first(images.shape[1:]) else images
 
     def _place(self, k: int) -> str:
         return f"{self.root}, data/{self._names[k]}, episode {k}"
@@ -246,11 +317,11 @@ class Hdf5Source(Source):
     @override
     def table(self, episode: int) -> pa.Table:
         length = self.entries[episode].length
-        parts = [self._array(episode, name).astype(np.float32) for name in self._state]
+        parts = [self._single(self._array(episode, name)) for name in self._state]
         record = Episode(
             images={},
             state=np.concatenate(parts, axis=1) if parts else np.zeros((length, 0), np.float32),
-            action=self._array(episode, "actions").astype(np.float32),
+            action=self._single(self._array(episode, "actions")),
             task=self._tasks[episode],
             success=self._success(episode),
             extras={extra: self._array(episode, name) for extra, name in self._extras.items()},
@@ -275,9 +346,22 @@ class Hdf5Source(Source):
         self._file.close()
 
     @override
-    def pictures(self, key: str, episode: int) -> np.ndarray:
-        name = next(n for n in self._cameras if layout.IMAGE_PREFIX + n[4:].replace("/", ".") == key)
-        return self._array(episode, name)
+    def pictures(self, key: str, episode: int, count: int | None = None) -> np.ndarray:
+        name = next(n for n in self._cameras if _camera_key(n) == key)
+        return self._upright(self._array(episode, name)[:count])
+
+
+def _is_picture(shape: tuple[int, ...], kind: str) -> bool:
+    return len(shape) == 3 and kind == "uint8" and (shape[2] == 3 or _channels_first(shape))
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    return shape[0] == 3 and shape[2] != 3
+
+
+def _camera_key(name: str) -> str:
+    """Feature of a camera, from its array."""
+    return layout.IMAGE_PREFIX + name.removeprefix("obs/").replace("/", ".")
 
 
 def _library() -> ModuleType:

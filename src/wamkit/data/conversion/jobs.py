@@ -70,7 +70,7 @@ def plan(source: Source, options: Options) -> list[Job]:
     """
     count = range(len(source.entries))
     if options.version != layout.VERSION:
-        chunks = source.info.get("chunks_size", options.storage.chunks_size)
+        chunks = chunks_size(source, options.storage)
         jobs = [_old_job(layout.OLD_DATA, e, chunks) for e in count]
         for key in source.videos:
             for e in count:
@@ -84,6 +84,13 @@ def plan(source: Source, options: Options) -> list[Job]:
         codings = [_require_clip(source, key, e, options) for e in count]
         jobs += _grouped(layout.VIDEO, sizes, codings, options.storage.video_file_mb, options, key)
     return jobs
+
+
+def chunks_size(source: Source, storage: Storage) -> int:
+    """Number of files in one folder: the source's, where it says one, which v3.0 need not."""
+    said: Any = source.info.get("chunks_size")
+    usable = isinstance(said, int) and not isinstance(said, bool) and said >= 1
+    return said if usable else storage.chunks_size
 
 
 def _old_job(template: str, episode: int, chunks_size: int, key: str | None = None) -> Job:
@@ -269,8 +276,12 @@ def _counted(
                     f"{place}: the copy has only {len(file.times)} pictures, so nothing was converted."
                 )
             images = np.stack([file.picture(start + k, partial(str, place)) for k in range(length)])
-            if copied and not copied[place_of][1].whole(copied[place_of][0]):
-                _require_same(images, source.pictures(key, episode), copied[place_of][0])
+            if copied:
+                clip, packets = copied[place_of]
+                # Of a whole file no picture can refer to another file's, but its container may say more than packets
+                # do, such as that it is shown turned: the first picture tells.
+                count = 1 if packets.whole(clip) else length
+                _require_same(images[:count], source.pictures(key, episode, count), clip)
             levels = counts[f"{episode} {key}"] = PixelCounts()
             levels.add(images)
             start += length

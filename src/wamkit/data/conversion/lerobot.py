@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from typing_extensions import override
 
-from wamkit.data import layout, spans, tables
+from wamkit.data import check, layout, spans, tables
 from wamkit.data.catalog import EpisodeRow
 from wamkit.data.conversion.clips import Clip, Packets, read_packets
 from wamkit.data.conversion.source import Entry, Source
@@ -44,6 +44,8 @@ class LeRobotSource(Source):
         dataset = Dataset(root)
         self.info: dict[str, Any] = read_json(root / layout.INFO, tables.COPY_AGAIN)
         self.tasks, self._rows = dataset.tasks, dataset.episodes
+        stored = [key for key, feature in self.info["features"].items() if feature["dtype"] != "video"]
+        check.declared_columns(self._rows, self.info["features"], stored)
         self._digests = spans.recorded_digests(root, self.info)
         self._starts: dict[Path, int] = {}
         for row in self._rows:
@@ -119,10 +121,10 @@ class LeRobotSource(Source):
         self._open = None
 
     @override
-    def pictures(self, key: str, episode: int) -> np.ndarray:
+    def pictures(self, key: str, episode: int, count: int | None = None) -> np.ndarray:
         clip = self.clip(key, episode)
         if self._open is None or self._open[0] != clip.path:
             self.close()
             self._open = clip.path, VideoFile(clip.path, clip.place)
         where = partial(str, clip.place)
-        return np.stack([self._open[1].picture(clip.first + k, where) for k in range(clip.count)])
+        return np.stack([self._open[1].picture(clip.first + k, where) for k in range(count or clip.count)])

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from wamkit.data import layout, seals, spans, tables, video
-from wamkit.data.conversion.jobs import Job, Options, result_file
+from wamkit.data.conversion.further import types_of
+from wamkit.data.conversion.jobs import Job, Options, chunks_size, result_file
 from wamkit.data.conversion.source import Source
 from wamkit.data.files import Storage, TableFiles
 from wamkit.data.info import check_extra
@@ -137,7 +138,7 @@ def _new_info(
     """Entries of v3.0; the digests of wamkit where the source has specs of wamkit."""
     info: dict[str, Any] = {
         "codebase_version": layout.VERSION,
-        "chunks_size": source.info.get("chunks_size", storage.chunks_size),
+        "chunks_size": chunks_size(source, storage),
         "data_files_size_in_mb": storage.data_file_mb,
         "video_files_size_in_mb": storage.video_file_mb,
         "data_path": layout.DATA,
@@ -152,7 +153,7 @@ def _new_info(
 
 def _old_info(source: Source, storage: Storage) -> dict[str, Any]:
     """Entries of v2.1; of the digests of wamkit those of the frames, which say nothing of files."""
-    chunks = source.info.get("chunks_size", storage.chunks_size)
+    chunks = chunks_size(source, storage)
     info: dict[str, Any] = {
         "codebase_version": layout.OLD_VERSION,
         "total_videos": len(source.videos) * len(source.entries),
@@ -192,7 +193,7 @@ def _write_table(
 ) -> None:
     """Write the episode table of v3.0."""
     rows = [_row(entry.length, entry.tasks, entry.further) for entry in source.entries]
-    rate, start = video.frame_rate(source.info["fps"]), 0
+    rate, start, types = video.frame_rate(source.info["fps"]), 0, types_of(source)
     for job in jobs:
         prefix, frames = "data" if job.key is None else f"videos/{job.key}", 0
         for episode in job.episodes:
@@ -210,13 +211,15 @@ def _write_table(
         start = stop
     shutil.rmtree(root / "meta/episodes", ignore_errors=True)  # of a conversion that was killed here
     files = TableFiles(root, layout.EPISODES, storage)
-    schema = None
+    plain = [{key: v for key, v in row.items() if key not in types} for row in rows]
+    schema = pa.Table.from_pylist(_samples(plain)).schema
+    for key, kind in types.items():
+        schema = schema.append(pa.field(key, kind))
     for begin in range(0, len(rows), GROUP):
         group = rows[begin : begin + GROUP]
         place = files.place(len(group))
         for row in group:
             row |= {"meta/episodes/chunk_index": place[0], "meta/episodes/file_index": place[1]}
-        schema = schema or pa.Table.from_pylist(_samples(rows)).schema
         files.add(pa.Table.from_pylist(group, schema=schema))
     files.close()
 

@@ -86,8 +86,8 @@ class Source(ABC):
         """Close what is open."""
 
     @abstractmethod
-    def pictures(self, key: str, episode: int) -> np.ndarray:
-        """Decode the pictures (T, H, W, 3), uint8, of an episode.
+    def pictures(self, key: str, episode: int, count: int | None = None) -> np.ndarray:
+        """Decode the pictures (T, H, W, 3), uint8, of an episode; its first ``count`` where that is given.
 
         Raises:
             DataError: they cannot be read as such.
