@@ -8,8 +8,9 @@ Scalings are stored with the weights, by the robot's name.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -27,7 +28,7 @@ from wamkit.data.fingerprint import fingerprint
 from wamkit.data.layout import ACTION_KEY, STATE_KEY
 from wamkit.data.loader import Draw, drawn
 from wamkit.data.spec import data_spec, with_floor
-from wamkit.data.stats import vector_stats
+from wamkit.data.stats import FeatureStats, vector_stats
 from wamkit.errors import ConfigError
 from wamkit.nn.transforms import Normalizer
 from wamkit.views.common import common_specs, require_same_shape, require_width
@@ -165,13 +166,36 @@ class Mixture:
     @cached_property
     def _stats(self) -> dict[str, dict[str, np.ndarray]]:
         """Statistics of the scaled columns of all robots together, and of the pictures of the first."""
-        first = data_spec(next(iter(self.datasets.values())), self._horizon).stats
+        own = list(self.datasets.values())
+        first = data_spec(own[0], self._horizon).stats
         found = {key: dict(values) for key, values in first.items() if key not in (ACTION_KEY, STATE_KEY)}
-        acted = self.action[self.acted] if self.acted.any() else self.action
-        for key, values in ((ACTION_KEY, acted), (STATE_KEY, self.state)):
-            if values.shape[1]:
-                found[key] = with_floor(vector_stats(values))
+        some = bool(self.acted.any())
+        actions = [dataset.action[dataset.acted] if some else dataset.action for dataset in own]
+        for key, values, real in (
+            (ACTION_KEY, actions, [dataset.view.action.real for dataset in own]),
+            (STATE_KEY, [dataset.state for dataset in own], [dataset.view.state.real for dataset in own]),
+        ):
+            if values[0].shape[1]:
+                found[key] = with_floor(stats_of_columns(values, real))
         return found
+
+
+def stats_of_columns(values: Sequence[np.ndarray], real: Sequence[int]) -> FeatureStats:
+    """Statistics of the columns of several robots, each column of the robots that have it.
+
+    Args:
+        values: values (N, D) of every robot.
+        real: number of columns that each robot has; the rest is padding. A column of none is 0.
+    """
+    ends = sorted({*real, values[0].shape[1]} - {0})
+    parts = []
+    for start, stop in itertools.pairwise((0, *ends)):
+        having = [v for v, count in zip(values, real, strict=True) if count >= stop and len(v)]
+        having = having or [np.zeros((1, values[0].shape[1]))]
+        parts.append(vector_stats(np.concatenate([v[:, start:stop] for v in having])))
+    names = [field.name for field in fields(FeatureStats) if field.name != "count"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return FeatureStats(**joined, count=sum(map(len, values)))
 
 
 def _scaled(dataset: Dataset, horizon: int) -> Dataset:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from wamkit.contract.data import Scaling
+from wamkit.contract.specs import PADDING
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.geometry.rotations import SIZES, Form, convert, parse_rotation, write
 from wamkit.views.config import RangeView, Reference, RotationView
-
-PADDING = "padding_"
 
 
 @dataclass(frozen=True)

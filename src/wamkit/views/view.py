@@ -140,8 +140,11 @@ class View:
             (form,) = forms
             rotation = "none" if form == "matrix" else form
         mode = "relative" if self.config.relative != "none" else spec.mode
+        gripper = self._gripper(spec)
         return dataclasses.replace(
             spec,
+            gripper=spec.gripper if gripper is not None else "none",
+            gripper_entry=gripper or "",
             names=self.action.names,
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
@@ -149,6 +152,14 @@ class View:
             mode=mode,
             rotation=rotation,
         )
+
+    def _gripper(self, spec: ActionSpec) -> str | None:
+        """Name of the gripper's column as the design sees it, empty for the last one; None where it sees none."""
+        names = self.action.names
+        entry = "" if spec.gripper_at is None else spec.names[spec.gripper_at]
+        if entry not in names:
+            return None
+        return "" if entry == names[-1] else entry
 
     @property
     def relative(self) -> bool:
@@ -180,14 +191,27 @@ class View:
         if past is not None:
             past = self.actions(past, observation.state[:, -1], past=past.shape[1])
         renamed = {camera: name for name, camera in self.cameras.items()}
+        state_columns, action_columns = self.columns(observation.batch_size, observation.state.device)
         return dataclasses.replace(
             observation,
+            state_columns=state_columns,
+            action_columns=action_columns,
             images={name: self.sizing[name].tensor(observation.view(c)) for name, c in self.cameras.items()},
             state=self.states(observation.state),
             past_action=past,
             missing={renamed.get(name, name): flags for name, flags in observation.missing.items()},
             goal=None if goal is None else self.observe(goal),
         )
+
+    def columns(self, rows: int, device: torch.device | str = "cpu") -> tuple[Tensor | None, Tensor | None]:
+        """Columns (``rows``, S) and (``rows``, A) bool that the robot has; None where the view pads none."""
+        state, action = (
+            (torch.arange(len(own.names), device=device) < own.real).repeat(rows, 1)
+            if own.real < len(own.names)
+            else None
+            for own in (self.state, self.action)
+        )
+        return state, action
 
     def states(self, state: Tensor) -> Tensor:
         """Change recorded states (..., S) to what the design sees, (..., S')."""
