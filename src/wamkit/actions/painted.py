@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Range, Size
-from wamkit.contract.calls import ByColumn
+from wamkit.contract.calls import ByColumn, ByLimits
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
@@ -60,7 +60,7 @@ def planes_of(width: int) -> tuple[tuple[int, int], ...]:
 
 
 @final
-class Painted(ActionRepresentation, ByColumn):
+class Painted(ActionRepresentation, ByColumn, ByLimits):
     """Maps in [-1, 1]: (B, H, A) physical <-> (B, H / ticks, ticks * tokens, channels * grid * grid).
 
     A tick has as many tokens as its maps need. Channels that no map fills are -1 and are not read.

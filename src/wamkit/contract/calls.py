@@ -130,6 +130,10 @@ class ByColumn(ABC):
         """
 
 
+class ByLimits(ABC):  # noqa: B024 (what it adds is in its values)
+    """Addition to the contract of action representations whose values mean other actions where limits are others."""
+
+
 @dataclass(frozen=True)
 class PlanResult:
     """Result of a planner.

@@ -219,7 +219,7 @@ def feature_mean(error: Tensor, real: Tensor | None) -> Tensor:
     """
     if real is None:
         return error.flatten(2).mean(dim=2)
-    counts = real.flatten(error.dim() - 1).any(dim=-1) if error.dim() < real.dim() else real
+    counts = real.flatten(error.dim()).any(dim=-1) if error.dim() < real.dim() else real
     weight = counts.to(error.dtype).expand_as(error).flatten(2)
     return (error.flatten(2) * weight).sum(dim=2) / weight.sum(dim=2).clamp(min=1.0)
 

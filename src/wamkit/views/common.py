@@ -41,7 +41,11 @@ def common_specs(
     column that no robot has keeps its name.
     """
     first, own = observations[0], actions[0]
-    state = tuple(f"state_{i}" for i in range(len(first.state)))
+    shown = [spec.state for spec in observations]
+    state = tuple(
+        f"state_{i}" if any(not names[i].startswith(PADDING) for names in shown) else name
+        for i, name in enumerate(first.state)
+    )
     grips = {a.gripper_at for a in actions}
     shared: dict[str, Any] = {
         name: getattr(own, name) if len({getattr(a, name) for a in actions}) == 1 else otherwise
