@@ -253,7 +253,7 @@ def test_the_loss_of_a_robot_is_that_of_the_robot_without_padding(
     wide = padded.state_dict()
     plain.load_state_dict({name: cut(wide[name], value) for name, value in plain.state_dict().items()})
     if estimator == "inverse_dynamics":  # its base action joins steps and features in one axis
-        base, own = (d.estimators["policy"].base for d in (padded, plain))  # type: ignore[union-attr]
+        base, own = (d.estimators["policy"].base for d in (padded, plain))
         weight = base.weight.data.view(HORIZON, WIDE, 2, WIDE)[:, :OWN, :, :OWN]  # type: ignore[union-attr, operator]
         own.weight.data = weight.reshape(HORIZON * OWN, 2 * OWN)  # type: ignore[union-attr]
         own.bias.data = base.bias.data.view(HORIZON, WIDE)[:, :OWN].reshape(-1)  # type: ignore[union-attr, operator]

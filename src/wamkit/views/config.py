@@ -99,8 +99,8 @@ class ViewConfig(Config):
         action_rotations: rotations of the action in other forms.
         state_ranges: recorded state column -> change of its range.
         action_ranges: recorded action column -> change of its range, such as that of a gripper.
-        state_width: number of state columns after padding with zeros; 0 for none.
-        action_width: number of action columns after padding with zeros, which no loss reads; 0 for none.
+        state_width: number of state columns after padding, which nothing reads; 0 for none.
+        action_width: number of action columns after padding, which nothing reads or learns; 0 for none.
     """
 
     cameras: dict[str, Word] | None = None
