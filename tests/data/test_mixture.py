@@ -17,12 +17,14 @@ from wamkit import api
 from wamkit.contract.specs import ActionSpec, CameraSpec, ObservationSpec
 from wamkit.contract.types import Budget, WindowSpec
 from wamkit.data import Dataset, DatasetWriter, Episode
-from wamkit.data.mixture import Mixture, Owners
+from wamkit.data.mixture import Mixture, Owners, Weights
 from wamkit.design.robot import RobotPolicy, load_policy
 from wamkit.encoders import ImagesConfig
 from wamkit.errors import ConfigError, SpecError
 from wamkit.training import OptimConfig, TrainConfig
+from wamkit.training.balance import Ramp
 from wamkit.training.config import SourceConfig
+from wamkit.training.imagined import ImaginedConfig
 from wamkit.trunks import TransformerConfig
 from wamkit.views import ViewConfig
 
@@ -93,7 +95,7 @@ def test_every_robot_is_scaled_by_its_own_quantiles(mixture: Mixture) -> None:
 
 def test_the_robots_have_widths_and_pictures_in_common_and_keep_their_names(mixture: Mixture) -> None:
     data = mixture.spec()
-    assert data.observation.state == tuple(f"state_{i}" for i in range(6))
+    assert data.observation.state == (*(f"state_{i}" for i in range(5)), "padding_5")
     assert data.action.names == tuple(f"action_{i}" for i in range(5))
     assert set(data.robots) == {"arm", "two"}
     assert data.robots["two"].action.names == tuple(f"joint_{i}" for i in range(5))
@@ -106,17 +108,47 @@ def test_the_robots_have_widths_and_pictures_in_common_and_keep_their_names(mixt
     step=st.integers(0, 2000),
 )
 def test_shares_are_weights_and_counts_are_counted(weights: list[float], batch: int, step: int) -> None:
-    owners, share = Owners(np.array(weights)), np.array(weights) / sum(weights)
-    count = owners.count(step * batch)
+    owners, share = Owners(constant(*weights)), np.array(weights) / sum(weights)
+    count = owners.count(step, batch)
     assert count.sum() == step * batch
     assert (np.abs(count - share * step * batch) <= 12).all()
-    again = owners.count(step * batch + batch) - count
-    assert again.tolist() == np.bincount(owners.of(step * batch, batch), minlength=len(weights)).tolist()
+    again = owners.count(step + 1, batch) - count
+    assert again.tolist() == np.bincount(owners.of(step, 1, batch), minlength=len(weights)).tolist()
+
+
+def constant(*weights: float) -> Weights:
+    return lambda steps: np.broadcast_to(weights, (len(steps), len(weights)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    step=st.integers(0, 300), batch=st.integers(1, 9), begin=st.integers(0, 200), length=st.integers(0, 90)
+)
+def test_weights_may_change_from_step_to_step(step: int, batch: int, begin: int, length: int) -> None:
+    ramp = Ramp(1.0, 0.0, begin, begin + length)
+    config = TrainConfig(
+        mixture={
+            "a": SourceConfig(ramps=(ramp,)),
+            "b": SourceConfig(weight=0.5),
+            "c": SourceConfig(weight=0.25),
+        }
+    )
+    owners = Owners(config.source_weights)
+    drawn = [np.bincount(owners.of(k, 1, batch), minlength=3) for k in range(step + 1)]
+    assert owners.count(step, batch).tolist() == np.sum([np.zeros(3), *drawn[:step]], axis=0).tolist()
+    fresh = Owners(config.source_weights)  # a resumed run
+    assert fresh.count(step, batch).tolist() == owners.count(step, batch).tolist()
+    if step >= begin + length:
+        assert drawn[step][0] == 0  # after the first stage
+    wanted = sum(
+        np.array([w / sum(v) for w in v]) * batch for v in config.source_weights(np.arange(step + 1))
+    )
+    assert (np.abs(np.sum(drawn, axis=0) - wanted) <= 15).all()
 
 
 def test_every_frame_comes_once_per_epoch_and_held_out_frames_never(mixture: Mixture) -> None:
     frames = np.setdiff1d(np.arange(mixture.num_frames), np.arange(20))  # without the first episode
-    draw = mixture.draw(frames, {"arm": 1.0, "two": 1.0})
+    draw = mixture.draw(frames, constant(1.0, 1.0))
     places = np.concatenate([draw(8, 5, step) for step in range(400)])
     found = frames[places]
     assert found.min() == 20
@@ -125,7 +157,7 @@ def test_every_frame_comes_once_per_epoch_and_held_out_frames_never(mixture: Mix
         for epoch in range(len(values) // (high - low)):
             own = values[epoch * (high - low) : (epoch + 1) * (high - low)]
             assert sorted(own.tolist()) == list(range(low, high))
-    assert np.array_equal(mixture.draw(frames, {"arm": 1.0, "two": 1.0})(8, 5, 399), places[-8:])
+    assert np.array_equal(mixture.draw(frames, constant(1.0, 1.0))(8, 5, 399), places[-8:])
 
 
 def config(roots: dict[str, Path], out: Path, **fields: Any) -> TrainConfig:
@@ -220,8 +252,13 @@ def test_robots_that_have_nothing_in_common_are_refused(
 def test_a_config_says_one_dataset_or_several(roots: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose one of the two"):
         config(roots, tmp_path, dataset=roots["arm"])
-    with pytest.raises(ConfigError, match="Leave `pretrained`"):
-        config(roots, tmp_path, pretrained="x")
+    with pytest.raises(ConfigError, match="Leave `imagined` out"):
+        config(roots, tmp_path, imagined=ImaginedConfig())
+    with pytest.raises(ConfigError, match="names a robot of `pretrained`"):
+        TrainConfig(robot="arm")
+    ramps = (Ramp(1.0, 0.0, 2, 2),)
+    with pytest.raises(ConfigError, match="at step 2 the ramps leave no robot any weight"):
+        config(roots, tmp_path, mixture={"arm": SourceConfig(roots["arm"], ramps=ramps)})
     wrong = config(roots, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"views: no robot 'tow'.*two"):
         api.train(

@@ -81,9 +81,15 @@ def test_scale_by_scale_from_the_cache_equals_one_block_causal_pass(future: Stre
     parts: dict[str, list[Tensor]] = {name: [] for name in model.pyramids}
     for name, pyramid in model.pyramids.items():
 
-        def draw(hidden: Tensor, noise: RowNoise, name: str = name, inner: object = pyramid.draw) -> Tensor:
+        def draw(
+            hidden: Tensor,
+            noise: RowNoise,
+            real: Tensor | None = None,
+            name: str = name,
+            inner: object = pyramid.draw,
+        ) -> Tensor:
             conditions[name].append(hidden)
-            parts[name].append(inner(hidden, noise))  # type: ignore[operator]
+            parts[name].append(inner(hidden, noise, real))  # type: ignore[operator]
             return parts[name][-1]
 
         pyramid.draw = draw  # type: ignore[method-assign]

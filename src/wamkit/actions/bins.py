@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Range, Size
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.streams import StreamSpec
@@ -42,7 +43,7 @@ class BinsConfig(ActionConfig):
 
 
 @final
-class Bins(ActionRepresentation):
+class Bins(ActionRepresentation, ByColumn):
     """Binned actions: (B, H, A) physical <-> (B, H / ticks_per_token, A) ids, one token per action dimension."""
 
     low: Tensor
@@ -77,6 +78,10 @@ class Bins(ActionRepresentation):
         mean = action.unflatten(1, (-1, self.config.ticks_per_token)).mean(dim=2)
         unit = (mean - self.low) / (self.high - self.low)
         return (unit * self.config.bins).floor().long().clamp(0, self.config.bins - 1)
+
+    @override
+    def real(self, columns: Tensor) -> Tensor:
+        return columns[:, None]
 
     @override
     def decode(self, values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.config.ranges import Size
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.streams import StreamSpec
@@ -41,7 +42,7 @@ class ChunkConfig(ActionConfig):
 
 
 @final
-class Chunk(ActionRepresentation):
+class Chunk(ActionRepresentation, ByColumn):
     """Normalised chunks: (B, H, A) physical <-> (B, H / ticks_per_token, 1, ticks_per_token * A)."""
 
     low: Tensor
@@ -66,6 +67,10 @@ class Chunk(ActionRepresentation):
         """Encode (B, H, A) as (B, T, 1, D). H may be any multiple of ``ticks_per_token``."""
         p = self.config.ticks_per_token
         return self.normalize(action).unflatten(1, (-1, p)).flatten(2)[:, :, None]
+
+    @override
+    def real(self, columns: Tensor) -> Tensor:
+        return columns.repeat(1, self.config.ticks_per_token)[:, None, None]
 
     @override
     def decode(self, values: Tensor) -> Tensor:

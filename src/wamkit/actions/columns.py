@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from wamkit.actions.chunk import ChunkConfig
 from wamkit.config.ranges import SomeWords
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.streams import StreamSpec
@@ -54,8 +55,8 @@ def restricted(data: DataSpec, columns: tuple[int, ...]) -> DataSpec:
         names=tuple(spec.names[i] for i in index),
         low=tuple(spec.low[i] for i in index),
         high=tuple(spec.high[i] for i in index),
-        # A gripper is the last entry of an action.
-        gripper=spec.gripper if spec.width - 1 in index else "none",
+        gripper=spec.gripper if spec.gripper_at in index else "none",
+        gripper_entry=spec.gripper_entry if spec.gripper_at in index else "",
     )
     stats = dict(data.stats)
     if "action" in stats:
@@ -86,11 +87,14 @@ class ColumnWindows:
     def windows(self, index: np.ndarray, spec: WindowSpec) -> Batch:
         """Cut windows at the global frame ids ``index``."""
         batch = self._windows.windows(index, spec)
-        return dataclasses.replace(batch, action=batch.action[..., self._columns])
+        seen = batch.observation
+        if seen.action_columns is not None:
+            seen = dataclasses.replace(seen, action_columns=seen.action_columns[:, self._columns])
+        return dataclasses.replace(batch, observation=seen, action=batch.action[..., self._columns])
 
 
 @final
-class Columns(ActionRepresentation):
+class Columns(ActionRepresentation, ByColumn):
     """Columns of the action: (B, H, A) physical <-> values of another representation of these columns.
 
     Args:
@@ -115,6 +119,14 @@ class Columns(ActionRepresentation):
     def encode(self, action: Tensor) -> Tensor:
         """Encode the columns of (B, H, A)."""
         return self.inner.encode(action[..., self.index])
+
+    @override
+    def real(self, columns: Tensor) -> Tensor:
+        own = columns[:, self.index]
+        if isinstance(self.inner, ByColumn):
+            return self.inner.real(own)
+        step = self.inner.spec("action").step
+        return own.any(dim=1).view(-1, 1, *[1] * len(step)).expand(-1, 1, *step)
 
     @override
     def decode(self, values: Tensor) -> Tensor:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wamkit.contract.data import Windows
 from wamkit.contract.types import WindowSpec
 from wamkit.errors import DataError
 
+# Actions (M, H, A), and the columns that the robot of each has, (M, A) bool, or None where it has all.
+Chunks = tuple[Tensor, Tensor | None]
 
-def demonstrated_chunks(windows: Windows, horizon: int, count: int, seed: int) -> list[Tensor]:
-    """Draw at most ``count`` windows and return their actions in parts, (M, horizon, A) each.
+
+def columns_of(action: Tensor, columns: Tensor | None) -> Tensor:
+    """Columns (M, A) bool that the robots of actions (M, H, A) have."""
+    if columns is not None:
+        return columns
+    return torch.ones(len(action), action.shape[2], dtype=torch.bool, device=action.device)
+
+
+def demonstrated_chunks(windows: Windows, horizon: int, count: int, seed: int) -> list[Chunks]:
+    """Draw at most ``count`` windows and return their actions in parts, 0 in columns that the robot does not have.
 
     Clips that were recorded without actions are left out.
 
@@ -24,9 +35,11 @@ def demonstrated_chunks(windows: Windows, horizon: int, count: int, seed: int) -
     parts = []
     for part in np.array_split(index, len(index) // 64 + 1):
         batch = windows.windows(part, window)
-        chunks = batch.action[~batch.action_pad.all(dim=1)]
+        acted, columns = ~batch.action_pad.all(dim=1), batch.observation.action_columns
+        chunks, columns = batch.action[acted], None if columns is None else columns[acted]
         if len(chunks):
-            parts.append(chunks)
+            known = chunks if columns is None else chunks.masked_fill(~columns[:, None], 0)
+            parts.append((known, columns))
     if not parts:
         raise DataError(
             f"none of the {len(index)} windows that the action is fitted to was recorded with actions. Add episodes "

@@ -65,7 +65,10 @@ class FastConfig(ActionConfig):
 
 @final
 class Fast(ActionRepresentation):
-    """FAST tokens: (B, H, A) physical <-> (B, 1, tokens) ids; the whole chunk is one step."""
+    """FAST tokens: (B, H, A) physical <-> (B, 1, tokens) ids; the whole chunk is one step.
+
+    A token mixes columns, so the constant of a column that a robot does not have is learned as part of the others.
+    """
 
     merges: Tensor
     transform: Tensor
@@ -139,7 +142,7 @@ class Fast(ActionRepresentation):
     def fit(self, windows: Windows, seed: int) -> None:
         """Learn the merges; raises :class:`DataError` when a training chunk needs more than ``tokens`` tokens."""
         chunks = demonstrated_chunks(windows, self.horizon, FIT_CHUNKS, seed)
-        rows = self.symbols(torch.cat(chunks).to(self.low.device))
+        rows = self.symbols(torch.cat([part for part, _ in chunks]).to(self.low.device))
         learned = byte_pairs.learn_merges(rows, self.alphabet, len(self.merges))
         self.merges.fill_(-1)
         if learned:

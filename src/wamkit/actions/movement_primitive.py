@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wamkit.actions.demonstrated import demonstrated_chunks
+from wamkit.actions.demonstrated import columns_of, demonstrated_chunks
 from wamkit.config.ranges import NonNegative, Range
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation
 from wamkit.contract.specs import ActionSpec
@@ -88,7 +89,7 @@ def responses(weights: int) -> np.ndarray:
 
 
 @final
-class MovementPrimitive(ActionRepresentation):
+class MovementPrimitive(ActionRepresentation, ByColumn):
     """Movement primitives: (B, H, A) physical <-> (B, 1, 1, P) normalised parameters.
 
     The P parameters are the duration, the starts of absolute entries, the goals and the weights. Delta entries are
@@ -183,6 +184,13 @@ class MovementPrimitive(ActionRepresentation):
         return ((self.parameters_of(action) - self.mean) / self.scale)[:, None, None]
 
     @override
+    def real(self, columns: Tensor) -> Tensor:
+        """All parameters of the columns that the robot has, and the duration, which they share."""
+        duration = columns.new_ones(len(columns), 1)
+        weights = columns.repeat_interleave(self.config.weights, dim=1)
+        return torch.cat((duration, columns[:, self.moving :], columns, weights), dim=1)[:, None, None]
+
+    @override
     def decode(self, values: Tensor) -> Tensor:
         """Decode (B, 1, 1, P) to (B, H, A), clipped to the action limits."""
         return self.chunk_of(values[:, 0, 0] * self.scale + self.mean).clamp(self.low, self.high)
@@ -192,10 +200,14 @@ class MovementPrimitive(ActionRepresentation):
     def fit(self, windows: Windows, seed: int) -> None:
         """Learn the mean and standard deviation of every parameter on the training chunks."""
         chunks = demonstrated_chunks(windows, self.horizon, FIT_CHUNKS, seed)
-        parts = [self.parameters_of(part.to(self.mean.device)) for part in chunks]
-        parameters = torch.cat(parts)
-        spread = parameters.std(dim=0, correction=0)
-        self.mean.copy_(parameters.mean(dim=0))
+        parameters = torch.cat([self.parameters_of(part.to(self.mean.device)) for part, _ in chunks])
+        mean, spread = parameters.mean(dim=0), parameters.std(dim=0, correction=0)
+        if any(columns is not None for _, columns in chunks):
+            real = torch.cat([self.real(columns_of(*part))[:, 0, 0] for part in chunks]).to(mean.device)
+            count = real.sum(dim=0).clamp(min=1)
+            mean = parameters.masked_fill(~real, 0).sum(dim=0) / count
+            spread = ((parameters - mean).masked_fill(~real, 0).square().sum(dim=0) / count).sqrt()
+        self.mean.copy_(mean)
         self.scale.copy_(torch.where(spread < 1e-6, torch.ones_like(spread), spread))
 
     # ------------------------------------------------------------------------------------- editing

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Range, Size
+from wamkit.contract.calls import ByColumn, ByLimits
 from wamkit.contract.protocols import ActionConfig, ActionRepresentation, DataSpec
 from wamkit.contract.streams import StreamSpec
 from wamkit.errors import ConfigError
@@ -59,7 +60,7 @@ def planes_of(width: int) -> tuple[tuple[int, int], ...]:
 
 
 @final
-class Painted(ActionRepresentation):
+class Painted(ActionRepresentation, ByColumn, ByLimits):
     """Maps in [-1, 1]: (B, H, A) physical <-> (B, H / ticks, ticks * tokens, channels * grid * grid).
 
     A tick has as many tokens as its maps need. Channels that no map fills are -1 and are not read.
@@ -91,13 +92,26 @@ class Painted(ActionRepresentation):
     @override
     def encode(self, action: Tensor) -> Tensor:
         """Paint (B, H, A); values beyond the limits of the action are painted at the limits."""
-        place = MARGIN + ((action - self.low) / (self.high - self.low)).clamp(0, 1) * self.room
+        span = (self.high - self.low).clamp(
+            min=torch.finfo(action.dtype).tiny
+        )  # 0 for an entry that only pads
+        place = MARGIN + ((action - self.low) / span).clamp(0, 1) * self.room
         pairs = torch.stack([place[..., list(pair)] for pair in self.planes], dim=-2)
         maps = draw_spots(pairs, self.config.grid, self.config.sigma)  # (B, H, planes, grid, grid)
         empty = self.tokens * self.config.channels - len(self.planes)
         maps = F.pad(maps, (0, 0, 0, 0, 0, empty), value=-1.0)
         patches = maps.unflatten(2, (self.tokens, self.config.channels)).flatten(3)
         return patches.unflatten(1, (-1, self.config.ticks_per_token)).flatten(2, 3)
+
+    @override
+    def real(self, columns: Tensor) -> Tensor:
+        """A map is real where one of its two entries is; the other is then painted at its lower limit or at 0."""
+        maps = torch.stack([columns[:, list(pair)].any(dim=1) for pair in self.planes], dim=1)
+        maps = F.pad(maps, (0, self.tokens * self.config.channels - len(self.planes)), value=True)
+        pixels = maps.unflatten(1, (self.tokens, self.config.channels)).repeat_interleave(
+            self.config.grid**2, dim=2
+        )
+        return pixels.repeat(1, self.config.ticks_per_token, 1)[:, None]
 
     @override
     def decode(self, values: Tensor) -> Tensor:

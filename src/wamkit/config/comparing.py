@@ -21,7 +21,7 @@ def config_hash(config: Any) -> str:
 
 def said(config: Any) -> Any:
     """Plain values of a config without the fields that have their default, so that a new field changes nothing."""
-    if isinstance(config, Config):
+    if isinstance(config, Config) and dataclasses.is_dataclass(config):
         kept = {
             f.name: value
             for f in dataclasses.fields(config)

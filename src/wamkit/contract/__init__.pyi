@@ -22,6 +22,12 @@ from .cache import (
     Cache as Cache,
 )
 from .calls import (
+    ByColumn as ByColumn,
+)
+from .calls import (
+    ByLimits as ByLimits,
+)
+from .calls import (
     Call as Call,
 )
 from .calls import (

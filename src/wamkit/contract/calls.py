@@ -74,6 +74,9 @@ class Call:
         rows: B.
         guide: guidance, only for estimators that are ``guidable``; None for none.
         now: present observation, (B, 1), only for estimators that declare what they ``observe``; else None.
+        real: stream name -> (B, T, N, D) bool, of ids (B, T, N), False for features that only pad the columns of the
+            row's robot. They are 0 in every value that an estimator is given, count in no loss and must be 0 in what it
+            generates; their noise must reach no other feature. All features of a stream without an entry are real.
     """
 
     context: Cache
@@ -82,6 +85,7 @@ class Call:
     rows: int
     guide: Guide | None = None
     now: Observation | None = None
+    real: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Revises(ABC):
@@ -109,6 +113,25 @@ class LearnsApart(ABC):
 
         Their loss must not read the missing streams in these rows. Rows teach the other outputs nothing.
         """
+
+
+class ByColumn(ABC):
+    """Addition to the contract of representations each of whose values tells of some columns of action or state.
+
+    In a stream of any other representation every value mixes the columns, so all of them are real.
+    """
+
+    @abstractmethod
+    def real(self, columns: Tensor) -> Tensor:
+        """Values that tell of a column which the row's robot has, by ``columns`` (B, A) or (B, S) bool.
+
+        Returns:
+            (B, 1, N, D) bool, of ids (B, 1, N); the same in every step.
+        """
+
+
+class ByLimits(ABC):  # noqa: B024 (what it adds is in its values)
+    """Addition to the contract of action representations whose values mean other actions where limits are others."""
 
 
 @dataclass(frozen=True)

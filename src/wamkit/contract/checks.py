@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from wamkit.contract.data import DataSpec
-from wamkit.contract.specs import CameraSpec
+from wamkit.contract.hints import Shape, layout_hint, type_hint
 from wamkit.contract.streams import StreamSpec
 from wamkit.contract.types import Batch, Observation, WindowSpec
 from wamkit.contract.values import number
 from wamkit.errors import SpecError, did_you_mean
 
-Shape = tuple[int, ...]
 OPEN = "Open the dataset with what the design learns from: `dataset.with_extras(design.extras)`."
 
 
@@ -84,6 +83,11 @@ class Reads:
                 "Only steps before it can be.",
             )
         self._extras(seen, rows, steps, extras, place, device)
+        state_width, action_width = len(self.data.observation.state), self.data.action.width
+        if seen.state_columns is not None:
+            self._flags(seen.state_columns, rows, state_width, f"{place}.state_columns", device)
+        if seen.action_columns is not None:
+            self._flags(seen.action_columns, rows, action_width, f"{place}.action_columns", device)
         if past or seen.past_action is not None or seen.past_action_pad is not None:
             self._past(seen, rows, past, place, device)
         if seen.goal is not None:
@@ -354,35 +358,6 @@ class Reads:
 
     def _wrong(self, place: str, fault: str, way_out: str) -> SpecError:
         return SpecError(f"design {self.name!r}: {place} {fault}. {way_out}")
-
-
-def type_hint(value: Tensor, dtype: torch.dtype | None) -> str:
-    """Say how ``value`` becomes a tensor of type ``dtype``."""
-    if dtype is torch.uint8:
-        if not value.is_floating_point():
-            return "Convert it, if its values are 0 to 255: `.to(torch.uint8)`."
-        scale = "Multiply by 255 and round to uint8" if bool((value <= 1).all()) else "Round to uint8"
-        factor = " * 255" if scale.startswith("Multiply") else ""
-        return f"{scale}: `(x{factor}).round().clamp(0, 255).to(torch.uint8)`."
-    names = {torch.float32: "float()", torch.bool: "bool()", torch.int64: "long()"}
-    return f"Convert it: `.{names[dtype]}`." if dtype in names else "Give real numbers."
-
-
-def layout_hint(found: Shape, camera: CameraSpec, rows: int, steps: int) -> str:
-    """Say how pictures of the shape ``found`` become (B, T, channels, height, width)."""
-    picture = (camera.channels, camera.height, camera.width)
-    last = (camera.height, camera.width, camera.channels)
-    if found == (rows, steps, *last):
-        return "The channels come first: `.permute(0, 1, 4, 2, 3)`."
-    if found[-3:] == last and len(found) < 5:
-        return "The channels come first: `.movedim(-1, -3)`, then add rows and steps: `.reshape(B, T, ...)`."
-    if found[-3:] == picture and len(found) < 5:
-        return f"Add the dimensions of rows and steps: `.reshape({rows}, {steps}, *{picture})`."
-    if found[2:] == picture:
-        return "Rows and steps must be those of the state; cut the windows with `design.window`."
-    return (
-        f"The camera was recorded with {camera.height} x {camera.width} pixels; resize the pictures to that."
-    )
 
 
 def rows_of(tree: Any) -> set[int]:

@@ -37,9 +37,23 @@ def join_rows(trees: Sequence[Any]) -> Any:
 def join_observations(parts: Sequence[Observation]) -> Observation:
     """Concatenate the batch rows of observations with the same cameras and extras; all have a goal or none has."""
     goals = [part.goal for part in parts if part.goal is not None]
+    parts = with_columns(parts)
     rows: Observation = join_rows([dataclasses.replace(part, task=(), goal=None) for part in parts])
     words = tuple(words for part in parts for words in part.task)
     return dataclasses.replace(rows, task=words, goal=join_observations(goals) if goals else None)
+
+
+def with_columns(parts: Sequence[Observation]) -> Sequence[Observation]:
+    """Say of every part which columns its robot has, where that is said of one of them."""
+    for name in ("state_columns", "action_columns"):
+        known = next((getattr(part, name) for part in parts if getattr(part, name) is not None), None)
+        if known is not None:
+            everything = [known.new_ones(part.batch_size, known.shape[1]) for part in parts]
+            parts = [
+                part if getattr(part, name) is not None else dataclasses.replace(part, **{name: own})
+                for part, own in zip(parts, everything, strict=True)
+            ]
+    return parts
 
 
 def take_rows(observation: Observation, index: Tensor) -> Observation:

@@ -22,6 +22,9 @@ Gripper = Literal["none", "positive_closes", "negative_closes"]
 # Name of the action stream in every design.
 ACTION = "action"
 
+# First part of the name of a column that a robot does not have: its view pads the width with it.
+PADDING = "padding_"
+
 # Name of an extra that no dataset stores, because it follows from the frame numbers and the episode's outcome:
 # ticks since the start, ticks to the end, success (B, T, 3).
 CLOCK = "episode_clock"
@@ -118,6 +121,7 @@ class ActionSpec:
         frame: reference frame of translations and rotations.
         rotation: form of the rotation entries.
         gripper: sign of the entry that closes the gripper.
+        gripper_entry: name of that entry; empty for the last one.
     """
 
     names: tuple[str, ...]
@@ -128,6 +132,7 @@ class ActionSpec:
     frame: str = "world"
     rotation: Rotation = "none"
     gripper: Gripper = "none"
+    gripper_entry: str = ""
 
     def __post_init__(self) -> None:
         labels(self.names, "ActionSpec: names")
@@ -156,11 +161,30 @@ class ActionSpec:
                 raise SpecError(
                     f"ActionSpec: unknown {name} {value!r}. {did_you_mean(str(value), get_args(words))}"
                 )
+        if self.gripper_entry and self.gripper_entry not in self.names:
+            raise SpecError(
+                f"ActionSpec: gripper_entry: no entry {self.gripper_entry!r}. "
+                f"{did_you_mean(self.gripper_entry, self.names)}"
+            )
 
     @property
     def width(self) -> int:
         """Number of action dimensions A."""
         return len(self.names)
+
+    @property
+    def gripper_at(self) -> int | None:
+        """Place of the gripper's entry; None without a gripper."""
+        if self.gripper == "none":
+            return None
+        return self.names.index(self.gripper_entry) if self.gripper_entry else self.width - 1
+
+    @property
+    def arm(self) -> tuple[int, ...]:
+        """Places of the entries that are neither the gripper's nor padding, ascending."""
+        return tuple(
+            i for i, name in enumerate(self.names) if i != self.gripper_at and not name.startswith(PADDING)
+        )
 
 
 def check_data(

@@ -67,6 +67,11 @@ class StreamSpec:
             )
 
     @property
+    def step(self) -> tuple[int, ...]:
+        """Shape of the values of one step: (N, D), of ids (N,)."""
+        return (self.tokens,) if self.vocabulary is not None else (self.tokens, self.features)
+
+    @property
     def length(self) -> int:
         """Number of tokens of the whole stream, T times N."""
         return self.steps * self.tokens
@@ -190,11 +195,38 @@ class Past:
     partial: Tensor | None = None
 
 
-def masked_mean(error: Tensor, pad: Tensor) -> Tensor:
-    """Scalar mean of ``error`` (B, T, ...) over the steps that are not padded; ``pad`` is (B, T) bool."""
+def masked_mean(error: Tensor, pad: Tensor, real: Tensor | None = None) -> Tensor:
+    """Scalar mean of ``error`` over the steps that are not padded, and in each of them over the real features.
+
+    Every step counts the same, however many of its features are real; one without any is left out.
+
+    Args:
+        error: (B, T, ...).
+        pad: (B, T) bool, True where the step is padded.
+        real: :attr:`wamkit.contract.calls.Call.real` of the stream, or its first dimensions; None for all features.
+    """
+    if real is not None:
+        error, pad = feature_mean(error, real), pad | ~real.flatten(2).any(dim=2)
     keep = (~pad).to(error.dtype).reshape(*pad.shape, *[1] * (error.dim() - 2))
     per_step = error.numel() / pad.numel()
     return (error * keep).sum() / (keep.sum() * per_step).clamp(min=1.0)
+
+
+def feature_mean(error: Tensor, real: Tensor | None) -> Tensor:
+    """Mean of ``error`` (B, T, ...) over the real features of each step, (B, T); 0 for a step without any.
+
+    An error with fewer dimensions than ``real``, such as one per token, counts where one of the features is real.
+    """
+    if real is None:
+        return error.flatten(2).mean(dim=2)
+    counts = real.flatten(error.dim()).any(dim=-1) if error.dim() < real.dim() else real
+    weight = counts.to(error.dtype).expand_as(error).flatten(2)
+    return (error.flatten(2) * weight).sum(dim=2) / weight.sum(dim=2).clamp(min=1.0)
+
+
+def cleared(values: Tensor, real: Tensor | None) -> Tensor:
+    """Values (B, T, N, D) or ids (B, T, N) of a stream with 0 where they are not real; None for all real."""
+    return values if real is None else values.masked_fill(~real[:, : values.shape[1]], 0)
 
 
 def row_seed(seed: int, *path: int | str) -> int:

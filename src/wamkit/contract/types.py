@@ -50,6 +50,9 @@ class Observation:
         missing: modality (an extra or a camera) -> (B, T) bool, True where its sensor delivered nothing; the buffer's
             content is then undefined.
         goal: observation to be reached, T = 1; None without a goal.
+        state_columns: (B, S) bool, False for columns of the state that the robot does not have (padding of its view);
+            None where it has all.
+        action_columns: (B, A) bool, the same of the action.
     """
 
     images: Mapping[str, Tensor]
@@ -61,6 +64,8 @@ class Observation:
     past_action_pad: Tensor | None = None
     missing: Mapping[str, Tensor] = field(default_factory=dict)
     goal: Observation | None = None
+    state_columns: Tensor | None = None
+    action_columns: Tensor | None = None
 
     @classmethod
     def of_robot(cls, images: Mapping[str, np.ndarray], state: np.ndarray, task: str) -> Observation:
@@ -120,6 +125,8 @@ class Observation:
             past_action_pad=self.past_action_pad,
             missing={k: v[:, index] for k, v in self.missing.items()},
             goal=self.goal,
+            state_columns=self.state_columns,
+            action_columns=self.action_columns,
         )
 
 

@@ -245,6 +245,7 @@ class Dataset:
     def _observe(self, steps: np.ndarray, pad: np.ndarray) -> Observation:
         """Return the observation at frame numbers ``steps`` (B, T)."""
         frames = self._ticks[steps]
+        state_columns, action_columns = self.view.columns(len(steps))
         taken = self.frames.take_each(dict.fromkeys(self.observation_spec.cameras, frames))
         return Observation(
             images={name: torch.from_numpy(images) for name, images in taken.items()},
@@ -252,6 +253,8 @@ class Dataset:
             task=tuple(self.tasks[i] for i in self._task_index[steps[:, -1]]),
             pad=torch.from_numpy(pad),
             extras={name: torch.from_numpy(values[steps]) for name, values in self.extras.items()},
+            state_columns=state_columns,
+            action_columns=action_columns,
         )
 
     def _open_frames(self, keys: Mapping[str, str]) -> FrameStore:

@@ -19,7 +19,7 @@ def milestones(action: np.ndarray, spec: ActionSpec) -> np.ndarray:
 
     Args:
         action: recorded actions (T, A), T at least 1.
-        spec: action spec; a gripper is the last entry.
+        spec: action spec.
 
     Returns:
         frames in ascending order, including the last frame.
@@ -27,11 +27,11 @@ def milestones(action: np.ndarray, spec: ActionSpec) -> np.ndarray:
     last = len(action) - 1
     low, high = np.array(spec.low), np.array(spec.high)
     candidate = np.zeros(len(action), dtype=bool)
-    arm = spec.width - (spec.gripper != "none")
-    if spec.gripper != "none":
-        closing = action[:, -1] > (low[-1] + high[-1]) / 2
+    grip, arm = spec.gripper_at, list(spec.arm)
+    if grip is not None:
+        closing = action[:, grip] > (low[grip] + high[grip]) / 2
         candidate[1:] |= closing[1:] != closing[:-1]
-    move = action[:, :arm] / np.maximum(high - low, 1e-9)[:arm]
+    move = action[:, arm] / np.maximum(high - low, 1e-9)[arm]
     if spec.mode == "absolute":
         move = np.diff(move, axis=0, prepend=move[:1])
     speed = np.linalg.norm(move, axis=1)

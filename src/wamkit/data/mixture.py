@@ -8,8 +8,9 @@ Scalings are stored with the weights, by the robot's name.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -27,13 +28,16 @@ from wamkit.data.fingerprint import fingerprint
 from wamkit.data.layout import ACTION_KEY, STATE_KEY
 from wamkit.data.loader import Draw, drawn
 from wamkit.data.spec import data_spec, with_floor
-from wamkit.data.stats import vector_stats
+from wamkit.data.stats import FeatureStats, vector_stats
 from wamkit.errors import ConfigError
 from wamkit.nn.transforms import Normalizer
 from wamkit.views.common import common_specs, require_same_shape, require_width
 
 GOLDEN = (5**0.5 - 1) / 2
 PIECE = 1 << 20  # draws that are counted at once
+
+# Steps (M,) -> weights (M, number of datasets), none negative and in no step all 0.
+Weights = Callable[[np.ndarray], np.ndarray]
 
 
 def scaling_of(data: DataSpec, feature: str, width: int) -> Scaling:
@@ -51,6 +55,7 @@ class Mixture:
     Args:
         datasets: robot -> its dataset, opened with its view.
         horizon: H, actions per window.
+        known: robot -> scalings of its state and action, where they are not those of its dataset.
 
     Attributes:
         datasets: robot -> its dataset, scaled.
@@ -67,9 +72,17 @@ class Mixture:
         SpecError: the views show different pictures, or columns of different number.
     """
 
-    def __init__(self, datasets: Mapping[str, Dataset], horizon: int) -> None:
+    def __init__(
+        self,
+        datasets: Mapping[str, Dataset],
+        horizon: int,
+        known: Mapping[str, tuple[Scaling, Scaling]] = {},
+    ) -> None:
         self._horizon = horizon
-        self.datasets = {name: _scaled(dataset, horizon) for name, dataset in datasets.items()}
+        self.datasets = {
+            name: dataset.scaled(*known[name]) if name in known else _scaled(dataset, horizon)
+            for name, dataset in datasets.items()
+        }
         own = list(self.datasets.values())
         for name, dataset in self.datasets.items():
             require_same_shape(dataset.observation_spec, own[0].observation_spec, f"robot {name!r}")
@@ -100,6 +113,12 @@ class Mixture:
         """Number of episodes of all datasets."""
         return len(self.episodes)
 
+    @property
+    def first_episodes(self) -> dict[str, int]:
+        """Robot -> number of the first episode of its dataset."""
+        counts = [dataset.num_episodes for dataset in self.datasets.values()]
+        return dict(zip(self.datasets, itertools.accumulate(counts, initial=0), strict=False))
+
     def with_extras(self, names: Sequence[str]) -> Mixture:
         """Return this mixture with extras in its observations."""
         found = copy.copy(self)
@@ -118,11 +137,15 @@ class Mixture:
         place = torch.from_numpy(np.argsort(np.concatenate(order)))
         return replace(join_batches(parts, place), index=torch.from_numpy(np.asarray(index, np.int64)))
 
-    def draw(self, frames: np.ndarray, weights: Mapping[str, float]) -> Draw:
+    def draw(self, frames: np.ndarray, weights: Weights) -> Draw:
         """Draw of batches by weight: (batch size, seed, step) -> places (B,) in ``frames`` (M,), ascending.
 
         Every dataset has its own endless sequence of epochs, so each of its frames comes equally often. Which dataset
         a window is of follows a sequence of low discrepancy, so that its share is its weight to within few windows.
+
+        Args:
+            frames: frames that may be drawn.
+            weights: weights of the datasets at each step, in their order.
 
         Raises:
             ConfigError: a dataset has no frame left.
@@ -132,10 +155,10 @@ class Mixture:
         for name, count in zip(self.datasets, counts.tolist(), strict=True):
             if not count:
                 raise ConfigError(f"mixture.{name}: no episode is left to learn from. Hold out fewer.")
-        owners = Owners(np.array([weights[name] for name in self.datasets]))
+        owners = Owners(weights)
 
         def places(batch_size: int, seed: int, step: int) -> np.ndarray:
-            own, before = owners.of(step * batch_size, batch_size), owners.count(step * batch_size)
+            own, before = owners.of(step, 1, batch_size), owners.count(step, batch_size)
             out = np.empty(batch_size, np.int64)
             for i, count in enumerate(counts.tolist()):
                 rows = np.flatnonzero(own == i)
@@ -165,13 +188,36 @@ class Mixture:
     @cached_property
     def _stats(self) -> dict[str, dict[str, np.ndarray]]:
         """Statistics of the scaled columns of all robots together, and of the pictures of the first."""
-        first = data_spec(next(iter(self.datasets.values())), self._horizon).stats
+        own = list(self.datasets.values())
+        first = data_spec(own[0], self._horizon).stats
         found = {key: dict(values) for key, values in first.items() if key not in (ACTION_KEY, STATE_KEY)}
-        acted = self.action[self.acted] if self.acted.any() else self.action
-        for key, values in ((ACTION_KEY, acted), (STATE_KEY, self.state)):
-            if values.shape[1]:
-                found[key] = with_floor(vector_stats(values))
+        some = bool(self.acted.any())
+        actions = [dataset.action[dataset.acted] if some else dataset.action for dataset in own]
+        for key, values, real in (
+            (ACTION_KEY, actions, [dataset.view.action.real for dataset in own]),
+            (STATE_KEY, [dataset.state for dataset in own], [dataset.view.state.real for dataset in own]),
+        ):
+            if values[0].shape[1]:
+                found[key] = with_floor(stats_of_columns(values, real))
         return found
+
+
+def stats_of_columns(values: Sequence[np.ndarray], real: Sequence[int]) -> FeatureStats:
+    """Statistics of the columns of several robots, each column of the robots that have it.
+
+    Args:
+        values: values (N, D) of every robot.
+        real: number of columns that each robot has; the rest is padding. A column of none is 0.
+    """
+    ends = sorted({*real, values[0].shape[1]} - {0})
+    parts = []
+    for start, stop in itertools.pairwise((0, *ends)):
+        having = [v for v, count in zip(values, real, strict=True) if count >= stop and len(v)]
+        having = having or [np.zeros((1, values[0].shape[1]))]
+        parts.append(vector_stats(np.concatenate([v[:, start:stop] for v in having])))
+    names = [field.name for field in fields(FeatureStats) if field.name != "count"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return FeatureStats(**joined, count=sum(map(len, values)))
 
 
 def _scaled(dataset: Dataset, horizon: int) -> Dataset:
@@ -184,28 +230,32 @@ class Owners:
     """Datasets that windows are drawn from, by the number of the draw: multiples of the golden ratio, modulo 1.
 
     Args:
-        weights: weight of every dataset.
+        weights: weights of the datasets at each step; they may change from step to step.
     """
 
-    def __init__(self, weights: np.ndarray) -> None:
-        self._ends = np.cumsum(weights / weights.sum())[:-1]
-        # Number of draws, and those of every dataset among them.
-        self._known = (0, np.zeros(len(weights), np.int64))
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        # Batch size, number of steps, and draws of every dataset in these steps.
+        self._known = (0, 0, np.zeros(0, np.int64))
 
-    def of(self, first: int, count: int) -> np.ndarray:
-        """Dataset of each of ``count`` draws from number ``first`` on, (count,)."""
-        return np.searchsorted(
-            self._ends, (np.arange(first, first + count) + 0.5) * GOLDEN % 1.0, side="right"
-        )
+    def of(self, step: int, steps: int, batch_size: int) -> np.ndarray:
+        """Dataset of each draw of ``steps`` steps from ``step`` on, (steps * batch_size,)."""
+        weights = self._weights(np.arange(step, step + steps))
+        ends = np.cumsum(weights, axis=1)[:, :-1] / weights.sum(axis=1, keepdims=True)
+        number = np.arange(step * batch_size, (step + steps) * batch_size).reshape(steps, batch_size)
+        places = (number + 0.5) * GOLDEN % 1.0
+        return np.asarray((places[:, :, None] >= ends[:, None]).sum(axis=2).reshape(-1))
 
-    def count(self, draws: int) -> np.ndarray:
-        """Number of draws of every dataset among the first ``draws``."""
-        known, counts = self._known if self._known[0] <= draws else (0, np.zeros_like(self._known[1]))
-        while known < draws:  # in pieces: a resumed run counts all draws before it once
-            more = min(draws - known, PIECE)
-            counts = counts + np.bincount(self.of(known, more), minlength=len(counts))
+    def count(self, step: int, batch_size: int) -> np.ndarray:
+        """Number of draws of every dataset before ``step``."""
+        size, known, counts = self._known
+        if size != batch_size or known > step:
+            known, counts = 0, np.zeros(self._weights(np.zeros(1, np.int64)).shape[1], np.int64)
+        while known < step:  # in pieces: a resumed run counts all draws before it once
+            more = min(step - known, max(1, PIECE // batch_size))
+            counts = counts + np.bincount(self.of(known, more, batch_size), minlength=len(counts))
             known += more
-        self._known = known, counts
+        self._known = batch_size, known, counts
         return counts
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.protocols import ActionRepresentation
 from wamkit.contract.specs import ACTION, ActionSpec
+from wamkit.contract.streams import cleared
 from wamkit.contract.types import Batch
 from wamkit.errors import ConfigError, SpecError
 
@@ -58,9 +60,31 @@ class ActionStreams:
             )
         return tuple(executed)
 
-    def encode(self, action: Tensor) -> dict[str, Tensor]:
-        """Encode (B, H, A) in physical units: stream -> values."""
-        return {name: part.encode(action) for name, part in self.parts.items()}
+    def real(self, columns: Tensor | None) -> dict[str, Tensor]:
+        """Real features of every stream (:attr:`wamkit.contract.calls.Call.real`), by ``columns`` (B, A) bool."""
+        if columns is None:
+            return {}
+        found = {}
+        for name, part in self.parts.items():
+            spec = part.spec(name)
+            everything = columns.new_ones(len(columns), 1, *spec.step)
+            real = part.real(columns) if isinstance(part, ByColumn) else everything
+            found[name] = real.expand(-1, spec.steps, *spec.step)
+        return found
+
+    def encode_one(self, name: str, action: Tensor, columns: Tensor | None) -> Tensor:
+        """Values of a stream for actions (B, H, A), 0 where they only pad; ``columns`` as in :meth:`real`.
+
+        What stands in a column that the robot does not have is not read.
+        """
+        if columns is None:
+            return self.parts[name].encode(action)
+        known = action.masked_fill(~columns[:, None], 0.0)
+        return cleared(self.parts[name].encode(known), self.real(columns)[name])
+
+    def encode(self, action: Tensor, columns: Tensor | None = None) -> dict[str, Tensor]:
+        """Encode (B, H, A) in physical units: stream -> values. The arguments are those of :meth:`encode_one`."""
+        return {name: self.encode_one(name, action, columns) for name in self.parts}
 
     def decode(self, values: Mapping[str, Tensor]) -> Tensor:
         """Decode stream -> values into the executed action (B, H', A), H' the ticks that all its streams have."""

@@ -182,7 +182,8 @@ def check_view(config: DesignConfig, data: DataSpec) -> None:
     for name in config.views:
         if name not in data.robots:
             raise ConfigError(f"views: no robot {name!r}. {did_you_mean(name, data.robots)}")
-    several = len(data.robots) > 1  # what robots have in common is no spec of one of them
+    # What robots of a mixture have in common is no spec of one of them.
+    several = any(robot.action_scaling is not None for robot in data.robots.values()) or len(data.robots) > 1
     for name, robot in data.robots.items() or (("", data.recorded[0]),):
         view, place = view_of(config, name, robot), f"the view of design {config.name!r}"
         try:

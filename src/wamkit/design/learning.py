@@ -13,7 +13,7 @@ from wamkit.contract.calls import Call, LearnsApart
 from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import Encoder, Estimator, Substrate
 from wamkit.contract.specs import ACTION
-from wamkit.contract.streams import Past, Target
+from wamkit.contract.streams import Past, Target, cleared
 from wamkit.contract.types import Observation
 from wamkit.design.action_streams import ActionStreams
 from wamkit.design.graph import Factor, FactorGraph
@@ -88,8 +88,12 @@ def factor_losses(
     targets: Mapping[str, Target],
     past: Past | None,
     observation: Observation,
+    real: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Losses of all factors in their order, stream -> scalar; a factor may read what an earlier one inferred."""
+    """Losses of all factors in their order, stream -> scalar; a factor may read what an earlier one inferred.
+
+    ``real`` are the features that the rows' robots have (:attr:`wamkit.contract.calls.Call.real`).
+    """
     terms: dict[str, Tensor] = {}
     inferred: dict[str, Tensor] = {}
     for factor in graph.factors:
@@ -101,8 +105,9 @@ def factor_losses(
                 given[name] = targets[name].values if name in targets else inferred[name]
         estimator = estimators[factor.estimator]
         now = None if estimator.observes is None else observation.steps([-1])
-        call = Call(context_of(factor.estimator, graph, context), given, (), observation.batch_size, now=now)
+        cache, rows = context_of(factor.estimator, graph, context), observation.batch_size
+        call = Call(cache, given, (), rows, now=now, real=real)
         result = estimator.loss(factor.generates, call, learnable(factor, estimator, targets), past)
         terms.update(result.terms)
-        inferred.update(result.inferred)
+        inferred.update({name: cleared(v, real.get(name)) for name, v in result.inferred.items()})
     return terms

@@ -22,7 +22,7 @@ from wamkit.contract.checks import Reads
 from wamkit.contract.data import DataSpec, Windows
 from wamkit.contract.protocols import Substrate
 from wamkit.contract.specs import ACTION
-from wamkit.contract.streams import Past, RowNoise, Target
+from wamkit.contract.streams import Past, RowNoise, Target, cleared
 from wamkit.contract.types import Batch, Budget, Carries, Forecast, Losses, Observation, Perceived, to_device
 from wamkit.contract.values import whole
 from wamkit.controllers import Controller
@@ -34,7 +34,7 @@ from wamkit.design.encoding import encode, running
 from wamkit.design.entries import Entries
 from wamkit.design.learning import action_label, factor_losses, fit_parts
 from wamkit.design.limits import Limits
-from wamkit.design.observed import check_given, decoded, encode_aims, perceived, read_targets
+from wamkit.design.observed import check_given, decoded, encode_aims, perceived, read_targets, real_features
 from wamkit.design.past import imagined_past, kept, read_past, unfinished
 from wamkit.design.sampling import PLANNER_CARRY, Sampled, SamplingCall, context_of
 from wamkit.design.timing import Stages
@@ -60,19 +60,15 @@ class Design(nn.Module):
         super().__init__()
         parts = build_parts(config, data)
         check_pixels(config, data, parts.encoders, parts.commands)
-        self.config = config
-        self.data = data
-        self.graph = parts.graph
-        self.streams = parts.streams
+        self.config, self.data = config, data
+        self.graph, self.streams = parts.graph, parts.streams
         self.training_window, self.window = read_windows(config, parts)
         self.past_blocks = parts.past_blocks
-        self.encoders = Named(parts.encoders)
-        self.substrates = Named(parts.substrates)
+        self.encoders, self.substrates = Named(parts.encoders), Named(parts.substrates)
         self.action_streams = parts.actions
         self.action = parts.actions.parts[ACTION]
         self.actions = Named({name: part for name, part in parts.actions.parts.items() if name != ACTION})
-        self.trunks = Named(parts.trunks)
-        self.context = Named(parts.context)
+        self.trunks, self.context = Named(parts.trunks), Named(parts.context)
         self.estimators = Named(parts.estimators)
         self.planner, self.steering = parts.planner, parts.steering
         self.texts, self.commands = parts.texts, parts.commands
@@ -149,8 +145,8 @@ class Design(nn.Module):
         return encode(observation, self.encoders, self.context, self.trunks, only)
 
     def _past(self, observation: Observation, action: Tensor, action_pad: Tensor) -> Past:
-        futures = {name: self.substrate(name) for name in sorted(self.graph.of_role("future"))}
-        return read_past(observation, action, action_pad, self.config.stride, futures, self.action)
+        futures = {n: self.substrate(n) for n in sorted(self.graph.of_role("future"))}
+        return read_past(observation, action, action_pad, self.config.stride, futures, self.action_streams)
 
     def fit(self, windows: Windows, seed: int, labels: Container[str] | None = None) -> None:
         """Fit encoders, tokenizers, codecs and teachers on the dataset. They stay frozen during training.
@@ -183,8 +179,12 @@ class Design(nn.Module):
     def targets(self, batch: Batch) -> dict[str, Target]:
         """Ground truth of every observed stream: stream name -> :class:`Target`."""
         self.entries.batch(batch, self.device)
-        parts = (self.streams, self._substrates(), self.action_streams, self.training_window, self.texts)
-        return read_targets(batch, self.config, *parts)
+        parts = self.streams, self._substrates(), self.action_streams
+        return read_targets(batch, self.config, *parts, self.training_window, self.texts)
+
+    def real(self, observation: Observation) -> dict[str, Tensor]:
+        """Features of streams that the robots of an observation have: :attr:`wamkit.contract.calls.Call.real`."""
+        return real_features(observation, self.streams, self._substrates(), self.action_streams)
 
     def loss(self, batch: Batch, weights: Mapping[str, float] | None = None) -> Losses:
         """Losses of all factors on one batch.
@@ -202,7 +202,8 @@ class Design(nn.Module):
         observation = batch.observation.steps(slice(-len(self.window.observation), None))
         told = self.commands.drawn(batch, self.training_window) if self.training else observation.task
         context = self._encode(replace(observation, goal=batch.goal, task=told))
-        terms = factor_losses(self.graph, dict(self.estimators.items()), context, targets, past, observation)
+        estimators, real = dict(self.estimators.items()), self.real(observation)
+        terms = factor_losses(self.graph, estimators, context, targets, past, observation, real)
         return Losses.weighted(terms, self.config.loss_weights if weights is None else weights)
 
     def initial_state(self, batch_size: int) -> Carries:
@@ -254,15 +255,14 @@ class Design(nn.Module):
         budget = budget or Budget()
         rows = self.entries.observed(observation, self.device)
         self.entries.sampled(rows, budget, seeds, given, context, carry)
-        values = dict(given or {})
+        real = self.real(observation)
+        values = {name: cleared(value, real.get(name)) for name, value in (given or {}).items()}
         self.entries.known([*want, *values])
         needed, steering, budget = self.limits.resolve(budget, want, values, guide, self.steering)
         stages = Stages(self.device)
         if context is None:
             with stages.measure("encode"):
-                context = self._encode(
-                    observation, None if steering is not None else running(self.graph, needed)
-                )
+                context = self._encode(observation, running(self.graph, needed) if steering is None else None)
         aims = aims_of(self.graph if ACTION in needed else None, steering)
         call = SamplingCall(
             graph=self.graph,
@@ -280,6 +280,7 @@ class Design(nn.Module):
             together=self.config.planner is not None and self.config.planner.sampled_together,
             aims=encode_aims(observation, {name: self.substrate(name) for name in aims}, self.name),
             observation=observation,
+            real=real,
         )
         return call.attempted(needed, given or {})
 
@@ -368,10 +369,10 @@ class Design(nn.Module):
     def _observe(self, observation: Observation, state: Carries, context: Mapping[str, Cache]) -> Carries:
         if not self.past_blocks:
             return state
-        assert observation.past_action is not None
-        assert observation.past_action_pad is not None
-        pad = observation.past_action_pad
-        past = self._past(observation, observation.past_action, pad)
+        executed, pad = observation.past_action, observation.past_action_pad
+        assert executed is not None
+        assert pad is not None
+        past = self._past(observation, executed, pad)
         return self._absorb(state, replace(past, partial=unfinished(pad)), context)
 
     def _absorb(self, state: Carries, past: Past, context: Mapping[str, Cache]) -> Carries:
@@ -387,8 +388,8 @@ class Design(nn.Module):
         The given ``state`` stays as it is. To overwrite an imagined block with the real one, go back to the state
         before it and call :meth:`observe`.
         """
-        executed = forecast.action[:, : self.config.stride].to(self.device)
-        return self._absorb(state, imagined_past(forecast, self.action.encode(executed)), context)
+        executed = self.action.encode(forecast.action[:, : self.config.stride].to(self.device))
+        return self._absorb(state, imagined_past(forecast, executed), context)
 
     def perceived(self, stream: str) -> Perceived:
         """Encoder of observations into a future stream; raises :class:`ConfigError` for a stream without one."""

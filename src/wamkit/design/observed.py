@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.checks import Reads
 from wamkit.contract.protocols import Substrate
 from wamkit.contract.specs import DERIVED
@@ -47,7 +48,8 @@ def read_targets(
     for name, spec in streams.items():
         if spec.role == "action":
             pad = padded.unflatten(1, (spec.steps, -1)).any(dim=2)
-            targets[name] = Target(actions.parts[name].encode(held), pad, absent)
+            columns = batch.observation.action_columns
+            targets[name] = Target(actions.encode_one(name, held, columns), pad, absent)
         elif spec.role in ("future", "goal"):
             source = read_source(batch, config, window, name)
             now = batch.observation.steps([-1])
@@ -55,6 +57,25 @@ def read_targets(
         elif spec.role == "text":
             targets[name] = texts[name].target(batch.observation)
     return targets
+
+
+def real_features(
+    seen: Observation,
+    streams: Mapping[str, StreamSpec],
+    substrates: Mapping[str, Substrate],
+    actions: ActionStreams,
+) -> dict[str, Tensor]:
+    """Features that the robots of an observation have, of the streams that pad some of them.
+
+    Returns:
+        Values of :attr:`wamkit.contract.calls.Call.real`.
+    """
+    found = {name: real for name, real in actions.real(seen.action_columns).items() if name in streams}
+    for name, substrate in substrates.items():
+        if seen.state_columns is not None and isinstance(substrate, ByColumn):
+            spec = streams[name]
+            found[name] = substrate.real(seen.state_columns).expand(-1, spec.steps, *spec.step)
+    return found
 
 
 def read_source(batch: Batch, config: DesignConfig, window: WindowSpec, stream: str) -> Observation:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wamkit.contract.protocols import ActionRepresentation, Substrate
+from wamkit.contract.protocols import Substrate
+from wamkit.contract.specs import ACTION
 from wamkit.contract.streams import Past
 from wamkit.contract.types import Carries, Forecast, Observation, choose_rows
+from wamkit.design.action_streams import ActionStreams
 
 
 def read_past(
@@ -21,7 +23,7 @@ def read_past(
     pad: Tensor,
     stride: int,
     futures: Mapping[str, Substrate],
-    action: ActionRepresentation,
+    actions: ActionStreams,
 ) -> Past:
     """Real blocks: observed values at the K observed steps and the ``stride`` executed actions before each.
 
@@ -31,10 +33,13 @@ def read_past(
         pad: (B, K * stride) bool, True where no action was executed.
         stride: actions of one block.
         futures: future stream -> its substrate.
-        action: representation of the action stream.
+        actions: representations of the action, of which that of ``action`` is kept.
     """
     k, rows = observation.pad.shape[1], executed.shape[0]
-    blocks = action.encode(executed.unflatten(1, (k, stride)).flatten(0, 1)).unflatten(0, (rows, k))
+    columns = observation.action_columns
+    repeated = None if columns is None else columns.repeat_interleave(k, dim=0)
+    flat = executed.unflatten(1, (k, stride)).flatten(0, 1)
+    blocks = actions.encode_one(ACTION, flat, repeated).unflatten(0, (rows, k))
     values = {name: substrate.encode(observation) for name, substrate in futures.items()}
     return Past(values, blocks, observation.pad, pad.unflatten(1, (k, stride)).any(dim=2))
 

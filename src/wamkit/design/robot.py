@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from wamkit.contract.data import Recorded
 from wamkit.contract.requests import Requests
 from wamkit.contract.specs import ActionSpec, ObservationSpec, require_same_robot
 from wamkit.contract.types import Budget, Carries, Forecast, Observation, Perceived, WindowSpec
@@ -182,23 +183,42 @@ def policy_of(
     Raises:
         ConfigError: there is no such robot, or the design knows several and none or more than one has these specs.
     """
-    robots = design.data.robots
-    if robot is not None and robot not in robots:
-        raise ConfigError(f"robot: design {design.name!r} knows no {robot!r}. {did_you_mean(robot, robots)}")
-    if robot is None and len(robots) > 1:
-        fits = [name for name, known in robots.items() if specs == (known.observation, known.action)]
-        if len(fits) != 1:
-            why = "none has the specs of what it is to drive" if specs else "nothing says which one it drives"
-            if len(fits) > 1:
-                why = f"{' and '.join(fits)} have the specs of what it is to drive"
-            raise ConfigError(
-                f"design {design.name!r} was trained on the robots {', '.join(robots)}, and {why}. Name one in `robot`."
-            )
-        robot = fits[0]
-    if not robots:
+    name = robot_of(design, robot, specs)
+    if name is None:
         return design
-    name = robot or next(iter(robots))
-    return RobotPolicy(design, view_of(design.config, name, robots[name]))
+    return RobotPolicy(design, view_of(design.config, name, design.data.robots[name]))
+
+
+def robot_of(
+    design: Design, robot: str | None = None, specs: tuple[ObservationSpec, ActionSpec] | None = None
+) -> str | None:
+    """Name of the robot that is meant; None where the design knows one only, and its view changes nothing.
+
+    The arguments and errors are those of :func:`policy_of`.
+    """
+    return named_robot(f"design {design.name!r}", design.data.robots, robot, specs)
+
+
+def named_robot(
+    place: str,
+    robots: Mapping[str, Recorded],
+    robot: str | None,
+    specs: tuple[ObservationSpec, ActionSpec] | None,
+) -> str | None:
+    """Name of one of the ``robots`` that ``place`` knows; see :func:`robot_of`."""
+    if robot is not None and robot not in robots:
+        raise ConfigError(f"robot: {place} knows no {robot!r}. {did_you_mean(robot, robots)}")
+    if robot is not None or len(robots) < 2:
+        return robot or next(iter(robots), None)
+    fits = [name for name, known in robots.items() if specs == (known.observation, known.action)]
+    if len(fits) == 1:
+        return fits[0]
+    why = "none has the specs that are given" if specs else "nothing says which one is meant"
+    if len(fits) > 1:
+        why = f"{' and '.join(fits)} have the specs that are given"
+    raise ConfigError(
+        f"{place} was trained on the robots {', '.join(robots)}, and {why}. Name one in `robot`."
+    )
 
 
 def seen_through(

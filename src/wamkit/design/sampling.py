@@ -13,7 +13,7 @@ from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, Generated, Guide, PlanResult
 from wamkit.contract.planning import Planner
 from wamkit.contract.protocols import Estimator
-from wamkit.contract.streams import RowNoise
+from wamkit.contract.streams import RowNoise, cleared
 from wamkit.contract.types import Budget, Carries, Observation, map_tensors
 from wamkit.design.graph import Factor, FactorGraph
 from wamkit.design.guiding import Steering, with_known
@@ -120,6 +120,7 @@ class SamplingCall:
         observation: observed window (B, T), for estimators that observe its last step, or None.
         planned: result of planning, or None before it.
         flags: stream name -> (B,) bool, True in rows whose values of this stream must not be trusted.
+        real: features that the rows' robots have (:attr:`wamkit.contract.calls.Call.real`).
     """
 
     graph: FactorGraph
@@ -140,6 +141,7 @@ class SamplingCall:
     observation: Observation | None = None
     planned: PlanResult | None = None
     flags: dict[str, Tensor] = field(default_factory=dict)
+    real: Mapping[str, Tensor] = field(default_factory=dict)
 
     def attempted(self, needed: set[str], given: Mapping[str, Tensor]) -> Sampled:
         """Sample, and sample flagged rows again, `Budget.attempts` times at most (`ge.rollout-filter`)."""
@@ -215,21 +217,22 @@ class SamplingCall:
         """
         context = context_of(factor.estimator, self.graph, self.context)
         others = {name: value for name, value in self.values.items() if name not in outputs}
-        given = {**repeat_rows(others, copies), **known}
+        real = repeat_rows(dict(self.real), copies)
+        given = {**repeat_rows(others, copies), **{n: cleared(v, real.get(n)) for n, v in known.items()}}
         carry = repeat_rows(self.carry[factor.estimator], copies)
         guide = None if graded else self._guide(factor, given, copies)
         estimator = self.estimators[factor.estimator]
         now = None
         if estimator.observes is not None and self.observation is not None:
             now = repeat_observation(self.observation.steps([-1]), copies)
-        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide, now)
+        call = Call(repeat_rows(context, copies), given, carry, self.rows * copies, guide, now, real)
         if graded:  # what was computed without gradients cannot be saved for them
             call = map_tensors(call, lambda value: value if value.requires_grad else value.clone())
         noise = (self.noise if noise is None else noise).expand(copies)
         result = estimator.generate(outputs, call, self.budget, noise)
         for name, count in result.nfe.items():
             self.nfe[name] = self.nfe.get(name, 0) + count
-        return result
+        return replace(result, values={n: cleared(v, real.get(n)) for n, v in result.values.items()})
 
     def _ahead(
         self, factor: Factor, outputs: Sequence[str], copies: int, known: Mapping[str, Tensor]

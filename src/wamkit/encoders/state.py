@@ -56,6 +56,8 @@ class StateEncoder(Encoder):
         state = self.normalize(observation.state)
         if self.training and self.config.noise:
             state = state + self.config.noise * torch.randn_like(state)
+        if observation.state_columns is not None:  # a column that the robot does not have adds nothing
+            state = state.masked_fill(~observation.state_columns[:, None], 0.0)
         tokens = self.embed(state)
         if self.training and self.config.dropout:
             missing = torch.rand(tokens.shape[0], 1, 1, device=tokens.device) < self.config.dropout

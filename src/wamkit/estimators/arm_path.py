@@ -62,7 +62,7 @@ class Arm:
         for name in config.joints:
             if name not in state:
                 raise ConfigError(f"{PLACE}: no state entry {name!r}. {did_you_mean(name, state)}")
-        room = data.action.width - (data.action.gripper != "none")
+        room = len(data.action.arm)
         if not len(config.joints) == model.nq == room:
             raise ConfigError(
                 f"{PLACE}: the model has {model.nq} joints, the state names {len(config.joints)} and the action moves "

@@ -114,7 +114,7 @@ class Autoregressor(Serial):
                 self.order(outputs), self.foresee(hidden, outputs, distance), strict=True
             ):
                 ids = values[piece.stream][:, piece.start : piece.stop]
-                keep = self.kept(targets, piece)
+                keep = self.kept(targets, piece, call)
                 foreseen = torch.arange(start, start + keep.shape[1], device=keep.device) >= distance
                 start += keep.shape[1]
                 error = F.cross_entropy(logits.transpose(1, 2), ids.flatten(1), reduction="none")
@@ -123,10 +123,18 @@ class Autoregressor(Serial):
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     @override
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
+    def draw(
+        self,
+        name: str,
+        hidden: Tensor,
+        noise: RowNoise,
+        written: Sequence[Tensor] = (),
+        real: Tensor | None = None,
+    ) -> Tensor:
         """Draw an id; of a text, only one that its grammar allows after what is written."""
         logits, grammar = self.outputs[name].outward(hidden), self.outputs[name].spec.grammar
         if grammar is not None:
             before = torch.stack(tuple(written), dim=1) if written else hidden.new_zeros(len(hidden), 0)
             logits = logits.masked_fill(~grammar.allowed(before), -torch.inf)
-        return choose(logits, self.config.temperature, noise)
+        ids = choose(logits, self.config.temperature, noise)
+        return ids if real is None else ids.masked_fill(~real, 0)

@@ -76,13 +76,20 @@ class ContinuousAutoregressor(Serial):
         ):
             name = piece.stream
             target = values[name][:, piece.start : piece.stop].flatten(1, 2)
-            keep = self.kept(targets, piece)
-            error = self.heads[name].error(condition, target, self.config.draws)
+            keep = self.kept(targets, piece, call)
+            error = self.heads[name].error(condition, target, self.config.draws, self.real(piece, call))
             sums[name] = sums[name] + (error * keep).sum()
             counts[name] = counts[name] + keep.sum()
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
     @override
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
-        config = self.config
-        return self.heads[name].draw(hidden[:, None], config.steps, config.temperature, noise)[:, 0]
+    def draw(
+        self,
+        name: str,
+        hidden: Tensor,
+        noise: RowNoise,
+        written: Sequence[Tensor] = (),
+        real: Tensor | None = None,
+    ) -> Tensor:
+        config, own = self.config, None if real is None else real[:, None]
+        return self.heads[name].draw(hidden[:, None], config.steps, config.temperature, noise, own)[:, 0]

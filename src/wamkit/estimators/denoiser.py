@@ -27,7 +27,7 @@ from wamkit.config.ranges import Magnitude, NonNegative, Positive, Room, Size, W
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import EstimatorConfig, Trunk
-from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, cleared, masked_mean
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
@@ -240,7 +240,8 @@ class Denoiser(LevelEstimator):
             absent = targets[name].absent
             if absent is not None:
                 levels[name] = levels[name].masked_fill(absent.repeat_interleave(draws, dim=0), 1.0)
-        noise = {name: torch.randn_like(clean[name]) for name in outputs}
+        real = {name: part.repeat_interleave(draws, dim=0) for name, part in call.real.items()}
+        noise = {name: cleared(torch.randn_like(clean[name]), real.get(name)) for name in outputs}
         noisy = {n: torch.lerp(clean[n], noise[n], levels[n][:, None, None, None]) for n in outputs}
         predicted = self._network(noisy, levels, cache, times)
         terms = {}
@@ -249,7 +250,7 @@ class Denoiser(LevelEstimator):
             unlearned = levels[name] == 0
             if self.config.levels == "shared" and name in self.config.absent:
                 unlearned = unlearned | (levels[name] >= 1)
-            terms[name] = masked_mean(error, pads[name] | unlearned[:, None])
+            terms[name] = masked_mean(error, pads[name] | unlearned[:, None], real.get(name))
         return FactorLoss(terms)
 
     def _walk(self, name: str, budget: Budget, noise: RowNoise) -> Walk:
@@ -281,7 +282,7 @@ class Denoiser(LevelEstimator):
             rows = {name: values[name].new_full((call.rows,), level) for name, level in levels.items()}
             return self._velocity(values, rows, cache, times)
 
-        values = walk_together(field, walks, given, call.guide)
+        values = walk_together(field, walks, given, call.guide, call.real)
         return Generated({name: values[name] for name in outputs}, {n: walks[n].spent for n in outputs})
 
     @override

@@ -22,7 +22,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Size, Word
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, feature_mean
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.estimators.checks import require_trunk
@@ -90,12 +90,12 @@ class GatedConfig(EstimatorConfig):
         return Gated(self, outputs[0], built, trunk)
 
 
-def row_error(sample: Tensor, target: Target) -> Tensor:
-    """Error of every row, (B,): mean squared distance of values, or share of differing ids, without padded steps."""
+def row_error(sample: Tensor, target: Target, real: Tensor | None = None) -> Tensor:
+    """Error of every row, (B,): mean squared distance of values, or share of differing ids, without what is padded."""
     continuous = sample.is_floating_point()
     error = (sample - target.values).square() if continuous else (sample != target.values).float()
     keep = (~target.pad).float()
-    return (error.flatten(2).mean(dim=2) * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
+    return (feature_mean(error, real) * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
 
 
 @final
@@ -136,7 +136,7 @@ class Gated(Estimator):
             expert.generate([name], call, Budget(), RowNoise(seeds, device)).values[name]
             for expert in self.experts.values()
         ]
-        return torch.stack([row_error(sample, target) for sample in samples], dim=1)
+        return torch.stack([row_error(sample, target, call.real.get(name)) for sample in samples], dim=1)
 
     @override
     def loss(

@@ -220,7 +220,7 @@ class InverseDynamics(Estimator):
         name = self.output.spec.name
         action, share = self._predict(call)
         error = F.mse_loss(action, targets[name].values, reduction="none")
-        term = masked_mean(error, targets[name].pad) + self.config.sparsity * share
+        term = masked_mean(error, targets[name].pad, call.real.get(name)) + self.config.sparsity * share
         return FactorLoss({name: term}, {name: action})
 
     @override

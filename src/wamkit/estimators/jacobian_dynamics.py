@@ -88,17 +88,24 @@ class JacobianDynamics(Estimator):
         rows = []
         for spec, part in zip(self.given, hidden.split([n for _, n in layout], dim=1), strict=True):
             rows.append(self.rows[spec.name](part).view(call.rows, -1, self.size + 1))
-        affine = torch.cat(rows, dim=1)
-        return affine[..., :-1], affine[..., -1]
+        affine, real = torch.cat(rows, dim=1), call.real.get(self.output.name)
+        jacobian = affine[..., :-1]
+        if real is not None:  # an entry that the robot does not have moves nothing
+            jacobian = jacobian * real.flatten(1)[:, None]
+        return jacobian, affine[..., -1]
 
     def motion(self, given: Mapping[str, Tensor]) -> Tensor:
         """Join the values of the given streams: (B, M)."""
         return torch.cat([given[s.name].flatten(1) for s in self.given], dim=1)
 
-    def invert(self, jacobian: Tensor, motion: Tensor) -> Tensor:
-        """Solve for the action (B, A) that minimises |J a - m|^2 / M + damping |a|^2 / A."""
+    def invert(self, jacobian: Tensor, motion: Tensor, real: Tensor | None = None) -> Tensor:
+        """Solve for the action (B, A) that minimises |J a - m|^2 / M + damping |a|^2 / A.
+
+        Of a robot that does not have all entries, ``real`` (B, T, N, D) of A, the others are 0 and A counts its own.
+        """
         damping = self.config.damping * jacobian.shape[1] / self.size
-        normal = jacobian.mT @ jacobian + damping * torch.eye(self.size, device=jacobian.device)
+        scale = 1.0 if real is None else self.size / real.flatten(1).sum(dim=1).clamp(min=1)[:, None, None]
+        normal = jacobian.mT @ jacobian + damping * scale * torch.eye(self.size, device=jacobian.device)
         action: Tensor = torch.linalg.solve(normal, (jacobian.mT @ motion[..., None]))[..., 0]
         return action
 
@@ -111,18 +118,20 @@ class JacobianDynamics(Estimator):
         target = targets[name]
         jacobian, drift = self.linear(call)
         motion = self.motion(call.given)
-        action = self.invert(jacobian, motion - drift)
+        real = call.real.get(name)
+        action = self.invert(jacobian, motion - drift, real)
         caused = (jacobian @ target.values.flatten(1)[..., None])[..., 0] + drift
         pad = target.pad.any(dim=1, keepdim=True)
         forward = masked_mean(F.mse_loss(caused, motion, reduction="none")[:, None], pad)
         error = F.mse_loss(action, target.values.flatten(1), reduction="none")
-        term = forward + self.config.inverse * masked_mean(error[:, None], pad)
+        own = None if real is None else real.flatten(1)[:, None]
+        term = forward + self.config.inverse * masked_mean(error[:, None], pad, own)
         return FactorLoss({name: term}, {name: action.view_as(target.values)})
 
     @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Invert the Jacobian in one function evaluation."""
         jacobian, drift = self.linear(call)
-        action = self.invert(jacobian, self.motion(call.given) - drift)
+        action = self.invert(jacobian, self.motion(call.given) - drift, call.real.get(self.output.name))
         spec = self.output
         return Generated({spec.name: action.view(-1, spec.steps, spec.tokens, spec.features)}, {spec.name: 1})

@@ -132,7 +132,9 @@ class LatentAction(Estimator):
         target = targets[self.future.name]
         if self.future.name in outputs:
             error = F.mse_loss(self._rebuild(call), target.values, reduction="none")
-            return FactorLoss({self.future.name: masked_mean(error, target.pad)})
+            return FactorLoss(
+                {self.future.name: masked_mean(error, target.pad, call.real.get(self.future.name))}
+            )
         mean, std = self.infer(call, target.values if self.told is None else call.given[self.told.name])
         standard = 0.5 * (mean.square() + std.square() - 1) - std.log()
         z = mean + std * torch.randn_like(std)

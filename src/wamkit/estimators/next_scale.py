@@ -160,14 +160,16 @@ class NextScale(Estimator):
 
         Padded steps repeat the nearest real one; a cell of a coarse scale is weighted by its share of real steps.
         """
-        parts = {name: self.pyramids[name].cut(targets[name].values) for name in outputs}
+        parts = {n: self.pyramids[n].cut(targets[n].values, call.real.get(n)) for n in outputs}
         sums = {name: torch.zeros((), device=self.scale.device) for name in outputs}
         counts = {name: torch.zeros((), device=self.scale.device) for name in outputs}
         for k, scale in enumerate(self.hidden(self.known(parts), outputs, call)):
             for name, hidden in scale.items():
                 pyramid = self.pyramids[name]
-                weight = pyramid.weight(targets[name].pad, k)
-                sums[name] = sums[name] + (pyramid.error(hidden, parts[name][k]) * weight).sum()
+                weight, real = pyramid.weight(targets[name].pad, k), pyramid.real(call.real.get(name), k)
+                if real is not None:
+                    weight = weight * real.reshape(*weight.shape, -1).any(dim=2)
+                sums[name] = sums[name] + (pyramid.error(hidden, parts[name][k], real) * weight).sum()
                 counts[name] = counts[name] + weight.sum()
         return FactorLoss({name: sums[name] / counts[name].clamp(min=1) for name in outputs})
 
@@ -186,7 +188,7 @@ class NextScale(Estimator):
         """
         cache = with_given(self.trunk, self.given, call)
         names = [name for name in self.outputs if name in outputs or name in call.given]
-        forced = {n: self.pyramids[n].cut(call.given[n]) for n in names if n in call.given}
+        cuts = {n: self.pyramids[n].cut(call.given[n], call.real.get(n)) for n in names if n in call.given}
         coarser = {name: self.pyramids[name].blank(call.rows) for name in names}
         drawn: dict[str, list[Tensor]] = {name: [] for name in outputs}
         leave = {name: self._spending(name, budget) for name in outputs}
@@ -195,10 +197,11 @@ class NextScale(Estimator):
             hidden, fresh = self.trunk(tokens, cache=cache, layout=layout)
             cache = cache.append(fresh)
             for name, tokens in self._split(hidden, layout).items():
-                if name in forced:
-                    part = forced[name][k]
+                if name in cuts:
+                    part = cuts[name][k]
                 elif k < leave[name]:
-                    part = self.pyramids[name].draw(tokens, noise)
+                    pyramid = self.pyramids[name]
+                    part = pyramid.draw(tokens, noise, pyramid.real(call.real.get(name), k))
                     drawn[name].append(part)
                 else:
                     continue

@@ -23,7 +23,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Length, Positive, Size
 from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart, Revises
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, feature_mean
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
@@ -72,11 +72,11 @@ class PacedConfig(EstimatorConfig):
         return Paced(self, inner, require_trunk(trunk, place))
 
 
-def difference(sample: Tensor, reference: Tensor) -> Tensor:
-    """Compare two samples (B, ...): root mean square difference of values, or share of differing ids, (B,)."""
+def difference(sample: Tensor, reference: Tensor, real: Tensor | None = None) -> Tensor:
+    """Compare two samples (B, T, ...): root mean square difference of values, or share of differing ids, (B,)."""
     if not sample.is_floating_point():
-        return (sample != reference).flatten(1).float().mean(dim=1)
-    return (sample - reference).flatten(1).square().mean(dim=1).sqrt()
+        return feature_mean((sample != reference).float(), real).mean(dim=1)
+    return feature_mean((sample - reference).square(), real).mean(dim=1).sqrt()
 
 
 @final
@@ -119,7 +119,9 @@ class Paced(Estimator, Revises, LearnsApart):
         ]
         costs = []
         for n, values in zip(self.config.counts, samples, strict=True):
-            gaps = torch.stack([difference(values[name], samples[-1][name]) for name in outputs])
+            gaps = torch.stack(
+                [difference(values[name], samples[-1][name], call.real.get(name)) for name in outputs]
+            )
             share = n / self.config.counts[-1]
             costs.append((gaps / self.config.tolerance).square().mean(dim=0) + share)
         return torch.stack(costs, dim=1)

@@ -13,7 +13,7 @@ from typing_extensions import override
 from wamkit.config.ranges import Positive
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, cleared, masked_mean
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_trunk
@@ -80,11 +80,12 @@ class Proposer(Estimator):
         (name,) = outputs
         mean, std = self._density(call)
         error = 0.5 * ((targets[name].values - mean) / std).square() + std.log()
-        return FactorLoss({name: masked_mean(error, targets[name].pad)}, {name: mean})
+        return FactorLoss({name: masked_mean(error, targets[name].pad, call.real.get(name))}, {name: mean})
 
     @override
     def generate(self, outputs: Sequence[str], call: Call, budget: Budget, noise: RowNoise) -> Generated:
         """Sample the Gaussian in one function evaluation."""
         (name,) = outputs
         mean, std = self._density(call)
-        return Generated({name: mean + std * noise.normal(*mean.shape[1:])}, {name: 1})
+        sample = mean + std * noise.normal(*mean.shape[1:])
+        return Generated({name: cleared(sample, call.real.get(name))}, {name: 1})

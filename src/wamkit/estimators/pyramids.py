@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.contract.scales import Ladder
-from wamkit.contract.streams import RowNoise
+from wamkit.contract.streams import RowNoise, cleared
 from wamkit.estimators.samplers import choose
 from wamkit.estimators.token_head import TokenHead
 from wamkit.estimators.tokens import StreamTokens
@@ -58,8 +58,8 @@ class Pyramid(ABC):
         return len(self.lengths)
 
     @abstractmethod
-    def cut(self, values: Tensor) -> list[Tensor]:
-        """Cut values of the stream into the part of every scale, (B, n_k, D) or ids (B, n_k)."""
+    def cut(self, values: Tensor, real: Tensor | None = None) -> list[Tensor]:
+        """Cut values of the stream into the part of every scale, (B, n_k, D) or ids (B, n_k), 0 if not ``real``."""
 
     @abstractmethod
     def whole(self, parts: Sequence[Tensor]) -> Tensor:
@@ -82,12 +82,22 @@ class Pyramid(ABC):
         """Weight (B, n_k) of every token of scale ``k`` in the loss, given padded steps (B, T)."""
 
     @abstractmethod
-    def error(self, hidden: Tensor, part: Tensor) -> Tensor:
+    def real(self, real: Tensor | None, k: int) -> Tensor | None:
+        """Features (B, n_k, D), of ids (B, n_k), of scale ``k`` that stand for a real one of the stream; None for all.
+
+        ``real`` are those of the stream (:attr:`wamkit.contract.calls.Call.real`).
+        """
+
+    @abstractmethod
+    def error(self, hidden: Tensor, part: Tensor, real: Tensor | None = None) -> Tensor:
         """Loss (B, n_k) of every token of a scale, given hidden tokens (B, n_k, width) and the true part."""
 
     @abstractmethod
-    def draw(self, hidden: Tensor, noise: RowNoise) -> Tensor:
-        """Sample the part of a scale, its tokens independently: (B, n_k, width) -> (B, n_k, D) or ids."""
+    def draw(self, hidden: Tensor, noise: RowNoise, real: Tensor | None = None) -> Tensor:
+        """Sample the part of a scale, its tokens independently: (B, n_k, width) -> (B, n_k, D) or ids.
+
+        What is not ``real``, see :meth:`real`, is 0.
+        """
 
 
 @final
@@ -109,10 +119,10 @@ class Residuals(Pyramid):
         self.head, self.steps, self.temperature, self.draws = head, steps, temperature, draws
 
     @override
-    def cut(self, values: Tensor) -> list[Tensor]:
+    def cut(self, values: Tensor, real: Tensor | None = None) -> list[Tensor]:
         parts, coarser = [], torch.zeros_like(values)
         for k, size in enumerate(self.sizes):
-            parts.append(resize(values - coarser, size).flatten(1, 2))
+            parts.append(cleared(resize(values - coarser, size).flatten(1, 2), self.real(real, k)))
             coarser = self.add(coarser, parts[-1], k)
         return parts
 
@@ -145,13 +155,18 @@ class Residuals(Pyramid):
         return resize(real, self.sizes[k]).flatten(1)
 
     @override
-    def error(self, hidden: Tensor, part: Tensor) -> Tensor:
-        """Flow matching error of every token."""
-        return self.head.error(hidden, part, self.draws)
+    def real(self, real: Tensor | None, k: int) -> Tensor | None:
+        """A feature of a cell is real where it is in one of the tokens of the cell."""
+        return None if real is None else resize(real.float(), self.sizes[k]).flatten(1, 2) > 0
 
     @override
-    def draw(self, hidden: Tensor, noise: RowNoise) -> Tensor:
-        return self.head.draw(hidden, self.steps, self.temperature, noise)
+    def error(self, hidden: Tensor, part: Tensor, real: Tensor | None = None) -> Tensor:
+        """Flow matching error of every token."""
+        return self.head.error(hidden, part, self.draws, real)
+
+    @override
+    def draw(self, hidden: Tensor, noise: RowNoise, real: Tensor | None = None) -> Tensor:
+        return self.head.draw(hidden, self.steps, self.temperature, noise, real)
 
 
 @final
@@ -168,8 +183,9 @@ class Ids(Pyramid):
         self.temperature = temperature
 
     @override
-    def cut(self, values: Tensor) -> list[Tensor]:
-        return [part.flatten(1, 2) for part in self.ladder.split(values)]
+    def cut(self, values: Tensor, real: Tensor | None = None) -> list[Tensor]:
+        parts = [part.flatten(1, 2) for part in self.ladder.split(values)]
+        return [cleared(part, self.real(real, k)) for k, part in enumerate(parts)]
 
     @override
     def whole(self, parts: Sequence[Tensor]) -> Tensor:
@@ -200,10 +216,14 @@ class Ids(Pyramid):
         return (~pad).float().repeat_interleave(self.ladder.lengths[k], dim=1)
 
     @override
-    def error(self, hidden: Tensor, part: Tensor) -> Tensor:
+    def real(self, real: Tensor | None, k: int) -> Tensor | None:
+        return None if real is None else self.ladder.split(real)[k].flatten(1, 2)
+
+    @override
+    def error(self, hidden: Tensor, part: Tensor, real: Tensor | None = None) -> Tensor:
         """Cross-entropy of every token."""
         return F.cross_entropy(self.stream.outward(hidden).transpose(1, 2), part, reduction="none")
 
     @override
-    def draw(self, hidden: Tensor, noise: RowNoise) -> Tensor:
-        return choose(self.stream.outward(hidden), self.temperature, noise)
+    def draw(self, hidden: Tensor, noise: RowNoise, real: Tensor | None = None) -> Tensor:
+        return cleared(choose(self.stream.outward(hidden), self.temperature, noise), real)

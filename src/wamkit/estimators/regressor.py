@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from wamkit.contract.calls import Call, FactorLoss, Generated, LearnsApart
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, cleared, masked_mean
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 from wamkit.estimators.checks import require_disjoint, require_trunk
@@ -75,7 +75,8 @@ class Regressor(Estimator, LearnsApart):
         layout = [(s.spec.name, s.spec.length) for s in streams]
         hidden, _ = self.trunk(queries, cache=cache, layout=layout)
         parts = split_tokens(hidden, [s.spec.length for s in streams])
-        return {name: s.read(part) for name, s, part in zip(outputs, streams, parts, strict=True)}
+        read = {name: s.read(part) for name, s, part in zip(outputs, streams, parts, strict=True)}
+        return {name: cleared(value, call.real.get(name)) for name, value in read.items()}
 
     def _error(self, prediction: Tensor, target: Tensor) -> Tensor:
         if self.config.loss == "cosine":
@@ -92,9 +93,11 @@ class Regressor(Estimator, LearnsApart):
         terms = {}
         for name in outputs:
             error, pad = self._error(predictions[name], targets[name].values), targets[name].pad
+            real = call.real.get(name)
             if self.config.where == "hidden":
                 error, pad = self._hidden(error, pad, call, name)
-            terms[name] = masked_mean(error, pad)
+                real = None if real is None else real.flatten(1, 2)
+            terms[name] = masked_mean(error, pad, real)
         return FactorLoss(terms, predictions)
 
     def _hidden(self, error: Tensor, pad: Tensor, call: Call, name: str) -> tuple[Tensor, Tensor]:

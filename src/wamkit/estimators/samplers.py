@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wamkit.contract.calls import Guide
-from wamkit.contract.streams import RowNoise
+from wamkit.contract.streams import RowNoise, cleared
 from wamkit.contract.types import Budget
 from wamkit.errors import BudgetError
 
@@ -195,6 +195,7 @@ def walk_together(
     walks: Mapping[str, Walk],
     given: Mapping[str, Tensor],
     guide: Guide | None,
+    real: Mapping[str, Tensor] = {},
 ) -> dict[str, Tensor]:
     """Walk all streams until each has spent its evaluations or settled.
 
@@ -203,16 +204,19 @@ def walk_together(
         walks: stream -> walk.
         given: stream -> clean values that the other streams read.
         guide: guidance, or None. A weight of zero is skipped: it adds no cost and changes nothing.
+        real: stream -> features that walk; the others are 0 from beginning to end.
     """
+    for name, walk in walks.items():
+        walk.value = cleared(walk.value, real.get(name))
     steered = guide is not None and guide.weight != 0 and guide.stream in walks
     while any(w.left > 0 and not w.settled for w in walks.values()):
         values = {**given, **{name: w.value for name, w in walks.items()}}
         levels = {**dict.fromkeys(given, 0.0), **{name: w.level for name, w in walks.items()}}
-        fields = field(values, levels)
+        fields = {name: cleared(part, real.get(name)) for name, part in field(values, levels).items()}
         pull = None
         if steered and guide is not None:
             estimates = {**given, **{name: w.clean(fields[name]) for name, w in walks.items()}}
-            pull = guidance(guide, estimates)
+            pull = cleared(guidance(guide, estimates), real.get(guide.stream))
         for name, walk in walks.items():
             guided = guide is not None and name == guide.stream
             walk.advance(fields[name], pull if guided else None)

@@ -66,10 +66,18 @@ class Serial(Estimator, LearnsApart):
         self.begin = nn.Parameter(torch.randn(trunk.width) * 0.02)
 
     @abstractmethod
-    def draw(self, name: str, hidden: Tensor, noise: RowNoise, written: Sequence[Tensor] = ()) -> Tensor:
+    def draw(
+        self,
+        name: str,
+        hidden: Tensor,
+        noise: RowNoise,
+        written: Sequence[Tensor] = (),
+        real: Tensor | None = None,
+    ) -> Tensor:
         """Draw one element of stream ``name`` from the hidden token before it, (B, width) -> (B,) ids or (B, D).
 
-        ``written`` are the elements of this stream before it.
+        ``written`` are the elements of this stream before it, ``real`` the features of this one, (B,) or (B, D) bool,
+        that are not 0; None for all.
         """
 
     def order(self, names: Sequence[str]) -> list[Piece]:
@@ -132,10 +140,17 @@ class Serial(Estimator, LearnsApart):
         hidden, _ = self.trunk(tokens, cache=cache, attend=causal, layout=layout)
         return hidden
 
-    def kept(self, targets: Mapping[str, Target], piece: Piece) -> Tensor:
-        """Mask (B, elements of the piece), True where the target is not padded."""
+    def kept(self, targets: Mapping[str, Target], piece: Piece, call: Call) -> Tensor:
+        """Mask (B, elements of the piece), True where the target is not padded and has a real feature."""
         pad = targets[piece.stream].pad[:, piece.start : piece.stop]
-        return ~pad.repeat_interleave(self.outputs[piece.stream].spec.tokens, dim=1)
+        keep = ~pad.repeat_interleave(self.outputs[piece.stream].spec.tokens, dim=1)
+        real = self.real(piece, call)
+        return keep if real is None else keep & real.reshape(*keep.shape, -1).any(dim=2)
+
+    def real(self, piece: Piece, call: Call) -> Tensor | None:
+        """Real features of the elements of a piece, (B, elements) or (B, elements, D) bool; None for all."""
+        real = call.real.get(piece.stream)
+        return None if real is None else real[:, piece.start : piece.stop].flatten(1, 2)
 
     def needed(self, wanted: Sequence[str], budget: Budget) -> list[Piece]:
         """List the pieces to decode: all up to the last one that ``wanted`` and ``budget`` ask for."""
@@ -165,12 +180,13 @@ class Serial(Estimator, LearnsApart):
         for piece in self.needed(outputs, budget):
             stream = self.outputs[piece.stream]
             slots = stream.position[piece.start : piece.stop].flatten(0, 1)
-            forced = call.given.get(piece.stream)
+            forced, real = call.given.get(piece.stream), self.real(piece, call)
             for j, slot in enumerate(slots):
                 hidden, fresh = self.trunk(token + slot, cache=cache, layout=[(piece.stream, 1)])
                 cache = cache.append(fresh)
                 if forced is None:
-                    value = self.draw(piece.stream, hidden[:, 0], noise, elements[piece.stream])
+                    own = None if real is None else real[:, j]
+                    value = self.draw(piece.stream, hidden[:, 0], noise, elements[piece.stream], own)
                     spent[piece.stream] = spent.get(piece.stream, 0) + 1
                 else:
                     value = forced.flatten(1, 2)[:, piece.start * stream.spec.tokens + j]

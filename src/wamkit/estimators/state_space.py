@@ -23,7 +23,7 @@ from wamkit.config.ranges import NonNegative, Probability, Size
 from wamkit.contract.cache import Cache
 from wamkit.contract.calls import Call, FactorLoss, Generated
 from wamkit.contract.protocols import Estimator, EstimatorConfig, Family, Trunk
-from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, masked_mean
+from wamkit.contract.streams import Past, RowNoise, StreamSpec, Target, feature_mean, masked_mean
 from wamkit.contract.types import Budget
 from wamkit.errors import ConfigError
 
@@ -177,12 +177,12 @@ class StateSpace(Estimator):
         self, outputs: Sequence[str], call: Call, targets: Mapping[str, Target], past: Past | None
     ) -> FactorLoss:
         """Evidence bound for the state factor; open-loop prediction error for the future factor."""
+        real = call.real.get(self.future.name)
         if self.future.name in outputs:
             prediction = self._roll(call.given[self.state.name], call.given[self.action.name])
             target = targets[self.future.name]
-            return FactorLoss(
-                {self.future.name: masked_mean((prediction - target.values).square(), target.pad)}
-            )
+            error = (prediction - target.values).square()
+            return FactorLoss({self.future.name: masked_mean(error, target.pad, real)})
         assert past is not None
         b, k = past.pad.shape
         state = past.action.new_zeros(b, self.state.features)
@@ -192,9 +192,8 @@ class StateSpace(Estimator):
             balance = self.config.balance
             gap = balance * kl(posterior.detach(), prior) + (1 - balance) * kl(posterior, prior.detach())
             kls.append(gap.clamp(min=self.config.free_nats))
-            errors.append(
-                (self._decode(state) - past.values[self.future.name][:, i]).square().mean(dim=(1, 2))
-            )
+            error = (self._decode(state) - past.values[self.future.name][:, i]).square()
+            errors.append(feature_mean(error[:, None], None if real is None else real[:, :1])[:, 0])
         bound = torch.stack(errors, dim=1) + self.config.kl_weight * torch.stack(kls, dim=1)
         return FactorLoss(
             {self.state.name: masked_mean(bound, past.pad)}, {self.state.name: state[:, None, None]}

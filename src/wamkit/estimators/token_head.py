@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wamkit.config.ranges import Magnitude, Size
 from wamkit.contract.protocols import EstimatorConfig
-from wamkit.contract.streams import RowNoise
+from wamkit.contract.streams import RowNoise, cleared, feature_mean
 from wamkit.estimators.samplers import FlowWalk
 from wamkit.estimators.tokens import LevelEmbedding
 
@@ -72,25 +72,39 @@ class TokenHead(nn.Module):
             x = x + layer(x + shift)
         return self.outward(x)
 
-    def error(self, condition: Tensor, target: Tensor, draws: int) -> Tensor:
+    def error(self, condition: Tensor, target: Tensor, draws: int, real: Tensor | None = None) -> Tensor:
         """Squared error (B, L) of the velocity for conditions (B, L, width) and targets (B, L, D).
 
-        It is the mean over D and ``draws``.
+        It is the mean over ``draws`` and D, of which only the ``real`` features, (B, L, D) bool, count and have noise.
         """
         shape = target.shape[:2]
+        own = (
+            None if real is None else real.flatten(0, 1).repeat_interleave(draws, dim=0)
+        )  # (B * L * draws, D)
         conditions = condition.flatten(0, 1).repeat_interleave(draws, dim=0)
         clean = target.flatten(0, 1).repeat_interleave(draws, dim=0)
         level = torch.rand(len(clean), device=clean.device)
-        noise = torch.randn_like(clean)
+        noise = cleared(torch.randn_like(clean), own)
         velocity = self.velocity(torch.lerp(clean, noise, level[:, None]), level, conditions)
-        return (velocity - (noise - clean)).square().mean(dim=1).unflatten(0, (*shape, draws)).mean(dim=2)
+        error = (velocity - (noise - clean)).square()
+        mean = error.mean(dim=1) if own is None else feature_mean(error[:, None], own[:, None])[:, 0]
+        return mean.unflatten(0, (*shape, draws)).mean(dim=2)
 
-    def draw(self, condition: Tensor, steps: int, temperature: float, noise: RowNoise) -> Tensor:
-        """Sample every token (B, L, D) under conditions (B, L, width) by Euler steps."""
+    def draw(
+        self,
+        condition: Tensor,
+        steps: int,
+        temperature: float,
+        noise: RowNoise,
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """Sample every token (B, L, D) under conditions (B, L, width) by Euler steps, 0 where it is not ``real``."""
         b, length, _ = condition.shape
+        own = None if real is None else real.flatten(0, 1)[:, None]  # (B * L, 1, D)
         start = temperature * noise.normal(length, 1, self.features)
-        walk = FlowWalk(start.flatten(0, 1), 1.0, steps, steps, "euler")
+        walk = FlowWalk(cleared(start.flatten(0, 1), own), 1.0, steps, steps, "euler")
         while walk.left:
             level = walk.value.new_full((b * length,), walk.level)
-            walk.advance(self.velocity(walk.value[:, 0], level, condition.flatten(0, 1))[:, None], None)
+            field = self.velocity(walk.value[:, 0], level, condition.flatten(0, 1))[:, None]
+            walk.advance(cleared(field, own), None)
         return walk.value[:, 0].unflatten(0, (b, length))

@@ -128,12 +128,13 @@ class Unmasker(LevelEstimator):
             absent = targets[name].absent
             if absent is not None:
                 masked[name] = masked[name] | absent[:, None]
+            masked[name] = masked[name] | self._unreal(name, call)
         logits = self.logits(ids, masked, cache)
         terms = {}
         for name in outputs:
             pad = targets[name].pad.repeat_interleave(self.outputs[name].spec.tokens, dim=1)
             error = F.cross_entropy(logits[name].transpose(1, 2), ids[name], reduction="none")
-            counts = masked[name] & ~pad
+            counts = masked[name] & ~(pad | self._unreal(name, call))
             terms[name] = (error * counts).sum() / counts.sum().clamp(min=1)
         return FactorLoss(terms)
 
@@ -142,14 +143,33 @@ class Unmasker(LevelEstimator):
         ids = choose(logits, self.config.temperature, noise)
         return ids, logits.log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]
 
+    def _unreal(self, name: str, call: Call) -> Tensor:
+        """Tokens (B, L) bool, or (1, 1) for none, that are not real; they are never revealed."""
+        real = call.real.get(name)
+        return (
+            torch.zeros(1, 1, dtype=torch.bool, device=call.context.pad.device)
+            if real is None
+            else ~real.flatten(1)
+        )
+
     def _reveal(
-        self, logits: Tensor, ids: Tensor, masked: Tensor, left: int, shuffle: float, noise: RowNoise
+        self,
+        logits: Tensor,
+        ids: Tensor,
+        masked: Tensor,
+        unreal: Tensor,
+        left: int,
+        shuffle: float,
+        noise: RowNoise,
     ) -> tuple[Tensor, Tensor]:
-        """Reveal the most confident masked tokens, so that ``left`` remain masked."""
+        """Reveal the most confident masked tokens, so that ``left`` remain masked, or their share of the real ones."""
         chosen, confidence = self._choose(logits, noise)
         confidence = confidence + shuffle * gumbel(noise.uniform(ids.shape[1]))
-        order = confidence.masked_fill(~masked, float("inf")).argsort(dim=1)  # least confident first
-        still = torch.zeros_like(masked).scatter(1, order[:, :left], True)
+        order = confidence.masked_fill(~masked | unreal, float("inf")).argsort(dim=1)  # least confident first
+        length = ids.shape[1]
+        real = length - unreal.expand_as(ids).sum(dim=1, keepdim=True)
+        first = torch.arange(length, device=ids.device) < (left * real + length - 1) // length
+        still = torch.zeros_like(masked).scatter(1, order, first) | unreal
         return torch.where(masked & ~still, chosen, ids), still
 
     @override
@@ -163,7 +183,7 @@ class Unmasker(LevelEstimator):
         spends = {name: self.spending(name, budget) for name in outputs}
         calls = {name: spend.leave for name, spend in spends.items()}
         ids = {n: call.given[n].flatten(1) for n in self.outputs if n in call.given}
-        masked = {n: torch.zeros_like(v, dtype=torch.bool) for n, v in ids.items()}
+        masked = {n: torch.zeros_like(v, dtype=torch.bool) | self._unreal(n, call) for n, v in ids.items()}
         for name in outputs:
             shape, device = (call.rows, self.outputs[name].spec.length), cache.pad.device
             ids[name] = torch.zeros(shape, dtype=torch.long, device=device)
@@ -180,7 +200,13 @@ class Unmasker(LevelEstimator):
                 if k < calls[name]:
                     shuffle = self.config.shuffle * (1 - k / spends[name].whole)
                     ids[name], masked[name] = self._reveal(
-                        logits[name], ids[name], masked[name], left[name][k], shuffle, sources[name]
+                        logits[name],
+                        ids[name],
+                        masked[name],
+                        self._unreal(name, call),
+                        left[name][k],
+                        shuffle,
+                        sources[name],
                     )
         shaped = {name: ids[name].unflatten(1, (-1, self.outputs[name].spec.tokens)) for name in outputs}
         grammars = {name: self.outputs[name].spec.grammar for name in outputs}

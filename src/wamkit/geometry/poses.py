@@ -1,7 +1,8 @@
 """Delta and absolute forms of a trajectory (`ar.continuous-chunk`).
 
 An action consists of a position (3), a rotation, and entries that are absolute in both forms (a gripper's opening).
-Without a rotation, deltas of all entries before the gripper are summed (joints, or a position alone).
+Without a rotation, deltas of all entries before the gripper are summed (joints, or a position alone). What follows the
+gripper, such as the padding of a view, does not move.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class PoseLayout:
                 f"poses: frame {spec.frame!r} is neither 'world' nor 'body'; convert the actions first"
             )
         frame: Frame = "body" if spec.frame == "body" else "world"
-        room = spec.width - (spec.gripper != "none")
+        still = [i for i in range(spec.width) if i not in spec.arm]
+        room = min(still, default=spec.width)
         if spec.rotation in ("none", "joint"):
             return cls(room, None, frame)
         form = require_form(spec.rotation)

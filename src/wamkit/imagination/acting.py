@@ -268,7 +268,7 @@ class Imagination:
         want = [name for factor in factors for name in factor.generates]
         found = self.policy.sample(seen, want, seeds=seeds, carry=carry, context=context).values
         action = self.policy.action_streams.decode(found) if told is None else told
-        encoded = self.policy.action_streams.encode(action)
+        encoded = self.policy.action_streams.encode(action, seen.action_columns)
         return {**found, **{name: encoded[name] for name in sorted(graph.acting())}}, action
 
     def _fitted(self, action: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ class Imagination:
         """Reward (R,) of the first block of futures, predicted or recorded, under the action (R, H, A) of the world."""
         assert self.objective is not None
         first = {name: values[:, :1] for name, values in future.items()}
-        acted = self.world.action_streams.encode(action)
+        acted = self.world.action_streams.encode(action, start.world.action_columns)
         return self.objective.score({**first, **acted, **start.known}, start.aims)
 
     def _valued(
@@ -309,8 +309,8 @@ class Imagination:
             factor = by.graph.factor_of(self.value)
             known = {**forecast.future, **values}
             other = by.encode_context(seen)
-            given = {name: known[name] for name in factor.given}
-            call = Call(context_of(factor.estimator, by.graph, other), given, (), seen.batch_size)
+            given, cache = {n: known[n] for n in factor.given}, context_of(factor.estimator, by.graph, other)
+            call = Call(cache, given, (), seen.batch_size, real=by.real(seen))
             noise = RowNoise([0] * seen.batch_size, by.device)
             found = (
                 by.estimators[factor.estimator]

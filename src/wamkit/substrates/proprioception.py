@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from wamkit.contract.calls import ByColumn
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Category, Standing, Substrate, SubstrateConfig
-from wamkit.contract.streams import Reading, State, StreamSpec
+from wamkit.contract.streams import Reading, State, StreamSpec, cleared
 from wamkit.contract.types import Observation
 from wamkit.nn.transforms import Mode, Normalizer
 
@@ -34,7 +35,7 @@ class ProprioceptionConfig(SubstrateConfig):
 
 
 @final
-class Proprioception(Substrate):
+class Proprioception(Substrate, ByColumn):
     """Normalised state (B, T, 1, S)."""
 
     category: ClassVar[Category] = "sensor"
@@ -54,7 +55,13 @@ class Proprioception(Substrate):
     @override
     @torch.no_grad()
     def encode(self, observation: Observation, now: Observation | None = None) -> Tensor:
-        return self.normalize(observation.state)[:, :, None]
+        values = self.normalize(observation.state)[:, :, None]
+        columns = observation.state_columns
+        return values if columns is None else cleared(values, self.real(columns).expand_as(values))
+
+    @override
+    def real(self, columns: Tensor) -> Tensor:
+        return columns[:, None, None]
 
     @override
     def readings(self, values: Tensor) -> dict[str, Reading]:

@@ -68,7 +68,7 @@ def few_step_loss(
         student[0].generate(outputs, student[1], Budget(nfe=config.steps), RowNoise(seeds, device)).values
     )
     return {
-        name: masked_mean((reached[name] - wanted[name]).square(), targets[name].pad)
+        name: masked_mean((reached[name] - wanted[name]).square(), targets[name].pad, call.real.get(name))
         for name in outputs
         if name in config.steps
     }
@@ -102,6 +102,7 @@ class Distillation(Objective):
         design.encoders.eval()
         with torch.no_grad():
             teacher_context = self.teacher.encode_context(observation)
+        real, rows = design.real(observation), observation.batch_size
         contexts = ((self.teacher, teacher_context), (design, design.encode_context(observation)))
         for factor in design.graph.factors:
             if not set(factor.generates) & set(self.config.steps):
@@ -110,7 +111,7 @@ class Distillation(Objective):
             teacher, student = (
                 (
                     side.estimators[factor.estimator],
-                    Call(context_of(factor.estimator, side.graph, context), given, (), batch.action.shape[0]),
+                    Call(context_of(factor.estimator, side.graph, context), given, (), rows, real=real),
                 )
                 for side, context in contexts
             )

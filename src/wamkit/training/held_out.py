@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from wamkit.contract.data import DataSpec
 from wamkit.contract.types import Batch, WindowSpec
 from wamkit.data import Dataset
 from wamkit.data.layout import ACTION_KEY, STATE_KEY
-from wamkit.data.mixture import Recordings, marks
+from wamkit.data.mixture import Mixture, Recordings, marks
 from wamkit.data.seen import relative_actions
 from wamkit.data.spec import with_floor
 from wamkit.data.stats import vector_stats
@@ -53,6 +53,23 @@ def draw_held_out(episodes: int, held_out: float, seed: int) -> tuple[int, ...]:
         )
     order = np.random.default_rng([seed, DRAW]).permutation(episodes)
     return tuple(sorted(int(number) for number in order[:count]))
+
+
+def held_out_episodes(dataset: Recordings, held_out: float, seed: int) -> tuple[int, ...]:
+    """Numbers of the episodes that are held out of a dataset, or of every dataset of a mixture, counted through.
+
+    The arguments and errors are those of :func:`draw_held_out`.
+    """
+    if not isinstance(dataset, Mixture):
+        return draw_held_out(dataset.num_episodes, held_out, seed)
+    drawn: list[int] = []
+    for name, first in dataset.first_episodes.items():
+        try:
+            own = draw_held_out(dataset.datasets[name].num_episodes, held_out, seed)
+        except ConfigError as error:
+            raise ConfigError(f"mixture.{name}: {error}") from error
+        drawn += [first + number for number in own]
+    return tuple(drawn)
 
 
 @final
@@ -118,22 +135,37 @@ def with_stats_of(data: DataSpec, dataset: Dataset, frames: np.ndarray, horizon:
 
 def write_held_out(out: Path, episodes: Sequence[int], dataset: Recordings) -> None:
     """Write into the folder of a run which episodes it holds out; nothing where it holds out none."""
-    if episodes:
-        write_document(out / HELD_OUT_FILE, {"episodes": list(episodes), "data": marks(dataset)})
+    if not episodes:
+        return
+    stored: dict[str, Any] = {"episodes": list(episodes), "data": marks(dataset)}
+    if isinstance(dataset, Mixture):
+        stored["robots"] = {name: list(own) for name, own in episodes_of_robots(dataset, episodes).items()}
+    write_document(out / HELD_OUT_FILE, stored)
 
 
-def held_out_of(checkpoint: Path, dataset: Recordings) -> tuple[int, ...]:
+def episodes_of_robots(dataset: Mixture, episodes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Robot -> those of the episodes of a mixture that are its own, by their numbers in its dataset."""
+    return {
+        name: tuple(n - first for n in episodes if 0 <= n - first < dataset.datasets[name].num_episodes)
+        for name, first in dataset.first_episodes.items()
+    }
+
+
+def held_out_of(checkpoint: Path, dataset: Dataset, robot: str | None = None) -> tuple[int, ...]:
     """Episodes of ``dataset`` that the run of a checkpoint held out; none where that is not recorded.
 
     Args:
         checkpoint: folder of a checkpoint inside the folder of its run, such as ``<run>/model``.
         dataset: demonstrations; of another dataset than that of the run, nothing is known.
+        robot: robot that they show, of a run on several.
     """
     for folder in list(checkpoint.absolute().parents)[:2]:
         if (folder / HELD_OUT_FILE).is_file():
             stored = read_json(folder / HELD_OUT_FILE, "Choose the episodes with `episodes`.")
-            same = stored.get("data") == marks(dataset)
-            return tuple(stored.get("episodes", ())) if same else ()
+            data, episodes = stored.get("data"), stored.get("episodes", ())
+            if "robots" in stored:
+                data, episodes = (stored[key].get(robot, ()) for key in ("data", "robots"))
+            return tuple(episodes) if data == marks(dataset) else ()
     return ()
 
 

@@ -292,13 +292,13 @@ def factor_terms(
         values: stream -> (R, ...) of all that the factors generate or are given.
         pads: stream -> (R, T) bool, True for steps that teach nothing; none of them without an entry.
     """
-    context, rows = design.encode_context(seen), seen.batch_size
+    context, rows, real = design.encode_context(seen), seen.batch_size, design.real(seen)
     terms: dict[str, Tensor] = {}
     for factor in factors:
         estimator = design.estimators[factor.estimator]
         now = None if estimator.observes is None else seen.steps([-1])
         given = {name: values[name] for name in factor.given}
-        call = Call(context_of(factor.estimator, design.graph, context), given, (), rows, now=now)
+        call = Call(context_of(factor.estimator, design.graph, context), given, (), rows, now=now, real=real)
         targets = {}
         for name in factor.generates:
             if name in values and design.streams[name].role != "state":

@@ -118,9 +118,8 @@ def batches_of(run: TrainingRun, config: TrainConfig) -> Batches:
     change = augmenting(config, run.design.data)
     window, size, draw = run.design.training_window, config.batch_size, None
     if isinstance(run.dataset, Mixture):
-        weights = {name: source.weight for name, source in config.mixture.items()}
         frames = complement_frames(run.dataset, run.held_out)
-        draw = run.dataset.draw(frames, weights)
+        draw = run.dataset.draw(frames, config.source_weights)
     return Batches(run.learned, window, size, config.seed, run.step, change=change, draw=draw)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wamkit.contract.specs import PADDING
 from wamkit.contract.streams import StreamSpec
 from wamkit.data.layout import ACTED_KEY, ACTION_KEY, STATE_KEY
 from wamkit.data.mixture import Recordings
@@ -66,11 +67,12 @@ def say_constant(feature: str, values: np.ndarray, names: Sequence[str]) -> None
     """Say which entries of a feature, (N, D), never move."""
     if not len(values):
         return
-    still: list[int] = np.flatnonzero(values.max(axis=0) == values.min(axis=0)).tolist()
+    moving = values.max(axis=0) != values.min(axis=0)
+    still = [i for i, name in enumerate(names) if not moving[i] and not name.startswith(PADDING)]
     if not len(still):
         return
     listed = ", ".join(f"{names[i]} ({values[0, i]:g})" for i in still)
-    if feature == ACTION_KEY and len(still) == len(names):
+    if feature == ACTION_KEY and not moving.any():
         log.warning(
             "%s: no entry ever moves: %s. There is nothing to learn but to stand still; check the recording",
             feature, listed,

@@ -34,7 +34,7 @@ from wamkit.storage import read_json, require_same, write_atomically
 from wamkit.storage.documents import write_document
 from wamkit.storage.fingerprint import ALGORITHM
 from wamkit.storage.provenance import versions
-from wamkit.training.config import TrainConfig
+from wamkit.training.config import SourceConfig, TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,9 @@ def require_same_run(folder: Path | None, out: Path, now: Mapping[str, Any]) -> 
             stored.update({key: now[key] for key in ("data", "pretrained")})
     # Options that have come since count as their defaults, with which a run is what it was before.
     stored["config"] = {**_defaults(), **stored["config"]}
+    if isinstance(stored["config"].get("mixture"), dict):
+        plain, sources = encode(SourceConfig()), stored["config"]["mixture"]
+        stored["config"]["mixture"] = {name: {**plain, **source} for name, source in sources.items()}
     if isinstance(stored["config"].get("design"), dict):
         plain, design = encode(DesignConfig()), stored["config"]["design"]
         seen = design.get("view") if isinstance(design.get("view"), dict) else {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +11,6 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wamkit.contract.data import DataSpec, Windows
-from wamkit.contract.specs import require_same_robot
 from wamkit.contract.types import Batch, Losses
 from wamkit.data import Dataset
 from wamkit.data.frame_cache import cache_limit
@@ -20,21 +18,20 @@ from wamkit.data.mixture import Mixture, Recordings
 from wamkit.data.spec import data_spec
 from wamkit.design import Design
 from wamkit.design.checkpoint import (
-    find_checkpoint,
     from_pretrained,
-    read_data,
-    read_facts,
     read_weights,
     resize_buffers,
 )
+from wamkit.design.config import DesignConfig
 from wamkit.errors import ConfigError, DataError, reason
 from wamkit.nn.devices import find_device
 from wamkit.progress import say, stage
 from wamkit.training.augmenting import check_augment
 from wamkit.training.config import TrainConfig
 from wamkit.training.distill import Distillation
-from wamkit.training.held_out import Subset, complement, draw_held_out, with_stats_of, write_held_out
+from wamkit.training.held_out import Subset, complement, held_out_episodes, with_stats_of, write_held_out
 from wamkit.training.imagined import Imagined
+from wamkit.training.inheriting import Origin, sources_of
 from wamkit.training.objective import Demonstrations, Objective
 from wamkit.training.preview import check_learnable
 from wamkit.training.resume import (
@@ -53,25 +50,11 @@ from wamkit.training.watch import require_finite
 from wamkit.views import ViewConfig, describe_view
 
 
-def inherit(data: DataSpec, name: str) -> DataSpec:
-    """Spec of a dataset for a design that starts from the checkpoint ``name``: with that checkpoint's statistics.
-
-    The checkpoint's weights expect values normalised by these statistics, whatever those of the new dataset are.
-
-    Raises:
-        SpecError: the conventions of checkpoint and dataset differ.
-    """
-    source = read_data(read_facts(find_checkpoint(name)), f"checkpoint {name}")
-    ours, theirs = (source.observation, source.action), (data.observation, data.action)
-    require_same_robot(ours, theirs, f"checkpoint {name}", "the dataset")
-    return dataclasses.replace(data, stats={**data.stats, **source.stats})
-
-
 def initialise(design: Design, name: str, fresh: Sequence[str] = ()) -> None:
     """Load the weights (codecs included) of a checkpoint into a design.
 
     Args:
-        design: design built for the data that :func:`inherit` returned.
+        design: design built for the data that :meth:`wamkit.training.inheriting.Origin.inherited` returned.
         name: checkpoint folder or hub id.
         fresh: patterns of :func:`wamkit.training.selection.select` that match exactly the tensors missing from the
             checkpoint. These keep their initial values.
@@ -193,16 +176,17 @@ def start(config: TrainConfig) -> TrainingRun:
         ConfigError: ``config.out`` holds something else, or a run that was begun with another config or other data.
     """
     check_out(config.out)
-    with stage("open dataset"):
-        dataset = open_data(config)
-    held_out = draw_held_out(dataset.num_episodes, config.held_out, config.seed)
-    torch.manual_seed(config.seed)
     clear_leftovers(config.out)
     with stage("look for checkpoints"):
         saved = newest_whole(config.out)
+    folder = None if saved is None else saved.folder
+    origin = None if config.pretrained is None else Origin.read(str(folder or config.pretrained))
+    with stage("open dataset"):
+        dataset, configured = open_data(config, origin)
+    held_out = held_out_episodes(dataset, config.held_out, config.seed)
+    torch.manual_seed(config.seed)
     with stage("fingerprint of the data"):
         now, done = identity(config, dataset), (config.out / MODEL_FOLDER).exists()
-    folder = None if saved is None else saved.folder
     if saved is not None or done:
         require_same_run(folder, config.out, now)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -211,10 +195,12 @@ def start(config: TrainConfig) -> TrainingRun:
     data, learned = spec_of(dataset, config.design.horizon), complement(dataset, held_out)
     if isinstance(learned, Subset) and isinstance(dataset, Dataset):
         data = with_stats_of(data, dataset, learned.frames, config.design.horizon)
-    if config.pretrained is not None:
-        data = inherit(data, config.pretrained if folder is None else str(folder))
+    if origin is not None:
+        data = origin.inherited(data, isinstance(dataset, Mixture))
     with stage("build design"):
-        design = Design(config.design, data)
+        design = Design(configured, data)
+    if origin is not None:
+        origin.check_limits(design)
     check_augment(config.operations, design)
     with stage("open dataset"):
         dataset = dataset.with_extras(design.extras)
@@ -253,19 +239,26 @@ def say_what_is_read(design: Design, recordings: Recordings) -> None:
         say(f"decoded frames{of}: {dataset.frames.describe()}")
 
 
-def open_data(config: TrainConfig) -> Recordings:
-    """Open the dataset of a training, or those of its mixture, through the views of its design."""
+def open_data(config: TrainConfig, origin: Origin | None = None) -> tuple[Recordings, DesignConfig]:
+    """Open the dataset of a training, or those of its robots, through the views of its design.
+
+    Returns:
+        The data, and the design's config with the view of every robot.
+    """
 
     def opened(path: Path, view: ViewConfig) -> Dataset:
         memory, cache = config.image_memory_gb, cache_limit(config.frame_cache_gb)
         return Dataset(path, image_memory_gb=memory, view=view, cache=cache)
 
-    if not config.mixture:
-        return opened(config.dataset, config.design.view)
-    sources = {
-        name: opened(source.dataset, config.design.view_of(name)) for name, source in config.mixture.items()
-    }
-    return Mixture(sources, config.design.horizon)
+    design, sources = config.design, sources_of(config, origin)
+    if not sources:
+        return opened(config.dataset, design.view), design
+    if origin is not None:
+        design = replace(design, views={**design.views, **{n: origin.view_for(design, n) for n in sources}})
+    datasets = {name: opened(source.dataset, design.view_of(name)) for name, source in sources.items()}
+    kept = {} if origin is None else {n: origin.scaling_for(n, dataset) for n, dataset in datasets.items()}
+    known = {name: scaling for name, scaling in kept.items() if scaling is not None}
+    return Mixture(datasets, design.horizon, known), design
 
 
 def spec_of(dataset: Recordings, horizon: int) -> DataSpec:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
 import torch
 
 from wamkit.contract.types import Batch, to_device
+from wamkit.data.mixture import Mixture
 from wamkit.design.checkpoint import save_pretrained
 from wamkit.progress import stage, track
 from wamkit.training.balance import weights_at
@@ -63,10 +64,30 @@ class Validation:
                 save_pretrained(run.averaged, best)
 
     def measure(self) -> dict[str, float]:
-        """Held-out losses of the averaged weights: :data:`TOTAL`, and one per stream."""
+        """Held-out losses of the averaged weights: :data:`TOTAL`, and one per stream.
+
+        Of a mixture, the same of every robot, and the mean of the robots by their weights at the end of the run.
+        """
         run, config = self._run, self._config
-        source = Subset(run.dataset, run.held_out)
-        frames = sample_frames(source.num_frames, WINDOWS, config.seed)
+        if not isinstance(run.dataset, Mixture):
+            return self._measured(run.held_out, WINDOWS)
+        found, means = dict[str, float](), dict[str, float]()
+        weights = config.source_weights(np.array([config.steps - 1]))[0]
+        for share, (robot, first) in zip(
+            weights / weights.sum(), run.dataset.first_episodes.items(), strict=True
+        ):
+            count = run.dataset.datasets[robot].num_episodes
+            own = [number for number in run.held_out if first <= number < first + count]
+            for name, value in self._measured(own, math.ceil(WINDOWS / len(weights))).items():
+                found[name.replace(TOTAL, f"{TOTAL}.robot.{robot}", 1)] = value
+                means[name] = means.get(name, 0.0) + float(share) * value
+        return {**means, **found}
+
+    def _measured(self, episodes: Sequence[int], most: int) -> dict[str, float]:
+        """Held-out losses on at most ``most`` windows of these episodes."""
+        run, config = self._run, self._config
+        source = Subset(run.dataset, episodes)
+        frames = sample_frames(source.num_frames, most, config.seed)
         parts = np.array_split(frames, math.ceil(len(frames) / config.batch_size))
         design, sums = run.averaged.eval(), dict[str, float]()
         devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []

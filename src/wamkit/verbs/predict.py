@@ -9,11 +9,14 @@ from pathlib import Path
 
 from wamkit.config.ranges import Positive, Word
 from wamkit.config.values import Config
+from wamkit.contract.data import Recorded
 from wamkit.contract.specs import disagreements, require_same
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
 from wamkit.design import Design, from_pretrained
+from wamkit.design.agreement import view_of
 from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
+from wamkit.design.robot import robot_of
 from wamkit.errors import ConfigError, DataError
 from wamkit.evaluation.output.pages import require_plots, write_prediction_page, write_report_page
 from wamkit.evaluation.prediction.correlation import CheckpointRecord, Correlation, correlate
@@ -55,6 +58,8 @@ class PredictConfig(Config):
         device: torch device, such as cpu or cuda:0.
         image_memory_gb: memory limit for decoded frames, GiB. Frames beyond it are decoded whenever they are needed.
         overwrite: true to replace the prediction at ``out``.
+        robot: name of the robot that the dataset shows, of a checkpoint that was trained on several; null to find it by
+            the recorded specs.
     """
 
     checkpoint: Word = "runs/train/model"
@@ -65,6 +70,7 @@ class PredictConfig(Config):
     device: Word = "cpu"
     image_memory_gb: Positive = 4.0
     overwrite: bool = False
+    robot: Word | None = None
 
     def folder(self) -> Path:
         """Output folder of ``prediction.json``."""
@@ -106,9 +112,9 @@ def predict(config: PredictConfig, progress: bool = True) -> Prediction:
     return prediction
 
 
-def say_differences(design: Design, dataset: Dataset) -> None:
+def say_differences(robot: Recorded, dataset: Dataset) -> None:
     """Show what the view makes equal although it was recorded otherwise than what the design was trained on."""
-    (robot,), (observation, action) = design.data.recorded, dataset.view.recorded
+    observation, action = dataset.view.recorded
     lines = disagreements(robot.observation, observation) + disagreements(robot.action, action)
     say(*(f"recorded otherwise than for the training (training first): {line}" for line in lines))
 
@@ -123,23 +129,13 @@ def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip]) ->
             f"design {design.name!r} predicts no future, and its actions are not to be measured. Set "
             f"`prediction.open_loop` to true."
         )
-    if len(design.data.robots) > 1:
-        raise ConfigError(
-            f"design {design.name!r} was trained on the robots {', '.join(design.data.robots)}, and predictions are "
-            f"measured of checkpoints of one robot. Evaluate it in closed loop."
-        )
+    acted = acts or actions_followed(design, config.prediction) == "demonstrated"
     with stage("open dataset"):
-        view = design.config.view
-        plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb, view=view)
-    place = f"the demonstrations in {config.dataset}"
-    require_same(design.observation_spec, plain.observation_spec, "the design", place)
-    if acts or actions_followed(design, config.prediction) == "demonstrated":
-        require_same(design.action_spec, plain.action_spec, "the design", place)
-    say_differences(design, plain)
+        plain, robot = opened(design, config, acted)
     data = data_spec(plain, design.config.horizon)
     with stage("open dataset"):
         dataset = plain.with_extras(design.extras)
-    episodes, which = chosen_episodes(config.prediction.episodes, source, plain)
+    episodes, which = chosen_episodes(config.prediction.episodes, source, plain, robot)
     measured = unmeasured(design, dataset, config.prediction)
     if design.config.futures:
         measured = measure_prediction(design, dataset, data, config.prediction, episodes)
@@ -151,6 +147,30 @@ def measure(config: PredictConfig, source: Path, strips: Sequence[Filmstrip]) ->
         measured_on=which,
         open_loop=open_loop(design, dataset, config.prediction, episodes) if acts else None,
     )
+
+
+def opened(design: Design, config: PredictConfig, acted: bool) -> tuple[Dataset, str | None]:
+    """Open the demonstrations as the design sees the robot that they show, whose name comes second.
+
+    Raises:
+        ConfigError: the design knows several robots, and nothing says which of them they show.
+        SpecError: the view shows other observations than in training or, where they are ``acted`` on, other actions.
+    """
+    robots, specs = design.data.robots, None
+    if config.robot is None and len(robots) > 1:
+        recorded = Dataset(config.dataset, image_memory_gb=config.image_memory_gb)
+        specs = recorded.observation_spec, recorded.action_spec
+    name = robot_of(design, config.robot, specs)
+    robot = Recorded(design.observation_spec, design.action_spec) if name is None else robots[name]
+    view, place = view_of(design.config, name or "", robot), f"the demonstrations in {config.dataset}"
+    plain = Dataset(config.dataset, image_memory_gb=config.image_memory_gb, view=view.config)
+    if view.scaling is not None:
+        plain = plain.scaled(*view.scaling)
+    require_same(view.observation_spec, plain.observation_spec, "the design", place)
+    if acted:
+        require_same(view.action_spec, plain.action_spec, "the design", place)
+    say_differences(robot, plain)
+    return plain, name
 
 
 def open_loop(
@@ -176,14 +196,14 @@ def open_loop(
 
 
 def chosen_episodes(
-    asked: Sequence[int], checkpoint: Path, dataset: Dataset
+    asked: Sequence[int], checkpoint: Path, dataset: Dataset, robot: str | None
 ) -> tuple[Sequence[int] | None, str]:
     """Episodes to measure, None for all, and a sentence about them for the page.
 
     Raises:
         ConfigError: an episode does not exist.
     """
-    held_out = held_out_of(checkpoint, dataset)
+    held_out = held_out_of(checkpoint, dataset, robot)
     unknown = [number for number in asked if number >= dataset.num_episodes]
     if unknown:
         raise ConfigError(

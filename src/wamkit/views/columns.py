@@ -9,11 +9,10 @@ import numpy as np
 import scipy
 
 from wamkit.contract.data import Scaling
+from wamkit.contract.specs import PADDING
 from wamkit.errors import ConfigError, did_you_mean
 from wamkit.geometry.rotations import SIZES, Form, convert, parse_rotation, rotates, write
 from wamkit.views.config import RangeView, Reference, RotationView
-
-PADDING = "padding_"
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,9 @@ class Columns:
         out = np.zeros(len(self.recorded))
         for piece in self.pieces:
             if piece.rotation is not None:
-                out[list(piece.source)] = write(scipy.spatial.transform.Rotation.identity(1), piece.rotation[0])[0]
+                out[list(piece.source)] = write(
+                    scipy.spatial.transform.Rotation.identity(1), piece.rotation[0]
+                )[0]
         return out
 
     def require_whole(self) -> None:

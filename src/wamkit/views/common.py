@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from wamkit.contract.specs import ActionSpec, ObservationSpec
+from wamkit.contract.specs import PADDING, ActionSpec, ObservationSpec
 from wamkit.errors import SpecError
 
 
@@ -35,24 +35,35 @@ def require_width(spec: ActionSpec, common: ActionSpec, robot: str) -> None:
 def common_specs(
     observations: Sequence[ObservationSpec], actions: Sequence[ActionSpec]
 ) -> tuple[ObservationSpec, ActionSpec]:
-    """Specs of what several robots have in common; columns are numbered, and limits are the widest.
+    """Specs of what several robots have in common; columns are numbered, limits the widest of robots that have them.
 
-    A convention in which the robots differ becomes the one that says the least; their rate is that of the first.
+    A convention in which the robots differ becomes the one that says the least; their rate is that of the first. A
+    column that no robot has keeps its name.
     """
     first, own = observations[0], actions[0]
-    state = tuple(f"state_{i}" for i in range(len(first.state)))
-    same: dict[str, Any] = {
+    shown = [spec.state for spec in observations]
+    state = tuple(
+        f"state_{i}" if any(not names[i].startswith(PADDING) for names in shown) else name
+        for i, name in enumerate(first.state)
+    )
+    grips = {a.gripper_at for a in actions}
+    shared: dict[str, Any] = {
         name: getattr(own, name) if len({getattr(a, name) for a in actions}) == 1 else otherwise
         for name, otherwise in (
             ("mode", "absolute"), ("frame", "unknown"), ("rotation", "none"), ("gripper", "none"),
         )
     }  # fmt: skip
+    having = [[a for a in actions if not a.names[i].startswith(PADDING)] for i in range(own.width)]
+    names = tuple(f"action_{i}" if some else own.names[i] for i, some in enumerate(having))
+    grip = own.gripper_at if len(grips) == 1 and shared["gripper"] != "none" else None
+    shared["gripper"] = "none" if grip is None else shared["gripper"]
     action = ActionSpec(
-        names=tuple(f"action_{i}" for i in range(own.width)),
-        low=tuple(map(min, zip(*(a.low for a in actions), strict=True))),
-        high=tuple(map(max, zip(*(a.high for a in actions), strict=True))),
+        names=names,
+        low=tuple(min((a.low[i] for a in some), default=0.0) for i, some in enumerate(having)),
+        high=tuple(max((a.high[i] for a in some), default=0.0) for i, some in enumerate(having)),
         rate_hz=own.rate_hz,
-        **same,
+        gripper_entry="" if grip is None or grip == own.width - 1 else names[grip],
+        **shared,
     )
     return ObservationSpec(first.cameras, state, first.rate_hz), action
 

@@ -164,8 +164,8 @@ class ViewConfig(Config):
         state_names: recorded state column -> name under which the design reads it; others keep theirs. All other fields
             name columns as they are recorded.
         action_names: recorded action column -> name under which the design reads it.
-        state_width: number of state columns after padding with zeros; 0 for none.
-        action_width: number of action columns after padding with zeros, which no loss reads; 0 for none.
+        state_width: number of state columns after padding, which nothing reads; 0 for none.
+        action_width: number of action columns after padding, which nothing reads or learns; 0 for none.
         points: recorded extra of pixel coordinates (..., 2), x and y -> recorded camera in whose picture they lie. They
             follow where the picture's size changes, as maps (``depth.<camera>``) and the lens (``camera.<camera>``) do.
         unmoved: recorded extras that are called ``kind.<camera>`` and do not lie in that camera's picture.

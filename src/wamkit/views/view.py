@@ -150,29 +150,32 @@ class View:
             (form,) = forms
             rotation = next((word for word in get_args(Rotation) if word == form), "none")
         mode = "relative" if self.config.relative != "none" else spec.mode
+        gripper, entry = self._gripper(spec)
         return dataclasses.replace(
             spec,
+            gripper=gripper,
+            gripper_entry=entry,
             names=self.action.names,
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
             rate_hz=spec.rate_hz / self.every,
             mode=mode,
             rotation=rotation,
-            gripper=self._gripper(spec.gripper),
         )
 
-    def _gripper(self, recorded: Gripper) -> Gripper:
-        """Sign that closes the gripper, which is the last entry: turned by a range, none where it is last no more."""
-        last = self.action.pieces[-1]
-        if recorded == "none" or last.source != (len(self.action.recorded) - 1,):
-            return "none"
-        if len(self.action.names) > self.action.real or last.rotation is not None:
-            return "none"
+    def _gripper(self, spec: ActionSpec) -> tuple[Gripper, str]:
+        """Sign that closes the gripper as the design sees it, and its column: empty for the last one."""
+        pieces = (p for p in self.action.pieces if p.source == (spec.gripper_at,) and p.rotation is None)
+        piece = next(pieces, None)
+        if piece is None:
+            return "none", ""
         turned: Mapping[Gripper, Gripper] = {
             "positive_closes": "negative_closes",
             "negative_closes": "positive_closes",
         }
-        return turned[recorded] if last.scale < 0 else recorded
+        (name,) = piece.names
+        sign = turned[spec.gripper] if piece.scale < 0 else spec.gripper
+        return sign, "" if name == self.action.names[-1] else name
 
     @property
     def relative(self) -> bool:
@@ -204,8 +207,11 @@ class View:
         past = observation.past_action
         if past is not None:
             past = self.actions(past, observation.state[:, -1], past=past.shape[1])
+        state_columns, action_columns = self.columns(observation.batch_size, observation.state.device)
         return dataclasses.replace(
             observation,
+            state_columns=state_columns,
+            action_columns=action_columns,
             images={name: self.sizing[name].tensor(observation.view(c)) for name, c in self.cameras.items()},
             state=self.states(observation.state),
             past_action=past,
@@ -224,6 +230,16 @@ class View:
                 seen = self.extras.names(name)
             shown.update(dict.fromkeys(seen, flags))
         return shown
+
+    def columns(self, rows: int, device: torch.device | str = "cpu") -> tuple[Tensor | None, Tensor | None]:
+        """Columns (``rows``, S) and (``rows``, A) bool that the robot has; None where the view pads none."""
+        state, action = (
+            (torch.arange(len(own.names), device=device) < own.real).repeat(rows, 1)
+            if own.real < len(own.names)
+            else None
+            for own in (self.state, self.action)
+        )
+        return state, action
 
     def states(self, state: Tensor) -> Tensor:
         """Change recorded states (..., S) to what the design sees, (..., S')."""

@@ -70,7 +70,7 @@ def measure_open_loop(
         ),
         windows=len(index),
         episodes=measured,
-        rate_hz=design.action_spec.rate_hz,
+        rate_hz=dataset.action_spec.rate_hz,
     )
 
 
