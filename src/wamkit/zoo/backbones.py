@@ -11,7 +11,6 @@ from wamkit.design.graph import Factor
 from wamkit.estimators import (
     AutoregressorConfig,
     ContinuousAutoregressorConfig,
-    DenoiserConfig,
     FeatureTapConfig,
     InverseDynamicsConfig,
     LatentActionConfig,
@@ -27,7 +26,7 @@ from wamkit.substrates import (
     VlmTokenConfig,
 )
 from wamkit.trunks import MixtureConfig, TransformerConfig, VlmExpertConfig, llama_architecture
-from wamkit.zoo.couplings import EXECUTE, HORIZON, base, joint, joint_denoiser, post_head
+from wamkit.zoo.couplings import DENOISER, EXECUTE, HORIZON, base, joint, joint_denoiser, post_head
 
 
 def noise_prediction() -> DesignConfig:
@@ -116,7 +115,7 @@ def inverse_dynamics() -> DesignConfig:
             "policy": TransformerConfig(width=128, depth=2, heads=4),
         },
         estimators={
-            "world": DenoiserConfig(trunk="predictor", steps=4, draws=2, temperature=0.0),
+            "world": replace(DENOISER, trunk="predictor"),
             "policy": InverseDynamicsConfig(trunk="policy"),
         },
         factors=(Factor(("future",), (), "world"), Factor(("action",), ("future",), "policy")),
@@ -136,7 +135,7 @@ def latent_action() -> DesignConfig:
         },
         estimators={
             "world": LatentActionConfig(trunk="world"),
-            "policy": DenoiserConfig(trunk="policy", steps=4, draws=2, temperature=0.0),
+            "policy": replace(DENOISER, trunk="policy"),
         },
         factors=(
             Factor(("latent",), (), "world"),
@@ -167,7 +166,7 @@ def next_scale() -> DesignConfig:
 def tapped(name: str, kind: Literal["tap", "encoder-only"]) -> DesignConfig:
     """Future of `joint` on its own trunk, and an action that reads a hidden state of that trunk."""
     shared = joint()
-    generator = DenoiserConfig(steps=4, draws=2, temperature=0.0)
+    generator = DENOISER
     return replace(
         shared,
         name=name,
@@ -178,7 +177,7 @@ def tapped(name: str, kind: Literal["tap", "encoder-only"]) -> DesignConfig:
         },
         estimators={
             "video": FeatureTapConfig(trunk="video", generator=generator, kind=kind, layer=2),
-            "policy": DenoiserConfig(trunk="policy", steps=4, draws=2, temperature=0.0),
+            "policy": replace(DENOISER, trunk="policy"),
         },
         factors=(Factor(("future", "tap"), (), "video"), Factor(("action",), ("tap",), "policy")),
     )
@@ -204,7 +203,7 @@ def vlm_expert() -> DesignConfig:
     return replace(
         base("vlm_expert"),
         trunks={"main": language_model()},
-        estimators={"policy": DenoiserConfig(steps=4, draws=2, temperature=0.0)},
+        estimators={"policy": DENOISER},
         factors=(Factor(("action",), (), "policy"),),
     )
 
@@ -218,7 +217,7 @@ def vlm_token() -> DesignConfig:
         trunks={"main": language_model(("target",))},
         estimators={
             "writer": AutoregressorConfig(),
-            "policy": DenoiserConfig(steps=4, draws=2, temperature=0.0),
+            "policy": DENOISER,
         },
         factors=(Factor(("target",), (), "writer"), Factor(("action",), ("target",), "policy")),
         loss_weights={"target": 0.1},
@@ -230,6 +229,6 @@ def movement_primitive() -> DesignConfig:
     return replace(
         base("movement_primitive"),
         action=MovementPrimitiveConfig(),
-        estimators={"policy": DenoiserConfig(steps=4, draws=2, temperature=0.0)},
+        estimators={"policy": DENOISER},
         factors=(Factor(("action",), (), "policy"),),
     )
