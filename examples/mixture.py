@@ -36,6 +36,7 @@ ENVS: dict[str, tuple[EnvConfig, tuple[str, ...]]] = {
     "aloha": (AlohaConfig(), AlohaConfig.task_names()),
 }
 BOTH = "both"
+JOBS = 2  # models that train at the same time
 # The same two pictures and as many columns; what is wider than a robot is padded.
 VIEWS = {
     "metaworld": ViewConfig(state_width=14, action_width=14),
@@ -131,22 +132,21 @@ def main() -> None:
     }
     rows = published(chosen.publish, head, "rows")
     data = demonstrations(chosen, clock)
-    for name in chosen.recipes:
-        for models in ((BOTH,), tuple(ENVS)):
-            wanted = [
-                (m, r) for m in models for r in ENVS if m in (BOTH, r) and f"{name}/{m}/{r}" not in rows
-            ]
-            if not wanted or sum(clock.seconds.values()) > 60 * chosen.minutes:
-                continue
-            with clock.phase(f"{name} {models}"):
-                configs = {m: training(name, m, data, chosen) for m in dict(wanted)}
-                missing = [config for config in configs.values() if not is_trained(config)]
-                if missing:
-                    train_side_by_side(missing)
-                for model, robot in wanted:
-                    rows[f"{name}/{model}/{robot}"] = evaluated(configs[model], robot, chosen)
-                    chosen.publish.parent.mkdir(parents=True, exist_ok=True)
-                    chosen.publish.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+    models = [(name, model) for model in (BOTH, *ENVS) for name in chosen.recipes]
+    keys = {(n, m): [f"{n}/{m}/{r}" for r in ENVS if m in (BOTH, r)] for n, m in models}
+    wanted = [pair for pair in models if not rows.keys() >= set(keys[pair])]
+    while wanted and sum(clock.seconds.values()) < 60 * chosen.minutes:
+        now, wanted = wanted[:JOBS], wanted[JOBS:]
+        with clock.phase(f"{now}"):
+            configs = {(name, model): training(name, model, data, chosen) for name, model in now}
+            missing = [config for config in configs.values() if not is_trained(config)]
+            if missing:
+                train_side_by_side(missing)
+            for pair, config in configs.items():
+                for key in keys[pair]:
+                    rows[key] = evaluated(config, key.rpartition("/")[2], chosen)
+                chosen.publish.parent.mkdir(parents=True, exist_ok=True)
+                chosen.publish.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
