@@ -50,7 +50,7 @@ def seeing() -> DesignConfig:
 
 
 def run(root: Path, out: str, **changes: Any) -> TrainConfig:
-    return settings(root, out, **{"design": seeing(), "augment": EVERYTHING, **changes})
+    return settings(root, out, **{"design": seeing(), "augment": EVERYTHING, "augment_from": 0.0, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,17 @@ def test_batches_are_changed_by_seed_step_and_row_in_the_background(root: Path) 
     assert augmenting(run(root, "x", augment=()), data_spec()) is None
 
 
+def test_windows_are_augmented_from_a_share_of_the_steps_on(root: Path) -> None:
+    batch = Dataset(root / "data").windows(np.arange(6), WindowSpec())
+    change = augmenting(run(root, "x", augment=(Noise(std=50.0),), augment_from=0.4, steps=10), data_spec())
+    assert change is not None
+    for step in range(10):
+        same = torch.equal(change(batch, step).observation.images["scene"], batch.observation.images["scene"])
+        assert same == (step < 4)
+    with pytest.raises(ConfigError, match="augment_from"):
+        TrainConfig(augment_from=1.0)
+
+
 def test_a_pixel_target_is_the_transformation_of_the_recorded_future() -> None:
     """The design's own target is made of the augmented future, which a shift moves by whole pixels."""
     toy, data = ToyWindows(), data_spec()
@@ -179,7 +190,7 @@ def test_a_pixel_target_is_the_transformation_of_the_recorded_future() -> None:
     design.fit(toy, 0)
     index = np.arange(20, 100, 10)
     batch = toy.windows(index, design.training_window)
-    change = augmenting(TrainConfig(augment=(Shift(pixels=4),), seed=2), data)
+    change = augmenting(TrainConfig(augment=(Shift(pixels=4),), augment_from=0.0, seed=2), data)
     assert change is not None
     changed = change(batch, 5)
     assert batch.future is not None

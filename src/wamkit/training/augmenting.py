@@ -31,7 +31,12 @@ def check_augment(operations: Sequence[AugmentConfig], design: Design) -> None:
 
 
 def augmenting(config: TrainConfig, data: DataSpec) -> Callable[[Batch, int], Batch] | None:
-    """Change of the batch at a step; None without augmentations."""
+    """Change of the batch at a step, none before ``augment_from``; None without augmentations."""
     if not config.operations:
         return None
-    return lambda batch, step: augment(batch, config.operations, data, config.seed, step)
+    first = round(config.augment_from * config.steps)
+
+    def change(batch: Batch, step: int) -> Batch:
+        return augment(batch, config.operations, data, config.seed, step) if step >= first else batch
+
+    return change

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from wamkit.augmentations import PRESETS, Preset
-from wamkit.config.ranges import Count, NonNegative, Positive, Range, Seed, Size, Whole, Word, Words
+from wamkit.config.ranges import Count, Decay, NonNegative, Positive, Range, Seed, Size, Whole, Word, Words
 from wamkit.config.values import Config
 from wamkit.contract.augmenting import AugmentConfig
 from wamkit.design.config import DesignConfig
@@ -55,6 +55,8 @@ class TrainConfig(Config):
         optim: optimiser and schedule.
         augment: changes of the training windows, applied in order; none without an entry. A name stands for the
             operations of :data:`wamkit.augmentations.PRESETS` and is replaced by them.
+        augment_from: share of the steps before the first whose windows are augmented. A design that has not learned to
+            read its pictures yet learns to do without them when they vary (docs/augmentation.md).
         pretrained: checkpoint folder or hub id to start from, instead of random weights. Its statistics replace those
             of the dataset. Of a mixture, those of the robots that it knows by name; a new one has its dataset's.
         fresh: names of everything that ``design`` has and ``pretrained`` lacks, or beginnings of such names up to a
@@ -91,6 +93,7 @@ class TrainConfig(Config):
     design: DesignConfig = field(default_factory=DesignConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: Preset | tuple[AugmentConfig, ...] = ()
+    augment_from: Decay = 0.5
     pretrained: Word | None = None
     fresh: Words = ()
     distill: DistillConfig | None = None
