@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from support import ToyWindows, data_spec
 from wamkit.augmentations import (
-    PRESETS,
     Affine,
     Blur,
     Colour,
@@ -32,6 +31,13 @@ from wamkit.contract.augmenting import AugmentConfig
 from wamkit.contract.rows import views_of
 from wamkit.contract.types import Batch, Observation, WindowSpec
 
+PICTURES: tuple[AugmentConfig, ...] = (
+    Shift(pixels=4),
+    Affine(degrees=5.0, zoom=0.05),
+    Colour(),
+    Blur(probability=0.3),
+    Noise(probability=0.5),
+)
 DATA = data_spec()
 WINDOW = WindowSpec(observation=(-8, 0), future=(8, 16), goal=True, horizon=4)
 TOY = ToyWindows()
@@ -98,13 +104,13 @@ def test_no_operation_and_all_settings_of_nothing_leave_a_batch_bit_equal() -> N
 
 
 def test_what_is_given_in_is_not_changed() -> None:
-    given_in, operations = batch(), (*PRESETS["standard"], StateNoise(), DropCamera(probability=0.5))
+    given_in, operations = batch(), (*PICTURES, StateNoise(), DropCamera(probability=0.5))
     run(operations, of=given_in)
     assert same(given_in, batch())
 
 
 ALL: tuple[AugmentConfig, ...] = (
-    *PRESETS["standard"],
+    *PICTURES,
     Crop(),
     Erase(),
     StateNoise(std=0.5),
@@ -120,7 +126,7 @@ def test_present_future_goal_and_milestones_of_a_window_agree() -> None:
     now = cut.observation.steps([-1])
     # Every observation of the batch shows the present frame.
     alike = replace(cut, **{name: repeated(now, view.pad.shape[1]) for name, view in views_of(cut).items()})
-    changed = run(PRESETS["standard"], of=alike)
+    changed = run(PICTURES, of=alike)
     for camera in ("scene", "gripper"):
         first = changed.observation.images[camera][:, :1]
         for view in views_of(changed).values():
@@ -144,7 +150,7 @@ def test_one_window_in_every_row_comes_out_differently_in_every_row_and_camera()
         ),
     )
     cut = replace(cut, future=None, goal=None)
-    changed = augment(cut, PRESETS["standard"], DATA, 0, 0).observation.images
+    changed = augment(cut, PICTURES, DATA, 0, 0).observation.images
     assert len({row.numpy().tobytes() for images in changed.values() for row in images}) == 16
 
 
@@ -153,7 +159,7 @@ def test_a_future_is_changed_as_if_it_were_observed() -> None:
     cut = batch()
     assert cut.future is not None
     swapped = replace(cut, observation=cut.future, future=cut.observation)
-    for operation in PRESETS["standard"]:
+    for operation in PICTURES:
         there, here = run((operation,), of=cut), run((operation,), of=swapped)
         assert there.future is not None
         assert here.future is not None

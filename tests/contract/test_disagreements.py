@@ -90,7 +90,7 @@ def test_what_a_dataset_does_not_say_is_declared() -> None:
         "rotation: 'none' against 'axis_angle' (view of the training: declare.rotation)",
         "gripper: 'none' against 'positive_closes' (view of the training: declare.gripper)",
     ]
-    said = Declared("delta", "world", "axis_angle", "positive_closes", high=(2.0, 1.0))
+    said = Declared("delta", "world", "axis_angle", "positive_closes", MOVES.low, (2.0, 1.0))
     assert disagreements(said.of(MOVES), world) == []
 
 

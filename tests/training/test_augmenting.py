@@ -34,6 +34,8 @@ from wamkit.zoo import recipe
 STEPS = 6
 EVERYTHING = (
     *PRESETS["standard"],
+    Shift(),
+    Affine(),
     StateNoise(),
     DropCamera(probability=0.5),
     DropInstruction(probability=0.5),

@@ -122,9 +122,9 @@ def test_a_slow_part_is_heard_of_in_the_log(
     ]
     names = [line.split("] ")[1] for line in said]
     assert names[:4] == [
+        "look for checkpoints",
         "open dataset",
         "check the videos",
-        "look for checkpoints",
         "fingerprint of the data",
     ]
     assert names[-2:] == ["save checkpoint", "save model"]

@@ -210,7 +210,13 @@ def test_the_sign_of_a_gripper_follows_its_range() -> None:
     wide = {"gripper": RangeView((0.0, 1.0), (0.0, 2.0))}
     assert View(ViewConfig(action_ranges=wide), *pair).action_spec.gripper == "positive_closes"
     for moved in ({"action": ("gripper", "x", "y", *turns("axis_angle"))}, {"action_width": 12}):
-        assert View(ViewConfig(**moved), *pair).action_spec.gripper == "none"  # it is the last entry no more
+        seen = View(ViewConfig(**moved, action_ranges=flip), *pair).action_spec
+        assert (seen.gripper, seen.gripper_entry) == (
+            "negative_closes",
+            "gripper",
+        )  # it is the last entry no more
+    without = View(ViewConfig(action=("x", "y")), *pair).action_spec
+    assert (without.gripper, without.gripper_entry) == ("none", "")
 
 
 def test_what_a_dataset_does_not_say_is_declared_and_checked() -> None:

@@ -69,7 +69,7 @@ class MaskedEncoder(Encoder):
     def __init__(self, config: MaskedConfig, inner: Encoder) -> None:
         super().__init__()
         self.config, self.inner = config, inner
-        self.extras, self.pixels = inner.extras, inner.pixels
+        self.extras, self.pixels = inner.extras, dict(inner.pixels)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     seen: Tensor

@@ -90,7 +90,7 @@ class Paced(Estimator, Revises, LearnsApart):
         self.config = config
         self.inner = inner
         self.processes = inner.processes
-        self.reads = inner.reads
+        self.reads = dict(inner.reads)
         features = summary_width(trunk)
         self.gate = nn.Sequential(
             nn.LayerNorm(features),

@@ -139,15 +139,12 @@ class Sizing:
         left, upper, right, lower = self.place
         inner = right - left, lower - upper
         x0, y0, x1, y1 = self.cut
-        shrinks = inner[0] <= x1 - x0 and inner[1] <= y1 - y0
-        # The box filter of an enlargement would repeat pixels.
-        kind = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
         whole = x1 - x0 == self.source[1] and y1 - y0 == self.source[0]
         if whole and self.source[1] % inner[0] == 0 and self.source[0] % inner[1] == 0:
             # The same means, rounded once, in a third of the time.
             small = Image.fromarray(image).reduce((self.source[1] // inner[0], self.source[0] // inner[1]))
         else:
-            small = Image.fromarray(image).resize(inner, kind, box=(x0, y0, x1, y1))
+            small = _resized(Image.fromarray(image), inner, (x0, y0, x1, y1))
         if inner == (self.target[1], self.target[0]):
             return np.asarray(small)
         out = np.zeros((*self.target, 3), np.uint8)
@@ -161,6 +158,22 @@ class Sizing:
         flat = images.reshape(-1, 3, *self.source).cpu().numpy().transpose(0, 2, 3, 1)
         small = np.stack([self.image(np.ascontiguousarray(image)) for image in flat]).transpose(0, 3, 1, 2)
         return torch.from_numpy(np.ascontiguousarray(small)).reshape(*images.shape[:-2], *self.target)
+
+
+def _resized(
+    image: Image.Image, inner: tuple[int, int], cut: tuple[float, float, float, float]
+) -> Image.Image:
+    """Part of a picture, left, upper, right and lower edge, in ``inner`` columns and rows."""
+    x0, y0, x1, y1 = cut
+    # The box filter of an enlargement would repeat pixels, and the other one is no mean over an area that shrinks.
+    across, down = (
+        Image.Resampling.BOX if count <= length else Image.Resampling.BILINEAR
+        for count, length in zip(inner, (x1 - x0, y1 - y0), strict=True)
+    )
+    if across == down:
+        return image.resize(inner, across, box=cut)
+    narrow = image.resize((inner[0], image.height), across, box=(x0, 0, x1, image.height))
+    return narrow.resize(inner, down, box=(0, y0, inner[0], y1))
 
 
 def _nearest(count: int, first: float, last: float, recorded: int) -> Tensor:
