@@ -74,8 +74,8 @@ def head_of(chosen: argparse.Namespace) -> dict[str, str]:
     """What all rows of the table share."""
     return {
         "command": "make augmentation",
-        "setting": f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps, augmented from half of them "
-        f"on, {chosen.variants} variants per dimension, strengths 1 to 5, the clean arm on the same tasks and seeds; "
+        "setting": f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps, augmented from half of "
+        f"them on, {chosen.variants} variants per dimension, strengths 1 to 5, the clean arm on the same tasks and seeds; "
         f"canonical instructions",
         "machine": f"{os.cpu_count()} cores, one torch thread per process",
     }
