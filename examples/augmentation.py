@@ -75,8 +75,8 @@ def head_of(chosen: argparse.Namespace) -> dict[str, str]:
     return {
         "command": "make augmentation",
         "setting": f"{chosen.demonstrations} demonstrations per task, {chosen.steps} steps, augmented from half of "
-        f"them on, {chosen.variants} variants per dimension, strengths 1 to 5, the clean arm on the same tasks and seeds; "
-        f"canonical instructions",
+        f"them on, {chosen.variants} variants per dimension, strengths 1 to 5, the clean arm on the same tasks and "
+        f"seeds; canonical instructions",
         "machine": f"{os.cpu_count()} cores, one torch thread per process",
     }
 

@@ -35,7 +35,7 @@ HORIZON = 16
 EXECUTE = 8
 SIDE = 64  # pixels; larger and odd pictures are brought to this side
 # Denoiser of all reference designs. It predicts the data, because designs that predict the velocity learn the same task
-# in more steps (docs/quality.md), and samples the most typical outcome.
+# in more steps (docs/benchmark.md), and samples the most typical outcome.
 DENOISER = DenoiserConfig(prediction="data", steps=4, draws=2, temperature=0.0)
 MULTIPLE = 32  # pixels; sides of every part's patches divide it, so that pictures of any size can be read
 
