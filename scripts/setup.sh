@@ -25,5 +25,5 @@ fi
 "$PYTHON" -m venv "$VENV" || fail "$PYTHON cannot create a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"
 # The CPU build of torch is enough for everything here and 20 times smaller; an index that has one is asked first.
 "$VENV/bin/python" -m pip install -q -c constraints.txt "torch==2.13.0" ${WAMKIT_TORCH_INDEX:+--index-url "$WAMKIT_TORCH_INDEX"}
-"$VENV/bin/python" -m pip install -q -c constraints.txt -e ".[metaworld,report,text,flow,pretrained,kinematics,primitives,aloha,rerun,cluster,dev]"
+"$VENV/bin/python" -m pip install -q -c constraints.txt -e ".[metaworld,report,text,flow,pretrained,kinematics,primitives,aloha,rerun,cluster,hdf5,tensorboard,dev]"
 echo "setup: ready ($("$VENV/bin/python" -V), torch $("$VENV/bin/python" -c 'import torch; print(torch.__version__)'))"
