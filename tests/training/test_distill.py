@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from small_runs import same_weights
 from support import data_spec, write_dataset
 from wamkit.contract.calls import Call
 from wamkit.contract.protocols import SubstrateConfig, TrunkConfig
@@ -146,6 +148,19 @@ def test_only_declared_parameters_change(root: Path) -> None:
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all(name.startswith("estimators.world.outputs") for name in changed)
+
+
+def test_held_out_episodes_are_measured_as_a_student(root: Path) -> None:
+    """The held-out loss is the distance to the teacher on episodes that neither learned from in this run."""
+    distil(root, "validated", steps=4, held_out=1, evaluate_every=2)
+    lines = [json.loads(line) for line in (root / "validated/log.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if "held_out" in line]
+    assert [line["step"] for line in measured] == [2, 4]
+    assert all({"held_out.action", "held_out.future"} <= line.keys() for line in measured)
+    best = min(measured, key=lambda line: line["held_out"])
+    student = from_pretrained(root / "validated/best")
+    assert (best["step"] == 4) == same_weights(root / "validated/best", root / "validated/model")
+    assert student.name == "joint"
 
 
 @pytest.mark.learns

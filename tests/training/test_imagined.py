@@ -151,6 +151,25 @@ def test_a_training_in_imagination_resumes_bit_for_bit(root: Path, tmp_path: Pat
         shutil.rmtree(root / "cut")
 
 
+def test_held_out_episodes_are_measured_by_the_same_objective(root: Path) -> None:
+    """Measuring moves no generator that the training draws from: the run itself is the same without it."""
+    imagined, start = IMAGINED, str(root / "base/model")
+    plain = settings(root, "measured", pretrained=start, imagined=imagined, steps=2, held_out=1, log_every=1)
+    train(replace(plain, evaluate_every=0, out=root / "measured-once"), progress=False)
+    train(replace(plain, evaluate_every=1), progress=False)
+    often, once = (
+        [json.loads(line) for line in (root / name / "log.jsonl").read_text().splitlines()]
+        for name in ("measured", "measured-once")
+    )
+    measured = [line for line in often if "held_out" in line]
+    assert [line["step"] for line in measured] == [1, 2]
+    assert [line for line in once if "held_out" in line] == measured[-1:]
+    assert [line for line in often if "held_out" not in line] == [
+        line for line in once if "held_out" not in line
+    ]
+    from_pretrained(root / "measured/best")
+
+
 def test_another_world_stays_as_it_is_and_one_that_changed_is_another_run(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "base/model", tmp_path / "world")
     few = replace(IMAGINED, world=str(tmp_path / "world"), starts=2, group=2, steps=1)
