@@ -6,13 +6,18 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: crossing zoo zoo-table demo table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
+.PHONY: crossing zoo zoo-table demo mt10 table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
 
 table: $(VENV)/.ready
 	$(BIN)/python examples/table.py
+	$(BIN)/python docs/generate.py
+
+# Ten tasks, one model; `MT10="--tasks mt50"` takes all fifty, `--minutes 30` ends a sitting, the next one goes on.
+mt10: $(VENV)/.ready
+	$(BIN)/python examples/mt10.py $(MT10)
 	$(BIN)/python docs/generate.py
 
 robustness: $(VENV)/.ready

@@ -13,6 +13,7 @@ from typing import Any
 
 import augmentation_table
 import mixture_table
+import mt10_table
 import speed_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
@@ -374,6 +375,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "presets": augmentation_table.presets,
     "speed": lambda: speed_table.table(RESULTS / "windows.json", RESULTS / "first_step.json"),
     "mixture": lambda: mixture_table.table(RESULTS / "mixture.json"),
+    "mt10": lambda: mt10_table.table(RESULTS / "mt10.json"),
 }
 
 
