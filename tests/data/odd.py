@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from films import edit_info
 from foreign import SCENE, STILL, encode, pictures, take, write_lines, write_old
 
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset
+from wamkit.data.conversion import convert_dataset
+from wamkit.errors import DataError
 
 TABLE = "data/chunk-000/episode_000001.parquet"
 FILM = f"videos/chunk-000/{SCENE}/episode_000001.mp4"
@@ -93,6 +96,21 @@ def column_as(name: str, kind: pa.DataType, values: list[Any]) -> Callable[[Path
 def read(root: Path) -> None:
     data = Dataset(root)
     data.windows(np.arange(data.num_frames), WindowSpec(horizon=1))
+
+
+def refused(folder: Path, change: Callable[[Path], None], words: Sequence[str]) -> Path:
+    """A dataset in ``folder`` that cannot be read after ``change``, with ``words``; nothing is written beside it."""
+    root = write(folder / "set")
+    change(root)
+    with pytest.raises(DataError) as reading:
+        read(root)
+    with pytest.raises(DataError) as converting:
+        convert_dataset(root, folder / "made", progress=False)
+    for word in words:
+        assert word in str(reading.value)
+        assert word in str(converting.value)
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["set"]
+    return root
 
 
 def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:

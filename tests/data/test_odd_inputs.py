@@ -13,7 +13,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from foreign import SCENE, STILL, WRIST, encode, pictures, take, write_new
-from odd import FILM, LENGTHS, TABLE, cell, column_as, cut, feature, film, info, line, modality, read, write
+from odd import (
+    FILM,
+    LENGTHS,
+    TABLE,
+    cell,
+    column_as,
+    cut,
+    feature,
+    film,
+    info,
+    line,
+    modality,
+    refused,
+    write,
+)
 
 from wamkit.contract.types import WindowSpec
 from wamkit.data import Dataset
@@ -142,16 +156,7 @@ PICTURES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", [*REFUSED, *PICTURES])
 def test_is_refused_by_place_and_nothing_is_converted(tmp_path: Path, name: str) -> None:
     change, words = {**REFUSED, **PICTURES}[name]
-    root = write(tmp_path / "set")
-    change(root)
-    with pytest.raises(DataError) as reading:
-        read(root)
-    with pytest.raises(DataError) as converting:
-        convert_dataset(root, tmp_path / "made", progress=False)
-    for word in words:
-        assert word in str(reading.value)
-        assert word in str(converting.value)
-    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["set"]
+    refused(tmp_path, change, words)
 
 
 def lines_in_another_order(root: Path) -> None:

@@ -32,18 +32,15 @@ from odd import (
     line,
     modality,
     number_as,
-    read,
+    refused,
     replaced,
     turned,
     two_streams,
     without,
-    write,
 )  # fmt: skip
 
 from wamkit.data import Dataset
-from wamkit.data.conversion import convert_dataset
 from wamkit.data.findings import check_dataset
-from wamkit.errors import DataError
 
 Place = tuple[str, int | None, int | None, str | None]
 
@@ -258,16 +255,7 @@ LATER: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], Place]] = {
 @pytest.mark.parametrize("name", [*REFUSED, *LATER])
 def test_is_refused_with_its_place_and_nothing_is_converted(tmp_path: Path, name: str) -> None:
     change, words, place = {**REFUSED, **LATER}[name]
-    root = write(tmp_path / "set")
-    change(root)
-    with pytest.raises(DataError) as reading:
-        read(root)
-    with pytest.raises(DataError) as converting:
-        convert_dataset(root, tmp_path / "made", progress=False)
-    for word in words:
-        assert word in str(reading.value)
-        assert word in str(converting.value)
-    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["set"]
+    root = refused(tmp_path, change, words)
     first = check_dataset(root, decode=True).faults[0]
     assert (first.file, first.episode, first.frame, first.feature) == place
     if name in LATER:

@@ -158,9 +158,7 @@ def test_held_out_episodes_are_measured_as_a_student(root: Path) -> None:
     assert [line["step"] for line in measured] == [2, 4]
     assert all({"held_out.action", "held_out.future"} <= line.keys() for line in measured)
     best = min(measured, key=lambda line: line["held_out"])
-    student = from_pretrained(root / "validated/best")
     assert (best["step"] == 4) == same_weights(root / "validated/best", root / "validated/model")
-    assert student.name == "joint"
 
 
 @pytest.mark.learns

@@ -215,15 +215,10 @@ def _check_index(part: Part, fps: float, even: bool) -> None:
             bad = np.flatnonzero(~(np.abs(values - expected[name]) <= slack))
             if len(bad):
                 frame = int(bad[0])
-                faults.report(
-                    "index",
-                    f"{part.path}, episode {episode.index}, field {name!r}: frame {frame} has {values[frame]}, but "
-                    f"the episode table implies {expected[name][frame]:g}. {UNEVEN if name == TIME else COPY_AGAIN}",
-                    file=part.path,
-                    episode=episode.index,
-                    frame=frame,
-                    feature=name,
-                )
+                implied = f"the episode table implies {expected[name][frame]:g}"
+                way_out = UNEVEN if name == TIME else COPY_AGAIN
+                has = f"frame {frame} has {values[frame]}, but {implied}. {way_out}"
+                _report_frame("index", part, episode, name, frame, has)
 
 
 def _check_time(part: Part, fps: float) -> None:
@@ -235,15 +230,10 @@ def _check_time(part: Part, fps: float) -> None:
         bad = np.flatnonzero(~(steps > 0))
         if len(bad):
             frame = int(bad[0])
-            faults.report(
-                "index",
-                f"{part.path}, episode {episode.index}, field {TIME!r}: time does not run on from frame {frame} "
-                f"({values[frame]:g} s) to the next one. {COPY_AGAIN}",
-                file=part.path,
-                episode=episode.index,
-                frame=frame,
-                feature=TIME,
+            has = (
+                f"time does not run on from frame {frame} ({values[frame]:g} s) to the next one. {COPY_AGAIN}"
             )
+            _report_frame("index", part, episode, TIME, frame, has)
     usual = float(np.median(np.concatenate([*apart, [1 / fps]])))
     if abs(usual * fps - 1) > OFF:
         faults.report(
@@ -358,7 +348,7 @@ def tasks_listed(part: Part, tasks: Sequence[str], key: str) -> None:
         if len(bad):
             frame = int(bad[0])
             has = f"frame {frame} has {index[frame]}, but the list of tasks in meta/ has {len(tasks)}."
-            _report_task(part, episode, key, frame, has)
+            _report_frame("task", part, episode, key, frame, f"{has} {COPY_AGAIN}")
 
 
 def tasks_known(part: Part, tasks: Sequence[str]) -> None:
@@ -369,14 +359,16 @@ def tasks_known(part: Part, tasks: Sequence[str]) -> None:
         # An episode without a task in its table, or with a task that is not listed, was reported for that.
         if episode.tasks and listed.all() and stray.any():
             frame = int(np.argmax(stray))
-            has = f"frame {frame} has the task {tasks[index[frame]]!r}, but the episode table lists "
-            _report_task(part, episode, "task_index", frame, f"{has}{list(episode.tasks)}.")
+            has = f"frame {frame} has the task {tasks[index[frame]]!r}, but the episode table lists"
+            says = f"{has} {list(episode.tasks)}. {COPY_AGAIN}"
+            _report_frame("task", part, episode, "task_index", frame, says)
 
 
-def _report_task(part: Part, episode: EpisodeRow, key: str, frame: int, has: str) -> None:
+def _report_frame(kind: str, part: Part, episode: EpisodeRow, key: str, frame: int, has: str) -> None:
+    """Report what a frame of an episode has in the column ``key``."""
     faults.report(
-        "task",
-        f"{part.path}, episode {episode.index}, field {key!r}: {has} {COPY_AGAIN}",
+        kind,
+        f"{part.path}, episode {episode.index}, field {key!r}: {has}",
         file=part.path,
         episode=episode.index,
         frame=frame,

@@ -115,13 +115,6 @@ class TrainConfig(Config):
     robot: Word | None = None
     mixture: dict[str, SourceConfig] = field(default_factory=dict)
 
-    def source_weights(self, steps: np.ndarray) -> np.ndarray:
-        """Weights (M, number of robots) of the mixture at ``steps`` (M,), in the order of the robots."""
-        sources = self.mixture.values() or (SourceConfig(),)
-        if not any(source.ramps for source in sources):
-            return np.broadcast_to([source.weight for source in sources], (len(steps), len(sources)))
-        return np.array([[source.at(step) for source in sources] for step in steps.tolist()])
-
     def __post_init__(self) -> None:
         if self.distill is not None and self.imagined is not None:
             raise ConfigError(
@@ -156,6 +149,13 @@ class TrainConfig(Config):
                 raise ConfigError(
                     f"mixture: at step {step} the ramps leave no robot any weight. Let one begin where another ends."
                 )
+
+    def source_weights(self, steps: np.ndarray) -> np.ndarray:
+        """Weights (M, number of robots) of the mixture at ``steps`` (M,), in the order of the robots."""
+        sources = self.mixture.values() or (SourceConfig(),)
+        if not any(source.ramps for source in sources):
+            return np.broadcast_to([source.weight for source in sources], (len(steps), len(sources)))
+        return np.array([[source.at(step) for source in sources] for step in steps.tolist()])
 
     @property
     def operations(self) -> tuple[AugmentConfig, ...]:

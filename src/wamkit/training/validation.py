@@ -15,7 +15,7 @@ from wamkit.design.checkpoint import save_pretrained
 from wamkit.progress import stage, track
 from wamkit.training.balance import weights_at
 from wamkit.training.config import TrainConfig
-from wamkit.training.held_out import Subset, sample_frames
+from wamkit.training.held_out import Subset, episodes_of_robots, sample_frames
 from wamkit.training.resume import BEST_FOLDER
 from wamkit.training.start import TrainingRun
 from wamkit.training.watch import Watch
@@ -73,12 +73,10 @@ class Validation:
             return self._measured(run.held_out, WINDOWS)
         found, means = dict[str, float](), dict[str, float]()
         weights = config.source_weights(np.array([config.steps - 1]))[0]
-        for share, (robot, first) in zip(
-            weights / weights.sum(), run.dataset.first_episodes.items(), strict=True
-        ):
-            count = run.dataset.datasets[robot].num_episodes
-            own = [number for number in run.held_out if first <= number < first + count]
-            for name, value in self._measured(own, math.ceil(WINDOWS / len(weights))).items():
+        firsts, own = run.dataset.first_episodes, episodes_of_robots(run.dataset, run.held_out)
+        for share, (robot, first) in zip(weights / weights.sum(), firsts.items(), strict=True):
+            episodes = [first + number for number in own[robot]]
+            for name, value in self._measured(episodes, math.ceil(WINDOWS / len(weights))).items():
                 found[name.replace(TOTAL, f"{TOTAL}.robot.{robot}", 1)] = value
                 means[name] = means.get(name, 0.0) + float(share) * value
         return {**means, **found}
