@@ -9,17 +9,16 @@ per run; runs that have one are left as they are, so that several sittings finis
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo import TASKS, Clock, train_side_by_side
+from demo import TASKS, Clock
 from equal_time import Cost
 from rich.console import Console
 from robustness import row
-from table import demonstrations, evaluate_apart, is_trained, published
+from table import demonstrations, evaluate_apart, publish_rows, published, sittings, train_missing
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, recipe
 from wamkit.augmentations import PRESETS
@@ -116,19 +115,13 @@ def main() -> None:
     runs = [Run(name, arm, seed) for seed in range(chosen.seeds) for name in chosen.recipes for arm in ARMS]
     wanted = [run for run in runs if run.name not in rows]
     data = demonstrations(chosen.out, chosen.demonstrations, chosen.seed, clock)
-    while wanted and sum(clock.seconds.values()) < 60 * chosen.minutes:
-        now, wanted = wanted[: chosen.jobs], wanted[chosen.jobs :]
-        with clock.phase("train and evaluate " + ", ".join(run.name for run in now)):
-            configs = {run: training(run, data, chosen) for run in now}
-            missing = [config for config in configs.values() if not is_trained(config)]
-            if missing:
-                train_side_by_side(missing)
-            for run, config in configs.items():
-                rows[run.name] = evaluated(config, data, chosen)
-                ordered = {r.name: rows[r.name] for r in runs if r.name in rows}
-                chosen.publish.parent.mkdir(parents=True, exist_ok=True)
-                chosen.publish.write_text(json.dumps({**head, "runs": {**rows, **ordered}}, indent=1) + "\n")
-        Console().print(f"{len(rows)} runs have a row, {len(wanted)} are left")
+    for group in sittings(wanted, chosen.jobs, chosen.minutes, clock):
+        configs = {run: training(run, data, chosen) for run in group}
+        train_missing(configs.values())
+        for run, config in configs.items():
+            rows[run.name] = evaluated(config, data, chosen)
+            ordered = {r.name: rows[r.name] for r in runs if r.name in rows}
+            publish_rows(chosen.publish, head, "runs", {**rows, **ordered})
 
 
 if __name__ == "__main__":

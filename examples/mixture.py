@@ -9,15 +9,14 @@ are, so that several sittings finish the table, which ``python docs/generate.py`
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from demo import TASKS, Clock, train_side_by_side
+from demo import TASKS, Clock
 from rich.console import Console
-from table import evaluate_apart, is_trained, published
+from table import evaluate_apart, publish_rows, published, sittings, train_missing
 
 from wamkit.api import (
     CollectConfig,
@@ -135,18 +134,13 @@ def main() -> None:
     models = [(name, model) for model in (BOTH, *ENVS) for name in chosen.recipes]
     keys = {(n, m): [f"{n}/{m}/{r}" for r in ENVS if m in (BOTH, r)] for n, m in models}
     wanted = [pair for pair in models if not rows.keys() >= set(keys[pair])]
-    while wanted and sum(clock.seconds.values()) < 60 * chosen.minutes:
-        now, wanted = wanted[:JOBS], wanted[JOBS:]
-        with clock.phase(f"{now}"):
-            configs = {(name, model): training(name, model, data, chosen) for name, model in now}
-            missing = [config for config in configs.values() if not is_trained(config)]
-            if missing:
-                train_side_by_side(missing)
-            for pair, config in configs.items():
-                for key in keys[pair]:
-                    rows[key] = evaluated(config, key.rpartition("/")[2], chosen)
-                chosen.publish.parent.mkdir(parents=True, exist_ok=True)
-                chosen.publish.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+    for group in sittings(wanted, JOBS, chosen.minutes, clock):
+        configs = {(name, model): training(name, model, data, chosen) for name, model in group}
+        train_missing(configs.values())
+        for pair, config in configs.items():
+            for key in keys[pair]:
+                rows[key] = evaluated(config, key.rpartition("/")[2], chosen)
+            publish_rows(chosen.publish, head, "rows", rows)
 
 
 if __name__ == "__main__":

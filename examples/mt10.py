@@ -9,14 +9,13 @@ which ``python docs/generate.py`` makes the table.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from demo import Clock, train_side_by_side
+from demo import Clock
 from rich.console import Console
-from table import evaluate_apart, is_trained, published
+from table import evaluate_apart, publish_rows, published, sittings, train_missing
 
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect, recipe
 from wamkit.contract.types import Budget
@@ -115,26 +114,21 @@ def main() -> None:
             )
     runs = [(name, seed) for seed in range(chosen.seeds) for name in chosen.recipes]
     wanted = [run for run in runs if f"{run[0]}/{run[1]}" not in rows]
-    while wanted and sum(clock.seconds.values()) < 60 * chosen.minutes:
-        now, wanted = wanted[:JOBS], wanted[JOBS:]
-        with clock.phase(f"train and evaluate {now}"):
-            configs = {
-                f"{name}/{seed}": TrainConfig(
-                    dataset=data,
-                    out=chosen.out / name / str(seed),
-                    design=recipe(name),
-                    steps=chosen.steps,
-                    seed=chosen.seed + seed,
-                )
-                for name, seed in now
-            }
-            missing = [config for config in configs.values() if not is_trained(config)]
-            if missing:
-                train_side_by_side(missing)
-            for name, config in configs.items():
-                rows[name] = evaluated(config, data, tasks, chosen)
-                chosen.publish.parent.mkdir(parents=True, exist_ok=True)
-                chosen.publish.write_text(json.dumps({**head, "runs": rows}, indent=1) + "\n")
+    for group in sittings(wanted, JOBS, chosen.minutes, clock):
+        configs = {
+            f"{name}/{seed}": TrainConfig(
+                dataset=data,
+                out=chosen.out / name / str(seed),
+                design=recipe(name),
+                steps=chosen.steps,
+                seed=chosen.seed + seed,
+            )
+            for name, seed in group
+        }
+        train_missing(configs.values())
+        for name, config in configs.items():
+            rows[name] = evaluated(config, data, tasks, chosen)
+            publish_rows(chosen.publish, head, "runs", rows)
     pages = [chosen.out / name / str(seed) / "on-tasks" / "report.json" for name, seed in runs]
     write_html([Report.load(page) for page in pages if page.exists()], chosen.out / "report.html")
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items())

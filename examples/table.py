@@ -14,9 +14,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from demo import TASKS, Clock, train_side_by_side
@@ -27,6 +27,8 @@ from wamkit.config import decode, encode
 from wamkit.envs.ground_truth import RECORDABLE
 from wamkit.evaluation.report.report import Report
 from wamkit.zoo import RECIPES
+
+T = TypeVar("T")
 
 
 def options() -> argparse.Namespace:
@@ -54,6 +56,30 @@ def published(path: Path, head: Mapping[str, str], key: str) -> dict[str, Any]:
         raise SystemExit(f"{path} was made in another setting or on another machine; move it away first")
     rows: dict[str, Any] = old[key]
     return rows
+
+
+def sittings(wanted: Sequence[T], jobs: int, minutes: float, clock: Clock) -> Iterator[Sequence[T]]:
+    """Yield what is wanted, ``jobs`` at a time and each timed, and begin nothing further after ``minutes``."""
+    for start in range(0, len(wanted), jobs):
+        if sum(clock.seconds.values()) >= 60 * minutes:
+            return
+        group = wanted[start : start + jobs]
+        with clock.phase(f"train and evaluate {group}"):
+            yield group
+        Console().print(f"{len(wanted) - start - len(group)} runs are left")
+
+
+def train_missing(configs: Iterable[TrainConfig]) -> None:
+    """Train, side by side, what is not trained yet."""
+    missing = [config for config in configs if not is_trained(config)]
+    if missing:
+        train_side_by_side(missing)
+
+
+def publish_rows(path: Path, head: Mapping[str, Any], key: str, rows: Mapping[str, Any]) -> None:
+    """Write the record that :func:`published` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**head, key: rows}, indent=1, ensure_ascii=False) + "\n")
 
 
 def row(report: Report, parameters: int) -> dict[str, object]:

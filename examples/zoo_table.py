@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from demo import TASKS, Clock, train_side_by_side
+from demo import TASKS, Clock
 from equal_time import Cost, prepared, seconds_of_steps
-from rich.console import Console
-from table import demonstrations, evaluate_apart, is_trained, published, row
+from table import demonstrations, evaluate_apart, publish_rows, published, row, sittings, train_missing
 
 from wamkit.api import EvaluateConfig, EvaluationConfig, TrainConfig, from_pretrained
 from wamkit.contract.specs import ACTION
@@ -84,33 +83,22 @@ def head_of(chosen: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def publish(path: Path, head: Mapping[str, str], rows: Mapping[str, Any]) -> None:
-    """Write the record, in the order of the census."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ordered = {name: rows[name] for name in systems() if name in rows}
-    path.write_text(json.dumps({**head, "systems": ordered}, indent=1, ensure_ascii=False) + "\n")
-
-
 def main() -> None:
     """Train and evaluate the systems without a row, two at a time."""
     torch.set_num_threads(1)
-    chosen, clock, console = options(), Clock(), Console()
+    chosen, clock = options(), Clock()
     head, have = head_of(chosen), acting()
     rows = published(chosen.publish, head, "systems")
     stale = {n for n in rows if n in have and rows[n]["config"] != fingerprint(have[n].make())}
     wanted = chosen.systems or [name for name in have if name not in rows or name in stale]
     data = demonstrations(chosen.out, chosen.demonstrations, chosen.seed, clock)
-    while wanted and sum(clock.seconds.values()) < 60 * chosen.minutes:
-        pair, wanted = wanted[:2], wanted[2:]
-        with clock.phase("measure, train and evaluate " + ", ".join(pair)):
-            trainings = [training(have[name], data, chosen) for name in pair]
-            missing = [config for config, _ in trainings if not is_trained(config)]
-            if missing:
-                train_side_by_side(missing)
-            for name, (config, spent) in zip(pair, trainings, strict=True):
-                rows[name] = {"config": fingerprint(config.design), **evaluated(config, spent, data, chosen)}
-                publish(chosen.publish, head, rows)
-        console.print(f"{len(rows)} of {len(have)} systems have a row")
+    for pair in sittings(wanted, 2, chosen.minutes, clock):
+        trainings = [training(have[name], data, chosen) for name in pair]
+        train_missing(config for config, _ in trainings)
+        for name, (config, spent) in zip(pair, trainings, strict=True):
+            rows[name] = {"config": fingerprint(config.design), **evaluated(config, spent, data, chosen)}
+            in_order = {name: rows[name] for name in systems() if name in rows}
+            publish_rows(chosen.publish, head, "systems", in_order)
 
 
 def training(found: System, data: Path, chosen: argparse.Namespace) -> tuple[TrainConfig, Cost]:
