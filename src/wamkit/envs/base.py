@@ -269,6 +269,14 @@ class SimulatedEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]], ABC):
         """Privileged facts about this tick, read without rendering; None if the simulator does not report any."""
         return None
 
+    def landmarks(self) -> NDArray[np.float32] | None:
+        """Privileged positions at this tick, read without rendering, (L, 3), metres, world frame.
+
+        The first row is the hand, the second the object, the last the goal; zeros where the task has no such thing.
+        None if the simulator does not report any.
+        """
+        return None
+
     @abstractmethod
     def _restore_simulation(self) -> None:
         """Restore model, data and renderer to their state after construction."""

@@ -32,6 +32,10 @@ class Facts:
     moved_m: float
     gap_m: float
 
+    def values(self) -> NDArray[np.float32]:
+        """The fields in their order, (3,); contact is 1 or 0."""
+        return np.array([self.touching, self.moved_m, self.gap_m], np.float32)
+
     def __post_init__(self) -> None:
         if not isinstance(self.touching, bool | np.bool_):
             raise SpecError(f"Facts: touching {self.touching!r} must be True or False")

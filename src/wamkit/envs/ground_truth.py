@@ -20,12 +20,15 @@ contact         contact             uint8     (3,), 1 if the left finger, the ri
                                               task body
 contact_force   contact_force       float32   (3, 3), newton, world frame: total force of the task bodies on
                                               each of these three parts
+landmarks       landmarks           float32   (4, 3), metres, world frame: what the scripted expert is told of the
+                                              scene, one row per name in :data:`LANDMARKS`; zeros if missing
+facts           facts               float32   (3,), the fields of :class:`wamkit.envs.facts.Facts`
 ==============  ==================  ========  ================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +47,7 @@ OBJECTS = 2
 PARTS = ("leftclaw", "rightclaw", "right_hand")  # roots of left finger, right finger and palm
 PER_CAMERA = {"depth": "float32", "segmentation": "uint8", "object_id": "uint8", "camera": "float32"}
 CAMERA_ENTRIES = 8
+LANDMARKS = ("hand", "object", "second object", "goal")
 PER_SCENE: ExtrasSpec = {
     "object_pose": ((OBJECTS, 7), "float32"),
     "object_base": ((OBJECTS, 7), "float32"),
@@ -51,6 +55,8 @@ PER_SCENE: ExtrasSpec = {
     "gripper_motion": ((6,), "float32"),
     "contact": ((len(PARTS),), "uint8"),
     "contact_force": ((len(PARTS), 3), "float32"),
+    "landmarks": ((len(LANDMARKS), 3), "float32"),
+    "facts": ((3,), "float32"),
 }
 RECORDABLE = (*PER_CAMERA, *PER_SCENE)
 
@@ -108,14 +114,20 @@ class GroundTruth:
         for root in reversed(PARTS):  # the palm first: the fingers are attached to it
             self._part[_subtree(model, root)] = PARTS.index(root)
 
-    def read(self, data: mujoco.MjData) -> dict[str, NDArray[Any]]:
-        """All arrays of the spec for the current state. ``data`` must be forwarded."""
+    def read(self, data: mujoco.MjData, told: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All arrays of the spec for the current state. ``data`` must be forwarded.
+
+        Args:
+            data: state of the simulation.
+            told: arrays that the environment keeps itself, by name.
+        """
         forces, touching = self._contacts(data)
         poses = np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
         objects, bases = np.zeros((2, OBJECTS, 7), np.float32)
         objects[: len(self._objects)] = poses[self._objects]
         bases[: len(self._objects)] = poses[self._model.body_parentid[self._objects]]
         values: dict[str, NDArray[Any]] = {
+            **told,
             "object_pose": objects,
             "object_base": bases,
             "gripper_pose": poses[self._model.body("hand").id],

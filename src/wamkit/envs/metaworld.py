@@ -38,6 +38,8 @@ from wamkit.envs.staging import SavedModel, surfaces
 from wamkit.errors import ConfigError, MissingExtraError, did_you_mean
 
 ARM_JOINTS = 7
+# Entries of the package's observation (39,) that hold the positions of :data:`wamkit.envs.ground_truth.LANDMARKS`.
+LANDMARK_ENTRIES = ((0, 1, 2), (4, 5, 6), (11, 12, 13), (36, 37, 38))
 WORKSPACE = np.array([[-0.35, 0.45, 0.0], [0.35, 0.9, 0.4]])  # the table in front of the arm, world frame
 PHYSICS_RATE_HZ = 80.0  # 5 MuJoCo steps of 2.5 ms per step of the package
 DISPLACEMENT_M = 0.01  # per physics tick, at action 1
@@ -187,7 +189,8 @@ class MetaWorldEnv(SimulatedEnv):
             GOAL_MARKERS.get(config.task, ()),
         )
         self._ground_truth = GroundTruth(self._sim.model, self._renderer, extras)
-        self._facts = fact_reader(self._sim.model)
+        self._fact_reader = fact_reader(self._sim.model)
+        self._facts = Facts(touching=False, moved_m=0.0, gap_m=0.0)
         self._privileged: NDArray[np.float64] = np.zeros(39)
         self._saved = SavedModel(self._sim.model, self._renderer)
         self._fresh_fields = _plain_fields(self._sim)
@@ -222,7 +225,8 @@ class MetaWorldEnv(SimulatedEnv):
         self._mujoco.mj_forward(self._sim.model, self._sim.data)
         self._sim._prev_obs = self._sim._get_curr_obs_combined_no_goal()
         self._privileged = self._sim._get_obs()
-        self._facts.begin(self._sim.data)
+        self._fact_reader.begin(self._sim.data)
+        self._facts = self._fact_reader.read(self._sim.data)
 
     @override
     def _restore_simulation(self) -> None:
@@ -242,6 +246,7 @@ class MetaWorldEnv(SimulatedEnv):
             success = success or bool(info["success"])
         if self._sim.data.warning.number[self._mujoco.mjtWarning.mjWARN_BADQACC.value]:
             raise RuntimeError(f"{self.task_name}, tick {self.tick}: the physics became unstable.")
+        self._facts = self._fact_reader.read(self._sim.data)  # at every tick, whether or not it is asked for
         return reward, success
 
     @override
@@ -254,11 +259,16 @@ class MetaWorldEnv(SimulatedEnv):
 
     @override
     def _extras(self) -> dict[str, NDArray[Any]]:
-        return self._ground_truth.read(self._sim.data)
+        told = {"landmarks": self.landmarks(), "facts": self._facts.values()}
+        return self._ground_truth.read(self._sim.data, told)
 
     @override
     def facts(self) -> Facts:
-        return self._facts.read(self._sim.data)
+        return self._facts
+
+    @override
+    def landmarks(self) -> NDArray[np.float32]:
+        return self._privileged[np.array(LANDMARK_ENTRIES)].astype(np.float32)
 
     @override
     def expert(self) -> ScriptedExpert:
@@ -271,7 +281,8 @@ class MetaWorldEnv(SimulatedEnv):
         def act() -> NDArray[np.float32]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the package warns whenever its own policies saturate
-                unclipped = policy.get_action(self._privileged)
+                # Some policies of the package write into what they read.
+                unclipped = policy.get_action(self._privileged.copy())
             return np.clip(unclipped, self.action_spec.low, self.action_spec.high).astype(np.float32)
 
         return act

@@ -87,24 +87,27 @@ def events_of(facts: Sequence[Facts], success: bool) -> Events | None:
     """Derive the events of an episode from the facts of its ticks 1, 2, ...; None without facts."""
     if not facts:
         return None
+    phases = phases_of(facts)
     touched = [tick for tick, fact in enumerate(facts, start=1) if fact.touching]
     onsets = [tick for i, tick in enumerate(touched) if i == 0 or tick - touched[i - 1] > FLICKER + 1]
-    moved = max(fact.moved_m for fact in facts)
-    if success:
-        phase = "success"
-    elif touched and moved >= MOVED_M:
-        phase = "transport"
-    else:
-        phase = "contact" if touched else "reach"
     return Events(
-        phase=phase,
+        phase="success" if success else phases[-1],
         first_contact=touched[0] if touched else None,
         contacts=len(onsets),
         contact_ticks=len(touched),
         lost=bool(touched) and len(facts) - touched[-1] > FLICKER,
-        moved_m=moved,
+        moved_m=max(fact.moved_m for fact in facts),
         drift_m=facts[-1].gap_m - min(fact.gap_m for fact in facts),
     )
+
+
+def phases_of(facts: Sequence[Facts]) -> tuple[str, ...]:
+    """Furthest phase reached until each tick, one of :data:`PHASES` without ``success``."""
+    phases, touched, moved = [], False, 0.0
+    for fact in facts:
+        touched, moved = touched or fact.touching, max(moved, fact.moved_m)
+        phases.append("reach" if not touched else "transport" if moved >= MOVED_M else "contact")
+    return tuple(phases)
 
 
 TAGS: dict[str, Callable[[Events, str], bool]] = {
