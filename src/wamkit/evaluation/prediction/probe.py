@@ -26,9 +26,9 @@ Probe = Callable[[Values], Values]  # features (N, D) -> values (N, K)
 PENALTIES = tuple(10.0**k for k in range(-6, 4))  # of ridge regression, per sample
 CHOOSING = 4  # every fourth episode chooses the penalty, or when training stops
 HIDDEN = 256
-EPOCHS = 150
+EPOCHS = 60
 BATCH = 256
-PATIENCE = 25  # epochs without a better error on the choosing episodes
+PATIENCE = 12  # epochs without a better error on the choosing episodes
 
 
 @dataclass(frozen=True)
