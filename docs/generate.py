@@ -14,6 +14,7 @@ from typing import Any
 import augmentation_table
 import mixture_table
 import mt10_table
+import precision_table
 import speed_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
@@ -40,6 +41,7 @@ PAGES = (
     "docs/robustness.md",
     "docs/augmentation.md",
     "docs/mixtures.md",
+    "docs/quality.md",
     "docs/world_model.md",
     "docs/zoo.md",
 )
@@ -376,6 +378,7 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "speed": lambda: speed_table.table(RESULTS / "windows.json", RESULTS / "first_step.json"),
     "mixture": lambda: mixture_table.table(RESULTS / "mixture.json"),
     "mt10": lambda: mt10_table.table(RESULTS / "mt10.json"),
+    "precision": lambda: precision_table.table(RESULTS / "precision.json"),
 }
 
 

@@ -305,3 +305,40 @@ def test_cameras_say_where_they_stand_and_objects_which_pixels_are_theirs() -> N
     assert moving.any()
     assert (extras["segmentation.scene"][moving] == SegmentClass.OBJECT).all()
     assert (extras["segmentation.scene"] == SegmentClass.OBJECT).sum() > moving.sum()  # the drawer's case
+
+
+def test_landmarks_are_what_the_expert_is_told_and_move_with_the_episode() -> None:
+    env = build("peg-insert-side-v3", record=("landmarks", "facts"), image_size=16)
+    goals = []
+    for seed in (0, 1):
+        observation, _ = env.reset(seed=seed)
+        hand, peg, second, goal = env.landmarks()
+        np.testing.assert_array_equal(hand, observation["state"][:3])
+        np.testing.assert_allclose(peg, env._sim.data.site("pegGrasp").xpos, atol=1e-6)
+        np.testing.assert_allclose(goal, env._sim._target_pos, atol=1e-6)
+        assert not second.any()
+        np.testing.assert_array_equal(observation["extras"]["landmarks"], env.landmarks())
+        goals.append(goal)
+    assert np.abs(goals[0] - goals[1]).max() > 0.01
+
+
+def test_facts_do_not_depend_on_when_they_are_asked_for() -> None:
+    often, once = (build("drawer-open-v3", record=("facts",), image_size=16) for _ in range(2))
+    for env in (often, once):
+        env.restart(3)
+    expert = often.expert()
+    for _ in range(60):
+        action = expert()
+        often.advance(action)
+        once.advance(action)
+        often.facts()
+    assert once.facts() == often.facts()
+    assert once.facts().touching
+    np.testing.assert_array_equal(once.observe()["extras"]["facts"], once.facts().values())
+
+
+def test_an_expert_that_is_asked_twice_answers_the_same() -> None:
+    env = build("door-open-v3")  # its policy in the package writes into what it reads
+    env.restart(0)
+    expert = env.expert()
+    np.testing.assert_array_equal(expert(), expert())

@@ -155,9 +155,3 @@ def _perceptron(features: int, values: int, seed: int) -> nn.Sequential:
 
 
 PROBES: Mapping[str, Callable[[Samples], Probe]] = {"ridge": fit_ridge, "perceptron": fit_perceptron}
-
-
-def distances(probe: Probe, samples: Samples) -> dict[str, Values]:
-    """Distances (N,) between read and true points, for values that are points: columns 3k to 3k + 2 are point k."""
-    error = (probe(samples.features) - samples.values).reshape(len(samples.values), -1, 3)
-    return {str(k): np.linalg.norm(error[:, k], axis=1) for k in range(error.shape[1])}
