@@ -17,7 +17,7 @@ def table(file: Path) -> str:
         return ""
     record = json.loads(file.read_text())
     tasks: Mapping[str, Row] = record["tasks"]
-    lines = []
+    lines: list[str] = []
     for title, rows in {
         "What probes still read from the context: median / 90th percentile of the error, mm": probes(tasks),
         "Open loop, on unseen demonstrations: mm, median / 90th percentile": open_loop(tasks),
@@ -25,10 +25,11 @@ def table(file: Path) -> str:
         "Successes when the expert does part of the work": arms(tasks),
         "Failures of the policy alone": failures(tasks),
     }.items():
-        lines += [f"**{title}**", "", *rows, ""]
+        lines += [f"**{title}**", "", *rows, ""] if len(rows) > 2 else []
     lines += films(tasks, file.parent.parent)
+    commits = sorted({row["commit"] for row in tasks.values()})
     lines.append(
-        f"`{record['command']}` at commit `{record['commit']}`, design `{record['design']['name']}`: "
+        f"`{record['command']}` at commit `{'`, `'.join(commits)}`, design `{record['design']['name']}`: "
         f"{record['setting']}; on {record['machine']}."
     )
     return "\n".join(lines)
@@ -47,12 +48,12 @@ def pair(found: Mapping[str, Any] | None) -> str:
 def probes(tasks: Mapping[str, Row]) -> list[str]:
     """One row per task, features and probe; one column per target."""
     targets = list(
-        dict.fromkeys(t for row in tasks.values() for fits in row["probes"].values() for f in fits.values() for t in f)
+        dict.fromkeys(t for row in tasks.values() for fits in row.get("probes", {}).values() for f in fits.values() for t in f)
     )  # fmt: skip
     rows = [
         [task, features, kind, *(pair(fit[t]["all"]) if t in fit else "does not vary" for t in targets)]
         for task, row in tasks.items()
-        for features, fits in row["probes"].items()
+        for features, fits in row.get("probes", {}).items()
         for kind, fit in fits.items()
     ]
     return grid(["task", "read from", "probe", *targets], rows)
@@ -72,6 +73,7 @@ def open_loop(tasks: Mapping[str, Row]) -> list[str]:
         [task, phase, *(pair(row["open_loop"][m].get(phase)) for m in measures),
          f"{100 * row['open_loop'][wrong][phase]:.0f} %"]
         for task, row in tasks.items()
+        if "open_loop" in row
         for phase in ("all", *PHASES)
         if phase in row["open_loop"][wrong]
     ]  # fmt: skip
@@ -82,7 +84,7 @@ def closed_loop(tasks: Mapping[str, Row]) -> list[str]:
     """One row per task, outcome and phase, then one per span of ticks."""
     rows = []
     for task, row in tasks.items():
-        for outcome, found in row["closed_loop"].items():
+        for outcome, found in row["closed_loop"]["by outcome"].items():
             measures = ("gap at a call, mm", "gap, mm", "to the nearest demonstration, mm")
             rows += [
                 [task, outcome, phase, *(pair(found[m].get(phase)) for m in measures), str(gap["n"])]
@@ -94,7 +96,7 @@ def closed_loop(tasks: Mapping[str, Row]) -> list[str]:
                 rows.append(
                     [task, outcome, f"ticks {span}", "", pair(gap), pair(found[over][span]), str(gap["n"])]
                 )
-        known = row["unseen demonstrations to the nearest one, mm"]
+        known = row["closed_loop"]["unseen demonstrations"]
         rows.append([task, "unseen demonstrations", "all", "", "", pair(known), str(known["n"])])
     head = ["task", "outcome", "when", "gap at a call", "gap", "to the nearest demonstration", "ticks"]
     return grid(head, rows)
@@ -140,8 +142,9 @@ def films(tasks: Mapping[str, Row], pages: Path) -> list[str]:
     found = []
     for task, row in tasks.items():
         picture = Path("img") / f"precision-{task}.png"
-        if "film" in row and (pages / picture).is_file():
-            ticks = row["film"]["ticks"]
+        film = row["closed_loop"]["film"]
+        if film is not None and (pages / picture).is_file():
+            ticks = film["ticks"]
             found += [
                 f"A failed episode of {task}, {ticks} ticks:",
                 "",

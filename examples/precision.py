@@ -4,8 +4,9 @@
 
 For every MetaWorld task: probes of the encoders' tokens on unseen demonstrations, open-loop errors, the gap to the
 scripted expert in closed loop, episodes in which the expert does part of the work, and failures. Demonstrations with
-ground truth are recorded anew, with the seeds of ``--dataset``, which gives the same frames. The record is
-``docs/results/precision.json``, of which ``python docs/generate.py`` makes the tables.
+ground truth are recorded anew, with the seeds of ``--dataset``, which gives the same frames. ``docs/results/precision.json``
+keeps every stage of every task; what is there is left as it is, so that several sittings finish the record, of which
+``python docs/generate.py`` makes the tables.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ from precision_tables import (
     quantiles,
 )
 from rich.console import Console
+from table import publish_rows, published
 
 from wamkit.api import Budget, CollectConfig, EvaluationConfig, PredictConfig, collect, from_pretrained
 from wamkit.config import decode
 from wamkit.data import Dataset
 from wamkit.design import Design
+from wamkit.design.checkpoint import checkpoint_digest, find_checkpoint
 from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.envs.metaworld import DISPLACEMENT_M
 from wamkit.errors import DataError
@@ -53,10 +56,12 @@ from wamkit.views import ViewConfig
 RECORD = ("landmarks", "facts")
 MADE_OF = "info.inputs.json"  # what a collection writes beside its dataset
 FRAMES = 8  # of a strip
+EVERY = slice(None, None, 2)  # frames of demonstrations that are read
+ALONE = "policy alone"
 ALL = ("reach", "contact", "transport")
 # Who does what: arm -> part of the actions that is the expert's.
 ARMS: Mapping[str, Takeover] = {
-    "policy alone": Takeover(),
+    ALONE: Takeover(),
     "expert until the first contact": Takeover(("reach",)),
     "expert from the first contact on": Takeover(("contact", "transport")),
     "expert moves, policy grips": Takeover(ALL, (0, 1, 2)),
@@ -149,43 +154,70 @@ def seen_by(design: Design, root: Path, checkpoint: Path) -> Dataset:
     return plain.with_extras((*design.extras, *RECORD))
 
 
-def probed(design: Design, shown: Demonstrations, unseen: Demonstrations) -> dict[str, Any]:
-    """What probes read from the context, fitted on ``shown`` and judged on ``unseen``."""
-    sets = [
-        Readings(context_features(design, d.dataset, d.index), *(d.extra(name) for name in RECORD), d.owners)
-        for d in (shown, unseen)
-    ]
+@dataclass(frozen=True)
+class Study:
+    """What is measured, on what."""
+
+    chosen: argparse.Namespace
+    env: MetaWorldConfig
+    design: Design
+    shown: Dataset
+    unseen: Dataset
+
+    def of(self, task: str) -> tuple[Demonstrations, Demonstrations]:
+        """Demonstrations of a task: those shown, and unseen ones."""
+        first, second = (Demonstrations.of(dataset, self.env, task) for dataset in (self.shown, self.unseen))
+        return first, second
+
+    @property
+    def mm(self) -> float:
+        """Millimetres that an action of 1 commands in one tick."""
+        return 1000 * DISPLACEMENT_M * self.env.action_repeat
+
+
+def probed(study: Study, task: str) -> dict[str, Any]:
+    """What probes read from the context, fitted on demonstrations that were shown and judged on unseen ones."""
+    sets = []
+    for found in study.of(task):
+        features = context_features(study.design, found.dataset, found.index[EVERY])
+        kept = (found.extra(name)[EVERY] for name in RECORD)
+        sets.append(Readings(features, *kept, found.owners[EVERY]))
     return at_probes(sets[0], sets[1])
 
 
-def open_loop(design: Design, unseen: Demonstrations, mm: float, seed: int) -> dict[str, Any]:
+def open_loop(study: Study, task: str) -> dict[str, Any]:
     """Errors of the executed part of chunks on unseen demonstrations."""
-    data, every = unseen.dataset, slice(None, None, 2)
-    index = unseen.index[every]
-    parts = np.array_split(index, -(-len(index) // 64))
+    _, unseen = study.of(task)
+    design, data, index = study.design, unseen.dataset, unseen.index[EVERY]
+    parts, seed = np.array_split(index, -(-len(index) // 64)), study.chosen.seed
     predicted = np.concatenate([predict_actions(design, data, part, Budget(), seed) for part in parts])
     actions, pad = recorded_chunks(design, data, index)
     used = design.controller.horizon(design.config.horizon).execute or design.config.horizon
     mean = recorded_actions(data)[unseen.index].mean(axis=0)
-    phases = phases_of_frames(unseen.extra("facts"), unseen.owners)[every]
-    return at_open_loop(predicted[:, :used], actions[:, :used], pad[:, :used, 0], mean, phases, mm)
+    phases = phases_of_frames(unseen.extra("facts"), unseen.owners)[EVERY]
+    return at_open_loop(predicted[:, :used], actions[:, :used], pad[:, :used, 0], mean, phases, study.mm)
 
 
-def driven(
-    chosen: argparse.Namespace, made: CollectConfig, task: str, clock: Clock
-) -> dict[str, list[TutoredEpisode]]:
-    """Episodes of every arm."""
+def driven(study: Study, task: str, takeover: Takeover) -> list[TutoredEpisode]:
+    """Episodes in which the expert does a part of the work."""
+    chosen = study.chosen
     config = EvaluationConfig(
-        tasks=(task,), episodes=chosen.episodes, seed=chosen.seed, env=made.env, slots=4, films=0
+        tasks=(task,), episodes=chosen.episodes, seed=chosen.seed, env=study.env, slots=4, films=0
     )
-    policy = policy_in(config, chosen.checkpoint, "cpu", ViewConfig())
-    found = {}
-    for arm, takeover in ARMS.items():
-        if takeover.phases and policy.window.past_actions:
-            continue  # it would not know what was executed
-        with clock.phase(f"{task}: {arm}"):
-            found[arm] = tutor(policy, config, takeover)
-    return found
+    return tutor(policy_in(config, chosen.checkpoint, "cpu", ViewConfig()), config, takeover)
+
+
+def alone(study: Study, task: str, episodes: Sequence[TutoredEpisode]) -> dict[str, Any]:
+    """Gaps to the expert, and a strip of the first failed episode."""
+    shown, unseen = (found.extra("landmarks") for found in study.of(task))
+    failed = [episode for episode in episodes if not episode.solved]
+    if failed:
+        strip(failed[0], study.chosen.pictures / f"precision-{task}.png")
+    return {
+        "by outcome": at_closed_loop(gaps_of(episodes, shown, study.mm)),
+        "unseen demonstrations": quantiles(nearest(unseen, shown)),
+        "film": {"seed": failed[0].seed, "ticks": len(failed[0].actions)} if failed else None,
+    }
 
 
 def strip(episode: TutoredEpisode, file: Path) -> None:
@@ -198,58 +230,54 @@ def strip(episode: TutoredEpisode, file: Path) -> None:
     Image.fromarray(np.concatenate(rows, axis=0)).save(file, optimize=True)
 
 
-def measured(
-    chosen: argparse.Namespace,
-    made: CollectConfig,
-    design: Design,
-    data: tuple[Dataset, Dataset],
-    task: str,
-    clock: Clock,
-) -> dict[str, Any]:
-    """Row of one task."""
-    assert isinstance(made.env, MetaWorldConfig)
-    mm = 1000 * DISPLACEMENT_M * made.env.action_repeat
-    shown, unseen = (Demonstrations.of(dataset, made.env, task) for dataset in data)
-    require_same_frames(shown, Dataset(chosen.dataset))
-    row: dict[str, Any] = {}
-    with clock.phase(f"{task}: probes"):
-        row["probes"] = probed(design, shown, unseen)
-    with clock.phase(f"{task}: open loop"):
-        row["open_loop"] = open_loop(design, unseen, mm, chosen.seed)
-    arms = driven(chosen, made, task, clock)
-    row["arms"] = {arm: outcomes(episodes) for arm, episodes in arms.items()}
-    alone, known = arms["policy alone"], shown.extra("landmarks")
-    row["closed_loop"] = at_closed_loop(gaps_of(alone, known, mm))
-    row["unseen demonstrations to the nearest one, mm"] = quantiles(nearest(unseen.extra("landmarks"), known))
-    failed = [episode for episode in alone if not episode.solved]
-    if failed:
-        strip(failed[0], chosen.pictures / f"precision-{task}.png")
-        row["film"] = {"seed": failed[0].seed, "ticks": len(failed[0].actions)}
-    return row
+def measure(study: Study, task: str, stage: str, row: dict[str, Any]) -> None:
+    """Add a stage to the row of a task."""
+    if stage in STAGES:
+        row[stage] = STAGES[stage](study, task)
+        return
+    episodes = driven(study, task, ARMS[stage])
+    row.setdefault("arms", {})[stage] = outcomes(episodes)
+    if stage == ALONE:
+        row["closed_loop"] = alone(study, task, episodes)
 
 
-def main() -> None:
-    """Measure every task and write the record after each."""
-    chosen, clock = options(), Clock()
-    made = collection(chosen.dataset)
-    with clock.phase("collect"):
-        shown = recorded(made, "shown", chosen, chosen.demonstrations, made.seed)
-        unseen = recorded(made, "unseen", chosen, chosen.held_out, chosen.held_out_seed)
-    design = from_pretrained(chosen.checkpoint)
-    head = {
+STAGES: Mapping[str, Callable[[Study, str], dict[str, Any]]] = {"open_loop": open_loop, "probes": probed}
+
+
+def head_of(chosen: argparse.Namespace, design: Design) -> dict[str, Any]:
+    """What all rows of the record share."""
+    return {
         "command": "python examples/precision.py",
         "setting": f"probes fitted on {chosen.demonstrations} demonstrations per task and judged on "
         f"{chosen.held_out} others, {chosen.episodes} unseen episodes per task and arm, evaluation seed {chosen.seed}",
         "machine": f"{os.cpu_count()} cores, one torch thread",
-        "commit": versions().get("commit", "unknown"),
         "design": {"name": design.name, "formula": design.factorisation()},
+        "checkpoint": checkpoint_digest(find_checkpoint(chosen.checkpoint)),
     }
-    rows: dict[str, Any] = {}
-    data = seen_by(design, shown, chosen.checkpoint), seen_by(design, unseen, chosen.checkpoint)
+
+
+def main() -> None:
+    """Measure what the record lacks, the cheapest stages of all tasks first, and write it after each."""
+    chosen, clock = options(), Clock()
+    made, design = collection(chosen.dataset), from_pretrained(chosen.checkpoint)
+    head = head_of(chosen, design)
+    rows = published(chosen.publish, head, "tasks")
+    with clock.phase("collect"):
+        shown = recorded(made, "shown", chosen, chosen.demonstrations, made.seed)
+        unseen = recorded(made, "unseen", chosen, chosen.held_out, chosen.held_out_seed)
+    data = (seen_by(design, root, chosen.checkpoint) for root in (shown, unseen))
+    assert isinstance(made.env, MetaWorldConfig)
+    study, trained = Study(chosen, made.env, design, *data), Dataset(chosen.dataset)
     for task in chosen.tasks:
-        rows[task] = measured(chosen, made, design, data, task, clock)
-        chosen.publish.parent.mkdir(parents=True, exist_ok=True)
-        chosen.publish.write_text(json.dumps({**head, "tasks": rows}, indent=1, ensure_ascii=False) + "\n")
+        require_same_frames(study.of(task)[0], trained)
+    helped = [] if design.window.past_actions else list(ARMS)  # it would not know what was executed
+    for stage in (ALONE, *STAGES, *helped):
+        for task in chosen.tasks:
+            row = rows.setdefault(task, {"commit": versions().get("commit", "unknown")})
+            if stage not in row and stage not in row.get("arms", {}):
+                with clock.phase(f"{task}: {stage}"):
+                    measure(study, task, stage, row)
+                publish_rows(chosen.publish, head, "tasks", rows)
     Console().print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
 
 
