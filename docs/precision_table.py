@@ -47,14 +47,15 @@ def pair(found: Mapping[str, Any] | None) -> str:
 
 def probes(tasks: Mapping[str, Row]) -> list[str]:
     """One row per task, features and probe; one column per target."""
-    targets = list(
-        dict.fromkeys(t for row in tasks.values() for fits in row.get("probes", {}).values() for f in fits.values() for t in f)
-    )  # fmt: skip
+    fits = [
+        fit for row in tasks.values() for kinds in row.get("probes", {}).values() for fit in kinds.values()
+    ]
+    targets = list(dict.fromkeys(target for fit in fits for target in fit))
     rows = [
         [task, features, kind, *(pair(fit[t]["all"]) if t in fit else "does not vary" for t in targets)]
         for task, row in tasks.items()
-        for features, fits in row.get("probes", {}).items()
-        for kind, fit in fits.items()
+        for features, kinds in row.get("probes", {}).items()
+        for kind, fit in kinds.items()
     ]
     return grid(["task", "read from", "probe", *targets], rows)
 

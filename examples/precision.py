@@ -4,9 +4,10 @@
 
 For every MetaWorld task: probes of the encoders' tokens on unseen demonstrations, open-loop errors, the gap to the
 scripted expert in closed loop, episodes in which the expert does part of the work, and failures. Demonstrations with
-ground truth are recorded anew, with the seeds of ``--dataset``, which gives the same frames. ``docs/results/precision.json``
-keeps every stage of every task; what is there is left as it is, so that several sittings finish the record, of which
-``python docs/generate.py`` makes the tables.
+ground truth are recorded anew, with the seeds of ``--dataset``, which gives the same frames.
+
+``docs/results/precision.json`` keeps every stage of every task; what is there is left as it is, so that several sittings
+finish the record, of which ``python docs/generate.py`` makes the tables.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def driven(study: Study, task: str, takeover: Takeover) -> list[TutoredEpisode]:
     """Episodes in which the expert does a part of the work."""
     chosen = study.chosen
     config = EvaluationConfig(
-        tasks=(task,), episodes=chosen.episodes, seed=chosen.seed, env=study.env, slots=4, films=0
+        tasks=(task,), episodes=chosen.episodes, seed=chosen.seed, env=study.env, slots=2, films=0
     )
     return tutor(policy_in(config, chosen.checkpoint, "cpu", ViewConfig()), config, takeover)
 
