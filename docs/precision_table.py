@@ -45,16 +45,19 @@ def pair(found: Mapping[str, Any] | None) -> str:
     return "" if not found or found["p50"] is None else f"{found['p50']:.1f} / {found['p90']:.1f}"
 
 
+def told(row: Row) -> Mapping[str, Row]:
+    """Features -> probe -> errors, of what the encoders tell and of what they could."""
+    return {**row.get("probes", {}), **row.get("ceiling", {})}
+
+
 def probes(tasks: Mapping[str, Row]) -> list[str]:
     """One row per task, features and probe; one column per target."""
-    fits = [
-        fit for row in tasks.values() for kinds in row.get("probes", {}).values() for fit in kinds.values()
-    ]
+    fits = [fit for row in tasks.values() for kinds in told(row).values() for fit in kinds.values()]
     targets = list(dict.fromkeys(target for fit in fits for target in fit))
     rows = [
         [task, features, kind, *(pair(fit[t]["all"]) if t in fit else "does not vary" for t in targets)]
         for task, row in tasks.items()
-        for features, kinds in row.get("probes", {}).items()
+        for features, kinds in told(row).items()
         for kind, fit in kinds.items()
     ]
     return grid(["task", "read from", "probe", *targets], rows)

@@ -6,8 +6,8 @@ For every MetaWorld task: probes of the encoders' tokens on unseen demonstration
 scripted expert in closed loop, episodes in which the expert does part of the work, and failures. Demonstrations with
 ground truth are recorded anew, with the seeds of ``--dataset``, which gives the same frames.
 
-``docs/results/precision.json`` keeps every stage of every task; what is there is left as it is, so that several sittings
-finish the record, of which ``python docs/generate.py`` makes the tables.
+``docs/results/precision.json`` keeps every stage of every task; what is there is left as it is, so that several
+sittings finish the record, of which ``python docs/generate.py`` makes the tables.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from precision_tables import (
     nearest,
     outcomes,
     phases_of_frames,
+    points_that_vary,
     quantiles,
 )
 from rich.console import Console
@@ -47,7 +48,7 @@ from wamkit.envs import EnvConfig, MetaWorldConfig
 from wamkit.envs.metaworld import DISPLACEMENT_M
 from wamkit.errors import DataError
 from wamkit.evaluation.closed_loop.tutored import Takeover, TutoredEpisode, tutor
-from wamkit.evaluation.prediction.context import context_features
+from wamkit.evaluation.prediction.context import TUNED, context_features, tuned_features
 from wamkit.evaluation.prediction.replay import predict_actions, recorded_actions, recorded_chunks
 from wamkit.storage.provenance import versions
 from wamkit.verbs.acting import policy_in
@@ -83,6 +84,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--demonstrations", type=int, default=100, help="per task, to fit probes on")
     parser.add_argument("--held-out", type=int, default=15, help="demonstrations per task to judge on")
     parser.add_argument("--held-out-seed", type=int, default=50, help="seed of their collection")
+    parser.add_argument("--tuning", type=int, default=1000, help="steps of encoders trained for positions")
     parser.add_argument("--episodes", type=int, default=10, help="per task and arm, in closed loop")
     parser.add_argument("--seed", type=int, default=0, help="of the evaluation and the probes")
     parser.add_argument("--publish", type=Path, default=Path("docs/results/precision.json"))
@@ -101,58 +103,61 @@ def collection(dataset: Path) -> CollectConfig:
     return decode(CollectConfig, {**plain, "out": str(dataset)}, str(file))
 
 
-def recorded(made: CollectConfig, name: str, chosen: argparse.Namespace, episodes: int, seed: int) -> Path:
-    """Demonstrations with ground truth, collected once as ``made`` was, with another number and seed."""
+def recorded(made: CollectConfig, name: str, chosen: argparse.Namespace, **changes: Any) -> Path:
+    """Demonstrations with ground truth, collected once as ``made`` was, but for ``changes``."""
     out: Path = chosen.out / name
     if not out.exists():
         tasks = tuple(chosen.tasks)
-        collect(replace(made, out=out, tasks=tasks, episodes=episodes, seed=seed, record=RECORD, workers=1))
+        collect(replace(made, out=out, tasks=tasks, record=RECORD, workers=1, overwrite=False, **changes))
     return out
+
+
+def frames_of(
+    dataset: Dataset, env: EnvConfig, task: str, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames (N,) of the first ``most`` episodes of ``task``, and their episodes; raises where there is none."""
+    phrases = set(replace(env, task=task).phrases())
+    mine = [k for k, episode in enumerate(dataset.episodes) if phrases & set(episode.tasks)][:most]
+    if not mine:
+        raise DataError(f"{dataset.root} does not show {task}; remove it, or choose another --out")
+    frames = [np.arange(dataset.episodes[k].start, dataset.episodes[k].stop) for k in mine]
+    return np.concatenate(frames), np.repeat(mine, [len(part) for part in frames])
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Demonstrations of one task within a dataset.
+    """Demonstrations of one task, and their ground truth from a recording of the same episodes.
 
     Attributes:
-        dataset: dataset of several tasks, with :data:`RECORD`.
+        dataset: dataset of several tasks, as a design sees it.
         index: (N,), frames of the task.
         owners: (N,), their episodes.
+        truth: name -> ground truth (N, ...), of :data:`RECORD`.
     """
 
     dataset: Dataset
     index: NDArray[np.int64]
     owners: NDArray[np.int64]
+    truth: Mapping[str, NDArray[np.float32]]
 
     @staticmethod
-    def of(dataset: Dataset, env: EnvConfig, task: str) -> Demonstrations:
-        """Those of ``task``; raises :class:`DataError` where there is none."""
-        phrases = set(replace(env, task=task).phrases())
-        mine = [k for k, episode in enumerate(dataset.episodes) if phrases & set(episode.tasks)]
-        if not mine:
-            raise DataError(f"{dataset.root} does not show {task}; remove it, or choose another --out")
-        frames = [np.arange(dataset.episodes[k].start, dataset.episodes[k].stop) for k in mine]
-        owners = np.repeat(mine, [len(part) for part in frames])
-        return Demonstrations(dataset, np.concatenate(frames), owners)
-
-    def extra(self, name: str) -> NDArray[np.float32]:
-        """Recorded ground truth (N, ...) of the frames."""
-        return self.dataset.extras[name][self.index]
-
-
-def require_same_frames(again: Demonstrations, trained: Dataset) -> None:
-    """Raise :class:`DataError` unless the first demonstration of a task was recorded again as it was."""
-    first = again.dataset.episodes[again.owners[0]]
-    states = again.dataset.state[first.start : first.stop]
-    same = [e for e in trained.episodes if len(e) == len(first) and e.tasks == first.tasks]
-    if not any(np.array_equal(trained.state[e.start : e.stop], states) for e in same):
-        raise DataError(f"{again.dataset.root} does not repeat {trained.root}: recorded by another version?")
+    def of(dataset: Dataset, told: Dataset, env: EnvConfig, task: str, most: int) -> Demonstrations:
+        """Those of ``task``; raises :class:`DataError` where the recordings differ."""
+        index, owners = frames_of(dataset, env, task, most)
+        same, _ = frames_of(told, env, task, most)
+        ours, theirs = dataset.recorded_state[index], told.recorded_state[same]
+        if not np.array_equal(ours, theirs):
+            raise DataError(
+                f"{told.root} does not repeat {dataset.root}: it was recorded by another version, or the design sees "
+                f"it at another rate"
+            )
+        return Demonstrations(dataset, index, owners, {name: told.extras[name][same] for name in RECORD})
 
 
 def seen_by(design: Design, root: Path, checkpoint: Path) -> Dataset:
-    """Demonstrations with ground truth, as the design sees them."""
+    """Demonstrations as the design sees them."""
     plain, _ = opened(design, PredictConfig(checkpoint=str(checkpoint), dataset=root), acted=True)
-    return plain.with_extras((*design.extras, *RECORD))
+    return plain.with_extras(design.extras)
 
 
 @dataclass(frozen=True)
@@ -162,13 +167,8 @@ class Study:
     chosen: argparse.Namespace
     env: MetaWorldConfig
     design: Design
-    shown: Dataset
-    unseen: Dataset
-
-    def of(self, task: str) -> tuple[Demonstrations, Demonstrations]:
-        """Demonstrations of a task: those shown, and unseen ones."""
-        first, second = (Demonstrations.of(dataset, self.env, task) for dataset in (self.shown, self.unseen))
-        return first, second
+    shown: Mapping[str, Demonstrations]
+    unseen: Mapping[str, Demonstrations]
 
     @property
     def mm(self) -> float:
@@ -179,23 +179,41 @@ class Study:
 def probed(study: Study, task: str) -> dict[str, Any]:
     """What probes read from the context, fitted on demonstrations that were shown and judged on unseen ones."""
     sets = []
-    for found in study.of(task):
+    for found in (study.shown[task], study.unseen[task]):
         features = context_features(study.design, found.dataset, found.index[EVERY])
-        kept = (found.extra(name)[EVERY] for name in RECORD)
+        kept = (found.truth[name][EVERY] for name in RECORD)
         sets.append(Readings(features, *kept, found.owners[EVERY]))
+    return at_probes(sets[0], sets[1])
+
+
+def ceiling(study: Study, task: str) -> dict[str, Any]:
+    """What the encoders of pictures tell of positions once they are trained for nothing else."""
+    shown, unseen = study.shown[task], study.unseen[task]
+    values = points_that_vary(shown.truth["landmarks"][EVERY])
+    tuned = tuned_features(
+        study.design,
+        (shown.dataset, shown.index[EVERY], np.concatenate(list(values.values()), axis=1)),
+        (unseen.dataset, unseen.index[EVERY]),
+        study.chosen.tuning,
+        study.chosen.seed,
+    )
+    sets = [
+        Readings({TUNED: features}, *(d.truth[name][EVERY] for name in RECORD), d.owners[EVERY])
+        for features, d in zip(tuned, (shown, unseen), strict=True)
+    ]
     return at_probes(sets[0], sets[1])
 
 
 def open_loop(study: Study, task: str) -> dict[str, Any]:
     """Errors of the executed part of chunks on unseen demonstrations."""
-    _, unseen = study.of(task)
+    unseen = study.unseen[task]
     design, data, index = study.design, unseen.dataset, unseen.index[EVERY]
     parts, seed = np.array_split(index, -(-len(index) // 64)), study.chosen.seed
     predicted = np.concatenate([predict_actions(design, data, part, Budget(), seed) for part in parts])
     actions, pad = recorded_chunks(design, data, index)
     used = design.controller.horizon(design.config.horizon).execute or design.config.horizon
     mean = recorded_actions(data)[unseen.index].mean(axis=0)
-    phases = phases_of_frames(unseen.extra("facts"), unseen.owners)[EVERY]
+    phases = phases_of_frames(unseen.truth["facts"], unseen.owners)[EVERY]
     return at_open_loop(predicted[:, :used], actions[:, :used], pad[:, :used, 0], mean, phases, study.mm)
 
 
@@ -210,7 +228,7 @@ def driven(study: Study, task: str, takeover: Takeover) -> list[TutoredEpisode]:
 
 def alone(study: Study, task: str, episodes: Sequence[TutoredEpisode]) -> dict[str, Any]:
     """Gaps to the expert, and a strip of the first failed episode."""
-    shown, unseen = (found.extra("landmarks") for found in study.of(task))
+    shown, unseen = (found[task].truth["landmarks"] for found in (study.shown, study.unseen))
     failed = [episode for episode in episodes if not episode.solved]
     if failed:
         strip(failed[0], study.chosen.pictures / f"precision-{task}.png")
@@ -242,7 +260,11 @@ def measure(study: Study, task: str, stage: str, row: dict[str, Any]) -> None:
         row["closed_loop"] = alone(study, task, episodes)
 
 
-STAGES: Mapping[str, Callable[[Study, str], dict[str, Any]]] = {"open_loop": open_loop, "probes": probed}
+STAGES: Mapping[str, Callable[[Study, str], dict[str, Any]]] = {
+    "open_loop": open_loop,
+    "probes": probed,
+    "ceiling": ceiling,
+}
 
 
 def head_of(chosen: argparse.Namespace, design: Design) -> dict[str, Any]:
@@ -264,13 +286,19 @@ def main() -> None:
     head = head_of(chosen, design)
     rows = published(chosen.publish, head, "tasks")
     with clock.phase("collect"):
-        shown = recorded(made, "shown", chosen, chosen.demonstrations, made.seed)
-        unseen = recorded(made, "unseen", chosen, chosen.held_out, chosen.held_out_seed)
-    data = (seen_by(design, root, chosen.checkpoint) for root in (shown, unseen))
+        # The frames of training are there; what is told of them is recorded again, without pictures.
+        told = recorded(made, "shown", chosen, cameras=())
+        unseen = recorded(made, "unseen", chosen, episodes=chosen.held_out, seed=chosen.held_out_seed)
     assert isinstance(made.env, MetaWorldConfig)
-    study, trained = Study(chosen, made.env, design, *data), Dataset(chosen.dataset)
-    for task in chosen.tasks:
-        require_same_frames(study.of(task)[0], trained)
+    sources = ((chosen.dataset, told, chosen.demonstrations), (unseen, unseen, chosen.held_out))
+    shown, judged = (
+        {task: Demonstrations.of(seen, truth, made.env, task, most) for task in chosen.tasks}
+        for seen, truth, most in (
+            (seen_by(design, root, chosen.checkpoint), Dataset(again, extras=RECORD), most)
+            for root, again, most in sources
+        )
+    )
+    study = Study(chosen, made.env, design, shown, judged)
     helped = [] if design.window.past_actions else list(ARMS)  # it would not know what was executed
     for stage in (ALONE, *STAGES, *helped):
         for task in chosen.tasks:

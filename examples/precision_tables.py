@@ -65,12 +65,16 @@ def points_of(landmarks: Array) -> dict[str, Array]:
     return {**points, "hand to object": points["object"] - points["hand"]}
 
 
+def points_that_vary(landmarks: Array) -> dict[str, Array]:
+    """:func:`points_of` without those that are always in one place."""
+    return {name: p for name, p in points_of(landmarks).items() if p.std(axis=0).max() * MM > VARIES_MM}
+
+
 def at_probes(shown: Readings, unseen: Readings) -> dict[str, Any]:
     """Errors of probes: features -> probe -> target -> phase -> quantiles in millimetres."""
-    true, judged_by = points_of(shown.landmarks), points_of(unseen.landmarks)
-    targets = [name for name, p in true.items() if p.std(axis=0).max() * MM > VARIES_MM]
-    values = np.concatenate([true[t] for t in targets], axis=1)
-    truth = np.concatenate([judged_by[t] for t in targets], axis=1)
+    known, true = points_that_vary(shown.landmarks), points_of(unseen.landmarks)
+    values = np.concatenate(list(known.values()), axis=1)
+    truth = np.concatenate([true[name] for name in known], axis=1)
     phases = phases_of_frames(unseen.facts, unseen.owners)
     found: dict[str, Any] = {}
     for name, features in shown.features.items():
@@ -80,7 +84,7 @@ def at_probes(shown: Readings, unseen: Readings) -> dict[str, Any]:
             error = (fit(fitted)(unseen.features[name]) - truth).reshape(len(phases), -1, 3)
             distance = MM * np.linalg.norm(error, axis=2)  # (N, targets)
             place = found.setdefault("nothing" if kind == "mean" else name, {})
-            place[kind] = {t: by(distance[:, k], phases, PHASES) for k, t in enumerate(targets)}
+            place[kind] = {t: by(distance[:, k], phases, PHASES) for k, t in enumerate(known)}
     return found
 
 
