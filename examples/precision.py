@@ -24,18 +24,6 @@ import numpy as np
 from demo import Clock
 from numpy.typing import NDArray
 from PIL import Image
-from precision_tables import (
-    Readings,
-    at_closed_loop,
-    at_open_loop,
-    at_probes,
-    gaps_of,
-    nearest,
-    outcomes,
-    phases_of_frames,
-    points_that_vary,
-    quantiles,
-)
 from rich.console import Console
 from table import publish_rows, published
 
@@ -49,6 +37,18 @@ from wamkit.envs.metaworld import DISPLACEMENT_M
 from wamkit.errors import DataError
 from wamkit.evaluation.closed_loop.tutored import Takeover, TutoredEpisode, tutor
 from wamkit.evaluation.prediction.context import TUNED, context_features, tuned_features
+from wamkit.evaluation.prediction.precision import (
+    Readings,
+    at_closed_loop,
+    at_open_loop,
+    at_probes,
+    gaps_of,
+    nearest,
+    outcomes,
+    phases_of_frames,
+    points_that_vary,
+    quantiles,
+)
 from wamkit.evaluation.prediction.replay import predict_actions, recorded_actions, recorded_chunks
 from wamkit.storage.provenance import versions
 from wamkit.verbs.acting import policy_in

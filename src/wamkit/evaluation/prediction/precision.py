@@ -1,4 +1,4 @@
-"""Numbers of ``precision.py``: errors of probes, chunks and closed loops, summarised in millimetres."""
+"""Errors of probes, chunks and closed loops, summarised in millimetres: where a policy loses precision."""
 
 from __future__ import annotations
 
