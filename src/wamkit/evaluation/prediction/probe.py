@@ -75,6 +75,7 @@ class _Scale:
 
     @staticmethod
     def of(values: Values) -> _Scale:
+        """Scale of the columns of ``values`` (N, D)."""
         spread = values.std(axis=0)
         return _Scale(values.mean(axis=0), np.where(spread > 1e-9, spread, np.inf))
 
