@@ -130,7 +130,8 @@ def nearest(visited: Array, demonstrated: Array) -> Array:
     from scipy.spatial import cKDTree
 
     tree = cKDTree(points_of(demonstrated)["hand to object"])
-    return MM * tree.query(points_of(visited)["hand to object"])[0]
+    distance, _ = tree.query(points_of(visited)["hand to object"])
+    return MM * np.asarray(distance)
 
 
 def gaps_of(episodes: Sequence[TutoredEpisode], demonstrated: Array, mm: float) -> dict[str, Array]:
