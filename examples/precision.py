@@ -272,7 +272,8 @@ def head_of(chosen: argparse.Namespace, design: Design) -> dict[str, Any]:
     return {
         "command": "python examples/precision.py",
         "setting": f"probes fitted on {chosen.demonstrations} demonstrations per task and judged on "
-        f"{chosen.held_out} others, {chosen.episodes} unseen episodes per task and arm, evaluation seed {chosen.seed}",
+        f"{chosen.held_out} others, encoders trained for positions for {chosen.tuning} steps, "
+        f"{chosen.episodes} unseen episodes per task and arm, evaluation seed {chosen.seed}",
         "machine": f"{os.cpu_count()} cores, one torch thread",
         "design": {"name": design.name, "formula": design.factorisation()},
         "checkpoint": checkpoint_digest(find_checkpoint(chosen.checkpoint)),
