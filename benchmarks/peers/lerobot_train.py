@@ -47,7 +47,7 @@ from torch import Tensor
 
 REPO = "wamkit/peers"  # a name that lerobot asks for; nothing is looked up there
 LOG_EVERY = 50
-MEASURED_S, MEASURED_STEPS = 10.0, 10  # of the steps that are thrown away
+MEASURED_S, MEASURED_STEPS = 5.0, 10  # of the steps that are thrown away
 
 
 def options() -> argparse.Namespace:
