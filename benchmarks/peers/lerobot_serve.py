@@ -27,7 +27,7 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from lerobot_train import settings
 from torch import Tensor
-from wire import Message, serve
+from wire import Answer, Message, serve
 
 ACTING = ("n_action_steps", "num_inference_steps", "noise_scheduler_type", "clip_sample", "clip_sample_range")
 
@@ -120,8 +120,12 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
-    server = Server(chosen.checkpoint, chosen.set)
-    serve(server.hello, server.answer)
+
+    def build() -> tuple[dict[str, Any], Answer]:
+        server = Server(chosen.checkpoint, chosen.set)
+        return server.hello, server.answer
+
+    serve(build)
 
 
 if __name__ == "__main__":

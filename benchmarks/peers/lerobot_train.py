@@ -107,8 +107,8 @@ class Windows:
         if lost:
             raise SystemExit(f"{root}: the instructions {lost} belong to none of the tasks {self.tasks}")
         table = self.dataset.hf_dataset.with_format("numpy")[:]
-        self.state = torch.from_numpy(np.stack(table[OBS_STATE]).astype(np.float32))  # (N, S)
-        self.action = torch.from_numpy(np.stack(table[ACTION]).astype(np.float32))  # (N, A)
+        self.state = columns(table[OBS_STATE])  # (N, S)
+        self.action = columns(table[ACTION])  # (N, A)
         places = torch.tensor([self.instructions[wording] for wording in wordings])
         of_frame = places[torch.from_numpy(np.asarray(table["task_index"], np.int64))]
         self.one_hot = torch.nn.functional.one_hot(of_frame, len(self.tasks)).float()  # (N, tasks)
@@ -169,9 +169,14 @@ class Windows:
         for index in sorted({0, seam // 2, seam - 1, min(seam, len(theirs) - 1)}):
             item, ours = theirs[index], self.batch(torch.tensor([index]), config)
             for key in set(ours) - {OBS_ENV_STATE}:
-                # Of a single observed step it drops a picture's axis of time, which the policy adds again.
+                # It drops the axis of time of a picture of one step, and the axis of a state of width 1.
                 if not torch.equal(ours[key][0], item[key].view_as(ours[key][0])):
                     raise SystemExit(f"{key} at frame {index} is not what LeRobotDataset delivers")
+
+
+def columns(values: Any) -> Tensor:
+    """A feature of N frames, (N, width) float32; one of width 1 is stored without that axis."""
+    return torch.from_numpy(np.stack(values).astype(np.float32)).view(len(values), -1)
 
 
 def decoded(path: Path) -> Tensor:

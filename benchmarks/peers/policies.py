@@ -54,7 +54,7 @@ PRESETS = {
     "act": Preset("act"),
     "act-tuned": Preset(
         "act",
-        batch=32,
+        batch=16,
         settings=(
             "chunk_size=16", "n_action_steps=8", "use_vae=false", "dim_model=256", "n_heads=4",
             "dim_feedforward=512", "n_encoder_layers=2", "n_decoder_layers=1", "dropout=0.0",
@@ -64,7 +64,7 @@ PRESETS = {
     "diffusion": Preset("diffusion"),
     "diffusion-tuned": Preset(
         "diffusion",
-        batch=32,
+        batch=16,
         settings=(
             "n_obs_steps=1", "down_dims=[64,128,256]", "diffusion_step_embed_dim=64",
             "prediction_type=sample", "noise_scheduler_type=DDIM", "num_inference_steps=10",

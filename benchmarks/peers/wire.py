@@ -21,6 +21,7 @@ TYPES = ("float32", "int64", "uint8")
 LARGEST_HEADER = 1 << 24  # bytes; more is no header but something printed into the pipe
 
 Message = tuple[dict[str, Any], dict[str, np.ndarray]]
+Answer = Callable[[dict[str, Any], dict[str, np.ndarray]], Message]
 
 
 def send(stream: BinaryIO, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> None:
@@ -54,15 +55,17 @@ def receive(stream: BinaryIO) -> Message:
     return header["fields"], arrays
 
 
-def serve(
-    hello: Mapping[str, Any], answer: Callable[[dict[str, Any], dict[str, np.ndarray]], Message]
-) -> None:
-    """Say ``hello``, then answer the messages on the standard input until it is closed.
+def serve(build: Callable[[], tuple[Mapping[str, Any], Answer]]) -> None:
+    """Build a server, say its hello, and answer the messages on the standard input until it is closed.
 
-    What libraries print goes to the standard error, so that it does not fall between the messages.
+    What libraries print, from the building on, goes to the standard error, so that it does not fall between messages.
+
+    Args:
+        build: returns the hello and the function that answers a message.
     """
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    hello, answer = build()
     send(out, hello)
     while True:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks/peers"))
-from wire import Message, serve
+from wire import Answer, Message, serve
 
 HORIZON, EXECUTE, WIDTH = 4, 2, 4
 HELLO = {
@@ -48,7 +48,12 @@ def answer(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> Message:
     return {"stage_ms": {"action": 1.5}}, {"action": np.repeat(action[..., None], WIDTH, axis=-1)}
 
 
+def build() -> tuple[dict[str, Any], Answer]:
+    print("Loading weights ...")
+    return HELLO, answer
+
+
 if __name__ == "__main__":
     if "--mute" in sys.argv:
         sys.exit("no such checkpoint")
-    serve(HELLO, answer)
+    serve(build)
