@@ -26,9 +26,9 @@ pytestmark = [
 
 def lerobot(scratch: Path, *arguments: str | Path) -> None:
     """Run ``lerobot_side.py`` in the other interpreter."""
-    probe = "import importlib.util as u; print(u.find_spec('torchvision') is not None)"
-    found = subprocess.run([PYTHON, "-c", probe], check=True, capture_output=True, text=True).stdout.strip()
-    paths = [] if found == "True" else [str(HERE / "lerobot_stub")]
+    probe = [PYTHON, "-c", "from torchvision.io import VideoReader"]
+    found = subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    paths = [] if found else [str(HERE / "lerobot_stub")]
     env = os.environ | {"HF_HOME": str(scratch / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(paths)}
     command = [PYTHON, str(HERE / "lerobot_side.py"), *map(str, arguments)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
