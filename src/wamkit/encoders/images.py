@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import override
 
 from wamkit.config.ranges import Length, Room, Size, Words
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
-from wamkit.contract.specs import size_option
+from wamkit.contract.specs import CameraSpec, size_option
 from wamkit.contract.types import Observation, WindowSpec
+from wamkit.encoders.readout import FlatReadout, GridReadout, Keypoints, Norm, Stem, cell_side
 from wamkit.errors import ConfigError
 from wamkit.nn.named import Named, NamedParameters
 
@@ -23,27 +22,33 @@ from wamkit.nn.named import Named, NamedParameters
 @EncoderConfig.register_subclass("images")
 @dataclass(frozen=True)
 class ImagesConfig(EncoderConfig):
-    """Convolutions per camera, pooled to keypoints or to a grid (Finn et al. 2016; Dosovitskiy et al. 2021).
+    """Convolutions per camera, of which the map is read as a whole, as keypoints or as a grid (docs/quality.md).
 
     Attributes:
-        patch: stride of the first convolution in pixels, so that a side of S pixels becomes S / patch cells. The kernel
-            is twice as wide.
+        patch: stride of the first convolution in pixels. The kernel is twice as wide.
+        stride: stride of the second convolution, if there is one.
         channels: output channels of the convolutions; the first reads overlapping patches, the others are 3 x 3.
-        pool: pooling of the feature map. ``keypoints`` takes the position and the content of every keypoint (spatial
-            softmax): few tokens with exact positions. ``grid`` makes one token per 4 x 4 cells, with a learned
-            position.
+        norm: ``group`` normalises the output of every convolution (Wu and He 2018), ``none`` leaves it.
+        pool: pooling of the feature map. ``flat`` reads all cells at once, each with weights of its own (DrQ,
+            Kostrikov et al. 2020). ``keypoints`` takes the position and the content of every keypoint (spatial
+            softmax, Finn et al. 2016). ``grid`` makes one token per four patches in each direction, with a learned
+            position (Dosovitskiy et al. 2021).
+        features: channels that ``flat`` reads of every cell.
         keypoints: number of keypoints per camera.
-        tokens: number of tokens per camera and step that the keypoints are projected to.
+        tokens: number of tokens per camera and step that ``flat`` and ``keypoints`` are projected to.
         shift: largest random translation of training images in pixels; edge pixels are repeated.
         cameras: names of the cameras; empty for all.
     """
 
     patch: Size = 4
-    channels: Annotated[tuple[Size, ...], Length(1)] = (32, 48, 48)
-    pool: Literal["grid", "keypoints"] = "keypoints"
+    stride: Size = 2
+    channels: Annotated[tuple[Size, ...], Length(1)] = (32, 64, 64)
+    norm: Norm = "group"
+    pool: Literal["flat", "grid", "keypoints"] = "flat"
+    features: Size = 32
     keypoints: Size = 32
     tokens: Size = 2
-    shift: Room = 2
+    shift: Room = 0
     cameras: Words = ()
 
     @override
@@ -63,64 +68,24 @@ class ImagesConfig(EncoderConfig):
                         f"multiples of four patches of {self.patch}. "
                         f"{size_option(camera.height, camera.width, 4 * self.patch)}"
                     )
+        cell = cell_side(self.patch, self.channels, self.stride)
+        if 4 * self.patch % cell:
+            raise ConfigError(
+                f"encoder 'images': stride {self.stride} of the second convolution must divide 4, so that cells tile "
+                f"four patches. Set it to 1, 2 or 4."
+            )
         return ImageEncoder(self, data, window, width)
 
-
-class Stem(nn.Module):
-    """Overlapping patches, then 3 x 3 convolutions: (B, 3, h, w) -> (B, C, h / patch, w / patch)."""
-
-    def __init__(self, patch: int, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, channels[0], 2 * patch, stride=patch, padding=patch // 2),
-            nn.ReLU(),
-        ]
-        for before, after in pairwise(channels):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, h, w) in [-1, 1] -> feature map (B, C, h / patch, w / patch)."""
-        return self.layers(x)
-
-
-class Keypoints(nn.Module):
-    """Spatial softmax: feature map -> expected position and content of every keypoint -> (B, tokens, width)."""
-
-    def __init__(self, channels: int, keypoints: int, tokens: int, width: int) -> None:
-        super().__init__()
-        self.tokens = tokens
-        # Per keypoint and cell: attention logit and content.
-        self.read = nn.Linear(channels, 2 * keypoints)
-        self.sharpness = nn.Parameter(torch.ones(keypoints, 1))
-        self.project = nn.Sequential(
-            nn.Linear(3 * keypoints, 2 * width), nn.GELU(), nn.Linear(2 * width, tokens * width)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Feature map (B, C, h, w) -> tokens (B, tokens, width)."""
-        h, w = features.shape[-2:]
-        logits, values = self.read(features.flatten(2).transpose(1, 2)).transpose(1, 2).chunk(2, dim=1)
-        weights = F.softmax(logits * self.sharpness, dim=-1)  # (B, K, h * w)
-        rows = (torch.arange(h, device=features.device) + 0.5) * (2 / h) - 1
-        columns = (torch.arange(w, device=features.device) + 0.5) * (2 / w) - 1
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).view(h * w, 2)
-        content = (weights * values).sum(dim=-1, keepdim=True)
-        points = torch.cat((weights @ grid, content), dim=-1)  # (B, K, 3)
-        return self.project(points.flatten(1)).unflatten(1, (self.tokens, -1))
-
-
-class GridReadout(nn.Module):
-    """Grid of tokens: feature map -> (B, h * w / 16, width), one token per 4 x 4 cells with a learned position."""
-
-    def __init__(self, channels: int, cells: int, width: int) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(channels, width, 4, stride=4)
-        self.position = nn.Parameter(torch.randn(cells // 16, width) * 0.02)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Feature map (B, C, h, w) -> tokens (B, h * w / 16, width)."""
-        return self.project(features).flatten(2).transpose(1, 2) + self.position
+    def head(self, size: CameraSpec, width: int) -> nn.Module:
+        """Read-out of the feature map of a camera of this size."""
+        cell, last = cell_side(self.patch, self.channels, self.stride), self.channels[-1]
+        cells = (size.height // cell) * (size.width // cell)
+        if self.pool == "grid":
+            side = 4 * self.patch // cell
+            return GridReadout(last, cells // side**2, side, width)
+        if self.pool == "keypoints":
+            return Keypoints(last, self.keypoints, self.tokens, width)
+        return FlatReadout(last, cells, self.features, self.tokens, width)
 
 
 def channels_last(stem: Stem) -> Stem:
@@ -143,18 +108,10 @@ class ImageEncoder(Encoder):
         super().__init__()
         self.config = config
         self.cameras = tuple(sorted(config.cameras or data.observation.cameras))
-        self.stems = Named({c: channels_last(Stem(config.patch, config.channels)) for c in self.cameras})
-        heads: dict[str, GridReadout | Keypoints] = {}
-        for camera in self.cameras:
-            size = data.observation.cameras[camera]
-            cells = (size.height // config.patch) * (size.width // config.patch)
-            last = config.channels[-1]
-            heads[camera] = (
-                GridReadout(last, cells, width)
-                if config.pool == "grid"
-                else Keypoints(last, config.keypoints, config.tokens, width)
-            )
-        self.heads = Named(heads)
+        stems = {c: Stem(config.patch, config.channels, config.stride, config.norm) for c in self.cameras}
+        self.stems = Named({c: channels_last(stem) for c, stem in stems.items()})
+        sizes = data.observation.cameras
+        self.heads = Named({c: config.head(sizes[c], width) for c in self.cameras})
         self.view = NamedParameters({c: torch.randn(width) * 0.02 for c in self.cameras})
         self.time = nn.Parameter(torch.randn(len(window.observation), width) * 0.02)
 

@@ -14,7 +14,7 @@ from wamkit.config.ranges import Length, NonNegative, Probability, Size, Whole, 
 from wamkit.contract.data import DataSpec
 from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.types import Observation, WindowSpec
-from wamkit.encoders.images import Keypoints, Stem
+from wamkit.encoders.readout import Keypoints, Stem
 from wamkit.errors import ConfigError, SpecError, did_you_mean
 
 PART = "encoder 'region'"

@@ -70,7 +70,7 @@ def openvla() -> DesignConfig:
     trunk = p.language_model(expert=(), language=("action",), prefix="causal")
     encoders = {
         "places": ImagesConfig(pool="grid", cameras=("scene",)),
-        "content": ImagesConfig(pool="keypoints", cameras=("scene",)),
+        "content": ImagesConfig(pool="keypoints", stride=1, cameras=("scene",)),
         "instruction": InstructionBPEConfig(),
     }
     more = {"horizon": 1, "stride": 1, "encoders": encoders, "trunks": {"main": trunk}}
