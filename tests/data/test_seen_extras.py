@@ -92,7 +92,7 @@ def test_what_cannot_follow_is_refused_when_the_dataset_is_opened(root: Path) ->
 
 def design(view: ViewConfig, camera: str = "scene") -> DesignConfig:
     direct = api.recipe("direct")
-    images = ImagesConfig(patch=2, channels=(8, 8), keypoints=4, tokens=1, shift=0)
+    images = ImagesConfig(patch=2, channels=(8, 8), features=4, tokens=1, shift=0)
     depth = DepthConfig(camera=camera, grid=4, points=1)
     gestures = GesturesConfig(camera=camera, source="clicks")
     return replace(

@@ -47,7 +47,7 @@ def config(root: Path, out: Path, view: ViewConfig = VIEW) -> TrainConfig:
         view=view,
         horizon=8,
         width=16,
-        encoders={**direct.encoders, "images": ImagesConfig(channels=(8, 8), keypoints=4, tokens=1, shift=0)},
+        encoders={**direct.encoders, "images": ImagesConfig(channels=(8, 8), features=4, tokens=1, shift=0)},
         trunks={"main": TransformerConfig(width=16, depth=1, heads=2)},
     )
     return TrainConfig(

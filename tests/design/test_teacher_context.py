@@ -31,7 +31,7 @@ from wamkit.zoo import recipe
 
 WIDTH = 32
 ADAPTER = "encoders.teacher"
-IMAGES = ImagesConfig(channels=(8, 8), keypoints=4, tokens=1, shift=0)
+IMAGES = ImagesConfig(channels=(8, 8), features=4, tokens=1, shift=0)
 TOY = ToyWindows(frames=60)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import pytest
 import torch
@@ -17,7 +16,8 @@ from wamkit.contract.protocols import Encoder, EncoderConfig
 from wamkit.contract.specs import ObservationSpec
 from wamkit.contract.types import Observation, WindowSpec
 from wamkit.encoders import ImagesConfig, InstructionConfig, StateConfig
-from wamkit.encoders.images import Keypoints, random_shift
+from wamkit.encoders.images import random_shift
+from wamkit.encoders.readout import FlatReadout, Keypoints, Stem
 from wamkit.errors import ConfigError, DataError
 
 TOY = ToyWindows(frames=100)
@@ -30,8 +30,12 @@ def build(config: EncoderConfig, window: WindowSpec = WINDOW, data: DataSpec | N
     return config.build(data or data_spec(), window, WIDTH).eval()
 
 
-def images(pool: Literal["grid", "keypoints"] = "keypoints", shift: int = 2) -> ImagesConfig:
-    return ImagesConfig(patch=4, channels=(8, 8), pool=pool, keypoints=6, tokens=2, shift=shift)
+FLAT = ImagesConfig(patch=4, channels=(8, 8), features=4, keypoints=6, tokens=2)
+POOLS = {"flat": FLAT, "keypoints": replace(FLAT, pool="keypoints"), "grid": replace(FLAT, pool="grid")}
+
+
+def images(pool: str = "flat", shift: int = 2) -> ImagesConfig:
+    return replace(POOLS[pool], shift=shift)
 
 
 def observe(*index: int, window: WindowSpec = WINDOW) -> Observation:
@@ -41,20 +45,16 @@ def observe(*index: int, window: WindowSpec = WINDOW) -> Observation:
 # ---------------------------------------------------------------------------------------------------- images
 
 
-@pytest.mark.parametrize(("pool", "tokens"), [("keypoints", 2), ("grid", 4)])
-def test_image_tokens_are_views_times_steps_times_tokens(
-    pool: Literal["grid", "keypoints"], tokens: int
-) -> None:
+@pytest.mark.parametrize(("pool", "tokens"), [("flat", 2), ("keypoints", 2), ("grid", 4)])
+def test_image_tokens_are_views_times_steps_times_tokens(pool: str, tokens: int) -> None:
     found, pad = build(images(pool))(observe(50, 60, 70))
     assert found.shape == (3, 2 * 2 * tokens, WIDTH)
     assert pad.shape == found.shape[:2]
     assert pad.dtype == torch.bool
 
 
-@pytest.mark.parametrize("pool", ["keypoints", "grid"])
-def test_the_order_of_cameras_is_irrelevant_and_their_names_are_not(
-    pool: Literal["grid", "keypoints"],
-) -> None:
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_order_of_cameras_is_irrelevant_and_their_names_are_not(pool: str) -> None:
     encoder, seen = build(images(pool)), observe(50)
     forward = encoder(seen)[0]
     backward = encoder(
@@ -113,6 +113,70 @@ def test_a_keypoint_is_where_its_channel_peaks(row: int, column: int) -> None:
     features[0, 0, row, column] = 1.0
     expected = torch.tensor([(row + 0.5) / 3 - 1, (column + 0.5) / 4 - 1, 0.5])
     torch.testing.assert_close(head(features)[0, 0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_grid_has_one_token_per_four_patches_at_every_stride(stride: int) -> None:
+    """8 x 8 pixels of 2-pixel patches: pictures of 32 pixels are 4 x 4 tokens of two views in two steps."""
+    config = replace(images("grid"), patch=2, stride=stride)
+    found, _ = build(config)(observe(50))
+    assert found.shape[1] == 2 * 2 * 4 * 4
+
+
+def test_strides_that_do_not_tile_four_patches_are_refused() -> None:
+    with pytest.raises(ConfigError, match="stride 3 of the second convolution"):
+        build(replace(images(), stride=3))
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+@pytest.mark.parametrize("channels", [(8,), (16, 24), (32, 48, 48), (16, 16, 16, 16, 16)])
+def test_maps_vary_as_much_as_pictures_do_at_any_depth(channels: tuple[int, ...], norm: str) -> None:
+    """A map that is nearly constant at the start says nothing of the picture until much has been learned."""
+    torch.manual_seed(0)
+    stem = Stem(4, channels, norm=norm)  # type: ignore[arg-type]
+    shown = torch.randn(16, 3, 32, 32) * 0.5
+    spread = stem(shown).std().item()
+    assert 0.2 < spread < 2.0, spread
+
+
+def test_keypoints_begin_at_some_cells() -> None:
+    """Weights that are equal over all 64 cells would have a maximum of 1/64."""
+    torch.manual_seed(0)
+    stem, head = Stem(4, (32, 48, 48)), Keypoints(48, 32, 2, 16)
+    features = stem(torch.randn(16, 3, 32, 32) * 0.5).flatten(2).transpose(1, 2)
+    logits = head.read(features).transpose(1, 2)[:, :32] * head.sharpness
+    assert logits.softmax(dim=-1).amax(dim=-1).mean() > 3 / 64
+
+
+def dots(rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures of a bright dot of 3 x 3 pixels among three darker ones, and where it is, in [-1, 1]."""
+    g = torch.Generator().manual_seed(seed)
+    shown = torch.full((rows, 3, 32, 32), -0.5)
+    for brightness in (0.0, 0.0, 0.0, 1.0):
+        corner = torch.randint(0, 30, (rows, 2), generator=g)
+        for row, (y, x) in enumerate(corner.tolist()):
+            shown[row, :, y : y + 3, x : x + 3] = brightness
+    return shown, (corner + 1.5) / 16 - 1
+
+
+@pytest.mark.learns
+def test_a_flat_map_learns_where_an_object_is() -> None:
+    """After 200 steps it is found within a pixel in unseen pictures, where the mean position is 9 pixels off."""
+    torch.manual_seed(0)
+    stem, head = Stem(4, (16, 32), stride=2), FlatReadout(32, 16, features=16, tokens=1, width=64)
+    last = torch.nn.Linear(64, 2)
+    model = torch.nn.ModuleList([stem, head, last])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(200):
+        shown, places = dots(64, seed=step)
+        optimizer.zero_grad()
+        (last(head(stem(shown))[:, 0]) - places).square().mean().backward()
+        optimizer.step()
+    shown, places = dots(200, seed=10**6)
+    with torch.no_grad():
+        off = (last(head(stem(shown))[:, 0]) - places).abs().mean() * 16
+    assert off < 1.0, off
+    assert places.abs().mean() * 16 > 5
 
 
 def test_shift_happens_in_training_only() -> None:

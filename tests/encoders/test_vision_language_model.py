@@ -182,7 +182,7 @@ def test_swapping_the_instruction_flips_the_object_that_is_chosen(
     folder: Path, joint: bool, rate: float, steps: int
 ) -> None:
     apart: dict[str, EncoderConfig] = {
-        "images": ImagesConfig(channels=(16, 16), keypoints=8, shift=0),
+        "images": ImagesConfig(channels=(16, 16), features=8, shift=0),
         "instruction": InstructionConfig(hidden=16),
     }
     one: dict[str, EncoderConfig] = {

@@ -90,7 +90,7 @@ def test_the_projection_is_the_best_linear_one(folder: Path, data: DataSpec) -> 
 
 
 def post_head(config: TeacherFeatureConfig, images: bool = True) -> DesignConfig:
-    seen = {"images": ImagesConfig(channels=(16, 16), keypoints=8, shift=0)} if images else {}
+    seen = {"images": ImagesConfig(channels=(16, 16), features=8, shift=0)} if images else {}
     trunk = TransformerConfig(width=48, depth=2, heads=2)
     cell = Cell(
         config, "post_head", RegressorConfig(), trunk=trunk, encoders={**seen, "state": StateConfig()}

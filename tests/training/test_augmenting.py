@@ -46,7 +46,7 @@ def seeing() -> DesignConfig:
     """A joint denoiser of action and pixel latents on a trunk of one layer."""
     config = recipe("joint")
     trunks = {"main": TransformerConfig(width=16, depth=1, heads=2)}
-    images = ImagesConfig(channels=(8,), keypoints=4)
+    images = ImagesConfig(channels=(8,), features=4)
     encoders = {"images": images, "instruction": InstructionConfig(hidden=8)}
     return dataclasses.replace(config, width=16, trunks=trunks, encoders=encoders)
 

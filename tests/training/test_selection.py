@@ -32,7 +32,7 @@ def tiny() -> DesignConfig:
         config,
         width=16,
         trunks={"main": TransformerConfig(width=16, depth=1, heads=2)},
-        encoders={"images": replace(config.encoders["images"], channels=(4, 4), keypoints=4)},  # type: ignore[call-arg]
+        encoders={"images": replace(config.encoders["images"], channels=(4, 4), features=4)},  # type: ignore[call-arg]
     )
 
 

@@ -171,7 +171,7 @@ def frames_of(data: Dataset) -> list[dict[str, Any]]:
 
 def encoders() -> dict[str, EncoderConfig]:
     return {
-        "images": ImagesConfig(channels=(8, 8), keypoints=4, tokens=1, shift=0),
+        "images": ImagesConfig(channels=(8, 8), features=4, tokens=1, shift=0),
         "state": StateConfig(),
         "instruction": InstructionConfig(hidden=8),
     }

@@ -103,7 +103,7 @@ def test_an_evaluation_at_half_the_rate(tmp_path: Path) -> None:
         direct,
         view=ViewConfig(every=2, size=(16, 16)),
         width=16,
-        encoders={**direct.encoders, "images": ImagesConfig(channels=(8, 8), keypoints=4, tokens=1, shift=0)},
+        encoders={**direct.encoders, "images": ImagesConfig(channels=(8, 8), features=4, tokens=1, shift=0)},
         trunks={"main": TransformerConfig(width=16, depth=1, heads=2)},
     )
     config = TrainConfig(
