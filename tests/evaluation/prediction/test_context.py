@@ -45,7 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def seeing(dataset: Dataset) -> Design:
     torch.manual_seed(0)
-    encoders = {"images": ImagesConfig(features=4), "state": StateConfig()}
+    encoders = {"images": ImagesConfig(pool="keypoints", keypoints=2), "state": StateConfig()}
     return Design(dataclasses.replace(tiny(), encoders=encoders), data_spec(dataset)).eval()
 
 
