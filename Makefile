@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export MUJOCO_GL ?= osmesa
 
-.PHONY: crossing zoo zoo-table demo mt10 table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
+.PHONY: crossing zoo zoo-table demo mt10 quality foresight table robustness augmentation mixture world_model test quick check bench mutants kill setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -18,6 +18,16 @@ table: $(VENV)/.ready
 # Ten tasks, one model; `MT10="--tasks mt50"` takes all fifty, `--minutes 30` ends a sitting, the next one goes on.
 mt10: $(VENV)/.ready
 	$(BIN)/python examples/mt10.py $(MT10)
+	$(BIN)/python docs/generate.py
+
+# What helps on hard tasks, one change at a time; `QUALITY="--minutes 30"` ends a sitting, the next one goes on.
+quality: $(VENV)/.ready
+	$(BIN)/python examples/quality.py $(QUALITY)
+	$(BIN)/python docs/generate.py
+
+# Policies with and without a future, with 10 to 100 demonstrations; FORESIGHT as QUALITY.
+foresight: $(VENV)/.ready
+	$(BIN)/python examples/foresight.py $(FORESIGHT)
 	$(BIN)/python docs/generate.py
 
 robustness: $(VENV)/.ready

@@ -15,6 +15,7 @@ import augmentation_table
 import mixture_table
 import mt10_table
 import precision_table
+import quality_table
 import speed_table
 import zoo_tables
 from from_code import designs, evaluation_rooms, extras, house, reference
@@ -378,6 +379,8 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "speed": lambda: speed_table.table(RESULTS / "windows.json", RESULTS / "first_step.json"),
     "mixture": lambda: mixture_table.table(RESULTS / "mixture.json"),
     "mt10": lambda: mt10_table.table(RESULTS / "mt10.json"),
+    "quality": lambda: quality_table.changes(RESULTS / "quality.json"),
+    "foresight on hard tasks": lambda: quality_table.foresight(RESULTS / "foresight.json"),
     "precision": lambda: precision_table.table(RESULTS / "precision.json"),
 }
 
