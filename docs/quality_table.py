@@ -91,3 +91,24 @@ def source(record: Row) -> str:
         f"interval over training seeds. `{record['command']}` at commit `{'`, `'.join(commits)}`: "
         f"{record['setting']}; tasks {', '.join(record['tasks'])}; on {record['machine']}."
     )
+
+
+def exploration(file: Path) -> str:
+    """What was tried before the default changed: losses on held-out demonstrations, and successes."""
+    record = json.loads(file.read_text())
+    lines = [
+        "| change | held-out loss at 750 / 1500 steps | training loss | processor time per step |",
+        "|---|---|---|---|",
+    ]
+    for row in record["held_out"]:
+        early, late = row["held_out"]
+        cost = "" if row["cpu_ms_per_step"] is None else f"{row['cpu_ms_per_step']} ms"
+        lines.append(f"| {row['change']} | {early:.3f} / {late:.3f} | {row['training']:.3f} | {cost} |")
+    lines += ["", f"{record['held_out_setting']}.", "", "| run | successes | by task |", "|---|---|---|"]
+    for row in record["closed_loop"]:
+        low, high = wilson(row["successes"], row["n"])
+        tasks = ", ".join(f"{task} {count}" for task, count in row["tasks"].items())
+        lines.append(f"| {row['run']} | {row['successes']} of {row['n']} [{low:.2f}, {high:.2f}] | {tasks} |")
+    return "\n".join(
+        [*lines, "", f"{record['closed_loop_setting']}. {record['setting']}; on {record['machine']}."]
+    )
