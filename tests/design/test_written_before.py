@@ -1,4 +1,7 @@
-"""Checkpoints written at commit 7f802c6: their configs decode to designs with the tensors that were stored."""
+"""Checkpoints written at commit 7f802c6: their configs decode to designs with the tensors that were stored.
+
+Since pictures are read as a whole map, such a config must say what was the only way then: ``norm: none, stride: 1``.
+"""
 
 from __future__ import annotations
 

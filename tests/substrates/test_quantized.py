@@ -61,7 +61,7 @@ def test_an_autoregressor_predicts_any_quantized_substrate(data: DataSpec, toy: 
     design.fit(toy, 0)
     optimizer = torch.optim.AdamW(design.parameters(), lr=3e-3)
     rng = np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(120):
         batch = toy.windows(rng.integers(toy.num_frames - 20, size=16), design.training_window)
         losses = design.loss(batch)
         optimizer.zero_grad()
