@@ -30,7 +30,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", default=["direct", "joint"])
     parser.add_argument("--out", type=Path, default=Path("runs/mt10"))
     parser.add_argument("--demonstrations", type=int, default=50, help="per task")
-    parser.add_argument("--steps", type=int, default=20000, help="of every training")
+    parser.add_argument("--steps", type=int, default=12000, help="of every training")
     parser.add_argument("--episodes", type=int, default=20, help="per task")
     parser.add_argument("--seeds", type=int, default=1, help="trainings per recipe")
     parser.add_argument(

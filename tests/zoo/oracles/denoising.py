@@ -52,14 +52,16 @@ def denoising(case: Case) -> None:
             found = sampled(case, design, peers, budget=Budget(nfe=dict.fromkeys(peers, count)))
             assert [found.nfe[n] for n in peers] == [count] * len(peers), found.nfe
             spent.append(sum(map(len, counters)))
-            made[count] = found.values[name]
+            made[count] = found.values
         assert spent[2] - spent[1] == spent[1] - spent[0] > 0, spent
         again = sampled(case, design, peers, budget=Budget(nfe=dict.fromkeys(peers, 3))).values[name]
-        assert torch.equal(made[3], again), "one seed, two samples"
-        assert not torch.equal(made[1], made[3]), "further evaluations change nothing"
+        assert torch.equal(made[3][name], again), "one seed, two samples"
+        # A stream of two ids of which one is nearly certain may stay as it is; its process does not.
+        same = [torch.equal(made[1][peer], made[3][peer]) for peer in peers]
+        assert not all(same), "further evaluations change nothing"
         if straight(case, name):
             first = [stopped(case, design, peers, name, count) for count in (2, 4)]
-            torch.testing.assert_close(made[1] - first[0], 2 * (first[0] - first[1]), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(made[1][name] - first[0], 2 * (first[0] - first[1]), atol=1e-5, rtol=1e-4)
 
 
 def straight(case: Case, name: str) -> bool:
