@@ -61,7 +61,9 @@ def denoising(case: Case) -> None:
         assert not all(same), "further evaluations change nothing"
         if straight(case, name):
             first = [stopped(case, design, peers, name, count) for count in (2, 4)]
-            torch.testing.assert_close(made[1][name] - first[0], 2 * (first[0] - first[1]), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                made[1][name] - first[0], 2 * (first[0] - first[1]), atol=1e-5, rtol=1e-4
+            )
 
 
 def straight(case: Case, name: str) -> bool:
