@@ -379,9 +379,8 @@ REGIONS: Mapping[str, Callable[[], str]] = {
     "speed": lambda: speed_table.table(RESULTS / "windows.json", RESULTS / "first_step.json"),
     "mixture": lambda: mixture_table.table(RESULTS / "mixture.json"),
     "mt10": lambda: mt10_table.table(RESULTS / "mt10.json"),
-    "exploration": lambda: quality_table.exploration(RESULTS / "quality_exploration.json"),
-    "quality": lambda: quality_table.changes(RESULTS / "quality.json"),
-    "foresight on hard tasks": lambda: quality_table.foresight(RESULTS / "foresight.json"),
+    **quality_table.regions(RESULTS),
+    "precision before": lambda: precision_table.table(RESULTS / "precision_before.json"),
     "precision": lambda: precision_table.table(RESULTS / "precision.json"),
 }
 

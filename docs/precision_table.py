@@ -12,9 +12,9 @@ Row = Mapping[str, Any]
 
 
 def table(file: Path) -> str:
-    """Probes, open loop, closed loop, help by the expert and failures of every task; nothing without a record."""
+    """Probes, open loop, closed loop, help by the expert and failures of every task."""
     if not file.exists():
-        return ""
+        return "No record yet: run `python examples/precision.py`."
     record = json.loads(file.read_text())
     tasks: Mapping[str, Row] = record["tasks"]
     lines: list[str] = []
@@ -26,7 +26,7 @@ def table(file: Path) -> str:
         "Failures of the policy alone": failures(tasks),
     }.items():
         lines += [f"**{title}**", "", *rows, ""] if len(rows) > 2 else []
-    lines += films(tasks, file.parent.parent)
+    lines += films(tasks, file)
     commits = sorted({row["commit"] for row in tasks.values()})
     lines.append(
         f"`{record['command']}` at commit `{'`, `'.join(commits)}`, design `{record['design']['name']}`: "
@@ -141,13 +141,13 @@ def counts(found: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in found.items())
 
 
-def films(tasks: Mapping[str, Row], pages: Path) -> list[str]:
+def films(tasks: Mapping[str, Row], file: Path) -> list[str]:
     """A strip of a failed episode of every task that has one."""
     found = []
     for task, row in tasks.items():
-        picture = Path("img") / f"precision-{task}.png"
+        picture = Path("img") / f"{file.stem}-{task}.png"
         film = row["closed_loop"]["film"]
-        if film is not None and (pages / picture).is_file():
+        if film is not None and (file.parent.parent / picture).is_file():
             ticks = film["ticks"]
             found += [
                 f"A failed episode of {task}, {ticks} ticks:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ from scipy.stats import t
 from wamkit.evaluation.report.statistics import wilson
 
 Row = Mapping[str, Any]
+
+
+def regions(results: Path) -> dict[str, Callable[[], str]]:
+    """Region of a page -> its table."""
+    return {
+        "exploration": lambda: exploration(results / "quality_exploration.json"),
+        "quality": lambda: changes(results / "quality.json"),
+        "foresight on hard tasks": lambda: foresight(results / "foresight.json"),
+    }
 
 
 def changes(file: Path) -> str:

@@ -39,7 +39,7 @@ class Cost:
 
 def prepared(config: TrainConfig) -> tuple[Design, Batch, float]:
     """A fitted design with a batch, and the seconds that fitting took."""
-    dataset = Dataset(config.dataset)
+    dataset = Dataset(config.dataset, view=config.design.view)
     torch.manual_seed(config.seed)
     design = Design(config.design, data_spec(dataset))
     dataset = dataset.with_extras(design.extras)

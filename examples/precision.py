@@ -231,7 +231,7 @@ def alone(study: Study, task: str, episodes: Sequence[TutoredEpisode]) -> dict[s
     shown, unseen = (found[task].truth["landmarks"] for found in (study.shown, study.unseen))
     failed = [episode for episode in episodes if not episode.solved]
     if failed:
-        strip(failed[0], study.chosen.pictures / f"precision-{task}.png")
+        strip(failed[0], study.chosen.pictures / f"{study.chosen.publish.stem}-{task}.png")
     return {
         "by outcome": at_closed_loop(gaps_of(episodes, shown, study.mm)),
         "unseen demonstrations": quantiles(nearest(unseen, shown)),

@@ -47,7 +47,7 @@ CHANGES = {
     "as before: keypoints, nothing normalised, shift": Change(
         f"{IMAGES}pool keypoints {IMAGES}stride 1 {IMAGES}norm none {IMAGES}channels [32,48,48] {IMAGES}shift 2"
     ),
-    "pictures of 96 pixels": Change("--design.view.most 96", "--image_size 96"),
+    "pictures of 96 pixels": Change("--design.view.most 96", "--image_size 96", "--env.image_size 96"),
     "shift by 2 pixels": Change(f"{IMAGES}shift 2"),
     "8 tokens per camera": Change(f"{IMAGES}tokens 8"),
     "twice the channels": Change(f"{IMAGES}channels [64,128,128] {IMAGES}features 64"),

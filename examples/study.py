@@ -10,7 +10,7 @@ from typing import Any
 
 from demo import Clock
 from rich.console import Console
-from table import evaluate_apart, publish_rows, published, sittings, train_missing
+from table import evaluate_apart, publish_rows, published, row, sittings, train_missing
 
 from wamkit.api import CollectConfig, EvaluateConfig, EvaluationConfig, TrainConfig, collect
 from wamkit.envs import MetaWorldConfig
@@ -79,18 +79,12 @@ def judged(run: Run) -> dict[str, Any]:
     )
     Console().print(f"{run.name}: {report.headline()}")
     return {
-        "commit": report.versions.get("commit", "unknown"),
-        "formula": report.design["formula"],
+        **row(report, report.design["parameters"]["total"]),
         "steps": run.training.steps,
-        "tasks": {
-            task: {"successes": s.successes, "n": s.n, "wilson_95": s.wilson_95}
-            for task, s in report.tasks.items()
-        },
         "outcomes": {
             task: "".join(str(int(e.status == "success")) for e in report.episodes if e.task == task)
             for task in report.tasks
         },
-        "mean_over_tasks": {k: getattr(report.mean_over_tasks, k) for k in ("rate", "low", "high")},
     }
 
 

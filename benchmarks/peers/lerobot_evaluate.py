@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from benchmarks.peers.lerobot_policy import LeRobotPolicy, serving
@@ -17,6 +16,7 @@ from rich.console import Console
 from wamkit.config import encode
 from wamkit.data import Dataset
 from wamkit.data.spec import data_spec
+from wamkit.design.checkpoint import checkpoint_digest
 from wamkit.evaluation.closed_loop.plan import EvaluationConfig
 from wamkit.evaluation.closed_loop.rollout import rollout
 from wamkit.evaluation.output.results import check_outputs, write_results
@@ -47,19 +47,10 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def digest(checkpoint: Path) -> str:
-    """SHA-256 over the files of a checkpoint."""
-    total = hashlib.sha256()
-    for name in FILES:
-        with (checkpoint / name).open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
-
-
 def evaluate(chosen: argparse.Namespace) -> Report:
     """Evaluate and write the report's files into ``chosen.out``."""
     check_outputs(failures=4, rerun=False)
-    dataset, checkpoint = Dataset(chosen.dataset), digest(chosen.checkpoint)
+    dataset, checkpoint = Dataset(chosen.dataset), checkpoint_digest(chosen.checkpoint, FILES)
     spec = data_spec(dataset)
     config = EvaluationConfig(
         tasks=tuple(chosen.tasks), episodes=chosen.episodes, seed=chosen.seed, slots=chosen.slots

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,10 +219,10 @@ def download_checkpoint(name: str) -> Path:
     )
 
 
-def checkpoint_digest(folder: Path) -> str:
+def checkpoint_digest(folder: Path, files: Sequence[str] = FILES) -> str:
     """SHA-256 over the files of a checkpoint, in hexadecimal digits. Equal digests mean the same policy."""
     total = hashlib.sha256()
-    for name in FILES:
+    for name in files:
         with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
