@@ -56,7 +56,7 @@ CHANGES = {
     "trunk of width 256": Change("--design.trunks.main.width 256 --design.width 256"),
     "chunk of 32": Change("--design.horizon 32"),
     "4 of 16 executed": Change(evaluation="--controller.type chunked --controller.execute 4"),
-    "16 of 16 executed": Change(evaluation="--controller.type open_chunked"),
+    "16 of 16 executed": Change(evaluation="--controller.type open_chunked --controller.execute 16"),
     "actions by range": Change("--design.action.normalization min_max"),
     "no noise in demonstrations": Change(demonstrations="--noise.probability 0"),
     "three times as long": Change(longer=3.0),
