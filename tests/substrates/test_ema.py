@@ -115,7 +115,10 @@ def test_the_embedding_does_not_collapse() -> None:
     steps(design, 80, 1e-3)
     steps(design, 40, 1e-5)  # as a run ends; the moving moments catch up with the average
     spread = average(design).tokens(batch.future).std(dim=0).mean()
-    assert spread > max(0.1, 2 * start), (start, spread)  # before any normalisation; a collapsed encoder has 0
+    assert spread > max(0.1, 2 * start), (
+        start,
+        spread,
+    )  # before any normalisation; a collapsed encoder has 0
     values = average(design.eval()).encode(batch.future)
     per_token = values.var(dim=0).mean(dim=-1).sqrt()
     assert 0.5 < per_token.min() <= per_token.max() < 2, per_token

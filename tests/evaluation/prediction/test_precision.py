@@ -116,5 +116,8 @@ def test_probes_leave_out_what_does_not_vary() -> None:
     assert found[STATE]["ridge"]["hand to object"]["reach"]["p90"] < 0.1
 
 
-def test_the_page_says_nothing_without_a_record(tmp_path: Path) -> None:
-    assert precision_table.table(tmp_path / "precision.json") == ""
+def test_without_a_record_the_page_names_the_command(tmp_path: Path) -> None:
+    assert (
+        precision_table.table(tmp_path / "precision.json")
+        == "No record yet: run `python examples/precision.py`."
+    )
